@@ -1,0 +1,29 @@
+"""Speed, measured side by side: `python scripts/benchmark.py episodes`."""
+
+from __future__ import annotations
+
+import argparse
+from importlib import import_module
+
+BENCHMARKS = {
+    "episodes": "few-shot episodes from cached features, against easyfsl",
+    "training": "training steps against a plain loop, and what data and augmentation cost",
+}
+"""Subcommand to what it measures; each is `benchmark_<name>.py` beside this file, with `add_arguments`
+and `run`."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    subcommands = parser.add_subparsers(dest="benchmark", required=True)
+    for name, what in BENCHMARKS.items():
+        module = import_module(f"benchmark_{name}")
+        subcommand = subcommands.add_parser(name, help=what, description=module.__doc__)
+        module.add_arguments(subcommand)
+        subcommand.set_defaults(run=module.run)
+    args = parser.parse_args()
+    args.run(args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Shared small things: the data root, tiny data sets."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from vlfew.data.images import InMemory, LabelledImages
+
+# Tests never reach a hub: what they use is made here or installed.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
+
+
+def real_data(*parts: str) -> Path:
+    """A path under the data root; skips the test when it is not there."""
+    root = os.environ.get("VLFEW_DATA")
+    if not root:
+        pytest.skip("VLFEW_DATA is not set: real data are not at hand")
+    path = Path(root).joinpath(*parts)
+    if not path.exists():
+        pytest.skip(f"{'/'.join(parts)} is not under VLFEW_DATA")
+    return path
+
+
+def make_data(
+    classes: int = 12, pictures: int = 6, size: int = 16, words: bool = True, groups: int | None = None
+) -> LabelledImages:
+    """Pictures that a tiny model can tell apart: each class is a pattern, each picture it with noise."""
+    generator = torch.Generator().manual_seed(0)
+    patterns = torch.rand(classes, 1, size, size, generator=generator)
+    noise = torch.rand(classes, pictures, 1, size, size, generator=generator)
+    tensor = (255 * (0.8 * patterns[:, None] + 0.2 * noise)).to(torch.uint8).flatten(0, 1)
+    labels = torch.arange(classes).repeat_interleave(pictures)
+    part = torch.arange(classes) % 3
+    names = tuple(f"word{c} thing" if words else f"s{c}" for c in range(classes))
+    return LabelledImages(
+        name="tiny",
+        images=InMemory(tensor),
+        labels=labels,
+        class_names=names,
+        names_are_words=words,
+        splits={
+            name: (part[labels] == p).nonzero().flatten() for p, name in enumerate(("train", "val", "test"))
+        },
+        fingerprint="tiny",
+        class_group=None if groups is None else torch.arange(classes) // 3 % groups,
+        group_names=() if groups is None else tuple(f"g{g}" for g in range(groups)),
+        source_id=torch.arange(pictures).repeat(classes),
+    )
+
+
+@pytest.fixture
+def tiny() -> LabelledImages:
+    return make_data()

@@ -1,0 +1,163 @@
+"""torchvision and Hugging Face data sets come in and go out with the same pictures and labels."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.datasets import FakeData, ImageFolder
+from torchvision.transforms.v2 import PILToTensor
+
+from vlfew.data import InMemory, Reading
+from vlfew.data.adapters import from_huggingface, from_torchvision, to_huggingface, to_torch_dataset
+from vlfew.data.lazy import Decoded
+from vlfew.errors import DataError
+
+READING = Reading(image_size=8, channels=3)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for n, name in enumerate(("hot_dog", "mug", "red fox")):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for k in range(4):
+            Image.new("RGB", (8, 8), (n, k, 7)).save(tmp_path / "pictures" / name / f"{k}.png")
+    return tmp_path / "pictures"
+
+
+@pytest.mark.parametrize("limit, kind", [(10, InMemory), (0, Decoded)])
+def test_torchvision_folder(folder: Path, limit: int, kind: type) -> None:
+    splits = {"train": torch.arange(8), "test": torch.arange(8, 12)}
+    data = from_torchvision(ImageFolder(folder), READING, name="mine", splits=splits, memory_limit_mb=limit)
+    assert isinstance(data.images, kind) and data.name == "mine" and data.names_are_words
+    assert data.class_names == ("hot dog", "mug", "red fox")
+    pictures = data.images.batch(torch.arange(12))
+    assert pictures[:, 0, 0, 0].tolist() == data.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert data.classes("test").tolist() == [2]
+
+
+def test_torchvision_without_targets_or_classes() -> None:
+    source = FakeData(size=12, image_size=(3, 8, 8), num_classes=3)
+    data = from_torchvision(source, READING)
+    assert data.labels.tolist() == [int(source[n][1]) for n in range(12)]
+    assert not data.names_are_words and data.indices("all").tolist() == list(range(12))
+    assert torch.equal(data.images.batch(torch.tensor([5]))[0], PILToTensor()(source[5][0]))
+
+
+def test_torchvision_synonyms_are_texts(folder: Path) -> None:
+    source: Any = ImageFolder(folder)
+    source.classes = [("crane",), ("mug", "cup"), ("crane",)]
+    data = from_torchvision(source, READING)
+    assert data.class_texts == (("crane",), ("mug", "cup"), ("crane",))
+    assert len(set(data.class_names)) == 3 and data.names_are_words
+
+
+def test_torchvision_with_a_transform_is_told_so(folder: Path) -> None:
+    with pytest.raises(DataError, match=r"torchvision\[0\]: .*without a transform"):
+        from_torchvision(ImageFolder(folder, PILToTensor()), READING)
+
+
+def huggingface(rows: range, **features: Any) -> Any:
+    from datasets import ClassLabel, Dataset, Features
+    from datasets import Image as Feature
+
+    columns = {"image": Feature(), "label": ClassLabel(names=["tench", "great_auk", "mug"])}
+    pictures = [Image.new("RGB", (8, 8), (n, 0, 0)) for n in rows]
+    return Dataset.from_dict(
+        {"image": pictures, "label": [n % 3 for n in rows]}, features=Features(columns | features)
+    )
+
+
+@pytest.mark.parametrize("limit, kind", [(10, InMemory), (0, Decoded)])
+def test_huggingface_parts_are_splits(limit: int, kind: type) -> None:
+    from datasets import DatasetDict
+
+    source = DatasetDict({"train": huggingface(range(9)), "validation": huggingface(range(9, 15))})
+    data = from_huggingface(source, READING, memory_limit_mb=limit)
+    assert isinstance(data.images, kind)
+    assert data.class_names == ("tench", "great auk", "mug") and data.names_are_words
+    assert data.indices("train").tolist() == list(range(9)) and data.indices("val").tolist() == list(
+        range(9, 15)
+    )
+    assert data.images.batch(torch.arange(15))[:, 0, 0, 0].tolist() == list(range(15))
+    assert data.labels.tolist() == [n % 3 for n in range(15)]
+    assert data.fingerprint == from_huggingface(source, READING).fingerprint
+
+
+def test_huggingface_labels_of_text_and_numbers() -> None:
+    from datasets import Value
+
+    words = huggingface(range(4)).remove_columns("label").add_column("label", ["b", "a", "b", "c"])
+    data = from_huggingface(words, READING)
+    assert data.class_names == ("a", "b", "c") and data.labels.tolist() == [1, 0, 1, 2]
+    numbers = huggingface(range(4)).cast_column("label", Value("int64"))
+    assert not from_huggingface(numbers, READING).names_are_words
+
+
+def test_huggingface_sixteen_bits_are_not_cut() -> None:
+    from datasets import ClassLabel, Dataset, Features
+    from datasets import Image as Feature
+
+    picture = Image.fromarray(np.full((8, 8), 128 * 257, np.uint16))
+    features = Features({"image": Feature(), "label": ClassLabel(names=["a", "b"])})
+    source = Dataset.from_dict({"image": [picture], "label": [0]}, features=features)
+    assert (from_huggingface(source, READING).images.batch(torch.tensor([0])) == 128).all()
+
+
+def test_huggingface_mistakes_are_named() -> None:
+    source = huggingface(range(4))
+    with pytest.raises(DataError, match="no column 'picture'"):
+        from_huggingface(source, READING, image="picture")
+    with pytest.raises(DataError, match=r"did you mean 'label'"):
+        from_huggingface(source, READING, label="labels")
+    with pytest.raises(DataError, match=r"'label' holds .*, not pictures"):
+        from_huggingface(source, READING, image="label")
+
+
+def test_huggingface_bad_rows_are_named_or_skipped() -> None:
+    from datasets import ClassLabel, Dataset, Features
+    from datasets import Image as Feature
+
+    good = {"bytes": huggingface(range(1)).cast_column("image", Feature(decode=False))[0]["image"]["bytes"]}
+    rows = [good | {"path": None}, {"bytes": b"broken", "path": None}, None, good | {"path": None}]
+    features = Features({"image": Feature(), "label": ClassLabel(names=["a", "b"])})
+    source = Dataset.from_dict({"image": rows, "label": [0, 0, 1, 1]}, features=features)
+    with pytest.raises(DataError, match=r"mine\[1\]: cannot be read"):
+        from_huggingface(source, READING, name="mine")
+    data = from_huggingface(source, Reading(8, 3, on_bad_image="skip"), name="mine")
+    assert data.skipped == ("mine[1]", "mine[2]") and data.labels.tolist() == [0, 1]
+    assert data.indices("all").tolist() == [0, 1]
+
+
+def test_a_row_without_a_class_is_named() -> None:
+    source = huggingface(range(4)).remove_columns("label").add_column("label", ["b", None, "b", "c"])
+    with pytest.raises(DataError, match=r"huggingface\[1\]: None is not the label"):
+        from_huggingface(source, READING)
+
+
+def test_out_to_torch(folder: Path) -> None:
+    splits = {"train": torch.arange(8), "test": torch.arange(8, 12)}
+    data = from_torchvision(ImageFolder(folder), READING, splits=splits)
+    out: Any = to_torch_dataset(data, "test")
+    assert len(out) == 4 and out.targets == [2] * 4
+    picture, label = out[3]
+    assert label == 2 and picture.dtype == torch.uint8 and picture[1, 0, 0] == 3
+    batch, labels = next(iter(torch.utils.data.DataLoader(out, batch_size=4)))
+    assert batch.shape == (4, 3, 8, 8) and labels.tolist() == [2] * 4
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_out_to_huggingface_and_back(folder: Path, channels: int) -> None:
+    reading = Reading(image_size=8, channels=channels)
+    data = from_torchvision(ImageFolder(folder), reading)
+    back = from_huggingface(to_huggingface(data, "all"), reading)
+    assert back.class_names == data.class_names and torch.equal(back.labels, data.labels)
+    index = torch.arange(12)
+    assert torch.equal(back.images.batch(index), data.images.batch(index))

@@ -1,0 +1,113 @@
+"""Decoded pictures are kept between starts, and never trusted when damaged."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+import torch
+from PIL import Image
+
+from vlfew.data import Reading
+from vlfew.data import cache as cache_module
+from vlfew.data.cache import cache_file, read_cached
+from vlfew.data.listing import list_files
+
+READING = Reading(image_size=8, channels=1, on_bad_image="skip")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for n in range(20):
+        Image.new("L", (8, 8), 10 * n).save(pictures / f"{n:02}.png")
+    (pictures / "07.png").write_bytes(b"broken")
+    return pictures
+
+
+@pytest.fixture
+def decodings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Counts the pictures of each decoding that really happens."""
+    counts: list[int] = []
+    real = cache_module.read_many
+
+    def counted(files, reading, label):
+        counts.append(len(files))
+        return real(files, reading, label)
+
+    monkeypatch.setattr(cache_module, "read_many", counted)
+    return counts
+
+
+def check(found: tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]) -> None:
+    images, kept, skipped = found
+    assert kept.tolist() == [n for n in range(20) if n != 7]
+    assert images[:, 0, 3, 3].tolist() == [10 * n for n in kept.tolist()]
+    assert skipped == ("07.png",)
+
+
+def test_the_second_start_decodes_nothing(folder: Path, decodings: list[int]) -> None:
+    for _ in range(3):
+        check(read_cached(list_files(folder), READING, "reading"))
+    assert decodings == [20]
+
+
+def test_what_is_read_otherwise_or_changed_is_decoded_anew(folder: Path, decodings: list[int]) -> None:
+    read_cached(list_files(folder), READING, "reading")
+    read_cached(list_files(folder), replace(READING, channels=3), "reading")
+    read_cached(list_files(folder), replace(READING, resize="crop"), "reading")
+    read_cached(list_files(folder), replace(READING, seed=7), "reading")  # of splits: the same pictures
+    assert len(decodings) == 3
+    Image.new("L", (8, 8), 99).save(folder / "03.png")
+    os.utime(folder / "03.png", ns=(1, 1))
+    images, _, _ = read_cached(list_files(folder), READING, "reading")
+    assert len(decodings) == 4 and images[3, 0, 0, 0] == 99
+
+
+def test_an_archive_is_known_by_its_checksums(folder: Path, decodings: list[int], tmp_path: Path) -> None:
+    with ZipFile(tmp_path / "a.zip", "w") as archive:
+        for path in sorted(folder.iterdir()):
+            archive.write(path, path.name)
+    check(read_cached(list_files(tmp_path / "a.zip"), READING, "reading"))
+    (tmp_path / "a.zip").rename(tmp_path / "b.zip")
+    check(read_cached(list_files(tmp_path / "b.zip"), READING, "reading"))
+    assert decodings == [20]
+
+
+@pytest.mark.parametrize("damage", ["short", "empty", "bit", "header"])
+def test_a_damaged_cache_file_is_rebuilt(folder: Path, decodings: list[int], damage: str) -> None:
+    files = list_files(folder)
+    read_cached(files, READING, "reading")
+    path = cache_file(files, READING)
+    content = bytearray(path.read_bytes())
+    if damage == "bit":
+        content[-200] ^= 1
+    if damage == "header":
+        content[:8] = b"\xff" * 8
+    path.write_bytes({"short": content[:-50], "empty": b""}.get(damage, content))
+    check(read_cached(files, READING, "reading"))
+    check(read_cached(files, READING, "reading"))
+    assert decodings == [20, 20]
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(
+    folder: Path, decodings: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    check(read_cached(list_files(folder), READING, "reading"))
+    check(read_cached(list_files(folder), READING, "reading"))
+    assert decodings == [20, 20]
+
+
+@pytest.mark.filterwarnings("error")
+def test_changing_the_pictures_leaves_the_cache_as_it_was(folder: Path) -> None:
+    files = list_files(folder)
+    read_cached(files, READING, "reading")
+    images, _, _ = read_cached(files, READING, "reading")
+    images.zero_()
+    check(read_cached(files, READING, "reading"))
+    assert not list(cache_file(files, READING).parent.glob("*.part"))

@@ -1,0 +1,214 @@
+"""Pictures of every kind come out as people see them, and damaged ones as one line."""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from vlfew.data import Reading
+from vlfew.data import decode as decode_module
+from vlfew.data.decode import read_image, read_many
+from vlfew.errors import DataError
+
+GREY = Reading(image_size=8, channels=1)
+COLOUR = Reading(image_size=8, channels=3)
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def photo(size: tuple[int, int] = (40, 30), seed: int = 0) -> Image.Image:
+    noise = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM"])
+@pytest.mark.parametrize("reading", [GREY, COLOUR])
+def test_every_kind_is_read(kind: str, reading: Reading) -> None:
+    picture = read_image(encoded(photo(), kind), reading)
+    assert picture.dtype == torch.uint8 and picture.shape == (reading.channels, 8, 8)
+    wanted = (
+        photo().convert("L" if reading.channels == 1 else "RGB").resize((8, 8), Image.Resampling.BILINEAR)
+    )
+    wanted = np.asarray(wanted).astype(int).reshape(8, 8, -1).transpose(2, 0, 1)
+    assert np.abs(picture.numpy() - wanted).mean() < 8  # JPEG, WebP and GIF lose a little
+
+
+def test_path_file_and_image_are_the_same_picture(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    photo().save(path)
+    wanted = read_image(path, COLOUR)
+    for source in (path.read_bytes(), io.BytesIO(path.read_bytes()), photo()):
+        assert torch.equal(read_image(source, COLOUR), wanted)
+
+
+def test_turned_as_exif_says() -> None:
+    upright = Image.new("L", (16, 16), 255)
+    upright.paste(0, (0, 0, 16, 8))  # dark above
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera lay on its side: turn a quarter clockwise to show
+    stored = upright.transpose(Image.Transpose.ROTATE_90)
+    picture = read_image(encoded(stored, "JPEG", exif=exif, quality=95), GREY)[0].float()
+    assert picture[:3].mean() < 20 and picture[5:].mean() > 235
+
+
+def test_sixteen_bit_grey_is_scaled_not_cut() -> None:
+    values = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    wanted = np.round(values / 257).astype(int)
+    for kind in ("PNG", "TIFF"):
+        assert np.abs(read_image(encoded(Image.fromarray(values), kind), GREY)[0].numpy() - wanted).max() <= 1
+    pgm = b"P5 8 8 65535\n" + values.astype(">u2").tobytes()
+    assert np.abs(read_image(pgm, COLOUR)[1].numpy() - wanted).max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparent_parts_are_white_whatever_colour_hides_there(mode: str) -> None:
+    image = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
+    image.paste((0, 0, 0, 255), (0, 0, 4, 8))
+    if mode == "P":
+        palette = Image.new("P", (8, 8), 1)
+        palette.putpalette([0, 0, 0, 255, 0, 0])
+        palette.paste(0, (0, 0, 4, 8))
+        content = encoded(palette, transparency=1)
+    else:
+        content = encoded(image.convert(mode))
+    picture = read_image(content, COLOUR)
+    assert (picture[:, :, 4:] == 255).all() and (picture[:, :, :4] == 0).all()
+
+
+def test_half_transparent_is_mixed_with_white() -> None:
+    content = encoded(Image.new("RGBA", (8, 8), (0, 0, 0, 128)))
+    assert (read_image(content, GREY).int() - 127).abs().max() <= 1
+
+
+def test_cmyk_and_palette_and_bilevel() -> None:
+    red = read_image(encoded(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG", quality=95), COLOUR)
+    assert red[0].min() > 240 and red[1:].max() < 15
+    green = read_image(encoded(Image.new("RGB", (8, 8), (0, 255, 0)).convert("P")), COLOUR)
+    assert green[1].min() == 255 and green[0].max() == 0
+    bilevel = Image.new("1", (8, 8), 1)
+    assert (read_image(encoded(bilevel), GREY) == 255).all()
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
+def test_an_animation_is_its_first_frame(kind: str) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("black", "white", "white")]
+    content = encoded(frames[0], kind, save_all=True, append_images=frames[1:], duration=100)
+    assert read_image(content, GREY).max() < 10
+
+
+def test_squash_keeps_all_and_crop_keeps_the_middle() -> None:
+    image = Image.new("L", (24, 8), 0)
+    image.paste(255, (8, 0, 16, 8))
+    assert (read_image(image, Reading(image_size=8, channels=1, resize="crop")) == 255).all()
+    squashed = read_image(image, GREY)[0]
+    assert squashed[:, 0].max() < 40 and squashed[:, 4].min() > 200
+
+
+def test_reduction_is_antialiased() -> None:
+    board = Image.fromarray((np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8))
+    assert (read_image(board, GREY).int() - 128).abs().max() < 20
+
+
+def test_a_large_jpeg_is_reduced_like_any_picture() -> None:
+    image = photo((1024, 768), seed=3)
+    fast = read_image(encoded(image, "JPEG", quality=95), COLOUR).int()
+    assert (fast - read_image(image, COLOUR).int()).abs().float().mean() < 4
+
+
+def test_too_many_pixels_are_refused_before_decoding() -> None:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 0, 0, 0, 0)
+    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+    with pytest.raises(DataError, match=r"^bomb\.png: cannot be read: .*pixels"):
+        read_image(bomb, GREY, "bomb.png")
+
+
+def test_the_pixel_limit_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode_module, "MAX_PIXELS", 1000)
+    with pytest.raises(DataError, match=r"40x30 pixels, above the limit of 1,000"):
+        read_image(encoded(photo()), GREY, "big.png")
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"GIF89a", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"])
+def test_what_is_no_picture_is_named_in_one_line(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "cat.jpg"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"cat\.jpg: cannot be read: \S") as caught:
+        read_image(path, GREY)
+    assert "\n" not in str(caught.value)
+    assert content or "empty" in str(caught.value)
+
+
+def test_a_missing_file_and_float_pixels_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none\.png: cannot be read: No such file"):
+        read_image(tmp_path / "none.png", GREY)
+    with pytest.raises(DataError, match=r"f\.tif: .*floating-point"):
+        read_image(encoded(Image.new("F", (8, 8), 0.5), "TIFF"), GREY, "f.tif")
+
+
+@settings(max_examples=120, deadline=None)
+@given(kind=st.sampled_from(["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM"]), data=st.data())
+def test_damage_never_ends_in_a_traceback(kind: str, data: st.DataObject) -> None:
+    content = bytearray(encoded(photo(), kind))
+    for _ in range(data.draw(st.integers(0, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(content)))
+    try:
+        picture = read_image(bytes(content[:cut]), COLOUR, "x")
+    except DataError as error:
+        assert str(error).startswith("x: cannot be read: ") and "\n" not in str(error)
+    else:
+        assert picture.shape == (3, 8, 8) and picture.dtype == torch.uint8
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "PPM"])
+def test_a_picture_cut_in_half_is_never_accepted(kind: str) -> None:
+    content = encoded(photo((64, 64)), kind)
+    with pytest.raises(DataError, match=r"half: cannot be read"):
+        read_image(content[: len(content) // 2], GREY, "half")
+
+
+def many(tmp_path: Path, count: int, bad: set[int]) -> list[Path]:
+    paths = []
+    for n in range(count):
+        paths.append(tmp_path / f"{n:03}.png")
+        content = encoded(Image.new("L", (8, 8), n))
+        paths[-1].write_bytes(content[:40] if n in bad else content)
+    return paths
+
+
+def test_read_many_keeps_order(tmp_path: Path) -> None:
+    images, kept, skipped = read_many(many(tmp_path, 150, set()), GREY, "reading")
+    assert images[:, 0, 0, 0].tolist() == list(range(150)) == kept.tolist()
+    assert skipped == ()
+
+
+def test_read_many_stops_at_the_first_bad_picture_and_names_it(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"041\.png: cannot be read: .*on_bad_image: skip"):
+        read_many(many(tmp_path, 120, {41, 99}), GREY, "reading")
+
+
+def test_read_many_skips_and_counts(tmp_path: Path) -> None:
+    paths = many(tmp_path, 120, {0, 41, 119})
+    images, kept, skipped = read_many(paths, Reading(8, 1, on_bad_image="skip"), "reading")
+    assert skipped == (str(paths[0]), str(paths[41]), str(paths[119]))
+    assert kept.tolist() == [n for n in range(120) if n not in (0, 41, 119)]
+    assert images[:, 0, 0, 0].tolist() == kept.tolist()
+
+
+def test_read_many_of_none() -> None:
+    images, kept, skipped = read_many([], COLOUR, "reading")
+    assert images.shape == (0, 3, 8, 8) and len(kept) == 0 and skipped == ()

@@ -1,0 +1,343 @@
+"""One's own folder: layouts, words and codes, and every mistake named in one line."""
+
+import json
+import os
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from vlfew.data import InMemory, LabelledImages, Reading, load_data
+from vlfew.data.lazy import Decoded
+from vlfew.data.naming import display_name, is_code
+from vlfew.data.prepare import prepare
+from vlfew.data.splits import split_by_class
+from vlfew.errors import DataError
+
+ORL = Path(os.environ.get("VLFEW_DATA", "")) / "orl_faces.zip"
+READING = Reading(image_size=8, channels=3)
+CLASSES = ("cat", "hot_dog", "red-fox", "tench", "mug")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def fill(folder: Path, count: int = 3, shade: int = 0) -> None:
+    folder.mkdir(parents=True)
+    for n in range(count):
+        Image.new("RGB", (10, 10), (shade, n, 0)).save(folder / f"{n}.png")
+
+
+@pytest.fixture
+def flat(tmp_path: Path) -> Path:
+    for n, name in enumerate(CLASSES):
+        fill(tmp_path / "flat" / name, shade=n)
+    return tmp_path / "flat"
+
+
+@pytest.fixture
+def split(tmp_path: Path) -> Path:
+    for n, name in enumerate(
+        ("train/a cat", "train/a dog", "train/a fox", "val/a mug", "test/a pen", "test/a cup")
+    ):
+        fill(tmp_path / "split" / name, shade=n)
+    return tmp_path / "split"
+
+
+def load(root: Path, reading: Reading = READING, **options: Any) -> LabelledImages:
+    return load_data("folder", root, reading, **options)
+
+
+def refused(root: Path, message: str, **options: Any) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        load(root, **options)
+    assert "\n" not in str(caught.value)
+
+
+def names(data: LabelledImages, part: str) -> set[str]:
+    return {data.class_names[c] for c in data.classes(part).tolist()}
+
+
+def test_class_folders_are_split_by_class(flat: Path) -> None:
+    data = load(flat)
+    assert data.class_names == ("cat", "hot dog", "mug", "red fox", "tench") and data.names_are_words
+    assert set(data.splits) == {"train", "val", "test"} and len(data.images) == 15
+    assert [len(names(data, s)) for s in ("train", "val", "test")] == [3, 1, 1]
+    for a, b in (("train", "val"), ("train", "test"), ("val", "test")):
+        data.require_disjoint_classes(a, b)
+    for label in range(5):  # every picture has the label of its folder
+        folder = {"hot dog": "hot_dog", "red fox": "red-fox"}.get(
+            data.class_names[label], data.class_names[label]
+        )
+        shades = data.images.batch((data.labels == label).nonzero().flatten())[:, 0, 0, 0]
+        assert shades.tolist() == [CLASSES.index(folder)] * 3
+
+
+def test_split_folders_are_taken_as_they_are(split: Path) -> None:
+    data = load(split)
+    assert names(data, "train") == {"a cat", "a dog", "a fox"}
+    assert names(data, "val") == {"a mug"} and names(data, "test") == {"a cup", "a pen"}
+    assert data.note == ""
+
+
+def test_without_val_a_part_of_the_training_classes_is_held_out(split: Path, tmp_path: Path) -> None:
+    (split / "val").rename(tmp_path / "aside")
+    data = load(split)
+    assert len(names(data, "val")) == 1 and len(names(data, "train")) == 2 and "held out" in data.note
+    refused(split, "leaves none for training", val_fraction=0.99)
+
+
+def test_validation_goes_by_other_names(split: Path) -> None:
+    (split / "val").rename(split / "validation")
+    assert names(load(split), "val") == {"a mug"}
+
+
+def test_other_files_are_left_aside_and_counted(flat: Path) -> None:
+    (flat / "cat" / "notes.txt").write_text("x")
+    (flat / "cat" / ".hidden.png").write_text("x")
+    (flat / "__MACOSX").mkdir()
+    (flat / "loose.png").write_bytes(b"")
+    data = load(flat)
+    assert len(data.images) == 15 and data.note.endswith(": 2")
+
+
+def test_pictures_may_lie_deeper_and_have_large_suffixes(flat: Path) -> None:
+    fill(flat / "cat" / "kittens", 2)
+    (flat / "cat" / "0.png").rename(flat / "cat" / "0.PNG")
+    data = load(flat)
+    assert (data.labels == 0).sum() == 5
+
+
+def test_links_to_folders_are_followed_once(flat: Path, tmp_path: Path) -> None:
+    fill(tmp_path / "elsewhere" / "pen")
+    (flat / "pen").symlink_to(tmp_path / "elsewhere" / "pen")
+    (flat / "cat" / "loop").symlink_to(flat / "cat")
+    data = load(flat)
+    assert "pen" in data.class_names and len(data.images) == 18
+
+
+def test_large_sets_are_decoded_as_asked_for(flat: Path) -> None:
+    small, large = load(flat), load(flat, memory_limit_mb=0)
+    assert isinstance(small.images, InMemory) and isinstance(large.images, Decoded)
+    assert torch.equal(large.images.batch(torch.arange(15)), small.images.tensor)
+    assert small.fingerprint == large.fingerprint
+
+
+def test_the_fingerprint_follows_the_content_not_the_place_or_the_reading(flat: Path, tmp_path: Path) -> None:
+    first = load(flat).fingerprint
+    moved = flat.rename(tmp_path / "moved")
+    assert load(moved, Reading(image_size=9, channels=1)).fingerprint == first
+    assert load(moved, Reading(image_size=8, channels=3, seed=1)).fingerprint != first
+    (moved / "cat" / "2.png").unlink()
+    assert load(moved).fingerprint != first
+
+
+@pytest.mark.parametrize(
+    "names", [("s1", "s2", "s17"), ("n01532829", "n01558993", "n02099601"), ("1", "2", "3")]
+)
+def test_codes_are_no_words(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        fill(tmp_path / "codes" / name)
+    data = load(tmp_path / "codes")
+    assert not data.names_are_words and set(data.class_names) == set(names)
+
+
+def test_one_code_among_words_leaves_the_set_without_words(flat: Path) -> None:
+    fill(flat / "class_7")
+    assert not load(flat).names_are_words
+
+
+@pytest.mark.parametrize(
+    "code", ["s17", "n01532829", "character03", "42", "class_7", "Person-3", "id9", "abc_12"]
+)
+def test_codes_by_rule(code: str) -> None:
+    assert is_code(code) and display_name(code) == code
+
+
+@pytest.mark.parametrize(
+    "word, shown", [("hot_dog", "hot dog"), ("boeing-747", "boeing 747"), ("é", "é"), ("_", "_")]
+)
+def test_words_by_rule(word: str, shown: str) -> None:
+    assert not is_code(word) and display_name(word) == shown
+
+
+def test_classes_yaml_gives_words(tmp_path: Path) -> None:
+    root = tmp_path / "wordnet"
+    for name in ("n01532829", "n01558993", "n02099601"):
+        fill(root / name)
+    (root / "classes.yaml").write_text(
+        "n01532829: house finch\nn01558993: [robin, redbreast]\nn02099601: no\n", encoding="utf-8"
+    )
+    data = load(root)
+    assert data.names_are_words and data.class_names == ("house finch", "robin", "no")
+    assert data.class_texts == (("house finch",), ("robin", "redbreast"), ("no",))
+    assert data.note == ""
+
+
+def test_two_classes_of_one_word_stay_apart(flat: Path) -> None:
+    (flat / "classes.yaml").write_text("cat: crane\nmug: crane\n")
+    data = load(flat)
+    assert {"crane (cat)", "crane (mug)"} < set(data.class_names)
+    assert data.class_texts[0] == ("crane",)
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("catt: a cat", r"classes\.yaml: no class folder 'catt'; did you mean 'cat'\?"),
+        ("cat: []", "'cat' needs words"),
+        ("cat: {a: b}", "'cat' needs words"),
+        ("cat: ' '", "'cat' needs words"),
+        ("- cat", "expected lines like"),
+        ("cat: a\nmug: [", r"classes\.yaml:2: not YAML|classes\.yaml:3: not YAML"),
+        (b"cat: \xff\xfe", "UTF-8"),
+    ],
+)
+def test_mistakes_in_classes_yaml(flat: Path, content: str | bytes, message: str) -> None:
+    (flat / "classes.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
+    refused(flat, message)
+
+
+def test_captions_are_texts_of_the_class(flat: Path) -> None:
+    (flat / "metadata.csv").write_text(
+        '\ufefffile_name,text\ncat/0.png,a tabby on a sofa\ncat/1.png,"a cat, asleep"\nmug/0.png,\n',
+        encoding="utf-8",
+    )
+    data = load(flat)
+    assert data.class_texts[0] == ("cat", "a tabby on a sofa", "a cat, asleep")
+    assert data.class_texts[2] == ("mug",)
+
+
+def test_captions_make_words_of_codes(tmp_path: Path) -> None:
+    root = tmp_path / "codes"
+    lines = []
+    for name in ("s1", "s2", "s3"):
+        fill(root / "train" / name)
+        lines.append(json.dumps({"file_name": f"{name}/0.png", "text": f"a drawing of {name}"}))
+    (root / "train" / "metadata.jsonl").write_text("\n".join(lines) + "\n")
+    data = load(root)
+    assert data.names_are_words and data.class_texts[1] == ("a drawing of s2",)
+    (root / "train" / "metadata.jsonl").write_text(lines[0])
+    assert not load(root).names_are_words
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("metadata.csv", "file_name,text\ncat/0.png,a\ncat/9.png,b\n", r"metadata\.csv:3: .*'cat/9\.png'"),
+        ("metadata.csv", "file,text\ncat/0.png,a\n", r"metadata\.csv:2: no 'file_name'.*file, text"),
+        ("metadata.csv", "file_name,caption\ncat/0.png,a\n", r"no 'text'.*caption"),
+        ("metadata.csv", "file_name,text\ncat/0.png\n", r"metadata\.csv:2: no 'text'"),
+        (
+            "metadata.jsonl",
+            '{"file_name": "cat/0.png", "text": "a"}\n{oops\n',
+            r"metadata\.jsonl:2: not JSON",
+        ),
+        ("metadata.jsonl", "[1]\n", r"metadata\.jsonl:1: expected an object"),
+        ("metadata.jsonl", '{"file_name": "dog.png", "text": "a"}\n', r"metadata\.jsonl:1: .*'dog\.png'"),
+    ],
+)
+def test_mistakes_in_metadata(flat: Path, name: str, content: str, message: str) -> None:
+    (flat / name).write_text(content)
+    refused(flat, message)
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    refused(tmp_path / "empty", "no pictures in folders named after their classes")
+    Image.new("L", (8, 8)).save(tmp_path / "empty" / "loose.png")
+    refused(tmp_path / "empty", "no pictures in folders")
+
+
+def test_an_empty_class_is_named(flat: Path, split: Path) -> None:
+    (flat / "zebra").mkdir()
+    refused(flat, "no pictures of class 'zebra'")
+    (split / "val" / "zebra").mkdir()
+    refused(split, "no pictures of class 'zebra'")
+
+
+def test_too_few_classes_to_split(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        fill(tmp_path / "two" / name)
+    refused(tmp_path / "two", r"2 classes \(cat, dog\) .*at least 3")
+
+
+@pytest.mark.parametrize("twin", ["a cat", "A_Cat", "Ａ cat"])
+def test_a_class_in_two_splits_is_named(split: Path, twin: str) -> None:
+    fill(split / "test" / twin)
+    refused(split, r"is in both '(train|test)' and '(train|test)'")
+
+
+def test_two_folders_of_one_name(flat: Path) -> None:
+    fill(flat / "Hot-Dog")
+    refused(flat, "'Hot-Dog' and 'hot_dog' name one class")
+
+
+def test_split_folders_beside_classes(split: Path) -> None:
+    fill(split / "zebra")
+    refused(split, "stands beside 'zebra'")
+
+
+@pytest.mark.skipif(not ORL.is_file(), reason="no orl_faces.zip under VLFEW_DATA")
+def test_faces_have_codes_for_names(tmp_path: Path) -> None:
+    data = load(prepare("folder", ORL, tmp_path / "faces"))
+    assert len(data.class_names) == 40 and len(data.images) == 400 and not data.names_are_words
+    assert data.images.batch(torch.arange(400)).float().std() > 20
+
+
+def test_an_empty_split_folder(split: Path) -> None:
+    (split / "valid").mkdir()
+    refused(split, "valid: no class folders")
+
+
+def test_a_class_may_be_called_train(flat: Path) -> None:
+    fill(flat / "train")
+    assert "train" in load(flat).class_names
+
+
+def test_bad_pictures(flat: Path) -> None:
+    (flat / "cat" / "1.png").write_bytes((flat / "cat" / "1.png").read_bytes()[:40])
+    refused(flat, r"cat/1\.png: cannot be read")
+    skip = Reading(image_size=8, channels=3, on_bad_image="skip")
+    for limit in (100, 0):
+        data = load(flat, skip, memory_limit_mb=limit)
+        assert data.skipped == ("cat/1.png",) and len(data.images) == len(data.labels) == 14
+        assert data.images.batch((data.labels == 0).nonzero().flatten())[:, 1, 0, 0].tolist() == [0, 2]
+    for n in (0, 2):
+        (flat / "cat" / f"{n}.png").write_bytes(b"")
+    with pytest.raises(DataError, match="no picture of class 'cat'"):
+        load(flat, skip)
+
+
+@pytest.mark.parametrize("fractions", [(0, 0.2), (0.5, 0.5), (-1, 0.5), (0.9, 0.05)])
+def test_fractions_that_cannot_be(flat: Path, fractions: tuple[float, float]) -> None:
+    refused(flat, "val_fraction=", val_fraction=fractions[0], test_fraction=fractions[1])
+
+
+@given(
+    labels=st.lists(st.integers(0, 11), min_size=30, max_size=60),
+    val=st.floats(0.01, 0.4),
+    test=st.floats(0.01, 0.4),
+    seed=st.integers(0, 5),
+)
+def test_splits_by_class_are_disjoint_complete_and_seeded(
+    labels: list[int], val: float, test: float, seed: int
+) -> None:
+    names = [f"class {n}" for n in range(12)]
+    tensor = torch.tensor(labels)
+    splits = split_by_class(tensor, names, val_fraction=val, test_fraction=test, seed=seed)
+    of_class = defaultdict(set)
+    for split_name, index in splits.items():
+        for n in index.tolist():
+            of_class[labels[n]].add(split_name)
+    assert all(len(s) == 1 for s in of_class.values())
+    assert sorted(n for index in splits.values() for n in index.tolist()) == list(range(len(labels)))
+    again = split_by_class(tensor, names, val_fraction=val, test_fraction=test, seed=seed)
+    assert all(torch.equal(splits[s], again[s]) for s in splits)

@@ -1,0 +1,60 @@
+"""The glyph rule, on the real fonts and on too few of them."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+import torch
+
+from vlfew.data import Reading, load_data
+from vlfew.errors import DataError
+
+
+@pytest.fixture(scope="module")
+def glyphs():
+    return load_data("glyphs", None, Reading(image_size=32))
+
+
+def test_size_is_what_the_rule_gives(glyphs):
+    # Font and Unicode versions move these a little.
+    assert 4_000 < len(glyphs.class_names) < 5_000
+    assert 33_000 < len(glyphs.images) < 40_000
+    assert glyphs.names_are_words and glyphs.images.shape == (1, 32, 32)
+
+
+def test_no_picture_is_in_two_classes(glyphs):
+    label_of: dict[bytes, int] = {}
+    for start in range(0, len(glyphs.images), 4096):
+        index = torch.arange(start, min(start + 4096, len(glyphs.images)))
+        for picture, label in zip(glyphs.images.batch(index), glyphs.labels[index].tolist(), strict=True):
+            key = hashlib.sha1(picture.numpy().tobytes()).digest()
+            assert key not in label_of, "a picture stands twice"
+            label_of[key] = label
+
+
+def test_characters_that_look_alike_are_one_class_with_all_names(glyphs):
+    texts = dict(zip(glyphs.class_names, glyphs.class_texts, strict=True))
+    names = texts["latin capital letter h"]
+    assert {"greek capital letter eta", "cyrillic capital letter en"} <= set(names)
+
+
+def test_splits_part_the_classes(glyphs):
+    classes = {name: set(glyphs.classes(name).tolist()) for name in ("train", "val", "test")}
+    assert sum(map(len, classes.values())) == len(glyphs.class_names)
+    assert len(set.union(*classes.values())) == len(glyphs.class_names)
+    assert 0.18 < len(classes["test"]) / len(glyphs.class_names) < 0.22
+    assert min(len(i) for i in glyphs.by_class("test").values()) >= 3
+
+
+def test_another_seed_gives_another_split_of_the_same_pictures(glyphs):
+    other = load_data("glyphs", None, Reading(image_size=32, seed=1))
+    assert torch.equal(other.labels, glyphs.labels)
+    assert not torch.equal(other.indices("test"), glyphs.indices("test"))
+    assert other.fingerprint != glyphs.fingerprint
+
+
+def test_folder_without_fonts_is_refused(tmp_path: Path):
+    with pytest.raises(DataError, match=r"no fonts \(\*.ttf\)"):
+        load_data("glyphs", tmp_path, Reading())

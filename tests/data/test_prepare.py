@@ -1,0 +1,264 @@
+"""Archives are unpacked safely, checked, and moved into place whole or not at all."""
+
+import io
+import os
+import stat
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from urllib.error import URLError
+from zipfile import ZipFile, ZipInfo
+
+import pytest
+from PIL import Image
+
+from vlfew.data import Reading, load_data
+from vlfew.data import prepare as module
+from vlfew.data.prepare import download, prepare
+from vlfew.errors import DataError
+
+
+def png(shade: int = 0) -> bytes:
+    file = io.BytesIO()
+    Image.new("L", (8, 8), shade).save(file, "PNG")
+    return file.getvalue()
+
+
+CLASSES = {f"mine/{name}/{n}.png": png(n) for name in ("cat", "dog", "mug") for n in range(2)}
+OMNIGLOT = {
+    f"images_{p}/{a}/character01/0001_01.png": png() for p, a in (("background", "A"), ("evaluation", "X"))
+}
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("VLFEW_DATA", raising=False)
+    return tmp_path / "home" / "vlfew" / "data"
+
+
+def make_zip(path: Path, files: dict[str, bytes]) -> Path:
+    with ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(ZipInfo(name), content)
+    return path
+
+
+def make_tar(path: Path, files: dict[str, bytes], mode: str = "w:gz", *links: tarfile.TarInfo) -> Path:
+    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+        for link in links:
+            archive.addfile(link)
+    return path
+
+
+def make_folder(path: Path, files: dict[str, bytes]) -> Path:
+    for name, content in files.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(content)
+    return path
+
+
+MAKERS: dict[str, Callable[[Path, dict[str, bytes]], Path]] = {
+    "a.zip": make_zip,
+    "a.tar": lambda path, files: make_tar(path, files, "w"),
+    "a.tar.gz": make_tar,
+    "a.tar.xz": lambda path, files: make_tar(path, files, "w:xz"),
+    "folder": make_folder,
+}
+
+
+def refused(name: str, source: Path, home: Path, message: str) -> None:
+    """Refused in one line, with nothing left behind, inside or outside the data folder."""
+    around = set(source.parent.parent.rglob("*"))
+    with pytest.raises(DataError, match=message) as caught:
+        prepare(name, source)
+    assert "\n" not in str(caught.value)
+    assert not home.exists() or list(home.iterdir()) == []
+    assert {p for p in source.parent.parent.rglob("*") if home.parent.parent not in (p, *p.parents)} <= around
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_any_kind_ends_where_the_source_finds_it(kind: str, tmp_path: Path, home: Path) -> None:
+    target = prepare("folder", MAKERS[kind](tmp_path / kind, CLASSES | {".DS_Store": b""}))
+    assert target == home / "folder" and [p.name for p in home.iterdir()] == ["folder"]
+    data = load_data("folder", reading=Reading(image_size=8))
+    assert data.class_names == ("cat", "dog", "mug") and len(data.images) == 6
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_omniglot(kind: str, tmp_path: Path, home: Path) -> None:
+    source = MAKERS[kind](tmp_path / kind, {f"omniglot/{n}": c for n, c in OMNIGLOT.items()})
+    assert (prepare("omniglot", source) / "images_background/A/character01/0001_01.png").is_file()
+
+
+def test_split_folders_are_not_unwrapped(tmp_path: Path, home: Path) -> None:
+    files = {name.replace("mine", "train"): content for name, content in CLASSES.items()}
+    assert (prepare("folder", make_zip(tmp_path / "a.zip", files)) / "train" / "cat").is_dir()
+
+
+def test_to_a_folder_of_choice_and_never_over_another(tmp_path: Path) -> None:
+    source = make_zip(tmp_path / "a.zip", CLASSES)
+    assert prepare("folder", source, tmp_path / "here" / "deep").is_dir()
+    with pytest.raises(DataError, match="deep is there already"):
+        prepare("folder", source, tmp_path / "here" / "deep")
+    assert (tmp_path / "here" / "deep" / "cat" / "0.png").is_file()
+
+
+def test_a_read_only_folder_can_be_prepared(tmp_path: Path, home: Path) -> None:
+    source = make_folder(tmp_path / "source", CLASSES)
+    for folder in (*source.rglob("*/"), source):
+        folder.chmod(0o555)
+    try:
+        assert os.access(prepare("folder", source) / "cat", os.W_OK)
+    finally:
+        for folder in (source, *source.rglob("*/")):
+            folder.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    "member",
+    ["../evil.png", "a/../../evil.png", "/tmp/evil.png", "a\\..\\..\\evil.png", "C:/evil.png", "\\evil"],
+)
+@pytest.mark.parametrize("kind", ["a.zip", "a.tar.gz"])
+def test_members_that_lead_outside_are_refused(kind: str, member: str, tmp_path: Path, home: Path) -> None:
+    (tmp_path / "in").mkdir()
+    source = MAKERS[kind](tmp_path / "in" / kind, CLASSES | {member: b"evil"})
+    refused("folder", source, home, "refused: member .*evil.* (absolute path|leads out)")
+
+
+def link(name: str, to: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, to
+    return member
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        link("mine/cat/x.png", "/etc/passwd"),
+        link("mine/cat/x.png", "../../../secret"),
+        link("mine/cat/x.png", "../secret", tarfile.LNKTYPE),
+        link("mine/cat/x.png", "x.png"),
+        link("mine/cat/x.png", "."),
+        link("mine/cat/x.png", "/etc", tarfile.SYMTYPE),
+        link("mine/cat/x.png", "", tarfile.FIFOTYPE),
+        link("mine/cat/x.png", "", tarfile.CHRTYPE),
+    ],
+    ids=lambda m: f"{m.type.decode()}{m.linkname}",
+)
+def test_links_outside_and_devices_are_refused(member: tarfile.TarInfo, tmp_path: Path, home: Path) -> None:
+    (tmp_path / "in").mkdir()
+    source = make_tar(tmp_path / "in" / "a.tar.gz", CLASSES, "w:gz", member)
+    refused("folder", source, home, r"refused: member 'mine/cat/x\.png' is a (link|device)")
+
+
+def test_links_inside_become_copies(tmp_path: Path, home: Path) -> None:
+    links = (
+        link("mine/mug/2.png", "../cat/1.png"),
+        link("mine/mug/3.png", "mine/cat/0.png", tarfile.LNKTYPE),
+    )
+    target = prepare("folder", make_tar(tmp_path / "a.tar.gz", CLASSES, "w:gz", *links))
+    for name, original in (("2.png", "1.png"), ("3.png", "0.png")):
+        path = target / "mug" / name
+        assert not path.is_symlink() and path.read_bytes() == (target / "cat" / original).read_bytes()
+
+
+def test_a_link_in_a_zip_is_refused(tmp_path: Path, home: Path) -> None:
+    (tmp_path / "in").mkdir()
+    source = make_zip(tmp_path / "in" / "a.zip", CLASSES)
+    member = ZipInfo("mine/cat/x.png")
+    member.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with ZipFile(source, "a") as archive:
+        archive.writestr(member, "/etc/passwd")
+    refused("folder", source, home, r"x\.png' is a link")
+
+
+@pytest.mark.parametrize("kind", ["a.zip", "a.tar.gz"])
+@pytest.mark.parametrize("limit", ["MAX_BYTES", "MAX_FILES"])
+def test_bombs_are_refused(
+    kind: str, limit: str, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, limit, 5)
+    (tmp_path / "in").mkdir()
+    refused("folder", MAKERS[kind](tmp_path / "in" / kind, CLASSES), home, "unpacks to more than")
+
+
+@pytest.mark.parametrize("kind", ["a.zip", "a.tar", "a.tar.gz", "a.tar.xz"])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_damaged_archives_are_refused(kind: str, share: float, tmp_path: Path, home: Path) -> None:
+    (tmp_path / "in").mkdir()
+    noise = {f"mine/{c}/{n}.png": os.urandom(3000) for c in ("cat", "dog", "mug") for n in range(10)}
+    source = MAKERS[kind](tmp_path / "in" / kind, noise)
+    content = source.read_bytes()
+    source.write_bytes(content[: int(share * len(content))])
+    refused("folder", source, home, rf"{kind}: ")
+
+
+def test_a_tar_cut_between_members_is_refused(tmp_path: Path, home: Path) -> None:
+    (tmp_path / "in").mkdir()
+    source = MAKERS["a.tar"](tmp_path / "in" / "a.tar", CLASSES)
+    source.write_bytes(source.read_bytes()[: 5 * 1024])  # five members of a header and a block each
+    refused("folder", source, home, "ends before its end mark")
+
+
+def test_what_is_no_archive_or_not_there(tmp_path: Path, home: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.txt").write_text("hello")
+    refused("folder", tmp_path / "in" / "a.txt", home, "neither a folder nor a zip or tar archive")
+    refused("folder", tmp_path / "in" / "b.zip", home, r"b\.zip: no such archive")
+    refused("omniglott", tmp_path / "in" / "a.txt", home, "did you mean 'omniglot'")
+
+
+def test_what_the_source_cannot_load_is_refused(tmp_path: Path, home: Path) -> None:
+    (tmp_path / "in").mkdir()
+    half = {name: content for name, content in OMNIGLOT.items() if "background" in name}
+    refused("omniglot", make_zip(tmp_path / "in" / "a.zip", half), home, r"images_evaluation\.zip in a\.zip")
+    refused("folder", make_zip(tmp_path / "in" / "b.zip", {"x/readme.txt": b""}), home, "no pictures")
+
+
+def test_a_folder_is_not_copied_into_itself(tmp_path: Path) -> None:
+    source = make_folder(tmp_path / "source", CLASSES)
+    with pytest.raises(DataError, match="lies inside"):
+        prepare("folder", source, source / "copy")
+
+
+class FakeOmniglot:
+    """Stands in for torchvision's class: leaves what it would leave."""
+
+    folder = "omniglot-py"
+    download_url_prefix = "https://example.org/omniglot"
+
+    def __init__(self, root: Path, background: bool, download: bool) -> None:
+        part = "images_background" if background else "images_evaluation"
+        files = {n: c for n, c in OMNIGLOT.items() if n.startswith(part)}
+        make_folder(Path(root) / self.folder, files)
+        make_zip(Path(root) / self.folder / f"{part}.zip", files)
+
+
+class Offline(FakeOmniglot):
+    def __init__(self, root: Path, background: bool, download: bool) -> None:
+        raise URLError("no route to host")
+
+
+def test_download_says_what_and_keeps_the_archives(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torchvision.datasets.Omniglot", FakeOmniglot)
+    target = download("omniglot")
+    assert sorted(p.name for p in target.iterdir()) == ["images_background.zip", "images_evaluation.zip"]
+    said = capsys.readouterr().err
+    assert "16 MB" in said and FakeOmniglot.download_url_prefix in said
+    assert len(load_data("omniglot", reading=Reading(8), validation_alphabets=0).images) == 2
+
+
+def test_no_network_is_one_line(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torchvision.datasets.Omniglot", Offline)
+    with pytest.raises(DataError, match=r"no route to host.*by hand") as caught:
+        download("omniglot")
+    assert "\n" not in str(caught.value) and list(home.iterdir()) == []
+    with pytest.raises(DataError, match="'folder' cannot be downloaded"):
+        download("folder")

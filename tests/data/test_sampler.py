@@ -1,0 +1,87 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.conftest import make_data
+from vlfew.data.sampler import ClassBalancedSampler
+from vlfew.errors import DataError
+
+
+@given(
+    classes=st.integers(2, 4),
+    pictures=st.integers(1, 9),
+    number=st.integers(0, 10**6),
+    seed=st.integers(0, 99),
+)
+def test_a_batch_is_class_balanced_and_a_function_of_its_number(classes, pictures, number, seed):
+    data = make_data()
+    batch = ClassBalancedSampler(data, "train", classes, pictures, seed=seed).batch(number)
+    again = ClassBalancedSampler(data, "train", classes, pictures, seed=seed).batch(number)
+    assert torch.equal(batch.index, again.index) and torch.equal(batch.words, again.words)
+    assert len(batch.words.unique()) == classes
+    assert torch.equal(data.labels[batch.index], batch.labels)
+    assert set(batch.labels.tolist()) == set(batch.words.tolist())
+    assert set(batch.index.tolist()) <= set(data.indices("train").tolist())
+    for c in batch.words.tolist():
+        chosen = batch.index[batch.labels == c]
+        assert len(chosen.unique()) == min(pictures, 6)  # repeats only when a class has too few
+
+
+def test_different_numbers_and_seeds_give_different_batches(tiny):
+    sampler = ClassBalancedSampler(tiny, "train", 3, 3, seed=0)
+    other = ClassBalancedSampler(tiny, "train", 3, 3, seed=1)
+    assert not torch.equal(sampler.batch(0).index, sampler.batch(1).index)
+    assert not torch.equal(sampler.batch(0).index, other.batch(0).index)
+
+
+def test_all_pictures_are_drawn_about_equally(tiny):
+    sampler = ClassBalancedSampler(tiny, "train", 2, 3, seed=0)
+    counts = torch.cat([sampler.batch(n).index for n in range(2000)]).bincount()[tiny.indices("train")]
+    expected = 2000 * 6 / len(tiny.indices("train"))
+    assert (counts - expected).abs().max() < 5 * expected**0.5
+
+
+def test_groups_share_a_batch_equally():
+    data = make_data(classes=36, groups=4)
+    sampler = ClassBalancedSampler(data, "train", 4, 2, groups=2, seed=0)
+    for number in range(50):
+        groups = data.class_group[sampler.batch(number).words]
+        assert sorted(groups.bincount()[groups.unique()].tolist()) == [2, 2]
+
+
+def test_small_groups_are_filled_up_from_others():
+    data = make_data(classes=36, groups=4)
+    batch = ClassBalancedSampler(data, "train", 10, 2, groups=2, seed=0).batch(0)
+    assert len(batch.words.unique()) == 10
+
+
+def test_pictures_of_a_class_come_from_distinct_sources(tiny):
+    sampler = ClassBalancedSampler(tiny, "train", 4, 5, seed=3)
+    for number in range(20):
+        batch = sampler.batch(number)
+        for c in batch.words.tolist():
+            assert len(tiny.source_id[batch.index[batch.labels == c]].unique()) == 5
+
+
+def test_words_of_all_training_classes_can_go_with_a_batch(tiny):
+    batch = ClassBalancedSampler(tiny, "train", 2, 3, words="all", seed=0).batch(0)
+    assert torch.equal(batch.words, tiny.classes("train"))
+    assert len(batch.text) == len(batch.words)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"classes": 99, "pictures": 1}, r"tiny: split 'train' has 4 classes, a batch wants 99"),
+        ({"classes": 4, "pictures": 1, "groups": 2}, "no groups of classes"),
+    ],
+)
+def test_impossible_batches_are_refused(tiny, arguments, message):
+    with pytest.raises(DataError, match=message):
+        ClassBalancedSampler(tiny, "train", **arguments)
+
+
+def test_classes_must_divide_by_groups():
+    with pytest.raises(DataError, match=r"sampling.classes=5 is not a multiple of sampling.groups=2"):
+        ClassBalancedSampler(make_data(classes=36, groups=4), "train", 5, 2, groups=2)

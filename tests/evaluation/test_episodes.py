@@ -1,0 +1,142 @@
+"""Episodes: what holds for every draw, and that draws are uniform."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vlfew.errors import ConfigError, DataError
+from vlfew.evaluation.episodes import Episodes, draw_episodes, draw_trials, sample
+
+CHI_SQUARE_999 = {23: 49.73, 59: 98.3}
+"""99.9% points by degrees of freedom."""
+
+
+def labels_of(sizes: list[int], seed: int = 0) -> torch.Tensor:
+    """Classes 0, 3, 6 ... of the sizes, shuffled."""
+    labels = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes)) * 3
+    return labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))]
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_every_episode_is_sound(data: st.DataObject) -> None:
+    sizes = data.draw(st.lists(st.integers(3, 9), min_size=1, max_size=6))
+    ways = data.draw(st.one_of(st.just("all"), st.integers(1, len(sizes))))
+    shots = data.draw(st.integers(0, 2))
+    queries = data.draw(st.one_of(st.just("all"), st.integers(1, 3 - shots)))
+    labels = labels_of(sizes)
+    drawn = draw_episodes(labels, ways, shots, queries, 7, data.draw(st.integers(-3, 2**40)))
+    n = len(sizes) if ways == "all" else ways
+    assert drawn.classes.shape == (7, n) and drawn.support.shape == (7, n, shots)
+    for classes, support, query in zip(drawn.classes, drawn.support, drawn.query, strict=True):
+        assert len(set(classes.tolist())) == n
+        for c, s, q in zip(classes.tolist(), support.tolist(), query.tolist(), strict=True):
+            real = [p for p in q if p >= 0]
+            assert len(real) == (sizes[c // 3] - shots if queries == "all" else queries)
+            assert len({*s, *real}) == len(s) + len(real)
+            assert (labels[s + real] == c).all()
+
+
+def test_seed_decides_and_more_episodes_begin_alike() -> None:
+    labels = labels_of([30] * 8)
+    a, b = (draw_episodes(labels, 5, 2, 4, n, seed=7) for n in (2000, 11))
+    other = draw_episodes(labels, 5, 2, 4, 11, seed=8)
+    for part in ("support", "query", "classes"):
+        assert torch.equal(getattr(a, part)[:11], getattr(b, part))
+        assert not torch.equal(getattr(b, part), getattr(other, part))
+
+
+def test_all_ordered_draws_are_equally_likely() -> None:
+    rows = 60_000
+    randoms = np.random.default_rng(0).random((rows, 3))
+    drawn = sample(np.full(rows, 4), randoms)
+    counts = [np.all(drawn == order, axis=1).sum() for order in itertools.permutations(range(4), 3)]
+    assert sum(counts) == rows
+    expected = rows / 24
+    assert sum((c - expected) ** 2 / expected for c in counts) < CHI_SQUARE_999[23]
+
+
+def test_classes_and_pictures_are_uniform() -> None:
+    drawn = draw_episodes(labels_of([10] * 6), 2, 1, 3, 30_000, seed=0)
+    for part in (drawn.support, drawn.query):
+        counts = part.flatten().bincount(minlength=60).double()
+        # Draws without replacement vary less than independent ones, so the bound is on the safe side.
+        assert ((counts - counts.mean()) ** 2 / counts.mean()).sum() < CHI_SQUARE_999[59]
+        assert counts.min() > 0 and counts.std() > 0
+
+
+def test_a_block_of_urns_does_not_touch_the_next() -> None:
+    randoms = np.random.default_rng(0).random((5000, 6))
+    sizes = np.random.default_rng(1).integers(1, 300, 5000)
+    together = sample(sizes, randoms)
+    for row in range(0, 5000, 617):
+        assert (sample(sizes[row : row + 1], randoms[row : row + 1]) == together[row]).all()
+
+
+@pytest.mark.parametrize(
+    ("ways", "shots", "queries", "message"),
+    [
+        (4, 1, 2, "4-way episodes need 4 classes, but the split has 3"),
+        (2, 1, 15, r"class 'c3' has 4 pictures, but 1 shots and 15 queries need 16 \(and 2 more"),
+        (2, 4, "all", "class 'c3' has 4 pictures, but 4 shots and at least 1 query need 5"),
+    ],
+)
+def test_too_little_data(ways: int, shots: int, queries: int, message: str) -> None:
+    names = [f"c{i}" for i in range(9)]
+    labels = labels_of([9, 4, 9])
+    with pytest.raises(DataError, match=message):
+        draw_episodes(labels, ways, shots, queries, 3, 0, names)
+
+
+@pytest.mark.parametrize("wrong", [{"ways": 0}, {"shots": -1}, {"queries": 0}, {"episodes": 0}])
+def test_counts_must_be_positive(wrong: dict[str, int]) -> None:
+    options = {"ways": 2, "shots": 1, "queries": 1, "episodes": 1} | wrong
+    with pytest.raises(ConfigError, match=f"{next(iter(wrong))} is"):
+        draw_episodes(labels_of([5, 5]), **options, seed=0)
+
+
+def test_episodes_come_back_from_a_file(tmp_path: Path) -> None:
+    drawn, path = draw_episodes(labels_of([5, 5]), 2, 1, 2, 9, 0), tmp_path / "e.safetensors"
+    drawn.save(path, "data a")
+    back = Episodes.load(path, "data a")
+    assert torch.equal(back.support, drawn.support) and torch.equal(back.query, drawn.query)
+    with pytest.raises(DataError, match="drawn from data a, not from data b"):
+        Episodes.load(path, "data b")
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(DataError, match="cannot read episodes"):
+        Episodes.load(path, "data a")
+
+
+def drawings(missing: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Three alphabets of 6, 4 and 2 characters by 5 drawers, some drawings missing."""
+    labels, drawers = torch.arange(12).repeat_interleave(5), torch.arange(5).repeat(12)
+    keep = torch.randperm(60, generator=torch.Generator().manual_seed(1))[missing:]
+    return labels[keep], torch.tensor([0] * 6 + [1] * 4 + [2] * 2), drawers[keep]
+
+
+@pytest.mark.parametrize("missing", [0, 10])
+def test_trials_stay_within_an_alphabet_and_have_two_drawers(missing: int) -> None:
+    labels, group, drawers = drawings(missing)
+    drawn = draw_trials(labels, group, drawers, 4, 200, seed=0)
+    support, query = drawn.support[..., 0], drawn.query[..., 0]
+    for positions in (support, query):
+        assert torch.equal(labels[positions], drawn.classes)
+        assert (drawers[positions] == drawers[positions][:, :1]).all()
+    assert (drawers[support] != drawers[query]).all()
+    alphabets = group[drawn.classes]
+    assert (alphabets == alphabets[:, :1]).all() and set(alphabets.flatten().tolist()) == {0, 1}
+    assert all(len(set(row)) == 4 for row in drawn.classes.tolist())
+    again = draw_trials(labels, group, drawers, 4, 10, seed=0)
+    assert torch.equal(again.query, drawn.query[:10])
+
+
+def test_no_alphabet_large_enough() -> None:
+    with pytest.raises(DataError, match="largest here has 6 characters"):
+        draw_trials(*drawings(), 7, 10, seed=0)

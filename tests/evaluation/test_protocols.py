@@ -1,0 +1,375 @@
+"""Protocols against brute force over the same bank, with a model whose features are known."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tests.conftest import make_data
+from vlfew.data.images import InMemory, LabelledImages
+from vlfew.errors import ConfigError, DataError, ModelError
+from vlfew.evaluation.bank import FeatureBank, encode_split
+from vlfew.evaluation.episodes import draw_episodes, draw_trials
+from vlfew.evaluation.evaluate import evaluate, save_per_episode
+from vlfew.evaluation.results import cluster_ci95, mean_ci95
+from vlfew.evaluation.subject import Outcome, Subject
+from vlfew.features import Features
+from vlfew.scorers import SCORERS, Scorer
+
+DIM = 3
+
+
+class FakeModel:
+    """Noisy random projections of pictures; texts by their characters."""
+
+    def __init__(self, has_text: bool = True) -> None:
+        self.has_text = has_text
+        self.projection = torch.randn(256, DIM, generator=torch.Generator().manual_seed(0))
+        self.encoded = 0
+
+    def encode_images(self, images: Tensor) -> Features:
+        self.encoded += len(images)
+        return Features((images.flatten(1).float() - 127) / 255 @ self.projection)
+
+    def encode_texts(self, texts: list[str]) -> Tensor:
+        return torch.stack([self.text(t) for t in texts])
+
+    @staticmethod
+    def text(text: str) -> Tensor:
+        seed = sum(ord(c) * 31**i for i, c in enumerate(text)) % 2**31
+        return torch.randn(DIM, generator=torch.Generator().manual_seed(seed))
+
+    def scorer(self, name: str) -> Scorer:
+        return SCORERS.get("cosine" if name == "default" else name)(DIM)
+
+
+@pytest.fixture
+def data() -> LabelledImages:
+    return make_data(classes=21, pictures=8, groups=1)
+
+
+@pytest.fixture
+def subject(data: LabelledImages) -> Subject:
+    return Subject(FakeModel(), data)
+
+
+def run(subject: Subject, protocol: str, **options: Any) -> tuple[Any, Outcome]:
+    return evaluate(
+        subject, protocol, options, command="make it again", trained_on="tiny/train", outside_data=False
+    )
+
+
+def unit(x: Tensor) -> Tensor:
+    return x / x.norm()
+
+
+def prototype(rows: list[Tensor]) -> Tensor:
+    return unit(torch.stack([unit(r) for r in rows]).mean(0))
+
+
+def brute(embedding: Tensor, query: list[list[int]], of_class: list[Tensor], top: int = 1) -> float:
+    """Share of the queries whose class is among the `top` best by cosine."""
+    right = total = 0
+    for c, positions in enumerate(query):
+        for p in positions:
+            if p >= 0:
+                scores = [float(unit(embedding[p]) @ proto) for proto in of_class]
+                right += sum(s > scores[c] for s in scores) < top
+                total += 1
+    return right / total
+
+
+@pytest.mark.parametrize(("ways", "shots", "queries"), [(3, 1, 4), ("all", 2, 3), (4, 3, "all")])
+def test_few_shot_is_what_a_loop_says(subject: Subject, ways: Any, shots: int, queries: Any) -> None:
+    options = {"ways": ways, "shots": shots, "queries": queries, "episodes": 12, "seed": 3}
+    result, outcome = run(subject, "few-shot", scorer="prototypes", **options)
+    bank = subject.bank("test")
+    drawn = draw_episodes(bank.labels, **options)
+    expected = [
+        brute(
+            bank.features.embedding,
+            query.tolist(),
+            [prototype(list(bank.features.embedding[s])) for s in support],
+        )
+        for support, query in zip(drawn.support, drawn.query, strict=True)
+    ]
+    assert outcome.per_episode is not None
+    np.testing.assert_allclose(outcome.per_episode, expected)
+    assert (result.accuracy, result.ci95) == pytest.approx(mean_ci95(expected))
+    assert result.get("ways") == drawn.classes.shape[1] and result.get("shots") == shots
+    assert 1 / drawn.classes.shape[1] < result.accuracy < 1
+
+
+def test_ragged_queries_count_once_each() -> None:
+    data = make_data(classes=9, pictures=6)
+    keep = torch.ones(54, dtype=torch.bool)
+    keep[[12, 13, 14, 30]] = False
+    kept = LabelledImages(
+        "ragged",
+        InMemory(data.images.batch(keep.nonzero().flatten())),
+        data.labels[keep],
+        data.class_names,
+        True,
+        {"test": torch.arange(50)},
+        "ragged",
+    )
+    subject = Subject(FakeModel(), kept)
+    _, outcome = run(subject, "few-shot", ways="all", shots=2, queries="all", episodes=5)
+    assert outcome.per_episode is not None
+    answers = outcome.per_episode * (50 - 9 * 2)
+    np.testing.assert_allclose(answers, answers.round(), atol=1e-9)
+
+
+def test_a_split_is_encoded_once(subject: Subject) -> None:
+    for protocol in ("few-shot", "zero-shot", "pictures-and-words"):
+        run(subject, protocol, **({} if protocol == "zero-shot" else {"queries": 3, "episodes": 5}))
+    assert subject.model.encoded == len(subject.data.indices("test"))
+
+
+def test_zero_shot_against_all_classes(subject: Subject) -> None:
+    templates = ["{}", "a picture of {}"]
+    result, outcome = run(subject, "zero-shot", templates=templates)
+    bank, data = subject.bank("test"), subject.data
+    classes = data.classes("test").tolist()
+    words = [
+        prototype([FakeModel.text(t.replace("{}", data.class_names[c])) for t in templates]) for c in classes
+    ]
+    query = [(bank.labels == c).nonzero().flatten().tolist() for c in classes]
+    embedding = bank.features.embedding
+    assert result.accuracy == pytest.approx(brute(embedding, query, words))
+    assert result.get("top5") == pytest.approx(brute(embedding, query, words, top=5))
+    assert result.accuracy < result.get("top5") < 1
+    right = [
+        brute(embedding, [q if k == c else [] for k in range(7)], words) * 8 for c, q in enumerate(query)
+    ]
+    assert result.ci95 == pytest.approx(cluster_ci95(right, [8] * 7))
+    assert outcome.episodes == 7 and result.get("ways") == 7
+
+
+def test_zero_shot_episodes(subject: Subject) -> None:
+    result, outcome = run(subject, "zero-shot", ways=6, episodes=9, seed=5)
+    bank, data = subject.bank("test"), subject.data
+    drawn = draw_episodes(bank.labels, 6, 0, "all", 9, 5)
+    for top, found in ((1, result.accuracy), (5, result.get("top5"))):
+        expected = [
+            brute(
+                bank.features.embedding,
+                query.tolist(),
+                [unit(FakeModel.text(data.class_names[c])) for c in classes.tolist()],
+                top,
+            )
+            for query, classes in zip(drawn.query, drawn.classes, strict=True)
+        ]
+        assert found == pytest.approx(np.mean(expected))
+    assert outcome.per_episode is not None and len(outcome.per_episode) == 9
+
+
+def test_every_true_text_of_a_class_is_used(subject: Subject) -> None:
+    data = subject.data
+    texts = tuple((n, n + " also") for n in data.class_names)
+    both = Subject(subject.model, LabelledImages(**{**vars(data), "class_texts": texts}))
+    result, _ = run(both, "zero-shot")
+    bank, classes = subject.bank("test"), data.classes("test").tolist()
+    words = [prototype([FakeModel.text(t) for t in texts[c]]) for c in classes]
+    query = [(bank.labels == c).nonzero().flatten().tolist() for c in classes]
+    assert result.accuracy == pytest.approx(brute(bank.features.embedding, query, words))
+
+
+def test_descriptions_stand_for_names_even_of_codes(subject: Subject, tmp_path: Path) -> None:
+    coded = Subject(FakeModel(), make_data(classes=21, pictures=8, words=False))
+    names = [coded.data.class_names[c] for c in coded.data.classes("test").tolist()]
+    file = tmp_path / "words.json"
+    words = {n: subject.data.class_names[c] for n, c in zip(names, coded.data.classes("test"), strict=True)}
+    file.write_text(json.dumps(words))
+    described, _ = run(coded, "zero-shot", descriptions=file)
+    named, _ = run(subject, "zero-shot")
+    assert described.accuracy == named.accuracy
+    del words[names[0]]
+    file.write_text(json.dumps(words))
+    with pytest.raises(DataError, match=f"codes, not words.*{names[0]}"):
+        run(coded, "zero-shot", descriptions=file)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"word2 thin": "a"}', "no class 'word2 thin'; did you mean 'word2 thing'"),
+        ('{"word2 thing": []}', "needs a text"),
+        ('["word2 thing"]', "JSON object"),
+        ("{", "cannot read descriptions"),
+    ],
+)
+def test_unusable_descriptions(subject: Subject, tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "d.json").write_text(content)
+    with pytest.raises(DataError, match=message):
+        run(subject, "zero-shot", descriptions=tmp_path / "d.json")
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.4])
+def test_pictures_and_words_on_the_same_episodes(subject: Subject, weight: float) -> None:
+    options = {"ways": 5, "shots": 2, "queries": 3, "episodes": 10, "seed": 1}
+    result, _ = run(subject, "pictures-and-words", text_weight=weight, **options)
+    bank, names = subject.bank("test"), subject.data.class_names
+    drawn, embedding = draw_episodes(bank.labels, **options), bank.features.embedding
+    expected: dict[str, list[float]] = {"both": [], "pictures": [], "words": []}
+    for support, query, classes in zip(drawn.support, drawn.query, drawn.classes, strict=True):
+        pictures = [prototype(list(embedding[s])) for s in support]
+        words = [unit(FakeModel.text(names[c])) for c in classes.tolist()]
+        both = [unit((1 - weight) * p + weight * w) for p, w in zip(pictures, words, strict=True)]
+        for name, of_class in (("both", both), ("pictures", pictures), ("words", words)):
+            expected[name].append(brute(embedding, query.tolist(), of_class))
+    assert result.accuracy == pytest.approx(np.mean(expected["both"]))
+    assert result.get("pictures_accuracy") == pytest.approx(np.mean(expected["pictures"]))
+    assert result.get("words_accuracy") == pytest.approx(np.mean(expected["words"]))
+    assert (result.accuracy == result.get("pictures_accuracy")) is (weight == 0)
+
+
+def test_omniglot_trials(subject: Subject) -> None:
+    result, outcome = run(subject, "omniglot-trials", ways=5, trials=52, scorer="prototypes")
+    bank, data = subject.bank("test"), subject.data
+    assert data.class_group is not None and data.source_id is not None
+    drawn = draw_trials(bank.labels, data.class_group, data.source_id[bank.index], 5, 11, 0)
+    embedding = bank.features.embedding
+    expected = [
+        brute(embedding, query.tolist(), [unit(embedding[s[0]]) for s in support])
+        for support, query in zip(drawn.support, drawn.query, strict=True)
+    ]
+    assert outcome.episodes == 11 and result.get("trials") == 55
+    assert (result.accuracy, result.ci95) == pytest.approx(mean_ci95(expected))
+
+
+def test_omniglot_runs(subject: Subject, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from types import SimpleNamespace
+
+    sources = pytest.importorskip("vlfew.data.sources.omniglot")
+    pictures = subject.data.images.tensor.view(21, 8, 1, 16, 16)
+    runs = []
+    for name in ("run01", "run02", "run03"):
+        answer = torch.randperm(20, generator=torch.Generator().manual_seed(len(runs)))
+        train, test = pictures[:20, len(runs)], pictures[answer, 5]
+        runs.append(SimpleNamespace(name=name, train=train, test=test, answer=answer))
+    seen = {}
+
+    def load_runs(folder: Path, reading: Any) -> list[Any]:
+        seen.update(folder=folder, size=reading.image_size, channels=reading.channels)
+        return runs
+
+    monkeypatch.setattr(sources, "load_runs", load_runs)
+    result, outcome = run(subject, "omniglot-runs", runs=tmp_path)
+    assert seen == {"folder": tmp_path, "size": 16, "channels": 1}
+    expected = []
+    for r in runs:
+        train, test = (subject.model.encode_images(x).embedding for x in (r.train, r.test))
+        query: list[list[int]] = [[] for _ in range(20)]
+        for position, c in enumerate(r.answer.tolist()):
+            query[c].append(position)
+        expected.append(brute(test, query, [unit(t) for t in train]))
+    assert (result.accuracy, result.ci95) == pytest.approx(mean_ci95(expected))
+    assert list(result.get("per_run").values()) == pytest.approx(expected)
+    assert result.split == "official runs" and outcome.episodes == 3 and 0.05 < result.accuracy < 1
+
+
+def test_a_result_carries_its_protocol(subject: Subject, tmp_path: Path) -> None:
+    result, outcome = run(subject, "few-shot", queries=3, episodes=10, seed=4)
+    assert result.model_dump() == {
+        "protocol": "few-shot", "data": "tiny", "split": "test", "accuracy": outcome.accuracy,
+        "ci95": outcome.ci95, "episodes": 10, "seed": 4, "input_size": [1, 16, 16], "outside_data": False,
+        "command": "make it again", "data_fingerprint": "tiny", "trained_on": "tiny/train",
+        "skipped_images": 0, "note": "", "ways": 5, "shots": 1, "queries": 3, "scorer": "default",
+        "interval": "over episodes",
+    }  # fmt: skip
+    save_per_episode(tmp_path / "episodes.npy", outcome)
+    np.testing.assert_array_equal(np.load(tmp_path / "episodes.npy"), outcome.per_episode)
+    assert [p.name for p in tmp_path.iterdir()] == ["episodes.npy"]
+
+
+def test_kept_episodes_are_used_again(subject: Subject, tmp_path: Path) -> None:
+    file, options = tmp_path / "e.safetensors", {"queries": 3, "episodes": 10}
+    _, first = run(subject, "few-shot", episodes_file=file, seed=1, **options)
+    _, again = run(subject, "few-shot", episodes_file=file, seed=2, **options)
+    _, other = run(subject, "few-shot", seed=2, **options)
+    assert np.array_equal(first.per_episode, again.per_episode)
+    assert not np.array_equal(first.per_episode, other.per_episode)
+    with pytest.raises(ConfigError, match="name another file"):
+        run(subject, "few-shot", episodes_file=file, ways=3, **options)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "options", "error", "message"),
+    [
+        ("few-shot", {"way": 5}, ConfigError, "few-shot has no option 'way'; did you mean 'ways'"),
+        ("few-shot", {"ways": "five"}, ConfigError, "few-shot: ways='five'"),
+        ("omniglot-runs", {}, ConfigError, "omniglot-runs needs the option 'runs'"),
+        ("few-shot", {"shots": 0}, ConfigError, "shots is 0"),
+        ("few-shot", {"split": "tset"}, DataError, "no split 'tset'; did you mean 'test'"),
+        ("few-shot", {"queries": 15}, DataError, "class 'word2 thing' has 8 pictures"),
+        ("few-shot", {"ways": 8, "queries": 1}, DataError, "the split has 7"),
+        ("zero-shot", {"templates": ["a picture"]}, ConfigError, "template 'a picture' has no {}"),
+        ("zero-shot", {"ways": 1}, ConfigError, "ways is 1"),
+        ("omniglot-trials", {}, DataError, "the largest here has 7 characters"),
+    ],
+)
+def test_wrong_options_get_one_line(
+    subject: Subject, protocol: str, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message) as caught:
+        run(subject, protocol, **options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("protocol", ["zero-shot", "pictures-and-words"])
+def test_words_are_needed(protocol: str, data: LabelledImages) -> None:
+    with pytest.raises(DataError, match="codes, not words"):
+        run(Subject(FakeModel(), make_data(words=False)), protocol)
+    with pytest.raises(ModelError, match="no text stream"):
+        run(Subject(FakeModel(has_text=False), data), protocol)
+
+
+def test_trials_need_alphabets(data: LabelledImages) -> None:
+    with pytest.raises(DataError, match="alphabets and drawers"):
+        run(Subject(FakeModel(), make_data()), "omniglot-trials")
+
+
+def test_a_collapsed_model_is_at_chance(subject: Subject) -> None:
+    subject.model.projection.zero_()
+    for protocol, options in (("few-shot", {"queries": 3, "episodes": 50}), ("zero-shot", {"ways": 5})):
+        assert run(subject, protocol, **options)[0].accuracy == pytest.approx(0.2)
+    assert run(subject, "zero-shot")[0].accuracy == pytest.approx(1 / 7)
+
+
+def test_a_broken_model_is_told(subject: Subject) -> None:
+    subject.model.projection[3] = math.nan
+    with pytest.raises(ModelError, match="NaN or infinity for 56 of 56"):
+        subject.bank("test")
+
+
+def test_bank_comes_back_from_a_file(subject: Subject, data: LabelledImages, tmp_path: Path) -> None:
+    bank, path = encode_split(subject.model, data, "val", batch_size=5), tmp_path / "bank.safetensors"
+    torch.testing.assert_close(bank.features.embedding, subject.bank("val").features.embedding)
+    bank.save(path)
+    back = FeatureBank.load(path, data)
+    assert torch.equal(back.features.embedding, bank.features.embedding) and back.split == "val"
+    assert torch.equal(back.labels, data.labels[back.index])
+    with pytest.raises(DataError, match="not of other changed"):
+        FeatureBank.load(path, LabelledImages(**{**vars(data), "name": "other", "fingerprint": "changed"}))
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="damaged"):
+        FeatureBank.load(path, data)
+
+
+def test_cluster_interval_knows_both_extremes() -> None:
+    rng = np.random.default_rng(0)
+    alike = [8.0 * (x < 0.6) for x in rng.random(400)]
+    apart = rng.binomial(8, 0.6, 400).tolist()
+    # Clusters that answer as one are worth one answer each; independent answers, all of them.
+    assert cluster_ci95(alike, [8] * 400) == pytest.approx(1.96 * math.sqrt(0.24 / 400), rel=0.05)
+    assert cluster_ci95(apart, [8] * 400) == pytest.approx(1.96 * math.sqrt(0.24 / 3200), rel=0.1)

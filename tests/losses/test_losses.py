@@ -1,0 +1,241 @@
+"""Every term against plain loops, and on the batches that break losses."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from vlfew.features import Features
+from vlfew.losses import LOSSES
+from vlfew.losses.encoded import Encoded
+from vlfew.scorers import SCORERS
+
+
+def encoded(labels, dim=8, texts=None, seed=0, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.randn(len(labels), dim, generator=generator).to(dtype).requires_grad_()
+    words = word_labels = None
+    if texts is not None:
+        words = torch.randn(len(texts), dim, generator=generator).to(dtype).requires_grad_()
+        word_labels = torch.tensor(texts)
+    similarity = SCORERS.get("weighted_l1")(dim)
+    return Encoded(Features(image), torch.tensor(labels), words, word_labels, similarity)
+
+
+def unit(x):
+    return F.normalize(x, dim=1)
+
+
+LABELS = [0, 0, 1, 1, 1, 2, 3]
+
+
+@pytest.mark.parametrize("distance", ["euclidean", "squared", "l1"])
+@pytest.mark.parametrize("normalize", [True, False])
+def test_contrastive_is_the_balanced_mean_over_pairs(distance, normalize):
+    batch = encoded(LABELS)
+    x = unit(batch.image.embedding) if normalize else batch.image.embedding
+    same, different = [], []
+    for i, j in itertools.combinations(range(len(LABELS)), 2):
+        difference = x[i] - x[j]
+        d = {"euclidean": difference.norm(), "squared": difference.norm() ** 2, "l1": difference.abs().sum()}[
+            distance
+        ]
+        if LABELS[i] == LABELS[j]:
+            same.append(0.5 * d**2)
+        else:
+            different.append(0.5 * max(0, 1.3 - d) ** 2)
+    expected = (sum(same) / len(same) + sum(different) / len(different)) / 2
+    loss = LOSSES.get("contrastive")(margin=1.3, distance=distance, normalize=normalize)(batch)
+    torch.testing.assert_close(loss, torch.as_tensor(expected))
+
+
+def test_contrastive_against_pytorch_metric_learning_conventions():
+    """A positive pair at D costs D^2/2, a negative one inside the margin (m-D)^2/2: not the bare hinge."""
+    batch = Encoded(Features(torch.tensor([[0.0, 0.0], [0.6, 0.0]])), torch.tensor([0, 0]))
+    loss = LOSSES.get("contrastive")(normalize=False)
+    assert loss(batch).item() == pytest.approx(0.5 * 0.36 / 2)
+    batch.labels = torch.tensor([0, 1])
+    fresh = Encoded(batch.image, batch.labels)
+    assert loss(fresh).item() == pytest.approx(0.5 * 0.16 / 2)
+
+
+def test_binary_cross_entropy_on_koch_similarity():
+    batch = encoded(LABELS)
+    alpha, bias = batch.similarity.linear.weight[0], batch.similarity.linear.bias
+    same, different = [], []
+    x = batch.image.embedding
+    for i, j in itertools.combinations(range(len(LABELS)), 2):
+        p = torch.sigmoid((alpha * (x[i] - x[j]).abs()).sum() + bias[0])
+        (same if LABELS[i] == LABELS[j] else different).append(
+            -torch.log(p) if LABELS[i] == LABELS[j] else -torch.log(1 - p)
+        )
+    expected = (sum(same) / len(same) + sum(different) / len(different)) / 2
+    torch.testing.assert_close(LOSSES.get("binary_cross_entropy")()(batch), expected)
+
+
+def test_supervised_contrastive_is_khosla_eq_2():
+    batch, t = encoded(LABELS), 0.2
+    x = unit(batch.image.embedding)
+    rows = []
+    for i in range(len(LABELS)):
+        positives = [p for p in range(len(LABELS)) if p != i and LABELS[p] == LABELS[i]]
+        if not positives:
+            continue
+        denominator = sum(torch.exp(x[i] @ x[a] / t) for a in range(len(LABELS)) if a != i)
+        rows.append(
+            -sum(torch.log(torch.exp(x[i] @ x[p] / t) / denominator) for p in positives) / len(positives)
+        )
+    torch.testing.assert_close(
+        LOSSES.get("supervised_contrastive")(temperature=t)(batch), torch.stack(rows).mean()
+    )
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_prototypical_leaves_the_query_out_of_its_own_prototype(metric):
+    batch = encoded(LABELS)
+    x = unit(batch.image.embedding) if metric == "cosine" else batch.image.embedding
+    rows = []
+    for q in range(len(LABELS)):
+        scores = []
+        for c in range(4):
+            members = [i for i in range(len(LABELS)) if LABELS[i] == c and i != q]
+            if not members:
+                break
+            prototype = torch.stack([x[i] for i in members]).mean(0)
+            if metric == "cosine":
+                scores.append(x[q] @ prototype / prototype.norm() / 0.5)
+            else:
+                scores.append(-((x[q] - prototype) ** 2).sum() / 0.5)
+        if len(scores) == 4:
+            rows.append(-torch.stack(scores).log_softmax(0)[LABELS[q]])
+    loss = LOSSES.get("prototypical")(metric=metric, temperature=0.5)(batch)
+    torch.testing.assert_close(loss, torch.stack(rows).mean())
+
+
+def test_softmax_alignment_contrasts_each_right_answer_with_wrong_ones_only():
+    texts = [0, 1, 2, 3, 1]
+    batch = encoded(LABELS, texts=texts)
+    s = unit(batch.image.embedding) @ unit(batch.words).T / 0.07
+
+    def one_way(rows, columns, score):
+        per_row = []
+        for i, label in enumerate(rows):
+            wrong = sum(torch.exp(score(i, j)) for j, other in enumerate(columns) if other != label)
+            right = [j for j, other in enumerate(columns) if other == label]
+            terms = [-torch.log(torch.exp(score(i, j)) / (torch.exp(score(i, j)) + wrong)) for j in right]
+            per_row.append(sum(terms) / len(terms))
+        return sum(per_row) / len(per_row)
+
+    expected = (
+        one_way(LABELS, texts, lambda i, j: s[i, j]) + one_way(texts, LABELS, lambda i, j: s[j, i])
+    ) / 2
+    torch.testing.assert_close(LOSSES.get("alignment_softmax")()(batch), expected)
+
+
+def test_softmax_alignment_can_reach_zero_with_several_pictures_of_a_class():
+    corners = torch.eye(16)
+    batch = Encoded(
+        Features(corners.repeat_interleave(4, 0)),
+        torch.arange(16).repeat_interleave(4),
+        corners,
+        torch.arange(16),
+    )
+    assert LOSSES.get("alignment_softmax")(temperature=0.01)(batch).item() < 1e-6
+
+
+def test_sigmoid_alignment_is_siglip_eq_1():
+    texts = [0, 1, 2, 3]
+    batch = encoded(LABELS, texts=texts)
+    s = unit(batch.image.embedding) @ unit(batch.words).T
+    total = 0.0
+    for i, j in itertools.product(range(len(LABELS)), range(len(texts))):
+        z = 1 if LABELS[i] == texts[j] else -1
+        total = total - torch.log(torch.sigmoid(z * (s[i, j] * 10 - 10)))
+    torch.testing.assert_close(LOSSES.get("alignment_sigmoid")()(batch), total / len(LABELS))
+
+
+ALL = LOSSES.names()
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_gives_a_finite_loss_near_the_full_one(name, dtype):
+    batch = encoded(LABELS, texts=[0, 1, 2, 3])
+    term = LOSSES.get(name)()
+    full = term(batch)
+    rounded = Encoded(
+        Features(batch.image.embedding.to(dtype).float()),
+        batch.labels,
+        batch.words.to(dtype).float(),
+        batch.word_labels,
+        batch.similarity,
+    )
+    assert term(rounded).item() == pytest.approx(full.item(), rel=0.05)
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(
+    "labels", [[0, 1, 2], [0, 0, 0], [0]], ids=["no positive", "no negative", "a single picture"]
+)
+def test_batches_without_valid_pairs_give_numbers_and_gradients(name, labels):
+    batch = encoded(labels, texts=sorted(set(labels)))
+    loss = LOSSES.get(name)()(batch)
+    assert loss.isfinite() and loss.ndim == 0
+    loss.backward()
+    assert batch.image.embedding.grad is None or batch.image.embedding.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_equal_vectors_give_finite_gradients(name):
+    batch = encoded(LABELS, texts=[0, 1, 2, 3])
+    same = torch.ones(len(LABELS), 8, requires_grad=True)
+    batch.image = Features(same)
+    LOSSES.get(name)()(batch).backward()
+    assert same.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_gradient_agrees_with_finite_differences(name):
+    batch = encoded(LABELS, dim=4, texts=[0, 1, 2, 3], dtype=torch.float64)
+    term = LOSSES.get(name)().double()
+    similarity = batch.similarity.double()
+    image, words = batch.image.embedding.detach(), batch.words.detach()
+
+    def loss(x):
+        return term(Encoded(Features(x), batch.labels, words, batch.word_labels, similarity))
+
+    assert torch.autograd.gradcheck(loss, (image.clone().requires_grad_(),))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_few_steps_lower_the_loss(name):
+    batch = encoded(LABELS, texts=[0, 1, 2, 3])
+    term = LOSSES.get(name)()
+    image = batch.image.embedding.detach().clone().requires_grad_()
+    words = batch.words.detach().clone().requires_grad_()
+    optimizer = torch.optim.Adam([image, words], lr=0.05)
+
+    def loss():
+        return term(Encoded(Features(image), batch.labels, words, batch.word_labels, batch.similarity))
+
+    before = loss().item()
+    for _ in range(20):
+        optimizer.zero_grad()
+        loss().backward()
+        optimizer.step()
+    assert loss().item() < before
+
+
+def test_temperature_has_a_ceiling_and_a_floor():
+    from vlfew.losses.temperature import MAX_SCALE, Scale
+
+    scale = Scale(0.07, learned=True)
+    assert scale().item() == pytest.approx(1 / 0.07)
+    scale.log.data.fill_(math.log(1e6))
+    assert scale().item() == MAX_SCALE
+    with pytest.raises(ValueError, match="above 0"):
+        Scale(0.0, learned=False)

@@ -1,0 +1,64 @@
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from vlfew.errors import DataError
+from vlfew.models.class_file import find_images, read_class_file
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    for name in ("a.png", "b.jpg", "deep/c.PNG", "deep/.hidden.png", "notes.txt"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        if path.suffix.lower() in (".png", ".jpg"):
+            Image.new("L", (8, 8)).save(path)
+        else:
+            path.write_text("x")
+    return tmp_path
+
+
+def test_words_pictures_and_both(pictures):
+    file = pictures / "classes.yaml"
+    file.write_text(
+        "cat: {text: a cat}\nmug: {images: [a.png, deep]}\nboth: {text: [x, y], images: '*.jpg'}\n"
+    )
+    assert read_class_file(file) == {
+        "cat": ["a cat"],
+        "mug": [pictures / "a.png", pictures / "deep/c.PNG"],
+        "both": ["x", "y", pictures / "b.jpg"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "expected classes"),
+        ("cat: a cat", "class 'cat' must have 'text:' or 'images:'"),
+        ("cat: {txt: a cat}", "unknown key 'txt'; did you mean 'text'"),
+        ("cat: {}", "described by nothing"),
+        ("cat: {text: ''}", "'text' must be a string"),
+        ("cat: {images: nowhere.png}", r"class 'cat': .*nowhere.png: no such picture"),
+        ("cat: [", "cannot be read as YAML"),
+    ],
+)
+def test_mistakes_name_the_class(tmp_path, text, message):
+    file = tmp_path / "classes.yaml"
+    file.write_text(text)
+    with pytest.raises(DataError, match=message) as error:
+        read_class_file(file)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(DataError, match="no such class file"):
+        read_class_file(tmp_path / "none.yaml")
+
+
+def test_find_images_takes_files_folders_and_globs_each_once(pictures):
+    found = find_images([str(pictures / "a.png"), str(pictures), str(pictures / "*.png")])
+    assert found == [pictures / "a.png", pictures / "b.jpg", pictures / "deep/c.PNG"]
+    with pytest.raises(DataError, match="folder has no pictures"):
+        (pictures / "empty").mkdir()
+        find_images([str(pictures / "empty")])

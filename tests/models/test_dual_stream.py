@@ -1,0 +1,177 @@
+"""The dual stream: built, saved, loaded and used."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import vlfew
+from vlfew.errors import DataError, ModelError
+from vlfew.models import DualStream, ModelSpec, build_model, load_model, save_model
+from vlfew.models.dual_stream import TextSpec
+
+SPEC = ModelSpec(
+    backbone="conv4",
+    backbone_options={"width": 8},
+    text=TextSpec(encoder="minilm", projection="mlp", hidden=32),
+    embedding_dim=16,
+    image_size=16,
+)
+
+
+@pytest.fixture(scope="module")
+def model() -> DualStream:
+    torch.manual_seed(0)
+    built = build_model(SPEC)
+    built.set_pixel_statistics(torch.tensor([200.0]), torch.tensor([50.0]))
+    return built.eval()
+
+
+@pytest.fixture(scope="module")
+def saved(model, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("saved")
+    save_model(model, folder, {"trained_on": "nothing"})
+    return folder
+
+
+def pictures(count: int = 5, channels: int = 1) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(0, 256, (count, channels, 16, 16), generator=generator, dtype=torch.uint8)
+
+
+def test_both_streams_meet_in_one_space(model):
+    image, words = model.encode_images(pictures()), model.encode_texts(["a cat", "a mug"])
+    assert image.embedding.shape == (5, 16) and words.shape == (2, 16)
+    assert image.embedding.dtype == words.dtype == torch.float32
+    assert not image.embedding.requires_grad
+
+
+def test_pixels_are_normalised_by_the_training_statistics(model):
+    x = pictures()
+    expected = model.image_projection(model.backbone((x.float() - 200) / 50).embedding)
+    torch.testing.assert_close(model.encode_images(x).embedding, expected.detach())
+
+
+def test_loaded_gives_what_was_saved_without_network_or_package(saved, model, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda *_: None)
+    again = load_model(saved)
+    assert torch.equal(again.encode_images(pictures()).embedding, model.encode_images(pictures()).embedding)
+    texts = ["greek small letter alpha", "A Cat!"]
+    torch.testing.assert_close(again.encode_texts(texts), model.encode_texts(texts))
+
+
+def test_saved_files_are_readable_by_others(saved):
+    umask_says = (saved / "model.json").stat().st_mode
+    assert (saved / "model.safetensors").stat().st_mode == umask_says
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "gone", "json cut", "json format"])
+def test_damaged_models_are_refused(saved, tmp_path, damage):
+    for path in saved.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    weights, described = tmp_path / "model.safetensors", tmp_path / "model.json"
+    whole = weights.read_bytes()
+    if damage == "cut":
+        weights.write_bytes(whole[:-100])
+    elif damage == "flip":
+        weights.write_bytes(whole[:-100] + bytes([whole[-100] ^ 1]) + whole[-99:])
+    elif damage == "gone":
+        weights.unlink()
+    elif damage == "json cut":
+        described.write_bytes(described.read_bytes()[:1000])
+    else:
+        described.write_text(json.dumps(json.loads(described.read_text()) | {"format": 99}))
+    with pytest.raises(ModelError, match=r"model\.(json|safetensors)") as error:
+        load_model(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_load_says_where_it_looked(tmp_path):
+    with pytest.raises(ModelError, match="holds no model"):
+        vlfew.load(tmp_path)
+    with pytest.raises(ModelError, match="neither a run folder, nor a hub id"):
+        vlfew.load("nowhere")
+    with pytest.raises(ModelError, match="hub"):
+        vlfew.load("nobody/nothing")
+
+
+def test_frozen_parts_stay_in_evaluation_mode_and_untrained(model):
+    model.train()
+    assert model.backbone.training and not model.text_encoder.training
+    assert not any(p.requires_grad for p in model.text_encoder.parameters())
+    model.eval()
+
+
+def test_without_a_text_stream_words_are_refused():
+    plain = build_model(SPEC.model_copy(update={"text": None}))
+    assert not plain.has_text
+    with pytest.raises(ModelError, match="no text stream"):
+        plain.encode_texts(["a cat"])
+    with pytest.raises(ModelError, match="no text stream"):
+        plain.classifier({"cat": "a cat"})
+
+
+def test_projection_none_needs_equal_widths():
+    text = TextSpec(encoder="minilm", projection="none")
+    with pytest.raises(ModelError, match=r"384 numbers and the image stream 16"):
+        build_model(SPEC.model_copy(update={"text": text}))
+    joined = build_model(SPEC.model_copy(update={"text": text, "embedding_dim": 384})).eval()
+    vectors = joined.encode_texts(["a cat"])
+    torch.testing.assert_close(vectors, joined.text_encoder.encode(["a cat"]))
+
+
+def test_weighted_l1_is_trained_and_saved_with_the_model(tmp_path):
+    torch.manual_seed(0)
+    spec = SPEC.model_copy(update={"text": None, "similarity": "weighted_l1", "embedding_dim": None})
+    koch = build_model(spec).eval()
+    save_model(koch, tmp_path)
+    x = koch.encode_images(pictures(4)).embedding
+    expected = koch.similarity.pair(x[:2], x[2:]).detach()
+    torch.testing.assert_close(load_model(tmp_path).scorer().pair(x[:2], x[2:]).detach(), expected)
+    with pytest.raises(ModelError, match="no trained weighted L1"):
+        build_model(SPEC.model_copy(update={"text": None})).scorer("weighted_l1")
+
+
+def test_classifier_by_words_pictures_and_both(model, tmp_path):
+    shots = []
+    for number, picture in enumerate(pictures(3)):
+        shots.append(Image.fromarray(picture[0].numpy()))
+        shots[-1].save(tmp_path / f"{number}.png")
+    clf = model.classifier(
+        {"first": shots[0], "second": tmp_path / "1.png", "third": [shots[2], "a third thing"]},
+        text_weight=0.0,
+    )
+    answers = clf.predict([tmp_path / "0.png", shots[1], shots[2]])
+    assert [a.label for a in answers] == ["first", "second", "third"]
+    assert all(a.score == pytest.approx(1.0, abs=1e-5) and a.margin >= 0 for a in answers)
+    by_words = model.classifier({"only": "words"}).predict([shots[0]])
+    assert by_words[0].label == "only" and by_words[0].margin == 0.0
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [({}, "at least one class"), ({"a": []}, "described by nothing"), ({"a": " "}, "empty text")],
+)
+def test_classes_said_by_nothing(model, classes, message):
+    with pytest.raises(DataError, match=message):
+        model.classifier(classes)
+
+
+def test_open_clip_towers_from_a_folder_load_and_save(clip_folder, tmp_path):
+    """Both towers of a tiny random open_clip model, by the name that hub models have too."""
+    folder = Path(shutil.copytree(clip_folder, tmp_path / "tower"))
+    model = vlfew.load(f"open_clip:{folder}")
+    size = model.spec.image_size
+    x = torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8)
+    assert model.encode_images(x).embedding.shape[1] == model.encode_texts(["a cat"]).shape[1]
+    assert model.spec.outside_data
+    save_model(model, tmp_path / "run")
+    shutil.rmtree(folder)
+    again = load_model(tmp_path / "run")
+    torch.testing.assert_close(again.encode_images(x).embedding, model.encode_images(x).embedding)
+    torch.testing.assert_close(again.encode_texts(["a cat"]), model.encode_texts(["a cat"]))

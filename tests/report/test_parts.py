@@ -1,0 +1,163 @@
+"""The parts of the page, by plain-Python oracles."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from rich.console import Console
+
+from vlfew.config import Config, Loss
+from vlfew.evaluation.results import Result
+from vlfew.losses.objective import Objective
+from vlfew.report.charts import spread, ticks
+from vlfew.report.confusions import pair_counts
+from vlfew.report.curves import draw_curves, loss_weights, smooth
+from vlfew.report.maps import principal_plane
+from vlfew.report.markup import Html, element
+from vlfew.report.pictures import THUMBNAIL, data_uri
+from vlfew.report.table import results_table
+from vlfew.report.wording import counted, duration
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
+def test_ticks_are_round_even_and_inside(low: float, width: float) -> None:
+    high = low + width
+    if high - low < 1e-7 * max(abs(low), abs(high)):  # closer than the digits of a tick
+        return
+    found = ticks(low, high)
+    slack = 1e-6 * width + 1e-9 * max(abs(low), abs(high))
+    assert 1 <= len(found) <= 7
+    assert all(low - slack <= t <= high + slack for t in found)
+    steps = [b - a for a, b in pairwise(found)]
+    for step in steps:
+        assert step == pytest.approx(steps[0], rel=1e-3)
+        mantissa = step / 10 ** math.floor(math.log10(step) + 1e-6)
+        assert min(abs(mantissa - m) for m in (1, 2, 5, 10)) < 1e-2
+
+
+@given(st.lists(st.tuples(st.floats(0, 200), st.floats(10, 50)), max_size=5))
+def test_labels_never_overlap(wanted: list[tuple[float, float]]) -> None:
+    wanted.sort()
+    middles, heights = [m for m, _ in wanted], [h for _, h in wanted]
+    placed = spread(middles, heights, bottom=200)
+    edges = [(m - h / 2, m + h / 2) for m, h in zip(placed, heights, strict=True)]
+    assert all(below[0] >= above[1] - 1e-6 for above, below in pairwise(edges))
+    assert all(bottom <= 200 + 1e-6 for _, bottom in edges)
+    assert all(p <= m for p, m in zip(placed, middles, strict=True))
+
+
+@given(st.lists(st.floats(-10, 10), min_size=1, max_size=100))
+def test_smoothing_is_a_windowed_mean(values: list[float]) -> None:
+    half = len(values) // 24
+    for i, got in enumerate(smooth(values)):
+        window = [v for j, v in enumerate(values) if abs(i - j) <= half]
+        assert got == pytest.approx(sum(window) / len(window), abs=1e-9)
+
+
+def test_pairs_are_counted_like_a_counter() -> None:
+    generator = torch.Generator().manual_seed(0)
+    true, taken = torch.randint(0, 4, (2, 300), generator=generator)
+    oracle = Counter((a, b) for a, b in zip(true.tolist(), taken.tolist(), strict=True) if a != b)
+    found = pair_counts(true, taken)
+    assert {(a, b): n for a, b, n in found} == oracle
+    assert [(-n, a, b) for a, b, n in found] == sorted((-n, a, b) for a, b, n in found)
+    assert pair_counts(true, true) == []
+
+
+def test_the_plane_is_that_of_the_covariance() -> None:
+    x = torch.randn(40, 6, generator=torch.Generator().manual_seed(0)) * torch.tensor([9.0, 5, 1, 1, 1, 1])
+    plane, share = principal_plane(x)
+    unit = (x / x.norm(dim=1, keepdim=True)).double().numpy()
+    values = np.linalg.eigvalsh(np.cov(unit.T))[::-1]
+    assert share == pytest.approx(values[:2].sum() / values.sum(), abs=1e-6)
+    assert plane.numpy().var(axis=0, ddof=1) == pytest.approx(values[:2], rel=1e-4)
+    assert torch.allclose(principal_plane(3 * x)[0], plane, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(5, 1), (1, 4), (2, 3)])
+def test_a_plane_of_little_has_two_coordinates_all_the_same(shape: tuple[int, int]) -> None:
+    plane, share = principal_plane(torch.ones(shape))
+    assert plane.shape == (shape[0], 2)
+    assert share == 0.0
+
+
+def test_markup_escapes_all_but_markup() -> None:
+    made = element("p", "<b>", Html("<i></i>"), None, title='"&"', hidden=True, class_="a", stroke_width=1.25)
+    assert made == ('<p title="&quot;&amp;&quot;" hidden class="a" stroke-width="1.2">&lt;b&gt;<i></i></p>')
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind"), [((1, 20, 20), "PNG"), ((1, 200, 300), "PNG"), ((3, 84, 84), "JPEG")]
+)
+def test_pictures_survive(shape: tuple[int, int, int], kind: str) -> None:
+    picture = torch.full(shape, 77, dtype=torch.uint8)
+    head, _, content = data_uri(picture).partition(",")
+    image = Image.open(io.BytesIO(base64.b64decode(content)))
+    assert head == f"data:image/{kind.lower()};base64"
+    assert image.format == kind and max(image.size) <= THUMBNAIL
+    assert image.mode == ("L" if shape[0] == 1 else "RGB")
+    assert abs(np.asarray(image).astype(int) - 77).max() <= 2
+
+
+def test_loss_terms_have_the_weights_of_their_objective() -> None:
+    losses = [Loss(loss="contrastive", weight=2.0), Loss(loss="contrastive", weight=3.0)]
+    config = Config(objective=losses, fallback=Loss(loss="supervised_contrastive", weight=5.0))
+    made = Objective([(loss.loss, loss.weight, {}) for loss in losses], words=False)
+    weights = loss_weights(config)
+    assert {name: weights[name] for name in made.weights} == made.weights
+    assert weights["supervised_contrastive"] == 5.0
+
+
+def test_curves_bear_a_long_log_and_numbers_that_are_none() -> None:
+    log = [{"step": n, "loss": math.nan if n == 7 else 1.0 / n, "lr": 0.1} for n in range(1, 5000)]
+    drawn = draw_curves(log, {})
+    assert "nan" not in drawn
+    assert len(drawn) < 40_000
+    assert "nan" not in draw_curves([{"step": 1, "loss": 2.0, "lr": 0.0}], {})
+
+
+def test_the_terminal_table_fits_and_says_the_numbers() -> None:
+    fields = {"data": "glyphs", "split": "test", "seed": 0, "input_size": [1, 32, 32], "outside_data": False}
+    results = [
+        Result(protocol="zero-shot", accuracy=0.3764, ci95=0.021, episodes=884, command="", ways=884,
+               pictures=7327, top5=0.6012, **fields),
+        Result(protocol="pictures-and-words", accuracy=0.95, ci95=0.0021, episodes=10000, command="", ways=20,
+               shots=1, pictures_accuracy=0.91, words_accuracy=0.8, **fields),
+        Result(protocol="omniglot-runs", accuracy=0.97, ci95=0.01, episodes=20, command="", **fields),
+    ]  # fmt: skip
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(results_table(results))
+    text = console.export_text()
+    for said in (
+        "all 884 classes",
+        "37.64 ± 2.10",
+        "top-5 60.1",
+        "20-way 1-shot",
+        "95.00 ± 0.21",
+        "10,000",
+        "80.0",
+    ):
+        assert said in text
+    assert all(len(line.rstrip()) <= 100 for line in text.splitlines())
+
+
+def test_numbers_are_said_as_people_do() -> None:
+    assert [counted(n, "class") for n in (1, 2)] == ["1 class", "2 classes"]
+    assert counted(7327, "picture") == "7,327 pictures"
+    assert [duration(s) for s in (0.4, 59.6, 312, 3600, 7380)] == [
+        "0 s",
+        "1 min",
+        "5 min 12 s",
+        "1 h",
+        "2 h 3 min",
+    ]

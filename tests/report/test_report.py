@@ -1,0 +1,300 @@
+"""The page: well formed, self-contained, true to the results, and there whatever the data lack."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from vlfew.config import Config, Loss
+from vlfew.data.images import InMemory, LabelledImages
+from vlfew.errors import VlfewError
+from vlfew.evaluation.results import Result
+from vlfew.evaluation.subject import Subject
+from vlfew.features import Features
+from vlfew.models.dual_stream import ModelSpec, build_model
+from vlfew.models.saved import save_model
+from vlfew.report import write_report
+from vlfew.scorers.base import Scorer
+from vlfew.scorers.prototypes import Prototypes
+from vlfew.training.run import RunFolder
+
+SECTIONS = ["results", "training", "episodes", "named-by-words", "map", "most-confused"]
+VOID = {"meta", "img"}
+SIDE = 8
+
+
+class Page(HTMLParser):
+    """Tags, addresses and text of a page; fails on a tag that is not closed where it should be."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.ids: list[str] = []
+        self.addresses: list[str] = []
+        self.words: list[str] = []
+        self.cells: list[list[str]] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.tags.append(tag)
+        self.ids += [found["id"] or ""] if "id" in found else []
+        self.addresses += [found[name] or "" for name in ("src", "href") if name in found]
+        if tag == "tr":
+            self.cells.append([])
+        if tag in ("td", "th"):
+            self.cells[-1].append("")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.words.append(data)
+        if {"td", "th"} & set(self.open):
+            self.cells[-1][-1] += data
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.words)
+
+
+class Toy:
+    """Embeds a picture as its pixels, and a text as the mean picture of the class it names."""
+
+    def __init__(self, data: LabelledImages, has_text: bool = True) -> None:
+        self.has_text = has_text
+        pixels = data.images.batch(torch.arange(len(data.labels))).flatten(1).float()
+        self.mean = pixels.mean(0)
+        self.word = {
+            text: pixels[data.labels == number].mean(0) - self.mean
+            for number, texts in enumerate(data.class_texts)
+            for text in texts
+        }
+
+    def encode_images(self, images: Tensor) -> Features:
+        return Features(images.flatten(1).float() - self.mean)
+
+    def encode_texts(self, texts: list[str]) -> Tensor:
+        return torch.stack([self.word[text] for text in texts])
+
+    def scorer(self, name: str) -> Scorer:
+        return Prototypes(len(self.mean))
+
+
+def make_data(
+    counts: list[int], words: bool = True, channels: int = 1, noise: float = 90.0, side: int = SIDE
+) -> LabelledImages:
+    """One noisy pattern a class, `counts` pictures of each; the first two classes are for training."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    patterns = torch.rand(len(counts), channels, side, side, generator=generator) * 255
+    pictures = patterns[labels] + noise * torch.randn(len(labels), channels, side, side, generator=generator)
+    return LabelledImages(
+        name="patterns",
+        images=InMemory(pictures.clamp(0, 255).byte()),
+        labels=labels,
+        class_names=tuple(
+            f"pattern <script>{n}</script> & co" if words else f"p{n}" for n in range(len(counts))
+        ),
+        names_are_words=words,
+        splits={"train": (labels < 2).nonzero().flatten(), "test": (labels >= 2).nonzero().flatten()},
+        fingerprint="f00d",
+    )
+
+
+def make_run(folder: Path, log: bool = True, notes: list[str] | None = None) -> RunFolder:
+    run = RunFolder(folder / "a run")
+    run.path.mkdir()
+    objective = [Loss(loss="supervised_contrastive"), Loss(loss="alignment_softmax", weight=2.0)]
+    run.claim(Config(objective=objective, seed=7))
+    about = {"trained_on": "patterns/train", "best_step": 40, "seconds": 312.0, "notes": notes or []}
+    (run.path / "model.json").write_text(json.dumps({"format": 1, "about": about}))
+    for step in range(10, 60, 10) if log else ():
+        terms = {"supervised_contrastive": 1 / step, "alignment_softmax": 2 / step}
+        run.append_log({"step": step, "loss": 5 / step, **terms, "lr": 1e-3, "images_per_second": 100.0})
+        if step % 20 == 0:
+            validation = {"protocol": "zero-shot", "split": "val", "accuracy": step / 100, "best": True}
+            run.append_log({"step": step, "validation": validation})
+    return run
+
+
+def result(**given: object) -> Result:
+    fields: dict[str, object] = {
+        "protocol": "few-shot",
+        "data": "patterns",
+        "split": "test",
+        "accuracy": 0.87654,
+        "ci95": 0.01234,
+        "episodes": 1234,
+        "seed": 5,
+        "input_size": [1, SIDE, SIDE],
+        "outside_data": False,
+        "command": "vlfew evaluate 'a run' --template '<b> & {}'",
+        "ways": 4,
+        "shots": 1,
+    }
+    return Result(**(fields | given))
+
+
+def report(run: RunFolder, subject: Subject, results: list[Result], seed: int = 0) -> str:
+    path = write_report(run, subject, results, seed=seed)
+    assert path == run.path / "report.html"
+    return path.read_text(encoding="utf-8")
+
+
+def test_the_page_is_whole_and_needs_nothing_else(tmp_path: Path) -> None:
+    data = make_data([6] * 10)
+    html = report(make_run(tmp_path), Subject(Toy(data), data), [result()])
+    page = Page(html)
+    assert [i for i in page.ids if i in SECTIONS] == SECTIONS
+    assert page.addresses
+    assert all(a.startswith("data:image/") or a.removeprefix("#") in SECTIONS for a in page.addresses)
+    assert not re.search(r"https?://|@import|url\(", html)
+    assert "script" not in page.tags and "link" not in page.tags
+
+
+def test_names_are_shown_and_cannot_become_markup(tmp_path: Path) -> None:
+    data = make_data([6] * 10)
+    page = Page(report(make_run(tmp_path), Subject(Toy(data), data), [result()]))
+    assert "pattern <script>4</script> & co" in page.text
+
+
+def test_the_table_says_what_the_results_say(tmp_path: Path) -> None:
+    data = make_data([6] * 10)
+    named = result(protocol="zero-shot", accuracy=0.5, ci95=0.2, shots=None, ways=8, pictures=48, top5=0.91)
+    page = Page(report(make_run(tmp_path), Subject(Toy(data), data), [result(), named]))
+    rows = [cells for cells in page.cells if cells[0] in ("few-shot", "zero-shot")]
+    size = f"1×{SIDE}×{SIDE}"
+    assert rows == [
+        ["few-shot", "patterns / test", "4-way 1-shot", "87.65 ± 1.23", "", "25", "1,234", "5", size, "no"],
+        [
+            "zero-shot",
+            "patterns / test",
+            "all 8 classes",
+            "50.00 ± 20.00",
+            "top-5 91.0",
+            "12.5",
+            "1,234",
+            "5",
+            size,
+            "no",
+        ],
+    ]
+    assert any("vlfew evaluate 'a run' --template '<b> & {}'" in cells[0] for cells in page.cells if cells)
+
+
+def test_the_head_says_what_was_trained_on_what(tmp_path: Path) -> None:
+    data = make_data([6] * 10)
+    note = "alignment_softmax dropped: class names are codes"
+    run = make_run(tmp_path, notes=[note])
+    text = Page(report(run, Subject(Toy(data), data), [result(note=f"half the data; {note}")])).text
+    for said in (
+        "a run",
+        "patterns/train",
+        "f00d",
+        "step 40",
+        "5 min 12 s",
+        "2 × alignment softmax",
+        "half the data",
+    ):
+        assert said in text
+    assert text.count(note) == 1
+    assert "12 pictures of 2 classes" in text
+
+
+def test_curves_mark_the_checkpoint_that_was_kept(tmp_path: Path) -> None:
+    data = make_data([6] * 10)
+    text = Page(report(make_run(tmp_path), Subject(Toy(data), data), [])).text
+    assert "kept: step 40, 40.0%" in text
+    assert "Learning rate" in text and "Throughput" in text
+
+
+def test_marks_agree_with_the_counts(tmp_path: Path) -> None:
+    data = make_data([6] * 10, noise=150)
+    html = report(make_run(tmp_path), Subject(Toy(data), data), [])
+    sheets = html[html.index('id="episodes"') : html.index('id="named-by-words"')]
+    right, total = map(int, re.search(r"(\d+) of (\d+) queries are right", sheets).groups())  # type: ignore[union-attr]
+    assert sheets.count('class="tile right"') == right == len(re.findall(r"<b>✓</b>", sheets))
+    assert sheets.count('class="tile wrong"') == total - right == len(re.findall(r"<b>✗ [A-E]</b>", sheets))
+    assert 0 < right < total == 3 * 5 * 4
+    named = html[html.index('id="named-by-words"') : html.index('id="map"')]
+    said, cards = map(int, re.search(r"(\d+) of (\d+) are named correctly", named).groups())  # type: ignore[union-attr]
+    assert named.count('class="tile right"') == said
+    assert named.count('class="tile wrong"') == cards - said
+
+
+def test_same_seed_same_page(tmp_path: Path) -> None:
+    data = make_data([6] * 30)
+    run = make_run(tmp_path)
+    first = report(run, Subject(Toy(data), data), [result()])
+    assert report(run, Subject(Toy(data), data), [result()]) == first
+    assert report(run, Subject(Toy(data), data), [result()], seed=1) != first
+
+
+@pytest.mark.parametrize(
+    ("counts", "missing"),
+    [
+        ([4, 4, 3, 1], "No episodes"),
+        ([4, 4, 1, 1, 1], "No episodes"),
+        ([4, 4, 5], "No map"),
+        ([4, 4, 1], "No map"),
+        ([4, 4, 2, 2], None),
+        ([4, 4, 9, 1, 2, 3], None),
+    ],
+)
+@pytest.mark.parametrize("words", [True, False])
+def test_little_data_leave_a_part_out_with_a_sentence(
+    tmp_path: Path, counts: list[int], missing: str | None, words: bool
+) -> None:
+    data = make_data(counts, words)
+    page = Page(report(make_run(tmp_path, log=False), Subject(Toy(data), data), []))
+    assert [i for i in page.ids if i in SECTIONS] == SECTIONS
+    assert "No curves" in page.text and "No evaluation was run" in page.text
+    for part in ("No episodes", "No map"):
+        assert (part in page.text) == (part == missing or (len(counts) == 3 and part == "No episodes"))
+    assert ("Left out: class names of patterns are codes" in page.text) == (not words)
+
+
+def test_a_real_model_without_words(tmp_path: Path) -> None:
+    data = make_data([4] * 7, channels=3, side=16)
+    spec = ModelSpec(
+        backbone="conv4", backbone_options={"width": 8}, embedding_dim=8, image_size=16, channels=3
+    )
+    torch.manual_seed(0)
+    model = build_model(spec)
+    run = make_run(tmp_path)
+    save_model(model, run.path, {"trained_on": "patterns/train"})
+    page = Page(report(run, Subject(model, data), [result()]))
+    count = sum(p.numel() for p in model.parameters())
+    assert f"{count:,} trained, 0 frozen" in page.text
+    assert "Left out: this model has no text stream" in page.text
+
+
+def test_skipped_pictures_are_named(tmp_path: Path) -> None:
+    data = replace(make_data([4] * 5), skipped=tuple(f"bad{n}.jpg" for n in range(8)))
+    text = Page(report(make_run(tmp_path), Subject(Toy(data), data), [])).text
+    assert (
+        "8 unreadable pictures left out: bad0.jpg, bad1.jpg, bad2.jpg, bad3.jpg, bad4.jpg and 3 more" in text
+    )
+
+
+def test_a_folder_without_a_model_is_one_clear_line(tmp_path: Path) -> None:
+    data = make_data([4] * 5)
+    run = make_run(tmp_path)
+    (run.path / "model.json").unlink()
+    with pytest.raises(VlfewError, match=r"model\.json"):
+        write_report(run, Subject(Toy(data), data), [])
+    assert not run.report.exists()

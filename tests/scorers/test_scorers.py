@@ -1,0 +1,159 @@
+"""Scorers against plain loops."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from vlfew.errors import ConfigError, VlfewError
+from vlfew.features import Features
+from vlfew.scorers import PICTURE, SCORERS, WORDS, Scorer, Support
+
+SIMILARITIES = ["cosine", "euclidean", "weighted_l1"]
+
+
+def build(name: str, dim: int, **options: object) -> Scorer:
+    torch.manual_seed(0)
+    return SCORERS.get(name)(dim, **options).double()
+
+
+def items(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def likeness(scorer: Scorer, name: str, a: Tensor, b: Tensor) -> float:
+    """By the definition, coordinate by coordinate."""
+    a, b = a.tolist(), b.tolist()
+    if name == "cosine":
+        dot, aa, bb = (sum(x * y for x, y in zip(*p, strict=True)) for p in ((a, b), (a, a), (b, b)))
+        return dot / (aa**0.5 * bb**0.5)
+    if name == "euclidean":
+        return -sum((x - y) ** 2 for x, y in zip(a, b, strict=True))
+    alpha, bias = scorer.linear.weight[0].tolist(), scorer.linear.bias.item()
+    return sum(w * abs(x - y) for w, x, y in zip(alpha, a, b, strict=True)) + bias
+
+
+@pytest.mark.parametrize("name", SIMILARITIES)
+@pytest.mark.parametrize("reduce", ["mean", "max"])
+@given(data=st.data())
+@settings(max_examples=20, deadline=None)
+def test_similarities_match_a_loop(name: str, reduce: str, data: st.DataObject) -> None:
+    n, dim, q = (data.draw(st.integers(1, m)) for m in (4, 6, 5))
+    extra = data.draw(st.lists(st.integers(0, n - 1), max_size=6))
+    class_id = torch.tensor(data.draw(st.permutations([*range(n), *extra])))
+    scorer = build(name, dim, reduce=reduce)
+    support, queries = items(len(class_id), dim), items(q, dim, seed=1)
+    scores = scorer.fit(Support(Features(support), class_id, n)).score(Features(queries))
+    assert scores.shape == (q, n)
+    for row, c in itertools.product(range(q), range(n)):
+        of_class = [likeness(scorer, name, queries[row], s) for s in support[class_id == c]]
+        expected = max(of_class) if reduce == "max" else sum(of_class) / len(of_class)
+        assert scores[row, c].item() == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", SIMILARITIES)
+def test_pair_is_the_diagonal_of_matrix_and_has_its_gradient(name: str) -> None:
+    scorer = build(name, 5)
+    a, b = items(7, 5).requires_grad_(), items(7, 5, seed=1).requires_grad_()
+    inputs = [a, b, *scorer.parameters()]
+    pair, diagonal = scorer.pair(a, b), scorer.matrix(a, b).diagonal()
+    torch.testing.assert_close(pair, diagonal)
+    for x, y in zip(
+        torch.autograd.grad(pair.square().sum(), inputs),
+        torch.autograd.grad(diagonal.square().sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(x, y)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_weighted_l1_with_weights_of_one_sign(sign: int) -> None:
+    scorer = build("weighted_l1", 4)
+    scorer.linear.weight.data.abs_().mul_(sign)
+    a, b = items(3, 4), items(3, 4, seed=1)
+    torch.testing.assert_close(scorer.matrix(a, b).diagonal(), scorer.pair(a, b))
+
+
+def test_weighted_l1_never_holds_all_differences() -> None:
+    q, s, dim = 400, 400, 256
+    scorer = SCORERS.get("weighted_l1")(dim)
+    with torch.no_grad(), torch.profiler.profile(profile_memory=True) as profile:
+        scorer.matrix(torch.zeros(q, dim), torch.zeros(s, dim))
+    largest = max(event.cpu_memory_usage for event in profile.events())
+    assert 0 < largest <= 8 * q * s * 4 < q * s * dim * 4
+
+
+def loop_prototype(rows: Tensor, metric: str) -> Tensor:
+    if metric == "euclidean":
+        return torch.stack(list(rows)).mean(0)
+    mean = torch.stack([r / r.norm() for r in rows]).mean(0)
+    return mean / mean.norm()
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_prototypes_match_a_loop(metric: str) -> None:
+    class_id = torch.tensor([2, 0, 1, 0, 2, 2])
+    support, queries = items(6, 3), items(4, 3, seed=1)
+    scorer = build("prototypes", 3, metric=metric)
+    scores = scorer.fit(Support(Features(support), class_id, 3)).score(Features(queries))
+    for q, c in itertools.product(range(4), range(3)):
+        mean = loop_prototype(support[class_id == c], metric)
+        expected = likeness(scorer, metric, queries[q], mean)
+        assert scores[q, c].item() == pytest.approx(expected)
+    torch.testing.assert_close(scorer.pair(queries, queries.flip(0))[0].item(),
+                               likeness(scorer, metric, queries[0], queries[3]))  # fmt: skip
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+def test_pictures_and_words_mix_what_each_class_has(weight: float) -> None:
+    class_id = torch.tensor([0, 0, 0, 0, 1, 2, 2])
+    modality = torch.tensor([PICTURE, WORDS, PICTURE, WORDS, PICTURE, WORDS, WORDS])
+    support, queries = items(7, 5), items(4, 5, seed=1)
+    scorer = build("pictures_and_words", 5, text_weight=weight)
+    scores = scorer.fit(Support(Features(support), class_id, 3, modality)).score(Features(queries))
+    mixed = (1 - weight) * loop_prototype(support[[0, 2]], "cosine")
+    mixed = mixed + weight * loop_prototype(support[[1, 3]], "cosine")
+    expected = [mixed, support[4], loop_prototype(support[5:], "cosine")]
+    for q, c in itertools.product(range(4), range(3)):
+        assert scores[q, c].item() == pytest.approx(likeness(scorer, "cosine", queries[q], expected[c]))
+
+
+@pytest.mark.parametrize("name", SCORERS.names())
+def test_many_episodes_in_one_call_are_as_one_by_one(name: str) -> None:
+    class_id = torch.tensor([0, 1, 2, 0, 1, 1])
+    support, queries = items(2, 3, 6, 4), items(2, 3, 5, 4, seed=1)
+    modality = torch.tensor([PICTURE, WORDS, PICTURE, WORDS, PICTURE, WORDS])
+    scorer = build(name, 4)
+    together = scorer.fit(Support(Features(support), class_id, 3, modality)).score(Features(queries))
+    assert together.shape == (2, 3, 5, 3)
+    for i, j in itertools.product(range(2), range(3)):
+        alone = scorer.fit(Support(Features(support[i, j]), class_id, 3, modality))
+        torch.testing.assert_close(together[i, j], alone.score(Features(queries[i, j])))
+
+
+@pytest.mark.parametrize("name", SCORERS.names())
+def test_a_class_without_items_is_named(name: str) -> None:
+    support = Support(Features(items(2, 4)), torch.tensor([0, 2]), 3, class_names=("cat", "dog", "owl"))
+    with pytest.raises(VlfewError, match="class 'dog' has nothing"):
+        build(name, 4).fit(support)
+
+
+def test_text_weight_outside_its_range() -> None:
+    with pytest.raises(ConfigError, match=r"text_weight 1\.5"):
+        build("pictures_and_words", 4, text_weight=1.5)
+
+
+def test_support_of_one_modality_keeps_all_parts_in_step() -> None:
+    features = Features(items(2, 3, 4), map=items(2, 3, 5, 1, 1), tokens=items(2, 3, 6, 4))
+    support = Support(features, torch.tensor([0, 1, 0]), 2, torch.tensor([WORDS, PICTURE, WORDS]))
+    words = support.of(WORDS)
+    assert words.class_id.tolist() == [0, 0]
+    for part in ("embedding", "map", "tokens"):
+        torch.testing.assert_close(getattr(words.features, part), getattr(features, part)[:, [0, 2]])
+    assert words.class_mean()[:, 1].isnan().all()
+    torch.testing.assert_close(words.class_mean()[:, 0], words.features.embedding.mean(1))

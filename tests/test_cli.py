@@ -1,0 +1,168 @@
+"""The command line as its users meet it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.training.conftest import ENVIRONMENT, vlfew
+from vlfew.cli import main
+
+
+def fails(capsys, *arguments: str) -> str:
+    """Runs `vlfew ...`, expects exit status 2 and one line; returns the line."""
+    with pytest.raises(SystemExit) as error:
+        main(list(arguments))
+    assert error.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def test_help_answers_at_once():
+    """Typer and the registries only: torch alone takes seconds."""
+    subprocess.run([sys.executable, "-m", "vlfew.cli", "--help"], capture_output=True, env=ENVIRONMENT)
+    took = []
+    for _ in range(5):
+        start = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-m", "vlfew.cli", "--help"], capture_output=True, text=True, env=ENVIRONMENT
+        )
+        took.append(time.perf_counter() - start)
+    assert "evaluate" in done.stdout
+    assert min(took) < 0.6
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from vlfew.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "heavy = {'torch', 'numpy', 'transformers', 'matplotlib', 'accelerate'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+
+
+def test_missing_config(capsys, tmp_path):
+    assert "no such configuration file" in fails(capsys, "train", str(tmp_path / "none.yaml"))
+
+
+def test_a_folder_that_is_no_run(capsys, tmp_path):
+    line = fails(capsys, "evaluate", str(tmp_path), "--protocol", "few-shot", "--data", "glyphs")
+    assert "holds no model" in line
+
+
+def test_unknown_protocol_and_option(capsys, tmp_path):
+    line = fails(capsys, "evaluate", str(tmp_path), "--protocol", "few-shto")
+    assert "did you mean 'few-shot'?" in line
+    line = fails(capsys, "evaluate", str(tmp_path), "--protocol", "zero-shot", "--shots", "1")
+    assert "zero-shot has no option 'shots'" in line
+    line = fails(capsys, "evaluate", str(tmp_path), "--protocol", "few-shot", "--ways", "few")
+    assert "--ways is a number" in line
+
+
+def test_unknown_data_source(capsys):
+    assert "did you mean 'omniglot'?" in fails(capsys, "data", "show", "omniglt")
+
+
+def test_data_option_that_is_none(capsys):
+    line = fails(capsys, "data", "show", "omniglot", "--set", "rotatoins=true")
+    assert "did you mean 'rotations'?" in line
+
+
+def test_prepare_needs_exactly_one_way(capsys):
+    assert "one of --from PATH and --download" in fails(capsys, "data", "prepare", "omniglot")
+
+
+def test_models_and_data_list(capsys):
+    for arguments, words in (
+        (["models"], ["koch", "timm:NAME", "minilm"]),
+        (["data", "list"], ["glyphs", "omniglot"]),
+    ):
+        with pytest.raises(SystemExit) as error:
+            main(arguments)
+        assert error.value.code == 0
+        out = capsys.readouterr().out
+        assert all(word in out for word in words)
+
+
+def test_data_show_writes_a_sheet(capsys, tmp_path):
+    for c in range(6):
+        for n in range(3):
+            path = tmp_path / "pets" / f"kind {'abcdef'[c]}" / f"{n}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (20, 30), (40 * c, 80 * n, 99)).save(path)
+    sheet = tmp_path / "sheet.png"
+    with pytest.raises(SystemExit) as error:
+        main(["data", "show", "folder", "--root", str(tmp_path / "pets"), "--sheet", str(sheet)])
+    assert error.value.code == 0
+    out = capsys.readouterr().out
+    assert "18" in out and "kind a" in out
+    with Image.open(sheet) as image:
+        assert min(image.size) > 100
+
+
+@pytest.fixture(scope="module")
+def dual_run(tmp_path_factory):
+    """A tiny untrained dual-stream model, saved as a run folder."""
+    from vlfew.models import ModelSpec, build_model, save_model
+    from vlfew.models.dual_stream import TextSpec
+
+    torch.manual_seed(0)
+    spec = ModelSpec(
+        backbone="conv4",
+        backbone_options={"width": 8},
+        text=TextSpec(encoder="minilm", projection="linear"),
+        embedding_dim=16,
+        image_size=16,
+    )
+    folder = tmp_path_factory.mktemp("dual")
+    save_model(build_model(spec), folder, {"trained_on": "nothing"})
+    return folder
+
+
+def test_classify_by_words_pictures_and_both(dual_run, tmp_path):
+    for name, level in (("dark.png", 10), ("light.png", 240)):
+        Image.effect_noise((24, 24), level / 4).point(lambda v, level=level: (v + level) // 2).save(
+            tmp_path / name
+        )
+    (tmp_path / "classes.yaml").write_text(
+        "dark: {images: dark.png}\nlight: {images: light.png, text: a light square}\nother: {text: a dog}\n"
+    )
+    done = vlfew(
+        "classify",
+        dual_run,
+        tmp_path / "*.png",
+        "--classes",
+        tmp_path / "classes.yaml",
+        "--text-weight",
+        0,
+        "--json",
+    )
+    assert done.returncode == 0, done.stderr
+    rows = {row["image"].rpartition("/")[2]: row for row in json.loads(done.stdout)}
+    assert rows["dark.png"]["label"] == "dark" and rows["light.png"]["label"] == "light"
+    assert rows["dark.png"]["score"] == pytest.approx(1.0, abs=1e-3)
+    table = vlfew("classify", dual_run, tmp_path / "dark.png", "--classes", tmp_path / "classes.yaml")
+    assert "dark" in table.stdout and "margin" in table.stdout
+
+
+def test_classify_names_the_picture_it_cannot_read(capsys, dual_run, tmp_path):
+    (tmp_path / "a.png").write_bytes(b"not a picture")
+    (tmp_path / "classes.yaml").write_text("a: {text: a thing}\nb: {text: another}\n")
+    line = fails(
+        capsys,
+        "classify",
+        str(dual_run),
+        str(tmp_path / "a.png"),
+        "--classes",
+        str(tmp_path / "classes.yaml"),
+    )
+    assert "a.png" in line

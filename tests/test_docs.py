@@ -1,0 +1,95 @@
+"""Every command and Python block of README and guide runs, in order, as it is written.
+
+Trainings are cut to a few steps; nothing else is changed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import real_data
+from vlfew.cli import main
+
+ROOT = Path(__file__).parents[1]
+BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SHORT = ["optim.steps=4", "optim.warmup=1", "training.validate_every=4", "training.checkpoint_every=4"]
+
+
+def blocks() -> list[tuple[str, str, str]]:
+    """`(file, language, text)` of each block, the README's first."""
+    found = []
+    for name in ("README.md", "docs/guide.md"):
+        found += [(name, *match) for match in BLOCK.findall((ROOT / name).read_text())]
+    return found
+
+
+def draw(path: Path, seed: int, size: int = 40) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    Image.fromarray(rng.integers(0, 256, (size, size, 3), dtype=np.uint8)).save(path)
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """A folder as the documents imagine it."""
+    folder = tmp_path_factory.mktemp("workspace")
+    for name in ("configs", "scripts"):
+        (folder / name).symlink_to(ROOT / name)
+    for number, kind in enumerate(("red mug", "old boot", "tin can", "fir cone", "glass bowl") * 4):
+        for picture in range(4):
+            draw(
+                folder / "my_pictures" / f"{kind} {'abcd'[number // 5]}" / f"{picture}.png",
+                10 * number + picture,
+            )
+    for number, name in enumerate(
+        ("my_sign.png", "arrow1.png", "arrows/a.png", "letters/a.png", "new_pictures/x.png")
+    ):
+        draw(folder / name, 1000 + number)
+    text = next(t for _, t in re.findall(r"```(yaml)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL))
+    (folder / "classes.yaml").write_text(text)
+    return folder
+
+
+def as_arguments(line: str) -> list[str] | None:
+    """The arguments of `vlfew` that a command line stands for; None for the test command itself."""
+    line = line.removeprefix("pip install uv && uv run ")
+    words = shlex.split(line)
+    if words[0] == "pytest":
+        return None
+    if words[:3] == ["accelerate", "launch", "scripts/train.py"]:
+        words = ["vlfew", "train", *words[3:]]
+    assert words[0] == "vlfew", f"a command that this test does not know: {line}"
+    return words[1:]
+
+
+@pytest.mark.parametrize(
+    ("name", "language", "text"), blocks(), ids=[f"{n}-{i}" for i, (n, *_) in enumerate(blocks())]
+)
+def test_block_runs(name, language, text, workspace, monkeypatch, tmp_path_factory):
+    monkeypatch.chdir(workspace)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(workspace / "cache"))
+    if "omniglot" in text:
+        source = real_data("omniglot")
+        if not (workspace / "omniglot").exists():
+            (workspace / "omniglot").symlink_to(source)
+        monkeypatch.delenv("VLFEW_DATA")
+    if language == "python":
+        exec(compile(text, name, "exec"), {"__name__": "block"})
+        return
+    for line in text.replace("\\\n", " ").strip().splitlines():
+        arguments = as_arguments(line)
+        if arguments is None:
+            continue
+        if arguments[0] == "train":
+            arguments += SHORT
+        with pytest.raises(SystemExit) as error:
+            main(arguments)
+        assert error.value.code == 0, line
+    assert os.getcwd() == str(workspace)

@@ -1,0 +1,33 @@
+import pytest
+from pydantic import ValidationError
+
+from vlfew.errors import VlfewError
+from vlfew.losses import LOSSES
+from vlfew.losses.contrastive import PairContrastive
+from vlfew.registry import Registry
+
+
+def test_get_imports_the_component():
+    assert LOSSES.get("contrastive") is PairContrastive
+
+
+def test_unknown_name_suggests_the_nearest():
+    with pytest.raises(VlfewError, match=r"unknown loss 'contrastiv'; did you mean 'contrastive'\?"):
+        LOSSES.get("contrastiv")
+
+
+def test_options_are_the_keyword_only_parameters():
+    schema = LOSSES.options("contrastive")
+    assert set(schema.model_fields) == {"margin", "distance", "normalize"}
+    assert schema(margin=2).margin == 2.0
+    with pytest.raises(ValidationError):
+        schema(margin="wide")
+    with pytest.raises(ValidationError):
+        schema(marign=1.0)
+
+
+def test_prefix_binds_the_rest_of_the_name():
+    registry = Registry("thing", {"path:": "pathlib:PurePosixPath"})
+    assert str(registry.get("path:a/b")("c")) == "a/b/c"
+    with pytest.raises(VlfewError, match="path:NAME"):
+        registry.get("path")

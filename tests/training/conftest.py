@@ -1,0 +1,64 @@
+"""A folder of tiny pictures and a configuration that trains on it in seconds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+CONFIG = """
+data: {{name: folder, root: {root}, image_size: 16, channels: 1}}
+image: {{backbone: conv4, width: 8, norm: group}}
+text: {{encoder: null}}
+embedding_dim: 16
+objective: [{{loss: supervised_contrastive}}]
+sampling: {{classes: 4, pictures: 4}}
+augment: {{rotate: 10, translate: 0.1}}
+optim: {{lr: 0.01, steps: 30, warmup: 5}}
+training: {{mixed_precision: 'no', validate_every: 10, checkpoint_every: 10, log_every: 5}}
+select: {{protocol: few-shot, split: val, ways: 3, queries: 3, episodes: 50}}
+evaluate:
+  - {{protocol: few-shot, ways: 3, shots: 1, queries: 3, episodes: 100}}
+"""
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """train/val/test folders of classes: random patterns with noise."""
+    root, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    for split, classes in (("train", 8), ("val", 4), ("test", 4)):
+        for c in range(classes):
+            pattern = rng.integers(0, 200, (16, 16))
+            for number in range(6):
+                path = root / split / f"{split}{c:02d}" / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray((pattern + rng.integers(0, 56, (16, 16))).astype(np.uint8)).save(path)
+    return root
+
+
+@pytest.fixture
+def config(tmp_path: Path, pictures: Path) -> Path:
+    path = tmp_path / "small.yaml"
+    path.write_text(CONFIG.format(root=pictures))
+    return path
+
+
+# Many short processes: compiled bytecode is kept even where the environment says otherwise.
+ENVIRONMENT = os.environ | {"PYTHONDONTWRITEBYTECODE": ""}
+
+
+def command(*arguments: object) -> list[str]:
+    """`vlfew ...` as a process of its own."""
+    return [sys.executable, "-m", "vlfew.cli", *map(str, arguments)]
+
+
+def vlfew(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+    """Runs `vlfew ...` to its end."""
+    return subprocess.run(  # type: ignore[call-overload, no-any-return]
+        command(*arguments), capture_output=True, text=True, timeout=300, env=ENVIRONMENT, **options
+    )

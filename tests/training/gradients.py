@@ -1,0 +1,51 @@
+"""Started by test_distributed.py, alone or under torchrun: saves the gradients of one step."""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+from accelerate import Accelerator
+from safetensors.torch import save_file
+
+from vlfew.encoders.conv4 import Conv4
+from vlfew.encoders.text import TextEncoder
+from vlfew.losses.objective import Objective
+from vlfew.models.dual_stream import DualStream, ModelSpec, TextSpec
+from vlfew.training.step import TrainingStep
+
+CLASSES, PICTURES, D_TEXT = 6, 4, 12
+
+
+class NoEncoder(TextEncoder):
+    """Stands for a frozen encoder whose vectors were computed before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dim = D_TEXT
+
+
+def main(objective: str, output: str) -> None:
+    accelerator = Accelerator(cpu=True)
+    torch.manual_seed(0)
+    text = TextSpec(encoder="none", projection="mlp", hidden=8, dropout=0.0)
+    spec = ModelSpec(backbone="conv4", text=text, embedding_dim=16, image_size=16)
+    model = DualStream(spec, Conv4(1, 16, width=8, norm="group"), NoEncoder())
+    terms = [(name, 1.0, {}) for name in objective.split(",")]
+    step = TrainingStep(model, Objective(terms, words=True))
+    pixels = torch.rand(CLASSES * PICTURES, 1, 16, 16) * 255
+    words = torch.randn(CLASSES, D_TEXT)
+    labels = torch.arange(CLASSES).repeat_interleave(PICTURES)
+    share = len(pixels) // accelerator.num_processes
+    start = share * accelerator.process_index
+    module = accelerator.prepare(step)
+    loss, _ = module(pixels[start : start + share], labels, words, torch.arange(CLASSES))
+    accelerator.backward(loss)
+    if accelerator.is_main_process:
+        gradients = {n: p.grad for n, p in step.named_parameters() if p.grad is not None}
+        save_file(gradients | {"loss": loss.detach()}, output)
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+
+
+main(*sys.argv[1:])

@@ -1,0 +1,240 @@
+"""Runs as their users meet them: finished, repeated, killed, stopped, damaged, changed."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from tests.training.conftest import ENVIRONMENT, command, vlfew
+from vlfew.pipeline import run_pipeline
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, pictures):
+    """One uninterrupted run, shared."""
+    from tests.training.conftest import CONFIG
+
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "small.yaml").write_text(CONFIG.format(root=pictures))
+    done = vlfew("train", folder / "small.yaml", "--runs", folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "small", done
+
+
+def steps_logged(run: Path) -> list[int]:
+    if not (run / "log.jsonl").is_file():
+        return []
+    lines = (run / "log.jsonl").read_text().splitlines()
+    return [entry["step"] for line in lines if "loss" in (entry := json.loads(line))]
+
+
+def start_and_wait(arguments: list[object], run: Path, step: int) -> subprocess.Popen[str]:
+    """Starts a run and returns once it has logged `step`."""
+    process = subprocess.Popen(
+        command(*arguments), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if max(steps_logged(run), default=0) >= step:
+            return process
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.005)
+    process.kill()
+    raise AssertionError(f"step {step} was not reached in time")
+
+
+def test_a_finished_run_holds_all_it_promises(finished):
+    run, done = finished
+    for name in (
+        "config.yaml",
+        "model.safetensors",
+        "model.json",
+        "results.json",
+        "log.jsonl",
+        "report.html",
+    ):
+        assert (run / name).is_file(), name
+    (result,) = json.loads((run / "results.json").read_text())
+    assert result["protocol"] == "few-shot" and result["split"] == "test"
+    assert 0.4 < result["accuracy"] <= 1.0  # chance is 1/3
+    for key in (
+        "ci95",
+        "episodes",
+        "seed",
+        "input_size",
+        "outside_data",
+        "command",
+        "ways",
+        "shots",
+        "queries",
+    ):
+        assert key in result, key
+    assert result["outside_data"] is False and result["input_size"] == [1, 16, 16]
+    assert steps_logged(run) == [5, 10, 15, 20, 25, 30]
+    assert "Traceback" not in done.stderr
+
+
+def test_the_command_of_a_result_gives_the_same_number(finished, tmp_path):
+    run, _ = finished
+    (result,) = json.loads((run / "results.json").read_text())
+    again = tmp_path / "again.json"
+    words = result["command"].split()
+    assert words[0] == "vlfew"
+    done = vlfew(*words[1:], "--json", again)
+    assert done.returncode == 0, done.stderr
+    (repeated,) = json.loads(again.read_text())
+    assert (repeated["accuracy"], repeated["ci95"]) == (result["accuracy"], result["ci95"])
+
+
+def test_the_same_command_reports_a_finished_run(finished):
+    run, _ = finished
+    before = (run / "model.safetensors").stat().st_mtime_ns
+    done = vlfew("train", run.parent / "small.yaml", "--runs", run.parent)
+    assert done.returncode == 0 and "is finished" in done.stderr and "few-shot" in done.stdout
+    assert (run / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_another_configuration_in_the_same_folder_is_refused_with_the_difference(finished):
+    run, _ = finished
+    done = vlfew("train", run.parent / "small.yaml", "optim.lr=0.5", "--runs", run.parent)
+    assert done.returncode == 2
+    assert "optim.lr: 0.01 -> 0.5" in done.stderr and "name=small-2" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_killed_and_resumed_gives_the_same_weights_to_the_bit(finished, config):
+    reference, _ = finished
+    run = config.parent / "small"
+    arguments = ["train", config, "--runs", config.parent]
+    process = start_and_wait(arguments, run, 15)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (run / "model.json").exists(), "the run was over before it was killed"
+    done = vlfew(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert steps_logged(run) == steps_logged(reference)
+    once, twice = load_file(reference / "model.safetensors"), load_file(run / "model.safetensors")
+    assert once.keys() == twice.keys()
+    assert all((once[k] == twice[k]).all() for k in once)
+
+
+def test_sigterm_saves_and_leaves(config):
+    run = config.parent / "small"
+    arguments = [
+        "train",
+        config,
+        "optim.steps=100000",
+        "training.validate_every=100000",
+        "--runs",
+        config.parent,
+    ]
+    process = start_and_wait(arguments, run, 5)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    step = int(re.search(r"stopped at step (\d+) of", stderr)[1])
+    assert (run / "checkpoints" / f"step-{step:08d}.json").is_file()
+    assert "Traceback" not in stderr
+
+
+@pytest.fixture
+def stopped(config):
+    """A run that was stopped at step 20 of 30: its later checkpoint and log are not there."""
+    run = config.parent / "small"
+    arguments = ["train", config, "--runs", config.parent]
+    process = start_and_wait(arguments, run, 20)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    newest = max((run / "checkpoints").glob("step-*.safetensors"))
+    return config, run, newest
+
+
+def test_damaged_checkpoints_are_named_and_refused(stopped):
+    config, _, newest = stopped
+    whole = newest.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(flipped) // 2] ^= 1
+    for damaged in (whole[: len(whole) // 2], bytes(flipped)):
+        newest.write_bytes(damaged)
+        done = vlfew("train", config, "--runs", config.parent)
+        assert done.returncode == 2
+        assert newest.name in done.stderr and "damaged" in done.stderr and "remove" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert newest.read_bytes() == damaged  # nothing is deleted for the user
+    # The way out that the message names works.
+    newest.with_suffix(".json").unlink()
+    assert vlfew("train", config, "--runs", config.parent).returncode == 0
+
+
+def test_resume_with_a_changed_config_shows_the_difference(stopped):
+    config, _, _ = stopped
+    done = vlfew("train", config, "augment.rotate=20", "--runs", config.parent)
+    assert done.returncode == 2 and "augment.rotate: 10.0 -> 20.0" in done.stderr
+
+
+def test_not_a_number_stops_names_the_step_and_keeps_the_checkpoint(config):
+    done = vlfew(
+        "train", config, "optim.lr=1e30", "optim.warmup=0", "optim.clip=null", "--runs", config.parent
+    )
+    assert done.returncode == 2
+    assert re.search(r"the loss is not a number since step \d+", done.stderr)
+    assert "optim.lr" in done.stderr and "Traceback" not in done.stderr
+    assert not (config.parent / "small" / "model.json").exists()
+
+
+def test_early_stopping_keeps_the_best(config):
+    run_pipeline(
+        config,
+        ["training.patience=1", "training.validate_every=5", "optim.lr=1e-9", "optim.steps=1000"],
+        config.parent,
+    )
+    run = config.parent / "small"
+    assert max(steps_logged(run)) <= 100
+    validations = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    scores = {v["step"]: v["validation"]["accuracy"] for v in validations if "validation" in v}
+    about = json.loads((run / "model.json").read_text())["about"]
+    assert scores[about["best_step"]] == max(scores.values())
+
+
+def test_words_that_are_codes_drop_the_alignment_and_say_so(config):
+    done = vlfew(
+        "train",
+        config,
+        "text.encoder=minilm",
+        "objective=[{loss: alignment_softmax}]",
+        "evaluate=[{protocol: zero-shot}, {protocol: few-shot, ways: 3, queries: 3, episodes: 20}]",
+        "select={protocol: zero-shot, split: val}",
+        "optim.steps=5",
+        "--runs",
+        config.parent,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "alignment_softmax dropped: class names are codes" in done.stderr
+    assert "the fallback contrastive" in done.stderr
+    (result,) = json.loads((config.parent / "small" / "results.json").read_text())
+    assert "alignment_softmax dropped" in result["note"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("sampling.classes=50", "split 'train' has 8 classes, a batch wants 50"),
+        ("select.split=test", "select.split must be 'val'"),
+        ("similarity=weighted_l1", "similarity: weighted_l1 is learned"),
+        ("training.mixed_precision=fp16", "fp16 needs a GPU"),
+        ("data.root=/nowhere", "/nowhere is not a folder"),
+    ],
+)
+def test_impossible_settings_are_one_line(config, override, message, monkeypatch):
+    from vlfew.errors import VlfewError
+
+    with pytest.raises(VlfewError, match=re.escape(message)) as error:
+        run_pipeline(config, [override], config.parent)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,280 @@
+"""The command line: parse, call, print. Heavy imports wait until a verb needs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vlfew.errors import VlfewError
+
+if TYPE_CHECKING:
+    from vlfew.data.images import LabelledImages
+
+app = typer.Typer(
+    name="vlfew",
+    help="Vision-language few-shot learning: new classes from one picture, a few words, or both.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Data sources: list them, look at one, put one in place.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+Run = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, a hub id, or open_clip:ARCH/TAG.")]
+Options = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="A data option; repeatable.")]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line; mistakes become one line and exit status 2."""
+    try:
+        app(arguments, standalone_mode=True)
+    except VlfewError as error:
+        if os.environ.get("RANK", "0") == "0":
+            for line in str(error).splitlines():
+                print(f"vlfew: {line}", file=sys.stderr)
+        signal = getattr(error, "signal", 0)
+        sys.exit(128 + signal if signal else 2)
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the run.")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None,
+    runs: Annotated[Path, typer.Option(help="Where run folders go.")] = Path("runs"),
+) -> None:
+    """Train, evaluate and report; the same command again resumes, or shows a finished run."""
+    from vlfew.pipeline import run_pipeline
+
+    run_pipeline(config, overrides or [], runs)
+
+
+@app.command()
+def evaluate(
+    run: Run,
+    protocol: Annotated[
+        str, typer.Option(help="few-shot, zero-shot, pictures-and-words, omniglot-trials, ...")
+    ],
+    data: Annotated[str | None, typer.Option(help="Data source; that of the run if not given.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder of the data.")] = None,
+    split: Annotated[str | None, typer.Option(help="Which split [test].")] = None,
+    ways: Annotated[str | None, typer.Option(help="Classes in an episode, or 'all'.")] = None,
+    shots: Annotated[int | None, typer.Option(help="Support pictures of a class.")] = None,
+    queries: Annotated[str | None, typer.Option(help="Query pictures of a class, or 'all'.")] = None,
+    episodes: Annotated[int | None, typer.Option()] = None,
+    trials: Annotated[int | None, typer.Option(help="Of omniglot-trials.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the episodes [0].")] = None,
+    scorer: Annotated[str | None, typer.Option(help="By name; the model's own if not given.")] = None,
+    template: Annotated[list[str] | None, typer.Option(help="Prompt such as 'a photo of a {}'.")] = None,
+    descriptions: Annotated[Path | None, typer.Option(help="JSON: class name to texts.")] = None,
+    text_weight: Annotated[float | None, typer.Option(help="Share of the words, 0 to 1.")] = None,
+    folder: Annotated[Path | None, typer.Option("--runs", help="Folder of official Omniglot runs.")] = None,
+    options: Options = [],  # noqa: B006
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write results here.")] = None,
+    per_episode: Annotated[Path | None, typer.Option(help="Write accuracies of all episodes here.")] = None,
+) -> None:
+    """Score a trained model by a protocol; never trains, never chooses anything."""
+    from vlfew.evaluation.evaluate import evaluate as run_protocol
+    from vlfew.evaluation.evaluate import protocol_options, save_per_episode
+    from vlfew.evaluation.results import write_results
+    from vlfew.evaluation.subject import Subject
+    from vlfew.models.saved import load
+    from vlfew.pipeline import print_results
+
+    given = {
+        "split": split,
+        "ways": _count_or_all(ways, "--ways"),
+        "shots": shots,
+        "queries": _count_or_all(queries, "--queries"),
+        "episodes": episodes,
+        "trials": trials,
+        "seed": seed,
+        "scorer": scorer,
+        "templates": template,
+        "descriptions": descriptions,
+        "text_weight": text_weight,
+        "runs": folder,
+    }
+    asked = protocol_options(protocol, {key: value for key, value in given.items() if value is not None})
+    model = load(run)
+    images, about = _data_for(run, model.spec.reading(), data, root, options)
+    result, outcome = run_protocol(
+        Subject(model, images),
+        protocol,
+        asked,
+        command=shlex.join(["vlfew", *sys.argv[1:]]),
+        trained_on=about,
+        outside_data=model.spec.outside_data,
+    )
+    if per_episode is not None:
+        save_per_episode(per_episode, outcome)
+    if json_file is not None:
+        write_results(json_file, [result])
+    print_results([result])
+
+
+@app.command()
+def classify(
+    run: Run,
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Pictures, folders or globs.")],
+    classes: Annotated[Path, typer.Option(help="YAML: class name to text:, images: or both.")],
+    text_weight: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of words where a class has both.")
+    ] = 0.5,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
+) -> None:
+    """Tell which of your classes each picture shows."""
+    from vlfew.models.class_file import find_images, read_class_file
+    from vlfew.models.saved import load
+
+    described, pictures = read_class_file(classes), find_images(images)
+    predictions = load(run).classifier(described, text_weight).predict(pictures)
+    rows = [
+        {"image": str(path), "label": p.label, "score": round(p.score, 4), "margin": round(p.margin, 4)}
+        for path, p in zip(pictures, predictions, strict=True)
+    ]
+    if as_json:
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    _print_table(["image", "label", "score", "margin"], [list(row.values()) for row in rows])
+
+
+@app.command()
+def models() -> None:
+    """List image backbones and text encoders."""
+    from vlfew.encoders import BACKBONES, TEXT_ENCODERS
+
+    internal = {"load", "config"}  # for building a saved model again
+    rows = []
+    for kind, registry in (("image", BACKBONES), ("text", TEXT_ENCODERS)):
+        for name in registry.names():
+            shown = name + "NAME" if name.endswith(":") else name
+            example = name + "x" if name.endswith(":") else name
+            rows.append(
+                [
+                    kind,
+                    shown,
+                    ", ".join(o for o in registry.options(example).model_fields if o not in internal) or "-",
+                ]
+            )
+    _print_table(["stream", "name", "options"], rows)
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """List the data sources and whether their data are at hand."""
+    from vlfew.data.root import find_data
+    from vlfew.data.sources import SOURCES
+
+    rows = []
+    for name in SOURCES.names():
+        if name == "glyphs":
+            place = "built in"
+        elif name == "folder":
+            place = "any folder of pictures: --root PATH"
+        else:
+            try:
+                place = str(find_data(name))
+            except VlfewError:
+                place = f"not here: vlfew data prepare {name} --from PATH"
+        rows.append([name, ", ".join(SOURCES.options(name).model_fields) or "-", place])
+    _print_table(["name", "options", "where"], rows)
+
+
+@data_app.command("show")
+def data_show(
+    name: str,
+    root: Annotated[Path | None, typer.Option(help="Folder of the data.")] = None,
+    image_size: Annotated[int, typer.Option(help="Pixels.")] = 84,
+    channels: Annotated[int, typer.Option(min=1, max=3, help="1 grey, 3 colour.")] = 3,
+    skip_bad: Annotated[bool, typer.Option(help="Leave unreadable pictures out and count them.")] = False,
+    split: Annotated[str | None, typer.Option(help="Split on the sheet; the first if not given.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Contact sheet to write [<name>.png].")] = None,
+    options: Options = [],  # noqa: B006
+) -> None:
+    """Say what is in a data set, and draw a contact sheet of it."""
+    from vlfew.data.reading import Reading
+    from vlfew.data.show import contact_sheet, describe
+
+    reading = Reading(image_size, channels, on_bad_image="skip" if skip_bad else "error")
+    images = _load_data(name, root, reading, options)
+    for key, value in describe(images).items():
+        print(f"{key:<12} {value}")
+    path = sheet or Path(f"{name}.png")
+    contact_sheet(images, split or next(iter(images.splits)), path)
+    print(f"{'sheet':<12} {path}")
+
+
+@data_app.command("prepare")
+def data_prepare(
+    name: str,
+    source: Annotated[Path | None, typer.Option("--from", help="Archive or folder to take it from.")] = None,
+    download: Annotated[bool, typer.Option("--download", help="Fetch it, where that is possible.")] = False,
+    root: Annotated[Path | None, typer.Option(help="Where to put it [the user's cache].")] = None,
+) -> None:
+    """Put a data set in place: unpacked safely and checked, or not at all."""
+    from vlfew.data import prepare
+
+    if (source is None) == (not download):
+        raise VlfewError("give one of --from PATH and --download")
+    print(prepare.download(name, root) if source is None else prepare.prepare(name, source, root))
+
+
+def _print_table(columns: list[str], rows: list[list[Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(str(cell)) for cell in row))
+    Console().print(table)
+
+
+def _count_or_all(text: str | None, flag: str) -> int | str | None:
+    if text is None or text == "all":
+        return text
+    if not text.isdigit() or int(text) < 1:
+        raise VlfewError(f"{flag} is a number from 1 up, or 'all', not {text!r}")
+    return int(text)
+
+
+def _load_data(name: str, root: Path | None, reading: Any, options: list[str]) -> LabelledImages:
+    from vlfew.config import parse_values
+    from vlfew.data.sources import SOURCES, load_data
+
+    values = parse_values(options, SOURCES.options(name), f"data source {name!r}")
+    return load_data(name, root, reading, **values)
+
+
+def _data_for(
+    run: str, reading: Any, name: str | None, root: Path | None, options: list[str]
+) -> tuple[LabelledImages, str]:
+    """The data to evaluate on, as the run read them where it is the run's own; and what it was trained on."""
+    from dataclasses import replace
+
+    from vlfew.config import load_config
+    from vlfew.data.sources import load_data
+    from vlfew.models.saved import read_about
+    from vlfew.training.run import RunFolder
+
+    folder = RunFolder(Path(run))
+    trained_on = str(read_about(folder.path).get("trained_on", "")) if folder.path.is_dir() else run
+    own = load_config(folder.config).data if folder.config.is_file() else None
+    if own is not None and name in (None, own.name) and not options:
+        reading = replace(reading, on_bad_image=own.on_bad_image, seed=own.split_seed)
+        return load_data(own.name, root or own.root, reading, **own.options), trained_on
+    if name is None:
+        raise VlfewError(f"{run} does not say what it was trained on: name the data with --data")
+    return _load_data(name, root, reading, options), trained_on
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,230 @@
+"""torchvision and Hugging Face data sets as `LabelledImages`, and back."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
+
+from vlfew.data.images import LabelledImages
+from vlfew.data.lazy import hold
+from vlfew.data.listing import digest
+from vlfew.data.naming import display_name, is_code
+from vlfew.data.reading import Reading
+from vlfew.errors import DataError, did_you_mean
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+
+
+def from_torchvision(
+    dataset: Any,
+    reading: Reading,
+    *,
+    name: str = "torchvision",
+    splits: Mapping[str, Tensor] | None = None,
+    memory_limit_mb: int = 2048,
+) -> LabelledImages:
+    """A torchvision classification data set (or any of `(PIL image, label)` pairs by number).
+
+    Args:
+        dataset: built without a transform: pictures are read as `reading` says.
+        reading: how to read them.
+        name: of the data set, in results.
+        splits: split name to numbers in `dataset`; None puts all into `all`
+            (`vlfew.data.splits.split_by_class` draws a few-shot split).
+        memory_limit_mb: larger sets (decoded, in MiB) are decoded as they are asked for.
+
+    Raises:
+        DataError: no labels, or a picture that cannot be read.
+    """
+    targets = next(
+        (t for a in ("targets", "labels", "_labels") if (t := getattr(dataset, a, None)) is not None), None
+    )
+    if targets is None:
+        targets = [dataset[n][1] for n in range(len(dataset))]
+    labels, names, texts = _classes([_plain(t) for t in targets], getattr(dataset, "classes", None), name)
+    splits = {"all": torch.arange(len(labels))} if splits is None else splits
+    identity = type(dataset).__name__
+    return _labelled(_Images(dataset), reading, name, labels, names, texts, splits, identity, memory_limit_mb)
+
+
+def from_huggingface(
+    dataset: Dataset | DatasetDict,
+    reading: Reading,
+    *,
+    image: str = "image",
+    label: str = "label",
+    name: str = "huggingface",
+    memory_limit_mb: int = 2048,
+) -> LabelledImages:
+    """A Hugging Face data set; of a `DatasetDict`, each part is a split (`validation` becomes `val`).
+
+    A single `Dataset` is one split, `all`.
+
+    Args:
+        dataset: with a column of pictures and one of labels (`ClassLabel`, text or numbers).
+        reading: how to read the pictures.
+        image: column of pictures.
+        label: column of labels.
+        name: of the data set, in results.
+        memory_limit_mb: larger sets (decoded, in MiB) are decoded as they are asked for.
+
+    Raises:
+        DataError: no such column, not a column of pictures, or a picture that cannot be read.
+    """
+    from datasets import ClassLabel, DatasetDict, Image, concatenate_datasets
+
+    parts = dict(dataset) if isinstance(dataset, DatasetDict) else {"all": dataset}
+    for part, rows in parts.items():
+        for column in (image, label):
+            if column not in rows.features:
+                raise DataError(
+                    f"{name} {part!r} has no column {column!r}{did_you_mean(column, rows.features)}"
+                )
+        if not isinstance(rows.features[image], Image):
+            raise DataError(f"{name} {part!r}: column {image!r} holds {rows.features[image]}, not pictures")
+    joined = concatenate_datasets([rows.select_columns([image, label]) for rows in parts.values()])
+    feature = joined.features[label]
+    known = feature.names if isinstance(feature, ClassLabel) else None
+    labels, names, texts = _classes(list(joined[label]), known, name)
+    splits, start = {}, 0
+    for part, rows in parts.items():
+        splits["val" if part in ("validation", "valid", "dev") else part] = torch.arange(
+            start, start + len(rows)
+        )
+        start += len(rows)
+    # Undecoded: they go through our reader, which turns, scales 16 bits and composites the same for all.
+    column = joined.cast_column(image, Image(decode=False))[image]
+    identity = ",".join(str(getattr(rows, "_fingerprint", "")) for rows in parts.values())
+    return _labelled(_Encoded(column), reading, name, labels, names, texts, splits, identity, memory_limit_mb)
+
+
+class _Images:
+    """The pictures of a data set of pairs."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, number: int) -> Any:
+        from PIL.Image import Image
+
+        picture = self.dataset[number][0]
+        if not isinstance(picture, Image):
+            raise TypeError(
+                f"expected a Pillow image, got {type(picture).__name__}; build it without a transform"
+            )
+        return picture
+
+
+class _Encoded:
+    """The pictures of an undecoded Hugging Face column: bytes, or the path of a file."""
+
+    def __init__(self, column: Any) -> None:
+        self.column = column
+
+    def __len__(self) -> int:
+        return len(self.column)
+
+    def __getitem__(self, number: int) -> Any:
+        picture = self.column[number]
+        if picture is None:
+            raise ValueError("there is no picture in this row")
+        return Path(picture["path"]) if picture["bytes"] is None else picture["bytes"]
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value
+
+
+def _classes(
+    targets: Sequence[Any], known: Sequence[Any] | None, name: str
+) -> tuple[Tensor, list[str], list[tuple[str, ...]]]:
+    """Labels `[S]`, unique display names, and the texts of each class (empty for codes)."""
+    missing = next(
+        (n for n, t in enumerate(targets) if t is None or (known and not -1 < t < len(known))), None
+    )
+    if missing is not None:
+        raise DataError(f"{name}[{missing}]: {targets[missing]!r} is not the label of a class")
+    values = list(range(len(known))) if known else sorted(set(targets))
+    number = {value: n for n, value in enumerate(values)}
+    # A class of torchvision's ImageNet is a tuple of synonyms.
+    given = (
+        [(k,) if isinstance(k, str) else tuple(k) for k in known] if known else [(str(v),) for v in values]
+    )
+    names = [display_name(own[0]) for own in given]
+    count = Counter(names)
+    unique = [f"{n} ({i})" if count[n] > 1 else n for i, n in enumerate(names)]
+    texts = [tuple(display_name(t) for t in own if not is_code(t)) for own in given]
+    return torch.tensor([number[t] for t in targets], dtype=torch.int64), unique, texts
+
+
+def _labelled(
+    pictures: Any,
+    reading: Reading,
+    name: str,
+    labels: Tensor,
+    names: list[str],
+    texts: list[tuple[str, ...]],
+    splits: Mapping[str, Tensor],
+    identity: str,
+    memory_limit_mb: int,
+) -> LabelledImages:
+    images, kept, skipped = hold(pictures, reading, name, memory_limit_mb)
+    place = torch.full((len(labels),), -1)
+    place[kept] = torch.arange(len(kept))
+    numbers = {split: place[index].sort().values for split, index in splits.items()}
+    numbers = {split: index[index >= 0] for split, index in numbers.items()}
+    drawn = sorted((split, index.tolist()) for split, index in numbers.items())
+    return LabelledImages(
+        name=name,
+        images=images,
+        labels=labels[kept],
+        class_names=tuple(names),
+        names_are_words=all(texts),
+        splits=numbers,
+        fingerprint=digest(identity, labels.tolist(), names, drawn, skipped),
+        class_texts=tuple(own or (n,) for own, n in zip(texts, names, strict=True)),
+        skipped=skipped,
+    )
+
+
+class _Split(TorchDataset[tuple[Tensor, int]]):
+    def __init__(self, data: LabelledImages, split: str) -> None:
+        self.data, self.index = data, data.indices(split)
+        self.classes = list(data.class_names)
+        self.targets = data.labels[self.index].tolist()
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, int]:
+        return self.data.images.batch(self.index[number][None])[0], self.targets[number]
+
+
+def to_torch_dataset(data: LabelledImages, split: str) -> TorchDataset[tuple[Tensor, int]]:
+    """A split as a torch `Dataset` of (uint8 `[C, H, W]`, class number), with `classes` and `targets`."""
+    return _Split(data, split)
+
+
+def to_huggingface(data: LabelledImages, split: str) -> Dataset:
+    """A split as a Hugging Face `Dataset` with columns `image` and `label`; encoded in memory."""
+    from datasets import ClassLabel, Dataset, Features, Image
+    from PIL import Image as Pillow
+
+    index = data.indices(split)
+    pictures = [
+        Pillow.fromarray(p[0].numpy() if len(p) == 1 else p.permute(1, 2, 0).contiguous().numpy())
+        for block in index.split(256)
+        for p in data.images.batch(block)
+    ]
+    features = Features({"image": Image(), "label": ClassLabel(names=list(data.class_names))})
+    return Dataset.from_dict({"image": pictures, "label": data.labels[index].tolist()}, features=features)

@@ -1,0 +1,99 @@
+"""Augmentation of a whole batch on its device: one affine resampling and a few pointwise changes.
+
+What is drawn for a picture depends on the seed, the step and the picture's place in the *global*
+batch, so one process or eight see the same pictures.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vlfew.config import Augment
+from vlfew.counting import generator_at
+
+_COLUMNS = 13
+
+
+class BatchAugment:
+    """Random affine maps, flips, brightness, contrast and erasing for uint8 batches.
+
+    Outside the picture its border is continued, so no background colour need be known.
+    """
+
+    def __init__(self, settings: Augment, seed: int) -> None:
+        self.settings, self.seed = settings, seed
+        s = settings
+        self._affine = any((s.rotate, s.shear, s.scale, s.translate, s.flip))
+
+    def __call__(self, images: Tensor, step: int, total: int, start: int) -> Tensor:
+        """Augments places `start .. start+B` of the `total` pictures of the batch of `step`.
+
+        Args:
+            images: uint8 `[B, C, H, W]`.
+            step: number of the batch.
+            total: pictures in the global batch.
+            start: place of the first picture in the global batch.
+
+        Returns:
+            float32 `[B, C, H, W]` in 0..255.
+        """
+        s = self.settings
+        drawn = generator_at(self.seed, "augment", step).random((total, _COLUMNS), dtype=np.float32)
+        u = torch.from_numpy(drawn[start : start + len(images)]).to(images.device)
+        x = images.float()
+        if self._affine:
+            x = self._warp(x, u)
+        view = (-1, 1, 1, 1)
+        if s.contrast:
+            mean = x.mean(dim=(1, 2, 3), keepdim=True)
+            x = mean + (x - mean) * (1 + s.contrast * (2 * u[:, 7] - 1)).view(view)
+        if s.brightness:
+            x = x + 255 * s.brightness * (2 * u[:, 8] - 1).view(view)
+        if s.contrast or s.brightness:
+            x = x.clamp(0, 255)
+        if s.erase:
+            x = self._erase(x, u)
+        return x
+
+    def _warp(self, x: Tensor, u: Tensor) -> Tensor:
+        s = self.settings
+        signed = 2 * u - 1
+        angle, shear = signed[:, 0] * math.radians(s.rotate), (signed[:, 1] * math.radians(s.shear)).tan()
+        wide, high = 1 + s.scale * signed[:, 2], 1 + s.scale * signed[:, 3]
+        mirror = torch.where(u[:, 6] < s.flip, -1.0, 1.0)
+        cos, sin = angle.cos(), angle.sin()
+        # Rows of the 2x3 matrices that take output places to input places (units: half a picture).
+        theta = torch.stack(
+            [
+                cos * wide * mirror,
+                (cos * shear - sin) * high,
+                2 * s.translate * signed[:, 4],
+                sin * wide * mirror,
+                (sin * shear + cos) * high,
+                2 * s.translate * signed[:, 5],
+            ],
+            dim=1,
+        ).view(-1, 2, 3)
+        grid = F.affine_grid(theta, list(x.shape), align_corners=False)
+        return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+    def _erase(self, x: Tensor, u: Tensor) -> Tensor:
+        """Sets a box of 2% to 25% of the area to the picture's mean."""
+        _, _, high, wide = x.shape
+        side = (0.02 + 0.23 * u[:, 10]).sqrt()
+        top, left = u[:, 11] * (1 - side), u[:, 12] * (1 - side)
+        rows = torch.arange(high, device=x.device).add(0.5).div(high)
+        columns = torch.arange(wide, device=x.device).add(0.5).div(wide)
+        inside_rows = (rows > top[:, None]) & (rows < (top + side)[:, None])
+        inside_columns = (columns > left[:, None]) & (columns < (left + side)[:, None])
+        box = (
+            inside_rows[:, :, None]
+            & inside_columns[:, None, :]
+            & (u[:, 9] < self.settings.erase)[:, None, None]
+        )
+        return torch.where(box[:, None], x.mean(dim=(2, 3), keepdim=True), x)

@@ -1,0 +1,86 @@
+"""Decoded pictures kept between starts, in the user's cache folder.
+
+One safetensors file for a list of files and a way of reading them. It is mapped, copy-on-write, so
+a start costs a check of the bytes and no decoding.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from vlfew.data.decode import DECODER_VERSION, read_many
+from vlfew.data.listing import DataFile, digest
+from vlfew.data.reading import Reading
+from vlfew.data.root import cache_dir
+from vlfew.files import whole_file
+
+_log = logging.getLogger(__name__)
+
+
+def read_cached(
+    files: Sequence[DataFile], reading: Reading, label: str
+) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    """`read_many`, from the cache where the same files were read so before.
+
+    A damaged cache file is read anew; a cache that cannot be written is done without.
+
+    Args:
+        files: S picture files.
+        reading: how to read them; its seed plays no part.
+        label: what is being read, for the progress bar.
+
+    Returns:
+        The pictures, uint8 `[K, C, H, W]`; their numbers `[K]`; the names of those left out.
+    """
+    path = cache_file(files, reading)
+    found = _load(path)
+    if found is None:
+        found = read_many(files, reading, label)
+        _save(path, *found)
+    return found
+
+
+def cache_file(files: Sequence[DataFile], reading: Reading) -> Path:
+    """Where the decoded pictures of these files are kept."""
+    how = (DECODER_VERSION, reading.image_size, reading.channels, reading.resize, reading.on_bad_image)
+    key = digest(how, [(file.name, file.size, file.stamp) for file in files])
+    return cache_dir() / "decoded" / f"{key}.safetensors"
+
+
+def _load(path: Path) -> tuple[Tensor, Tensor, tuple[str, ...]] | None:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            images, kept = file.get_tensor("images"), file.get_tensor("kept")
+            told = file.metadata()
+        if int(told["crc32"]) != _crc32(images):
+            raise ValueError("checksum differs")
+        return images, kept, tuple(json.loads(told["skipped"]))
+    except FileNotFoundError:
+        return None
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        _log.info("decoded pictures in %s are read anew: %s", path, error)
+        return None
+
+
+def _save(path: Path, images: Tensor, kept: Tensor, skipped: tuple[str, ...]) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    told = {"crc32": str(_crc32(images)), "skipped": json.dumps(skipped)}
+    try:
+        with whole_file(path) as temporary:
+            save_file({"images": images, "kept": kept}, temporary, told)
+    except (SafetensorError, OSError) as error:
+        _log.info("decoded pictures are not kept in %s: %s", path, error)
+
+
+def _crc32(images: Tensor) -> int:
+    return zlib.crc32(images.numpy().data) if images.numel() else 0

@@ -1,0 +1,86 @@
+"""The files of a folder or of a zip archive, read where they lie."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile, ZipFile
+
+from vlfew.errors import DataError
+
+_HIDDEN = re.compile(r"(^|/)(\.|__MACOSX(/|$))")
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A file in a folder or in a zip archive.
+
+    Attributes:
+        name: path relative to the folder or archive, with forward slashes.
+        size: bytes, unpacked.
+        stamp: what changes with the content: CRC-32 in an archive, time of change (ns) in a folder.
+        place: the file itself, or the open archive that holds it as `name`.
+    """
+
+    name: str
+    size: int
+    stamp: int
+    place: Path | ZipFile
+
+    def read(self) -> bytes:
+        return self.place.read_bytes() if isinstance(self.place, Path) else self.place.read(self.name)
+
+
+def list_files(place: Path) -> list[DataFile]:
+    """All files in a folder or zip archive, by name; hidden ones (`.x`, `__MACOSX`) are left out.
+
+    Links to folders are followed, each folder once.
+
+    Raises:
+        DataError: neither a folder nor a zip archive.
+    """
+    files = _in_folder(place) if place.is_dir() else _in_zip(place)
+    return sorted(files, key=lambda file: file.name)
+
+
+def digest(*told: object) -> str:
+    """16 hex digits over the `repr` of plain values."""
+    return hashlib.sha256(repr(told).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def hidden(name: str) -> bool:
+    """Whether a file or folder is none of the data's."""
+    return _HIDDEN.search(name) is not None
+
+
+def _in_folder(folder: Path) -> list[DataFile]:
+    found: list[DataFile] = []
+    seen: set[str] = set()
+    for at, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(at)
+        folders[:] = [] if real in seen else [f for f in folders if not hidden(f)]
+        if real in seen:
+            continue
+        seen.add(real)
+        for name in names:
+            path = Path(at, name)
+            if hidden(name) or not path.is_file():
+                continue
+            stat = path.stat()
+            found.append(DataFile(path.relative_to(folder).as_posix(), stat.st_size, stat.st_mtime_ns, path))
+    return found
+
+
+def _in_zip(path: Path) -> list[DataFile]:
+    try:
+        archive = ZipFile(path)
+    except (BadZipFile, OSError) as error:
+        raise DataError(f"{path}: not a zip archive that can be read: {error}") from None
+    return [
+        DataFile(member.filename, member.file_size, member.CRC, archive)
+        for member in archive.infolist()
+        if not member.is_dir() and not _HIDDEN.search(member.filename)
+    ]

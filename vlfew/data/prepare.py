@@ -1,0 +1,277 @@
+"""Data put where they are found again: archives unpacked safely, checked, and moved into place whole."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import stat
+import sys
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from lzma import LZMAError
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from vlfew.data.listing import hidden, list_files
+from vlfew.data.root import cache_dir
+from vlfew.data.sources import folder, omniglot
+from vlfew.errors import DataError, did_you_mean
+
+MAX_BYTES = 200 * 2**30
+MAX_FILES = 2_000_000
+"""An archive that unpacks to more is refused."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a source asks of its folder.
+
+    Attributes:
+        check: raises DataError when the source could not be loaded from a folder.
+        tops: folders that belong at the top: one that stands alone there is not unwrapped.
+    """
+
+    check: Callable[[Path], Any]
+    tops: frozenset[str]
+
+
+CHECKS = {
+    "omniglot": Check(omniglot.check, frozenset(omniglot.PARTS)),
+    "folder": Check(folder.check, frozenset(folder.SPLIT_FOLDERS)),
+}
+
+
+def prepare(name: str, source: Path, root: Path | None = None) -> Path:
+    """Unpacks an archive (zip, tar, tar.gz, tar.bz2, tar.xz) or copies a folder to where data lie.
+
+    A folder that holds nothing but one folder is unwrapped. Nothing is left behind on failure.
+
+    Args:
+        name: of the data source.
+        source: archive or folder.
+        root: the folder to make; None is `<user cache>/vlfew/data/<name>`.
+
+    Returns:
+        The folder.
+
+    Raises:
+        DataError: unknown name; the folder is there already; the archive is damaged, too large or
+            would write outside its folder; the source cannot be loaded from what is in it.
+    """
+    check = _check(name)
+    if not source.exists():
+        raise DataError(f"{source}: no such archive or folder")
+    with _staged(name, root) as (staging, target):
+        if source.is_dir():
+            if target.resolve().is_relative_to(source.resolve()):
+                raise DataError(f"{target} lies inside {source}, which cannot be copied into itself")
+            _copy(source, staging)
+        else:
+            _unpack(source, staging)
+        content = _unwrapped(staging, check.tops)
+        try:
+            check.check(content)
+        except DataError as error:
+            raise DataError(f"{source}: {str(error).replace(str(content), source.name)}") from None
+        _move(content, target)
+    return target
+
+
+def download(name: str, root: Path | None = None) -> Path:
+    """Downloads a data set that torchvision offers, after saying what, from where and how large.
+
+    Raises:
+        DataError: not one that can be downloaded, no network, or not what was expected.
+    """
+    if name not in DOWNLOADS:
+        raise DataError(f"{name!r} cannot be downloaded; use: vlfew data prepare {name} --from PATH")
+    with _staged(name, root) as (staging, target):
+        content = DOWNLOADS[name](staging)
+        _check(name).check(content)
+        _move(content, target)
+    return target
+
+
+def _download_omniglot(staging: Path) -> Path:
+    from torchvision.datasets import Omniglot
+
+    where = Omniglot.download_url_prefix
+    print(
+        f"omniglot: images_background.zip and images_evaluation.zip, 16 MB, from {where}; "
+        f"the official runs are not among them: {where}/one_shot_runs.zip",
+        file=sys.stderr,
+    )
+    try:
+        for background in (True, False):
+            Omniglot(staging, background=background, download=True)
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            f"omniglot: cannot be downloaded from {where}: {_line(error)}; "
+            "fetch both archives by hand, then: vlfew data prepare omniglot --from FOLDER"
+        ) from None
+    content: Path = staging / Omniglot.folder
+    for part in omniglot.PARTS:
+        # The archives, checked by torchvision, are what is kept: 2 files instead of 32,460.
+        shutil.rmtree(content / part, ignore_errors=True)
+    return content
+
+
+DOWNLOADS: dict[str, Callable[[Path], Path]] = {"omniglot": _download_omniglot}
+
+
+def _check(name: str) -> Check:
+    if name not in CHECKS:
+        raise DataError(f"data source {name!r} needs no preparing{did_you_mean(name, CHECKS)}")
+    return CHECKS[name]
+
+
+def _unwrapped(place: Path, tops: frozenset[str]) -> Path:
+    """The first folder inside that holds more than one other folder, or one that belongs at the top."""
+    inside = [p for p in place.iterdir() if not hidden(p.name)]
+    if len(inside) == 1 and inside[0].is_dir() and inside[0].name not in tops:
+        return _unwrapped(inside[0], tops)
+    return place
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+@contextmanager
+def _staged(name: str, root: Path | None) -> Iterator[tuple[Path, Path]]:
+    """A folder to fill, beside the target that it will become."""
+    target = (root or cache_dir() / "data" / name).absolute()
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise DataError(f"{target} is there already; remove it first to prepare {name!r} anew")
+    staging = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        staging.mkdir(parents=True)
+    except OSError as error:
+        raise DataError(f"{target}: cannot be made: {error.strerror}") from None
+    try:
+        yield staging, target
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _move(content: Path, target: Path) -> None:
+    try:
+        os.replace(content, target)
+    except OSError as error:
+        raise DataError(f"{target}: cannot be moved into place: {error.strerror}") from None
+
+
+def _copy(source: Path, staging: Path) -> None:
+    """Contents only: modes stay behind, since a read-only folder could not be moved or removed."""
+    try:
+        for file in list_files(source):
+            with open(source / file.name, "rb") as content:
+                _write(staging / file.name, content)
+    except OSError as error:
+        raise DataError(f"{source}: cannot be copied: {_line(error)}") from None
+
+
+def _unpack(archive: Path, staging: Path) -> None:
+    try:
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as opened:
+                _unpack_zip(archive, opened, staging)
+        elif tarfile.is_tarfile(archive):
+            with tarfile.open(archive) as opened_tar:
+                _unpack_tar(archive, opened_tar, staging)
+        else:
+            raise DataError(f"{archive}: neither a folder nor a zip or tar archive that can be read")
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, LZMAError, EOFError) as error:
+        raise DataError(f"{archive}: damaged archive: {_line(error)}") from None
+    except (OSError, RuntimeError, NotImplementedError) as error:
+        raise DataError(f"{archive}: cannot be unpacked: {_line(error)}") from None
+
+
+class _Budget:
+    """Counts what an archive unpacks to, by what its members say of themselves, before they are written."""
+
+    def __init__(self, archive: Path, staging: Path) -> None:
+        self.archive, self.files, self.bytes = archive, 0, 0
+        self.free = shutil.disk_usage(staging).free
+
+    def take(self, size: int) -> None:
+        self.files, self.bytes = self.files + 1, self.bytes + size
+        if self.files > MAX_FILES or self.bytes > MAX_BYTES:
+            raise DataError(
+                f"{self.archive}: unpacks to more than {MAX_FILES:,} files or {MAX_BYTES / 2**30:,.0f} GiB; "
+                "unpack it yourself if it is meant to"
+            )
+        if self.bytes > self.free:
+            raise DataError(
+                f"{self.archive}: more to unpack than the {self.free / 2**30:,.1f} GiB free on the disk"
+            )
+
+
+def _inside(archive: Path, member: str, staging: Path) -> Path:
+    """Where a member goes; refused when its name leads anywhere else."""
+    if member.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", member):
+        raise DataError(f"{archive}: refused: member {member!r} has an absolute path")
+    if ".." in re.split(r"[/\\]", member):
+        raise DataError(f"{archive}: refused: member {member!r} leads out of its folder")
+    return staging / member
+
+
+def _unpack_zip(archive: Path, opened: zipfile.ZipFile, staging: Path) -> None:
+    budget = _Budget(archive, staging)
+    for member in opened.infolist():
+        # All are looked at before any is written.
+        _inside(archive, member.filename, staging)
+        if stat.S_ISLNK(member.external_attr >> 16):
+            raise DataError(f"{archive}: refused: member {member.filename!r} is a link")
+        budget.take(member.file_size)
+    for member in opened.infolist():
+        path = _inside(archive, member.filename, staging)
+        if member.is_dir():
+            path.mkdir(parents=True, exist_ok=True)
+        else:
+            with opened.open(member) as content:
+                _write(path, content)
+
+
+def _unpack_tar(archive: Path, opened: tarfile.TarFile, staging: Path) -> None:
+    """Links are never made: one to a file that came before is a copy of it, any other is refused."""
+    budget = _Budget(archive, staging)
+    for member in opened:
+        path = _inside(archive, member.name, staging)
+        if member.isdir():
+            path.mkdir(parents=True, exist_ok=True)
+        elif member.isfile():
+            budget.take(member.size)
+            content = opened.extractfile(member)
+            assert content is not None
+            _write(path, content)
+        elif member.issym() or member.islnk():
+            base = PurePosixPath(member.name).parent if member.issym() else PurePosixPath()
+            linked = os.path.normpath(base / member.linkname)
+            original = staging / linked
+            if linked.startswith(("..", "/")) or not original.is_file():
+                raise DataError(
+                    f"{archive}: refused: member {member.name!r} is a link to {member.linkname!r}, "
+                    "which is no file that came before it in the archive"
+                )
+            budget.take(original.stat().st_size)
+            with open(original, "rb") as content:
+                _write(path, content)
+        else:
+            raise DataError(f"{archive}: refused: member {member.name!r} is a device, not a file")
+
+    # A plain tar cut between two members reads like a whole one, but for its missing end mark.
+    if isinstance(opened.fileobj, io.BufferedReader) and archive.stat().st_size <= opened.offset:
+        raise DataError(f"{archive}: damaged archive: it ends before its end mark")
+
+
+def _write(path: Path, content: IO[bytes]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "wb") as file:
+        shutil.copyfileobj(content, file, 2**20)

@@ -1,0 +1,28 @@
+"""How pictures are read: what every source is told besides its own options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vlfew.config import OnBadImage, Resize
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a source's pictures become tensors of one size.
+
+    Attributes:
+        image_size: height and width in pixels.
+        channels: 1 for grey, 3 for colour.
+        resize: `squash` scales the whole picture to the square; `crop` scales the shorter side and
+            takes the middle.
+        on_bad_image: `error` stops at a picture that cannot be read and names it; `skip` leaves it
+            out and counts it.
+        seed: of splits that the source draws itself.
+    """
+
+    image_size: int = 32
+    channels: int = 1
+    resize: Resize = "squash"
+    on_bad_image: OnBadImage = "error"
+    seed: int = 0

@@ -1,0 +1,34 @@
+"""The data sources by name: one file and one line each.
+
+A source is `load(root, reading, *, option=default, ...) -> LabelledImages`; `root` is None unless
+the user named a folder.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from vlfew.data.images import LabelledImages
+from vlfew.data.reading import Reading
+from vlfew.registry import Registry
+
+SOURCES = Registry(
+    "data source",
+    {
+        "glyphs": "vlfew.data.sources.glyphs:load",
+        "omniglot": "vlfew.data.sources.omniglot:load",
+        "folder": "vlfew.data.sources.folder:load",
+    },
+)
+
+
+def load_data(
+    name: str, root: Path | None = None, reading: Reading | None = None, **options: Any
+) -> LabelledImages:
+    """The named data set, read as `reading` says.
+
+    Raises:
+        DataError: not there, damaged, or no good; one line that says which file and what to do.
+    """
+    return SOURCES.get(name)(root, reading or Reading(), **options)

@@ -1,0 +1,299 @@
+"""folder: your own pictures, one folder a class, with or without `train`, `val` and `test` above.
+
+Words come from the folder names, from `classes.yaml` (folder name: words, or a list of them) and
+from `metadata.csv` or `metadata.jsonl` (`file_name`, `text`), as in a Hugging Face image folder.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from vlfew.data.decode import IMAGE_SUFFIXES
+from vlfew.data.images import LabelledImages
+from vlfew.data.lazy import hold
+from vlfew.data.listing import DataFile, digest, hidden, list_files
+from vlfew.data.naming import display_name, is_code, same_key
+from vlfew.data.reading import Reading
+from vlfew.data.root import find_data
+from vlfew.data.splits import draw_names, split_by_class
+from vlfew.errors import DataError, did_you_mean
+
+SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+METADATA = ("metadata.csv", "metadata.jsonl")
+
+
+def load(
+    root: Path | None,
+    reading: Reading,
+    *,
+    val_fraction: float = 0.15,
+    test_fraction: float = 0.2,
+    memory_limit_mb: int = 2048,
+) -> LabelledImages:
+    """Pictures in `root/class/` or in `root/{train,val,test}/class/`, at any depth below the class.
+
+    Without split folders, classes are drawn into train, val and test from `reading.seed`; with
+    `train` but no `val`, a part of the training classes becomes val. Class names are words unless
+    they look like codes (`vlfew.data.naming`). The fingerprint covers names and sizes of the picture
+    files, the texts and the splits; not where the folder lies nor how large the pictures are made.
+
+    Args:
+        root: the folder; None looks where data lie.
+        reading: how to read the pictures.
+        val_fraction: of the classes, where there is no `val` folder.
+        test_fraction: of the classes, where there are no split folders.
+        memory_limit_mb: larger sets (decoded, in MiB) are decoded as they are asked for.
+
+    Raises:
+        DataError: what `check` finds wrong, or a picture that cannot be read.
+    """
+    root = find_data("folder", root)
+    found = check(root)
+    folders = sorted({p.folder for p in found.pictures})
+    texts = [_class_texts(folder, found) for folder in folders]
+    names = _unique_names(folders, found.named)
+
+    files = [p.file for p in found.pictures]
+    images, kept, skipped = hold(files, reading, "reading pictures", memory_limit_mb)
+    number = {folder: n for n, folder in enumerate(folders)}
+    labels = torch.tensor([number[p.folder] for p in found.pictures])[kept]
+    counts = labels.bincount(minlength=len(folders)).tolist()
+    if 0 in counts:
+        raise DataError(f"{root}: no picture of class {folders[counts.index(0)]!r} can be read")
+
+    notes = [found.note] if found.note else []
+    if any(p.split for p in found.pictures):
+        given = [p.split for p in found.pictures]
+        if "train" in given and "val" not in given:
+            own = sorted({p.folder for p in found.pictures if p.split == "train"})
+            count = max(1, round(val_fraction * len(own)))
+            if not 0 < val_fraction < 1 or count == len(own):
+                raise DataError(
+                    f"{root}: val_fraction={val_fraction} of {len(own)} training classes leaves none for "
+                    "training; add a val folder or classes"
+                )
+            held_out = draw_names(own, count, reading.seed, "val")
+            given = ["val" if p.folder in held_out else p.split for p in found.pictures]
+            notes.append(f"no val folder: {count} of {len(own)} training classes held out for validation")
+        split_of = [given[n] for n in kept.tolist()]
+        splits = {
+            s: torch.tensor([n for n, split in enumerate(split_of) if split == s])
+            for s in ("train", "val", "test")
+            if s in split_of
+        }
+    else:
+        splits = split_by_class(
+            labels, folders, val_fraction=val_fraction, test_fraction=test_fraction, seed=reading.seed
+        )
+    return LabelledImages(
+        name="folder",
+        images=images,
+        labels=labels,
+        class_names=names,
+        names_are_words=all(texts),
+        splits=splits,
+        fingerprint=digest(
+            [(f.name, f.size) for f in files], skipped, texts, {s: i.tolist() for s, i in splits.items()}
+        ),
+        class_texts=tuple(tuple(own) or (name,) for own, name in zip(texts, names, strict=True)),
+        skipped=skipped,
+        note="; ".join(notes),
+    )
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A picture file, the class folder it lies in, and the split ("" without split folders)."""
+
+    file: DataFile
+    folder: str
+    split: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """What lies in a folder.
+
+    Attributes:
+        pictures: in the order of their names.
+        named: class folder to its words, from `classes.yaml`.
+        captions: class folder to the texts of its pictures, from the metadata.
+        note: what was left aside, else "".
+    """
+
+    pictures: list[Placed]
+    named: dict[str, list[str]]
+    captions: dict[str, list[str]]
+    note: str
+
+
+def check(root: Path) -> Found:
+    """Looks through a folder without decoding a picture.
+
+    Raises:
+        DataError: no pictures; a class folder without any; two folders that name one class; a class
+            in two splits; `classes.yaml` or metadata that name what is not there.
+    """
+    tops = _folders(root)
+    files = list_files(root)
+    split_folders = _split_folders(root, tops)
+    pictures: list[Placed] = []
+    aside = 0
+    for file in files:
+        steps = file.name.split("/")
+        depth = 2 if split_folders else 1
+        if Path(file.name).suffix.lower() not in IMAGE_SUFFIXES or len(steps) <= depth:
+            aside += steps[-1] not in (*METADATA, "classes.yaml")
+            continue
+        pictures.append(Placed(file, steps[depth - 1], split_folders.get(steps[0], "")))
+    if not pictures:
+        kinds = " ".join(sorted(IMAGE_SUFFIXES))
+        raise DataError(f"{root}: no pictures in folders named after their classes (looked for {kinds})")
+
+    class_folders = [c for t in tops for c in (_folders(t) if split_folders else [t])]
+    full = {(p.split, p.folder) for p in pictures}
+    for place in class_folders:
+        if (split_folders.get(place.parent.name, "") if split_folders else "", place.name) not in full:
+            raise DataError(f"{place}: no pictures of class {place.name!r}")
+    _require_distinct(root, full)
+    named = _read_classes_yaml(root / "classes.yaml", {p.folder for p in pictures})
+    note = f"files left aside that are no pictures of a class: {aside}" if aside else ""
+    return Found(pictures, named, _read_captions(root, files, pictures), note)
+
+
+def _folders(place: Path) -> list[Path]:
+    return sorted(p for p in place.iterdir() if p.is_dir() and not hidden(p.name))
+
+
+def _split_folders(root: Path, tops: list[Path]) -> dict[str, str]:
+    """Split folder to split, if `root` is laid out by split.
+
+    A folder of pictures named `train` may be a class (the vehicle); a folder of folders is a split.
+    """
+    splits = [p for p in tops if p.name in SPLIT_FOLDERS and _folders(p)]
+    if not splits:
+        return {}
+    others = [p.name for p in tops if p not in splits]
+    if others and others[0] in SPLIT_FOLDERS:
+        raise DataError(f"{root / others[0]}: no class folders in it; fill it or remove it")
+    if others:
+        raise DataError(
+            f"{root}: split folder {splits[0].name!r} stands beside {others[0]!r}; "
+            "put every class inside train, val or test, or none"
+        )
+    found = {p.name: SPLIT_FOLDERS[p.name] for p in splits}
+    if len(set(found.values())) < len(found):
+        raise DataError(f"{root}: more than one folder for the validation split: {', '.join(sorted(found))}")
+    return found
+
+
+def _require_distinct(root: Path, full: set[tuple[str, str]]) -> None:
+    """No class in two splits, nor under two names."""
+    first: dict[str, tuple[str, str]] = {}
+    for split, folder in sorted(full):
+        other_split, other = first.setdefault(same_key(folder), (split, folder))
+        if other_split != split:
+            raise DataError(
+                f"{root}: class {folder!r} is in both {other_split!r} and {split!r}; "
+                "few-shot splits must not share classes: keep it in one"
+            )
+        if other != folder:
+            raise DataError(f"{root}: folders {other!r} and {folder!r} name one class; merge or rename them")
+
+
+def _class_texts(folder: str, found: Found) -> list[str]:
+    """All words that are true of a class, its name first; empty when there is only a code."""
+    own = found.named.get(folder) or ([] if is_code(folder) else [display_name(folder)])
+    return list(dict.fromkeys([*own, *found.captions.get(folder, [])]))
+
+
+def _unique_names(folders: list[str], named: dict[str, list[str]]) -> tuple[str, ...]:
+    """Display names; where `classes.yaml` gives two classes one name, with the folder beside it."""
+    names = {folder: named[folder][0] if folder in named else display_name(folder) for folder in folders}
+    count = Counter(names.values())
+    return tuple(f"{name} ({folder})" if count[name] > 1 else name for folder, name in names.items())
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+
+
+def _read_classes_yaml(path: Path, folders: set[str]) -> dict[str, list[str]]:
+    """Class folder to its words."""
+    import yaml
+
+    if not path.exists():
+        return {}
+    try:
+        # The base loader makes no `no` false and no `010` eight: names stay what they are.
+        content = yaml.load(_read_text(path), Loader=yaml.BaseLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f":{mark.line + 1}" if mark else ""
+        raise DataError(f"{path}{where}: not YAML: {getattr(error, 'problem', error)}") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: expected lines like 'n02099601: golden retriever'")
+    named = {}
+    for folder, words in content.items():
+        if folder not in folders:
+            raise DataError(f"{path}: no class folder {folder!r}{did_you_mean(folder, folders)}")
+        listed = words if isinstance(words, list) else [words]
+        if not listed or not all(isinstance(w, str) and w.strip() for w in listed):
+            raise DataError(f"{path}: {folder!r} needs words or a list of them")
+        named[folder] = [w.strip() for w in listed]
+    return named
+
+
+def _read_captions(root: Path, files: list[DataFile], pictures: list[Placed]) -> dict[str, list[str]]:
+    """Class folder to the texts of its pictures; metadata may lie at the root or in a split folder."""
+    folder_of = {p.file.name: p.folder for p in pictures}
+    captions: dict[str, list[str]] = defaultdict(list)
+    for file in files:
+        base, _, name = file.name.rpartition("/")
+        if name not in METADATA or (base and base not in SPLIT_FOLDERS):
+            continue
+        path = root / file.name
+        for line, row in _rows_csv(path) if name.endswith(".csv") else _rows_jsonl(path):
+            for column in ("file_name", "text"):
+                if not isinstance(row.get(column), str):
+                    had = ", ".join(str(k) for k in row if k is not None)
+                    raise DataError(f"{path}:{line}: no {column!r}: file_name and text are needed, got {had}")
+            picture = f"{base}/{row['file_name']}" if base else row["file_name"]
+            if picture not in folder_of:
+                raise DataError(f"{path}:{line}: there is no picture {row['file_name']!r}")
+            if row["text"].strip():
+                captions[folder_of[picture]].append(row["text"].strip())
+    return captions
+
+
+def _rows_csv(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    reader = csv.DictReader(io.StringIO(_read_text(path), newline=""))
+    try:
+        for row in reader:
+            yield reader.line_num, row
+    except csv.Error as error:
+        raise DataError(f"{path}:{reader.line_num}: not CSV: {error}") from None
+
+
+def _rows_jsonl(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    for number, line in enumerate(_read_text(path).splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{path}:{number}: not JSON: {error.msg}") from None
+        if not isinstance(row, dict):
+            raise DataError(f"{path}:{number}: expected an object with file_name and text")
+        yield number, row

@@ -1,0 +1,177 @@
+"""glyphs: thousands of named characters drawn with the fonts that ship inside matplotlib.
+
+A data set that every installation already has: no download, real typography, and class names that
+are compositional words ("greek small letter alpha with tonos"), so that naming characters never
+seen in training is a true zero-shot test.
+
+The rule, fixed: faces are the DejaVu Sans, Sans Mono and Serif families (without Display) and
+STIXGeneral; characters have a Unicode name, a category L, N, S or P, a non-blank picture in at least
+four faces and at least three distinct pictures; characters that share a picture are *one class*
+(Latin, Greek and Cyrillic capital H look the same: kept apart they would leak from training to test
+and make naming impossible), and all their names are true of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vlfew.data.images import InMemory, LabelledImages
+from vlfew.data.reading import Reading
+from vlfew.errors import DataError
+from vlfew.progress import progress
+
+FAMILIES = ("DejaVuSans", "DejaVuSansMono", "DejaVuSerif", "STIXGeneral")
+CATEGORIES = "LNSP"
+MIN_FACES, MIN_PICTURES = 4, 3
+TEST_SHARE, VAL_SHARE = 0.2, 0.1
+EM, BASELINE = 26 / 32, 24 / 32
+"""Font size and baseline as shares of the picture's height: accents and descenders then fit."""
+
+
+def load(root: Path | None, reading: Reading) -> LabelledImages:
+    """The glyphs at `reading.image_size`, black on white; the split is drawn from `reading.seed`.
+
+    Raises:
+        DataError: the fonts are not where matplotlib keeps them.
+    """
+    faces = _faces() if root is None else sorted(root.glob("*.ttf"))
+    if not faces:
+        raise DataError(f"no fonts (*.ttf) in {root}: glyphs needs at least {MIN_FACES} faces")
+    drawn: dict[int, dict[int, bytes]] = defaultdict(dict)
+    for number, face in enumerate(progress(faces, "drawing glyphs", len(faces), "faces")):
+        for code, picture in _draw_face(face, reading.image_size).items():
+            drawn[code][number] = picture
+    codes = sorted(
+        code
+        for code, pictures in drawn.items()
+        if len(pictures) >= MIN_FACES and len(set(pictures.values())) >= MIN_PICTURES
+    )
+    if not codes:
+        raise DataError(f"no character is drawn by at least {MIN_FACES} of the {len(faces)} faces")
+
+    classes = _merge_alike(codes, drawn)
+    pictures: list[bytes] = []
+    labels: list[int] = []
+    source: list[int] = []
+    for label, members in enumerate(classes):
+        face_of: dict[bytes, int] = {}
+        for code in members:
+            for number, picture in drawn[code].items():
+                face_of.setdefault(picture, number)
+        for picture, number in sorted(face_of.items(), key=lambda item: (item[1], item[0])):
+            pictures.append(picture)
+            labels.append(label)
+            source.append(number)
+
+    size = reading.image_size
+    tensor = torch.from_numpy(np.frombuffer(b"".join(pictures), np.uint8).reshape(-1, 1, size, size).copy())
+    if reading.channels == 3:
+        tensor = tensor.repeat(1, 3, 1, 1)
+    texts = tuple(tuple(unicodedata.name(chr(code)).lower() for code in members) for members in classes)
+    label_tensor = torch.tensor(labels)
+    splits = _split(classes, label_tensor, reading.seed)
+    digest = hashlib.sha256(b"".join(pictures))
+    digest.update(label_tensor.numpy().tobytes() + repr((texts, reading.seed)).encode())
+    return LabelledImages(
+        name="glyphs",
+        images=InMemory(tensor),
+        labels=label_tensor,
+        class_names=tuple(names[0] for names in texts),
+        names_are_words=True,
+        splits=splits,
+        fingerprint=digest.hexdigest()[:16],
+        class_texts=texts,
+        source_id=torch.tensor(source),
+    )
+
+
+def _faces() -> list[Path]:
+    """The font files inside the installed matplotlib, read in place."""
+    import matplotlib
+
+    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    styles = {"", "Bold", "Bol", "Oblique", "Italic", "BoldOblique", "BoldItalic", "BolIta"}
+    names = {family + joint + style for family in FAMILIES for style in styles for joint in ("", "-")}
+    faces = sorted(path for path in folder.glob("*.ttf") if path.stem in names)
+    if not faces:
+        raise DataError(f"no DejaVu or STIX fonts in {folder}: reinstall matplotlib (pip install matplotlib)")
+    return faces
+
+
+def _draw_face(face: Path, size: int) -> dict[int, bytes]:
+    """Code point to picture (`size * size` grey bytes, black on white) for what the face can draw.
+
+    Characters sit on a common baseline, centred across; what is larger than the picture is drawn
+    smaller.
+    """
+    from matplotlib.ft2font import FT2Font
+    from PIL import Image, ImageDraw, ImageFont
+
+    base, em = round(size * BASELINE), round(size * EM)
+    fonts = {em: ImageFont.truetype(str(face), em)}
+    pictures = {}
+    for code in sorted(FT2Font(str(face)).get_charmap()):
+        char = chr(code)
+        if unicodedata.category(char)[0] not in CATEGORIES or not unicodedata.name(char, ""):
+            continue
+        left, top, right, bottom = fonts[em].getbbox(char, anchor="ls")
+        fit = min(
+            1.0, size / max(right - left, 1), base / max(-top, 1), (size - base) / max(bottom, 1)
+        )  # the box is relative to the baseline: top is negative for what rises above it
+        font = fonts[em]
+        if fit < 1.0:
+            smaller = max(6, int(em * fit))
+            font = fonts.setdefault(smaller, ImageFont.truetype(str(face), smaller))
+            left, _, right, _ = font.getbbox(char, anchor="ls")
+        image = Image.new("L", (size, size), 255)
+        origin = ((size - (right - left)) // 2 - left, base)
+        ImageDraw.Draw(image).text(origin, char, fill=0, font=font, anchor="ls")
+        picture = image.tobytes()
+        if min(picture) < 128:
+            pictures[code] = picture
+    return pictures
+
+
+def _merge_alike(codes: list[int], drawn: dict[int, dict[int, bytes]]) -> list[list[int]]:
+    """Characters grouped into classes: those that share a picture belong together (union-find)."""
+    parent = {code: code for code in codes}
+
+    def root(code: int) -> int:
+        while parent[code] != code:
+            parent[code] = parent[parent[code]]
+            code = parent[code]
+        return code
+
+    first: dict[bytes, int] = {}
+    for code in codes:
+        for picture in drawn[code].values():
+            other = first.setdefault(picture, code)
+            a, b = sorted((root(other), root(code)))
+            parent[b] = a
+    groups: dict[int, list[int]] = defaultdict(list)
+    for code in codes:
+        groups[root(code)].append(code)
+    return [groups[code] for code in sorted(groups)]
+
+
+def _split(classes: list[list[int]], labels: Tensor, seed: int) -> dict[str, Tensor]:
+    """Train, validation and test by class, drawn by a hash of the class's first character.
+
+    A hash, not a shuffle: a font version with a few characters more moves no other class.
+    """
+
+    def draw(code: int) -> float:
+        digest = hashlib.sha256(f"{seed}:{code:x}".encode()).digest()
+        return int.from_bytes(digest[:8], "big") / 2**64
+
+    drawn = np.array([draw(members[0]) for members in classes])
+    part = np.where(drawn < TEST_SHARE, 2, np.where(drawn < TEST_SHARE + VAL_SHARE, 1, 0))
+    per_picture = torch.from_numpy(part)[labels]
+    return {name: (per_picture == p).nonzero().flatten() for p, name in enumerate(("train", "val", "test"))}

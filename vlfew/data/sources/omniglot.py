@@ -1,0 +1,242 @@
+"""Omniglot (Lake et al. 2015): 1,623 characters of 50 alphabets, each drawn by the same 20 people.
+
+Read from `images_background` and `images_evaluation`, as folders or as the zip archives that the
+authors give, and the official one-shot runs from `runNN` folders or their archive.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vlfew.data.cache import read_cached
+from vlfew.data.decode import read_many
+from vlfew.data.images import InMemory, LabelledImages
+from vlfew.data.listing import DataFile, digest, list_files
+from vlfew.data.reading import Reading
+from vlfew.data.root import find_data
+from vlfew.data.splits import draw_names
+from vlfew.errors import DataError
+
+PARTS = ("images_background", "images_evaluation")
+CHARACTERS, DRAWERS = 1623, 20
+_DRAWING = re.compile(r"\d+_(\d+)\.png")
+
+
+def load(
+    root: Path | None, reading: Reading, *, rotations: bool = False, validation_alphabets: int = 5
+) -> LabelledImages:
+    """All characters at hand. Groups are the alphabets, `source_id` is the drawer (0 to 19).
+
+    Test is the evaluation alphabets, validation a part of the background alphabets drawn from
+    `reading.seed`, training the rest. The fingerprint covers which drawings of which characters are
+    at hand, their sizes in bytes, and the split; it is the same for folders and archives.
+
+    Args:
+        root: folder that holds both parts; None looks where data lie.
+        reading: how to read the drawings.
+        rotations: quarter turns of a training character as classes of their own, in groups of their
+            own: `Greek@90/character01` is turned counter-clockwise (Santoro et al. 2016).
+        validation_alphabets: background alphabets kept for validation; 0 for none.
+
+    Raises:
+        DataError: a part is missing or empty, a file is none of Omniglot's, or too few alphabets.
+    """
+    classes = check(find_data("omniglot", root))
+    background = sorted({c.alphabet for c in classes if c.part == 0})
+    if not 0 <= validation_alphabets < len(background):
+        raise DataError(
+            f"omniglot: validation_alphabets={validation_alphabets} of {len(background)} background "
+            "alphabets must leave at least one for training"
+        )
+    held_out = draw_names(background, validation_alphabets, reading.seed, "validation")
+    files = [file for c in classes for file in c.files]
+    images, kept, skipped = read_cached(files, reading, "reading omniglot")
+
+    alphabets = sorted({c.alphabet for c in classes})
+    labels = torch.tensor([n for n, c in enumerate(classes) for _ in c.files])[kept]
+    split_of_class = [2 if c.part == 1 else 1 if c.alphabet in held_out else 0 for c in classes]
+    split_of = torch.tensor(split_of_class)[labels]
+    parts = {"train": 0, "val": 1, "test": 2} if held_out else {"train": 0, "test": 2}
+    drawn = [(c.part, c.alphabet, c.character, c.drawers, [f.size for f in c.files]) for c in classes]
+    data = LabelledImages(
+        name="omniglot",
+        images=InMemory(images),
+        labels=labels,
+        class_names=tuple(f"{c.alphabet}/{c.character}" for c in classes),
+        names_are_words=False,
+        splits={name: (split_of == number).nonzero().flatten() for name, number in parts.items()},
+        fingerprint=digest(drawn, skipped, sorted(held_out), rotations),
+        class_group=torch.tensor([alphabets.index(c.alphabet) for c in classes]),
+        group_names=tuple(alphabets),
+        source_id=torch.tensor([drawer for c in classes for drawer in c.drawers])[kept],
+        skipped=skipped,
+        note=_at_hand(classes, files),
+    )
+    return _with_quarter_turns(data, images) if rotations else data
+
+
+@dataclass(frozen=True)
+class Character:
+    """A character and the drawings of it that are at hand.
+
+    Attributes:
+        part: 0 for background, 1 for evaluation.
+        files: in the order of `drawers`.
+        drawers: 0 to 19.
+    """
+
+    part: int
+    alphabet: str
+    character: str
+    files: tuple[DataFile, ...]
+    drawers: tuple[int, ...]
+
+
+def check(root: Path) -> list[Character]:
+    """The characters under `root`, background first, by name; no picture is decoded.
+
+    Raises:
+        DataError: see `load`.
+    """
+    found: dict[tuple[int, str, str], list[tuple[int, DataFile]]] = defaultdict(list)
+    part_of: dict[str, int] = {}
+    for part, name in enumerate(PARTS):
+        place = next((p for p in (root / name, root / f"{name}.zip") if p.exists()), None)
+        if place is None:
+            raise DataError(f"omniglot: neither {name}/ nor {name}.zip in {root}")
+        drawings = [file for file in list_files(place) if file.name.endswith(".png")]
+        if not drawings:
+            raise DataError(f"omniglot: no drawings (*.png) in {place}")
+        for file in drawings:
+            steps = file.name.split("/")
+            match = _DRAWING.fullmatch(steps[-1])
+            if len(steps) < 3 or not match or not 1 <= int(match[1]) <= DRAWERS:
+                raise DataError(
+                    f"omniglot: {file.name} in {place} is not like Alphabet/character01/0001_01.png (to _20)"
+                )
+            alphabet, character = steps[-3:-1]
+            if part_of.setdefault(alphabet, part) != part:
+                raise DataError(f"omniglot: alphabet {alphabet!r} is in both {PARTS[0]} and {PARTS[1]}")
+            found[part, alphabet, character].append((int(match[1]) - 1, file))
+    classes = []
+    for (part, alphabet, character), drawn in sorted(found.items(), key=lambda item: item[0]):
+        drawers, files = zip(*sorted(drawn, key=lambda pair: pair[0]), strict=True)
+        classes.append(Character(part, alphabet, character, files, drawers))
+    return classes
+
+
+def _at_hand(classes: list[Character], files: list[DataFile]) -> str:
+    drawings = CHARACTERS * DRAWERS
+    if len(classes) == CHARACTERS and len(files) == drawings:
+        return ""
+    return f"{len(classes):,} of {CHARACTERS:,} characters, {len(files):,} of {drawings:,} drawings at hand"
+
+
+def _with_quarter_turns(data: LabelledImages, images: Tensor) -> LabelledImages:
+    """`data` with the training classes turned by 90, 180 and 270 degrees as further training classes."""
+    assert data.class_group is not None and data.source_id is not None
+    train, classes = data.splits["train"], data.classes("train")
+    groups = data.class_group[classes].unique()
+    class_at = torch.zeros(len(data.class_names), dtype=torch.int64)
+    class_at[classes] = torch.arange(len(classes))
+    group_at = torch.zeros(len(data.group_names), dtype=torch.int64)
+    group_at[groups] = torch.arange(len(groups))
+
+    names, group_names = list(data.class_names), list(data.group_names)
+    pictures, labels, class_group = [images], [data.labels], [data.class_group]
+    for turn in (1, 2, 3):
+        pictures.append(images[train].rot90(turn, (2, 3)))
+        labels.append(len(names) + class_at[data.labels[train]])
+        class_group.append(len(group_names) + group_at[data.class_group[classes]])
+        names += [data.class_names[c].replace("/", f"@{90 * turn}/") for c in classes.tolist()]
+        group_names += [f"{data.group_names[g]}@{90 * turn}" for g in groups.tolist()]
+    further = torch.arange(len(images), len(images) + 3 * len(train))
+    return replace(
+        data,
+        images=InMemory(torch.cat(pictures)),
+        labels=torch.cat(labels),
+        class_names=tuple(names),
+        class_texts=(),
+        class_group=torch.cat(class_group),
+        group_names=tuple(group_names),
+        source_id=torch.cat([data.source_id, data.source_id[train].repeat(3)]),
+        splits={**data.splits, "train": torch.cat([train, further])},
+    )
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the official one-shot benchmark: which training picture shows each test picture?
+
+    Attributes:
+        name: `run01`.
+        train: uint8 `[N, C, H, W]`, one picture of each of N characters (20) by one drawer.
+        test: uint8 `[N, C, H, W]`, by another drawer.
+        answer: `[N]` int64, number of the training picture for each test picture.
+    """
+
+    name: str
+    train: Tensor
+    test: Tensor
+    answer: Tensor
+
+
+def load_runs(folder: Path, reading: Reading) -> list[Run]:
+    """The official one-shot runs, by name, however many there are.
+
+    Args:
+        folder: holds `runNN` folders or an archive of them (`one_shot_runs.zip`), or is the archive.
+        reading: how to read the pictures; a picture that cannot be read is always an error here.
+
+    Raises:
+        DataError: no runs; a picture or a line of `class_labels.txt` is missing; names it.
+    """
+    if not folder.exists():
+        raise DataError(f"{folder}: no such folder of one-shot runs")
+    place = folder
+    if folder.is_dir() and not any(folder.glob("run*/")):
+        place = next(iter(sorted(folder.glob("*runs*.zip"))), folder)
+    runs: dict[str, dict[str, DataFile]] = defaultdict(dict)
+    for file in list_files(place):
+        match = re.search(r"(?:^|/)((run\d+)/.+)", file.name)
+        if match:
+            runs[match[2]][match[1]] = file
+    if not runs:
+        raise DataError(f"{place}: no runNN folders (run01/training/class01.png, run01/class_labels.txt)")
+    reading = replace(reading, on_bad_image="error")
+    return [_read_run(name, runs[name], place, reading) for name in sorted(runs)]
+
+
+def _read_run(name: str, files: dict[str, DataFile], place: Path, reading: Reading) -> Run:
+    def pictures(part: str) -> list[str]:
+        return sorted(f for f in files if f.startswith(f"{name}/{part}/") and f.endswith(".png"))
+
+    listing = f"{name}/class_labels.txt"
+    if listing not in files:
+        raise DataError(f"{place}: {listing} is missing")
+    train, test = pictures("training"), pictures("test")
+    answer: dict[str, int] = {}
+    for number, line in enumerate(files[listing].read().decode(errors="replace").splitlines(), 1):
+        pair = line.split()
+        if not pair:
+            continue
+        missing = next((f for f in pair if f not in files), None)
+        if len(pair) != 2 or missing or pair[0] not in test or pair[1] not in train:
+            what = f"{missing} is missing" if missing else "expected a test and a training picture"
+            raise DataError(f"{place}: {listing}:{number}: {what}")
+        answer[pair[0]] = train.index(pair[1])
+    unnamed = next((f for f in test if f not in answer), None)
+    if unnamed:
+        raise DataError(f"{place}: {listing} has no line for {unnamed}")
+    if not test or len(test) != len(train):
+        raise DataError(
+            f"{place}: {name} has {len(train)} training and {len(test)} test pictures; as many are needed"
+        )
+    images, _, _ = read_many([files[f] for f in train + test], reading, f"reading {name}")
+    return Run(name, images[: len(train)], images[len(train) :], torch.tensor([answer[f] for f in test]))

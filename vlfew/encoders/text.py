@@ -1,0 +1,73 @@
+"""What a text encoder is."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vlfew.features import Features
+from vlfew.progress import progress
+from vlfew.registry import Registry
+
+_SAVED = Registry(
+    "saved text encoder",
+    {
+        "huggingface": "vlfew.encoders.huggingface:from_saved",
+        "open_clip": "vlfew.encoders.open_clip_towers:text_from_saved",
+    },
+)
+
+
+class TextEncoder(nn.Module):
+    """A pretrained encoder of texts.
+
+    Attributes:
+        dim: width D of the embedding.
+        pretrained: whether the weights come from outside data.
+    """
+
+    dim: int
+    pretrained: bool
+
+    @abstractmethod
+    def tokenize(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """T texts to the model's inputs, each `[T, L]`, padded to the longest or to a fixed length."""
+
+    @abstractmethod
+    def forward(self, tokens: Mapping[str, Tensor]) -> Features:
+        """Inputs `[T, L]` to float32 `embedding [T, D]` and `tokens [T, L, W]`, W the model's width."""
+
+    @abstractmethod
+    def saved_config(self) -> dict[str, Any]:
+        """All that `from_saved` needs beside a state dict, tokenizer included, as JSON values."""
+
+    @staticmethod
+    def from_saved(config: Mapping[str, Any]) -> TextEncoder:
+        """The encoder of a `saved_config`, randomly initialised; needs no network and no other file."""
+        encoder: TextEncoder = _SAVED.get(config["kind"])(config)
+        return encoder
+
+    @torch.no_grad()
+    def encode(self, texts: Sequence[str], batch_size: int = 128) -> Tensor:
+        """Float32 embeddings `[T, D]` of T texts in their order, without gradients or dropout.
+
+        Each distinct text is encoded once; texts of like length share a batch, so little is padded.
+        """
+        device = next(self.parameters()).device
+        distinct = sorted(set(texts), key=lambda text: (len(text), text))
+        starts = range(0, len(distinct), batch_size)
+        training = self.training
+        self.eval()
+        try:
+            parts = [torch.empty(0, self.dim, device=device)]
+            for start in progress(starts, "encoding texts", len(starts), "batches"):
+                tokens = self.tokenize(distinct[start : start + batch_size])
+                parts.append(self({k: v.to(device) for k, v in tokens.items()}).embedding)
+        finally:
+            self.train(training)
+        row = {text: i for i, text in enumerate(distinct)}
+        return torch.cat(parts)[torch.tensor([row[t] for t in texts], dtype=torch.long, device=device)]

@@ -1,0 +1,22 @@
+"""The evaluation protocols by name: one file and one line each.
+
+A protocol is `protocol(subject, *, option=default, ...) -> Outcome`.
+"""
+
+from vlfew.registry import Registry
+
+PROTOCOLS = Registry(
+    "protocol",
+    {
+        "few-shot": "vlfew.evaluation.few_shot:few_shot",
+        "zero-shot": "vlfew.evaluation.zero_shot:zero_shot",
+        "pictures-and-words": "vlfew.evaluation.pictures_and_words:pictures_and_words",
+        "omniglot-trials": "vlfew.evaluation.omniglot:omniglot_trials",
+        "omniglot-runs": "vlfew.evaluation.omniglot:omniglot_runs",
+    },
+)
+
+NEEDS_WORDS = frozenset({"zero-shot", "pictures-and-words"})
+"""Protocols that need a text stream and classes that are said in words."""
+
+__all__ = ["NEEDS_WORDS", "PROTOCOLS"]

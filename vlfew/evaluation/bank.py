@@ -1,0 +1,106 @@
+"""`FeatureBank`: a split, encoded once."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from vlfew.data.images import LabelledImages
+from vlfew.errors import DataError, ModelError
+from vlfew.features import Features
+from vlfew.files import sha256, whole_file, write_whole
+from vlfew.progress import Progress
+
+if TYPE_CHECKING:
+    from vlfew.evaluation.subject import Model
+
+
+@dataclass(frozen=True)
+class FeatureBank:
+    """Features of all pictures of a split, on the CPU.
+
+    Attributes:
+        features: `embedding [S, D]` float32; `map [S, C, H, W]` float16 where it was kept.
+        labels: `[S]` int64, class number in `data` of each picture.
+        index: `[S]` int64, number in `data` of each picture.
+        data: what was encoded; its names, groups and sources.
+        split: which of its splits.
+    """
+
+    features: Features
+    labels: Tensor
+    index: Tensor
+    data: LabelledImages
+    split: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def save(self, path: Path) -> None:
+        """Writes `path` (safetensors) and, beside it, what it was made from (`.json`)."""
+        parts = {f.name: getattr(self.features, f.name) for f in fields(Features)}
+        tensors = {"features." + name: t.contiguous() for name, t in parts.items() if t is not None}
+        with whole_file(path) as temporary:
+            save_file({**tensors, "labels": self.labels, "index": self.index}, temporary)
+        about = {"data": self.data.name, "split": self.split, "fingerprint": self.data.fingerprint}
+        write_whole(path.with_suffix(".json"), json.dumps({**about, "sha256": sha256(path)}, indent=2) + "\n")
+
+    @classmethod
+    def load(cls, path: Path, data: LabelledImages) -> FeatureBank:
+        """What `save` wrote, for the same `data`.
+
+        Raises:
+            DataError: missing, damaged, or made from other data.
+        """
+        try:
+            about = json.loads(path.with_suffix(".json").read_text())
+            if sha256(path) != about["sha256"]:
+                raise DataError(
+                    f"{path} is damaged (its SHA-256 is not the one noted); encode the split again"
+                )
+            tensors = load_file(path)
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            raise DataError(f"cannot read features from {path}: {error}; encode the split again") from error
+        if about["fingerprint"] != data.fingerprint:
+            raise DataError(
+                f"{path} holds features of {about['data']} {about['fingerprint']}, not of "
+                f"{data.name} {data.fingerprint}; encode the split again"
+            )
+        prefix = "features."
+        parts = {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
+        return cls(Features(**parts), tensors["labels"], tensors["index"], data, about["split"])
+
+
+def encode_split(
+    model: Model, data: LabelledImages, split: str, batch_size: int = 512, keep_map: bool = False
+) -> FeatureBank:
+    """All pictures of a split through the image stream, once.
+
+    Raises:
+        DataError: no such split, or an empty one.
+        ModelError: the model gave NaN or infinity.
+    """
+    index = data.indices(split)
+    if len(index) == 0:
+        raise DataError(f"{data.name}: split {split!r} has no pictures")
+    parts = []
+    with Progress(f"encoding {data.name} {split}", len(index), "pictures") as bar:
+        for batch in index.split(batch_size):
+            features = model.encode_images(data.images.batch(batch))
+            kept = features.need("map", "keep_map").half().cpu() if keep_map else None
+            parts.append(Features(features.embedding.float().cpu(), map=kept))
+            bar.step(len(batch))
+    features = Features.cat(parts)
+    broken = int((~features.embedding.isfinite().all(1)).sum())
+    if broken:
+        raise ModelError(
+            f"the model gives NaN or infinity for {broken} of {len(index)} pictures of {data.name} {split}; "
+            "train it again with a lower learning rate"
+        )
+    return FeatureBank(features, data.labels[index], index, data, split)

@@ -1,0 +1,227 @@
+"""Episodes as index tensors: drawn up front, so that every method meets the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vlfew.counting import generator_at
+from vlfew.errors import ConfigError, DataError
+from vlfew.files import whole_file
+
+Ints = NDArray[np.int64]
+BLOCK = 2**18
+"""Random numbers, or table entries, that are worked on at a time: they stay in the cache."""
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """E episodes of N classes.
+
+    Attributes:
+        support: `[E, N, K]` int64 positions in the bank.
+        query: `[E, N, Q]` int64 positions in the bank; -1 where a class has no more pictures.
+        classes: `[E, N]` int64 class numbers.
+    """
+
+    support: Tensor
+    query: Tensor
+    classes: Tensor
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    def save(self, path: Path, fingerprint: str) -> None:
+        """Writes a safetensors file that knows which data (and split) the positions belong to."""
+        tensors = {"support": self.support, "query": self.query, "classes": self.classes}
+        with whole_file(path) as temporary:
+            save_file(tensors, temporary, metadata={"fingerprint": fingerprint})
+
+    @classmethod
+    def load(cls, path: Path, fingerprint: str) -> Episodes:
+        """What `save` wrote.
+
+        Raises:
+            DataError: missing, damaged, or drawn from other data.
+        """
+        try:
+            with safe_open(path, "pt") as file:
+                drawn_from = (file.metadata() or {}).get("fingerprint")
+                tensors = [file.get_tensor(name) for name in ("support", "query", "classes")]
+        except (OSError, SafetensorError) as error:
+            raise DataError(f"cannot read episodes from {path}: {error}") from error
+        if drawn_from != fingerprint:
+            raise DataError(f"the episodes in {path} were drawn from {drawn_from}, not from {fingerprint}")
+        return cls(*tensors)
+
+
+def sample(sizes: Ints, randoms: NDArray[np.float64]) -> Ints:
+    """Ordered draws without replacement, for many urns at once.
+
+    Row r is the start of a uniformly random permutation of `0..sizes[r]-1`: Fisher-Yates, one step
+    for all rows at a time. All orders are equally likely, so the first K may be a support.
+
+    Args:
+        sizes: `[R]`, each at least 1.
+        randoms: `[R, m]` uniform in `[0, 1)`, one for each draw.
+
+    Returns:
+        `[R, m]`; -1 from column `sizes[r]` on.
+    """
+    draws = randoms.shape[1]
+    columns = np.arange(draws)
+    width = max(int(sizes.max()), draws)
+    # An exhausted urn draws its own next column again and again; masked out at the end.
+    swap = (columns + randoms * np.maximum(sizes[:, None] - columns, 1)).astype(np.int64)
+    out = np.empty(randoms.shape, np.int64)
+    step = max(1, BLOCK // width)
+    table = np.tile(np.arange(width, dtype=np.int32), (min(step, len(sizes)), 1))
+    for start in range(0, len(sizes), step):
+        block = swap[start : start + step]
+        rows = np.arange(len(block))
+        for j in columns:
+            out[start : start + step, j] = table[rows, block[:, j]]
+            table[rows, block[:, j]] = table[rows, j]
+        table[rows[:, None], block] = block
+        table[:, :draws] = columns
+    out[columns >= sizes[:, None]] = -1
+    return out
+
+
+def _require(count: int, least: int, what: str) -> None:
+    if count < least:
+        raise ConfigError(f"{what} is {count}; it must be at least {least}")
+
+
+def draw_episodes(
+    labels: Tensor,
+    ways: int | Literal["all"],
+    shots: int,
+    queries: int | Literal["all"],
+    episodes: int,
+    seed: int,
+    class_names: Sequence[str] = (),
+) -> Episodes:
+    """Uniformly random episodes; all draws are without replacement.
+
+    Episode e depends on the arguments and the seed only, not on how many episodes are drawn.
+
+    Args:
+        labels: `[S]` class number of each picture of the bank.
+        ways: N, or `all`: each class once, in ascending order.
+        shots: K support pictures a class; 0 where words alone are the support.
+        queries: Q query pictures a class, or `all` that are left.
+        episodes: E.
+        seed: of the draws.
+        class_names: by class number, for messages.
+
+    Raises:
+        DataError: fewer classes than N, or a class (named) with fewer pictures than K+Q.
+        ConfigError: a count below 1.
+    """
+    order = labels.argsort(stable=True).numpy()
+    numbers, starts, sizes = np.unique(labels.numpy()[order], return_index=True, return_counts=True)
+    n = len(numbers) if ways == "all" else ways
+    _require(n, 1, "ways")
+    _require(shots, 0, "shots")
+    _require(1 if queries == "all" else queries, 1, "queries")
+    _require(episodes, 1, "episodes")
+    if len(numbers) < n:
+        raise DataError(f"{n}-way episodes need {n} classes, but the split has {len(numbers)}; lower ways")
+    need = shots + (1 if queries == "all" else queries)
+    short = np.flatnonzero(sizes < need)
+    if len(short):
+        fewest = short[sizes[short].argmin()]
+        number = int(numbers[fewest])
+        name = repr(class_names[number]) if class_names else f"number {number}"
+        others = f" (and {len(short) - 1} more classes have too few)" if len(short) > 1 else ""
+        raise DataError(
+            f"class {name} has {sizes[fewest]} pictures, but {shots} shots and "
+            f"{'at least 1 query' if queries == 'all' else f'{queries} queries'} need {need}{others}; "
+            "lower shots or queries, or take queries=all"
+        )
+    draws = int(sizes.max()) if queries == "all" else need
+    rng = generator_at(seed, "episodes")
+    chosen = np.empty((episodes, n), np.int64)
+    positions = np.empty((episodes, n, draws), np.int64)
+    step = max(1, BLOCK // (n * (1 + draws)))
+    for start in range(0, episodes, step):
+        count = min(step, episodes - start)
+        randoms = rng.random((count, n * (1 + draws)))
+        if ways == "all":
+            picked = np.broadcast_to(np.arange(n), (count, n))
+        else:
+            picked = sample(np.full(count, len(numbers)), randoms[:, :n])
+        within = sample(sizes[picked].ravel(), randoms[:, n:].reshape(count * n, draws))
+        found = order[np.maximum(starts[picked].reshape(-1, 1) + within, 0)]
+        positions[start : start + count] = np.where(within < 0, -1, found).reshape(count, n, draws)
+        chosen[start : start + count] = numbers[picked]
+    both = torch.from_numpy(positions)
+    return Episodes(both[..., :shots].contiguous(), both[..., shots:].contiguous(), torch.from_numpy(chosen))
+
+
+def draw_trials(
+    labels: Tensor,
+    class_group: Tensor,
+    source_id: Tensor,
+    ways: int,
+    draws: int,
+    seed: int,
+) -> Episodes:
+    """Within-alphabet trials with two drawers (Lake et al. 2015).
+
+    A draw is an alphabet, two drawers and `ways` characters that both drew: one drawer's characters
+    are the support and the other's the queries, so a draw holds `ways` one-shot trials.
+
+    Args:
+        labels: `[S]` class (character) of each picture of the bank.
+        class_group: `[classes]` alphabet of each class.
+        source_id: `[S]` drawer of each picture of the bank.
+        ways: N characters.
+        draws: E.
+        seed: of the draws.
+
+    Returns:
+        `support [E, N, 1]` and `query [E, N, 1]`.
+
+    Raises:
+        DataError: no alphabet with `ways` characters by the same two drawers.
+    """
+    _require(ways, 1, "ways")
+    _require(draws, 1, "trials")
+    drawers = int(source_id.max()) + 1
+    position = torch.full((int(labels.max()) + 1, drawers), -1)
+    position[labels, source_id] = torch.arange(len(labels))
+    characters, rng = labels.unique(), generator_at(seed, "trials")
+    choices = []
+    for alphabet in class_group[characters].unique():
+        members = characters[class_group[characters] == alphabet]
+        drawn = (position[members] >= 0).long()
+        enough = (drawn.T @ drawn >= ways).fill_diagonal_(False).nonzero()
+        if len(enough):
+            choices.append((members, enough))
+    if not choices:
+        largest = int(class_group[characters].bincount().max())
+        raise DataError(
+            f"{ways}-way trials need an alphabet with {ways} characters by the same two drawers; "
+            f"the largest here has {largest} characters; lower ways"
+        )
+    first, second, chosen = [], [], []
+    for randoms in rng.random((draws, 2 + ways)):
+        members, pairs = choices[int(randoms[0] * len(choices))]
+        a, b = pairs[int(randoms[1] * len(pairs))].tolist()
+        shared = members[(position[members][:, [a, b]] >= 0).all(1)]
+        picked = shared[torch.from_numpy(sample(np.array([len(shared)]), randoms[None, 2:])[0])]
+        first.append(position[picked, a])
+        second.append(position[picked, b])
+        chosen.append(picked)
+    return Episodes(torch.stack(first)[..., None], torch.stack(second)[..., None], torch.stack(chosen))

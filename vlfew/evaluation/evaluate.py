@@ -1,0 +1,90 @@
+"""From a protocol's name and options to a result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from vlfew.errors import ConfigError, did_you_mean
+from vlfew.evaluation import PROTOCOLS
+from vlfew.evaluation.results import Result
+from vlfew.evaluation.subject import Outcome, Subject
+from vlfew.files import whole_file
+
+
+def protocol_options(protocol: str, options: dict[str, Any]) -> dict[str, Any]:
+    """`options` checked against the protocol's, with its defaults.
+
+    Raises:
+        ConfigError: unknown, missing or mistyped options, one line each.
+    """
+    schema = PROTOCOLS.options(protocol)
+    try:
+        return schema(**options).model_dump()
+    except ValidationError as error:
+        problems = {}
+        for e in error.errors():
+            name = str(e["loc"][0])
+            if e["type"] == "extra_forbidden":
+                problems[name] = f"{protocol} has no option {name!r}{did_you_mean(name, schema.model_fields)}"
+            elif e["type"] == "missing":
+                problems[name] = f"{protocol} needs the option {name!r}"
+            else:  # the members of a union complain one by one
+                before = problems.get(name, f"{protocol}: {name}={e['input']!r}")
+                problems[name] = f"{before}; {e['msg'][0].lower()}{e['msg'][1:]}"
+        raise ConfigError(problems.values()) from error
+
+
+def evaluate(
+    subject: Subject,
+    protocol: str,
+    options: dict[str, Any],
+    *,
+    command: str,
+    trained_on: str,
+    outside_data: bool,
+) -> tuple[Result, Outcome]:
+    """Runs a protocol.
+
+    Args:
+        subject: the model and the data.
+        protocol: by name.
+        options: of the protocol; what is not given has its default.
+        command: that makes the number again.
+        trained_on: what the model was trained on.
+        outside_data: whether weights learned from images outside the training split were used.
+
+    Raises:
+        VlfewError: no such protocol or option, or what the protocol raises.
+    """
+    checked = protocol_options(protocol, options)
+    outcome = PROTOCOLS.get(protocol)(subject, **checked)
+    data = subject.data
+    fields = {
+        "protocol": protocol,
+        "data": data.name,
+        "split": checked.get("split"),
+        "accuracy": outcome.accuracy,
+        "ci95": outcome.ci95,
+        "episodes": outcome.episodes,
+        "seed": checked.get("seed", 0),
+        "input_size": list(data.images.shape),
+        "outside_data": outside_data,
+        "command": command,
+        "data_fingerprint": data.fingerprint,
+        "trained_on": trained_on,
+        "skipped_images": len(data.skipped),
+        "note": data.note,
+    }
+    return Result(**{**fields, **outcome.details}), outcome
+
+
+def save_per_episode(path: Path, outcome: Outcome) -> None:
+    """The accuracy of each episode as a float64 `.npy` file, for paired comparisons."""
+    if outcome.per_episode is None:
+        raise ValueError("this outcome has no episodes")
+    with whole_file(path) as temporary, open(temporary, "wb") as file:
+        np.save(file, outcome.per_episode)

@@ -1,0 +1,105 @@
+"""Omniglot's own protocols: one character among the others of its alphabet, by another hand."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vlfew.data.reading import Reading
+from vlfew.errors import ConfigError, DataError
+from vlfew.evaluation.accuracy import episode_accuracies, hits
+from vlfew.evaluation.episodes import draw_trials
+from vlfew.evaluation.few_shot import from_pictures
+from vlfew.evaluation.results import mean_ci95
+from vlfew.evaluation.subject import Outcome, Subject
+from vlfew.features import Features
+from vlfew.scorers.support import Support
+
+
+def omniglot_trials(
+    subject: Subject,
+    *,
+    split: str = "test",
+    ways: int = 20,
+    trials: int = 10_000,
+    seed: int = 0,
+    scorer: str = "default",
+) -> Outcome:
+    """Two-drawer within-alphabet one-shot trials, made as the official runs are.
+
+    One trial is one query against `ways` characters. A draw of alphabet, characters and drawers gives
+    `ways` trials, which are not independent, so the interval takes draws as clusters.
+
+    Args:
+        subject: the model and the data.
+        split: which alphabets.
+        ways: N characters.
+        trials: how many, rounded up to whole draws.
+        seed: of the draws.
+        scorer: by name; `default` is what the model was trained for.
+
+    Raises:
+        DataError: the data have no groups (alphabets) or sources (drawers), or none large enough.
+    """
+    data = subject.data
+    if data.class_group is None or data.source_id is None:
+        raise DataError(f"{data.name} does not say alphabets and drawers; omniglot-trials needs both")
+    if ways < 2:
+        raise ConfigError(f"ways is {ways}; it must be at least 2")
+    bank = subject.bank(split)
+    draws = math.ceil(trials / ways)
+    drawn = draw_trials(bank.labels, data.class_group, data.source_id[bank.index], ways, draws, seed)
+    accuracies = episode_accuracies(
+        bank.features, drawn, from_pictures(subject.model.scorer(scorer), ways, shots=1)
+    )
+    accuracy, ci95 = mean_ci95(accuracies.tolist())
+    details = {
+        "ways": ways,
+        "shots": 1,
+        "queries": 1,
+        "trials": draws * ways,
+        "scorer": scorer,
+        "interval": f"over draws, as clusters of {ways} trials",
+    }
+    return Outcome(accuracy, ci95, draws, details, accuracies)
+
+
+@torch.inference_mode()
+def omniglot_runs(subject: Subject, *, runs: Path, scorer: str = "default") -> Outcome:
+    """The official one-shot runs (Lake et al. 2015): 20 pictures to tell from 20, each run.
+
+    Args:
+        subject: the model and the data, which say how pictures are read.
+        runs: folder or archive with `run01`, `run02` and so on.
+        scorer: by name; `default` is what the model was trained for.
+
+    Raises:
+        DataError: a file of a run is missing or damaged.
+    """
+    from vlfew.data.sources.omniglot import load_runs
+
+    channels, size, _ = subject.data.images.shape
+    # A GPU is not worth its trips for twenty pictures.
+    model, fitted = subject.model, subject.model.scorer(scorer).cpu()
+    accuracies = {}
+    for run in load_runs(runs, Reading(image_size=size, channels=channels)):
+        train, test = (Features(model.encode_images(x).embedding) for x in (run.train, run.test))
+        fitted.fit(Support(train, torch.arange(len(run.train)), len(run.train)))
+        accuracies[run.name] = hits(fitted.score(test), run.answer).double().mean().item()
+        ways = len(run.train)
+    per_run = np.array(list(accuracies.values()))
+    accuracy, ci95 = mean_ci95(per_run.tolist())
+    details = {
+        "split": "official runs",
+        "ways": ways,
+        "shots": 1,
+        "queries": 1,
+        "trials": ways * len(per_run),
+        "per_run": accuracies,
+        "scorer": scorer,
+        "interval": "over runs, as clusters of trials",
+    }
+    return Outcome(accuracy, ci95, len(per_run), details, per_run)

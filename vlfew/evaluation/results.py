@@ -1,0 +1,99 @@
+"""A result: a protocol plus a number. What a figure is worth nothing without stands beside it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from vlfew.files import write_whole
+
+
+class Result(BaseModel):
+    """One line of `results.json`.
+
+    Attributes:
+        protocol: its name on the command line ("few-shot").
+        data: name of the data source; `data_fingerprint` says which pictures exactly.
+        split: evaluated split.
+        accuracy: a fraction.
+        ci95: half width of the 95% interval of `accuracy`, a fraction.
+        episodes: how many episodes (or trials) the interval stands on.
+        seed: of the episodes.
+        input_size: `[C, H, W]` that the image stream saw.
+        outside_data: whether weights learned from images outside the training split were used.
+        command: that makes the number again.
+        note: what a reader must know (alignment dropped, part of the data at hand), else "".
+
+    What a protocol adds (`ways, shots, queries, top5, ...`) is kept as further fields.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    protocol: str
+    data: str
+    split: str
+    accuracy: float
+    ci95: float
+    episodes: int
+    seed: int
+    input_size: list[int]
+    outside_data: bool
+    command: str
+    data_fingerprint: str = ""
+    trained_on: str = ""
+    skipped_images: int = 0
+    note: str = ""
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """A field the protocol added."""
+        return (self.model_extra or {}).get(key, default)
+
+
+def mean_ci95(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and 1.96 standard errors (ddof 1) over episodes, in float64; 0 for a single value."""
+    n = len(values)
+    mean = math.fsum(values) / n
+    if n == 1:
+        return mean, 0.0
+    variance = math.fsum((v - mean) ** 2 for v in values) / (n - 1)
+    return mean, 1.96 * math.sqrt(variance / n)
+
+
+def wilson_ci95(right: int, total: int) -> float:
+    """Half width of the 95% Wilson interval of `right` out of `total` independent answers."""
+    z, p = 1.96, right / total
+    return z / (1 + z * z / total) * math.sqrt(p * (1 - p) / total + z * z / (4 * total * total))
+
+
+def cluster_ci95(right: Sequence[float], total: Sequence[float]) -> float:
+    """Half width of the 95% interval of `sum(right) / sum(total)` when answers come in clusters.
+
+    Answers of one cluster (pictures of a class) are not independent of each other; clusters are. The
+    linearised variance of a ratio (Cochran 1977, equation 6.13), `C/(C-1) sum (r_c - p n_c)^2 / n^2`;
+    0 for a single cluster.
+
+    Args:
+        right: `[C]` right answers in each cluster.
+        total: `[C]` answers in each cluster.
+    """
+    clusters, answers = len(total), math.fsum(total)
+    if clusters == 1:
+        return 0.0
+    p = math.fsum(right) / answers
+    squares = math.fsum((r - p * n) ** 2 for r, n in zip(right, total, strict=True))
+    return 1.96 * math.sqrt(clusters / (clusters - 1) * squares) / answers
+
+
+def write_results(path: Path, results: Sequence[Result]) -> None:
+    """All results as a JSON list; the file appears whole or not at all."""
+    write_whole(path, json.dumps([r.model_dump() for r in results], indent=2) + "\n")
+
+
+def read_results(path: Path) -> list[Result]:
+    """What `write_results` wrote."""
+    return [Result(**entry) for entry in json.loads(path.read_text())]

@@ -1,0 +1,74 @@
+"""What is evaluated: a model on a data set. Every split is encoded once, whatever is asked of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from vlfew.data.images import LabelledImages
+from vlfew.evaluation.bank import FeatureBank, encode_split
+from vlfew.features import Features
+from vlfew.scorers.base import Scorer
+
+
+class Model(Protocol):
+    """What evaluation asks of a model; `vlfew.models.DualStream` is one."""
+
+    @property
+    def has_text(self) -> bool:
+        """Whether there is a text stream."""
+        ...
+
+    def encode_images(self, images: Tensor) -> Features:
+        """uint8 `[B, C, H, W]` to features with `embedding [B, D]`, on the CPU, float32, no gradient."""
+        ...
+
+    def encode_texts(self, texts: list[str]) -> Tensor:
+        """Texts to `[T, D]`, in the space of the pictures; float32, no gradient, not normalised."""
+        ...
+
+    def scorer(self, name: str) -> Scorer:
+        """A new scorer by registry name; `"default"` is the one that the model was trained for."""
+        ...
+
+
+@dataclass
+class Subject:
+    """A model, a data set and the features of one by the other.
+
+    Attributes:
+        model: the model, in evaluation mode.
+        data: the data set, read at the model's input size.
+    """
+
+    model: Model
+    data: LabelledImages
+    _banks: dict[str, FeatureBank] = field(default_factory=dict, repr=False)
+
+    def bank(self, split: str) -> FeatureBank:
+        """Features of all pictures of a split, computed at the first call."""
+        if split not in self._banks:
+            self._banks[split] = encode_split(self.model, self.data, split)
+        return self._banks[split]
+
+
+@dataclass
+class Outcome:
+    """What a protocol found.
+
+    Attributes:
+        accuracy: a fraction.
+        ci95: half width of its 95% interval.
+        episodes: what the interval stands on.
+        details: what the protocol adds to the result (`ways, shots, queries, top5 ...`).
+        per_episode: `[episodes]` float64 accuracies, where there are episodes.
+    """
+
+    accuracy: float
+    ci95: float
+    episodes: int
+    details: dict[str, Any] = field(default_factory=dict)
+    per_episode: np.ndarray | None = None

@@ -1,0 +1,99 @@
+"""Classes said in words: prompts from names and templates, or descriptions from a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vlfew.data.images import LabelledImages
+from vlfew.errors import ConfigError, DataError, ModelError, did_you_mean
+from vlfew.evaluation.subject import Subject
+from vlfew.features import Features
+from vlfew.scorers.prototypes import normalised_mean
+from vlfew.scorers.support import WORDS, Support
+
+NAME = "{}"
+"""Stands for the class name in a template."""
+
+
+def read_descriptions(path: Path, data: LabelledImages) -> dict[str, list[str]]:
+    """Class name to texts, from a JSON object of strings or lists of strings.
+
+    Raises:
+        DataError: missing, not such an object, or a class that `data` does not have.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read descriptions from {path}: {error}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path} must hold a JSON object of class name to texts")
+    found = {}
+    for name, texts in content.items():
+        texts = [texts] if isinstance(texts, str) else texts
+        if not (isinstance(texts, list) and texts and all(isinstance(t, str) and t.strip() for t in texts)):
+            raise DataError(f"{path}: class {name!r} needs a text or a list of texts, none of them empty")
+        if name not in data.class_names:
+            raise DataError(
+                f"{path}: {data.name} has no class {name!r}{did_you_mean(name, data.class_names)}"
+            )
+        found[name] = texts
+    return found
+
+
+def prompts(
+    data: LabelledImages, classes: Tensor, templates: Sequence[str], descriptions: Path | None
+) -> list[list[str]]:
+    """The texts of each class of `classes [C]`.
+
+    Every name of a class in every template; a class that has descriptions is said by them alone, as
+    they stand.
+
+    Raises:
+        ConfigError: no template, or one without `{}`.
+        DataError: class names are codes and descriptions do not cover them; unusable descriptions.
+    """
+    for template in templates:
+        if NAME not in template:
+            raise ConfigError(f"template {template!r} has no {NAME} for the class name")
+    if not templates:
+        raise ConfigError("templates is empty; '{}' is the bare class name")
+    described = read_descriptions(descriptions, data) if descriptions else {}
+    texts = []
+    for c in classes.tolist():
+        name = data.class_names[c]
+        if name not in described and not data.names_are_words:
+            raise DataError(
+                f"class names of {data.name} are codes, not words (such as {name!r}); "
+                "say each class in words with descriptions=FILE.json"
+            )
+        named = [t.replace(NAME, text) for text in data.class_texts[c] for t in templates]
+        texts.append(described.get(name, named))
+    return texts
+
+
+def class_words(
+    subject: Subject, classes: Tensor, templates: Sequence[str], descriptions: Path | None
+) -> Tensor:
+    """`[C, D]` unit vectors of `classes [C]`: prompts normalised, averaged, normalised again.
+
+    Raises:
+        ModelError: the model has no text stream.
+        ConfigError, DataError: as `prompts`.
+    """
+    if not subject.model.has_text:
+        raise ModelError("this model has no text stream (it was trained without words); it cannot read names")
+    texts = prompts(subject.data, classes, templates, descriptions)
+    counts = torch.tensor([len(t) for t in texts])
+    return normalised_mean(
+        Support(
+            Features(subject.model.encode_texts([text for of_class in texts for text in of_class])),
+            torch.arange(len(texts)).repeat_interleave(counts),
+            len(texts),
+            torch.full((int(counts.sum()),), WORDS),
+        )
+    )

@@ -1,0 +1,114 @@
+"""Classes that are said in words only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from vlfew.errors import ConfigError
+from vlfew.evaluation.accuracy import episode_accuracies, hits, scoring_device
+from vlfew.evaluation.bank import FeatureBank
+from vlfew.evaluation.few_shot import bank_episodes
+from vlfew.evaluation.results import cluster_ci95, mean_ci95
+from vlfew.evaluation.subject import Outcome, Subject
+from vlfew.evaluation.words import class_words
+from vlfew.features import Features
+from vlfew.scorers.similarity import cosine_matrix
+
+TOP = 5
+
+
+def zero_shot(
+    subject: Subject,
+    *,
+    split: str = "test",
+    ways: int | Literal["all"] = "all",
+    queries: int | Literal["all"] = "all",
+    episodes: int = 10_000,
+    seed: int = 0,
+    templates: tuple[str, ...] = ("{}",),
+    descriptions: Path | None = None,
+) -> Outcome:
+    """Pictures against the words of classes, by cosine.
+
+    Against all classes of the split: the share of all its pictures, once each; the interval takes
+    the classes as clusters, since pictures of one class share their words. With N ways: the mean
+    over episodes of N classes, each picture against the N; interval over episodes.
+
+    Args:
+        subject: the model and the data.
+        split: which classes.
+        ways: N classes an episode, or `all`.
+        queries: with N ways, pictures a class and episode, or `all` of it.
+        episodes: with N ways, how many.
+        seed: with N ways, of the draws.
+        templates: prompts with `{}` for the name; each prompt is normalised, then averaged.
+        descriptions: JSON file of class name to texts that are used instead of the name.
+
+    Raises:
+        DataError: class names are not words; too few classes or pictures.
+        ModelError: the model has no text stream.
+    """
+    if ways != "all" and ways < 2:
+        raise ConfigError(f"ways is {ways}; it must be at least 2")
+    classes = subject.data.classes(split)
+    words = class_words(subject, classes, templates, descriptions)
+    bank = subject.bank(split)
+    if ways == "all":
+        outcome = _against_all(bank, classes, words)
+    else:
+        outcome = _episodes(bank, classes, words, ways, queries, episodes, seed)
+    outcome.details["templates"] = list(templates)
+    if descriptions is not None:
+        outcome.details["descriptions"] = str(descriptions)
+    return outcome
+
+
+def _against_all(bank: FeatureBank, classes: Tensor, words: Tensor) -> Outcome:
+    target = torch.searchsorted(classes, bank.labels)
+    top1, top5 = [], []
+    for pictures, right in zip(bank.features.embedding.split(4096), target.split(4096), strict=True):
+        scores = cosine_matrix(pictures, words)
+        top1.append(hits(scores, right))
+        top5.append(hits(scores, right, TOP))
+    total = target.bincount(minlength=len(classes)).tolist()
+    outcome = {}
+    for name, hit in (("top1", torch.cat(top1)), ("top5", torch.cat(top5))):
+        right_of_class = target[hit].bincount(minlength=len(classes)).tolist()
+        outcome[name] = (sum(right_of_class) / len(target), cluster_ci95(right_of_class, total))
+    details = {
+        "ways": len(classes),
+        "pictures": len(target),
+        "top5": outcome["top5"][0],
+        "top5_ci95": outcome["top5"][1],
+        "interval": "over classes, as clusters of pictures",
+    }
+    return Outcome(*outcome["top1"], len(classes), details)
+
+
+def _episodes(
+    bank: FeatureBank,
+    classes: Tensor,
+    words: Tensor,
+    ways: int,
+    queries: int | Literal["all"],
+    episodes: int,
+    seed: int,
+) -> Outcome:
+    drawn = bank_episodes(bank, ways, 0, queries, episodes, seed)
+
+    classes, words = classes.to(scoring_device()), words.to(scoring_device())
+
+    def score(_: Features, pictures: Features, of: Tensor) -> Tensor:
+        return cosine_matrix(pictures.embedding, words[torch.searchsorted(classes, of)])
+
+    accuracies = episode_accuracies(bank.features, drawn, score)
+    accuracy, ci95 = mean_ci95(accuracies.tolist())
+    details: dict[str, Any] = {"ways": ways, "queries": queries, "interval": "over episodes"}
+    if ways > TOP:
+        top5 = episode_accuracies(bank.features, drawn, score, TOP)
+        details["top5"], details["top5_ci95"] = mean_ci95(top5.tolist())
+    return Outcome(accuracy, ci95, len(drawn), details, accuracies)

@@ -1,0 +1,20 @@
+"""The terms of an objective by name: one file (or class) and one line each.
+
+A term is a module whose keyword-only constructor arguments are its options and whose
+`forward(batch: Encoded) -> scalar` is float32. `needs_words` terms are dropped where classes have
+no words.
+"""
+
+from vlfew.registry import Registry
+
+LOSSES = Registry(
+    "loss",
+    {
+        "contrastive": "vlfew.losses.contrastive:PairContrastive",
+        "binary_cross_entropy": "vlfew.losses.binary_cross_entropy:PairBinaryCrossEntropy",
+        "supervised_contrastive": "vlfew.losses.supervised_contrastive:SupervisedContrastive",
+        "prototypical": "vlfew.losses.prototypical:Prototypical",
+        "alignment_softmax": "vlfew.losses.alignment:SoftmaxAlignment",
+        "alignment_sigmoid": "vlfew.losses.alignment:SigmoidAlignment",
+    },
+)

@@ -1,0 +1,34 @@
+"""Binary cross entropy on the model's pair similarity (Koch, Zemel and Salakhutdinov 2015)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vlfew.errors import ModelError
+from vlfew.losses.encoded import Encoded, balanced_mean
+
+
+class PairBinaryCrossEntropy(nn.Module):
+    """`-same log p - (1 - same) log(1 - p)`, `p = sigmoid(scale * similarity)`, balanced.
+
+    Meant for a learned similarity, such as Koch's weighted L1, whose logit it trains.
+
+    Args:
+        scale: factor on the similarity; above 1 for cosines, which never leave [-1, 1].
+    """
+
+    needs_words = False
+
+    def __init__(self, *, scale: float = 1.0) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, batch: Encoded) -> Tensor:
+        if batch.similarity is None:
+            raise ModelError("binary_cross_entropy needs a model with a similarity")
+        i, j, same = batch.pairs
+        x = batch.image.embedding
+        logit = self.scale * batch.similarity.pair(x[i], x[j])
+        loss = F.binary_cross_entropy_with_logits(logit, same.to(logit.dtype), reduction="none")
+        return balanced_mean(loss, same)

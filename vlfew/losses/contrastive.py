@@ -1,0 +1,50 @@
+"""Contrastive loss over pairs (Hadsell, Chopra and LeCun 2006)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vlfew.losses.encoded import Encoded, balanced_mean
+
+Distance = Literal["euclidean", "squared", "l1"]
+
+
+class PairContrastive(nn.Module):
+    """`1/2 (same D^2 + (1 - same) max(0, m - D)^2)`, balanced between same and different pairs.
+
+    Eq. 4 of the paper writes Y = 1 for *different*; here `same` is a bool. `D` is the Euclidean
+    distance, its square, or L1 (sources differ).
+
+    Args:
+        margin: m, in units of D.
+        distance: which D.
+        normalize: take distances between unit vectors.
+    """
+
+    needs_words = False
+
+    def __init__(
+        self, *, margin: float = 1.0, distance: Distance = "euclidean", normalize: bool = True
+    ) -> None:
+        super().__init__()
+        if margin <= 0:
+            raise ValueError(f"margin must be above 0, got {margin}")
+        self.margin, self.distance, self.normalize = margin, distance, normalize
+
+    def forward(self, batch: Encoded) -> Tensor:
+        x = batch.image.embedding
+        if self.normalize:
+            x = F.normalize(x, dim=1)
+        i, j, same = batch.pairs
+        difference = x[i] - x[j]
+        if self.distance == "l1":
+            d = difference.abs().sum(1)
+        else:
+            squared = difference.pow(2).sum(1)
+            # The root has an infinite slope at 0: pairs of equal vectors would give NaN gradients.
+            d = squared if self.distance == "squared" else squared.clamp(min=1e-12).sqrt()
+        loss = same * d.pow(2) + ~same * (self.margin - d).clamp(min=0).pow(2)
+        return balanced_mean(loss / 2, same)

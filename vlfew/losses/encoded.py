@@ -1,0 +1,71 @@
+"""What a term of the objective sees: one encoding of the whole batch, and relations as indices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from vlfew.features import Features
+
+
+class PairSimilarity(Protocol):
+    """The model's similarity, as far as pair losses use it."""
+
+    def pair(self, a: Tensor, b: Tensor) -> Tensor:
+        """`a [M, D]`, `b [M, D]` to `[M]`, higher means more alike."""
+        ...
+
+
+class Pairs(NamedTuple):
+    """Pairs within a batch: pictures `i [M]` and `j [M]`, and whether they are of one class."""
+
+    i: Tensor
+    j: Tensor
+    same: Tensor
+
+
+@dataclass
+class Encoded:
+    """A batch after both streams; over all processes, so that every picture meets every other.
+
+    Attributes:
+        image: features of B pictures, `embedding [B, D]`.
+        labels: `[B]` class of each picture.
+        words: `[T, D]` embeddings of texts, if the classes have any.
+        word_labels: `[T]` class of each text.
+        similarity: the model's own, for terms that train it.
+    """
+
+    image: Features
+    labels: Tensor
+    words: Tensor | None = None
+    word_labels: Tensor | None = None
+    similarity: PairSimilarity | None = None
+
+    @cached_property
+    def same_class(self) -> Tensor:
+        """`[B, B]` bool, the diagonal included."""
+        return self.labels[:, None] == self.labels[None, :]
+
+    @cached_property
+    def pairs(self) -> Pairs:
+        """Every pair of different pictures, once."""
+        i, j = torch.triu_indices(len(self.labels), len(self.labels), offset=1, device=self.labels.device)
+        return Pairs(i, j, self.labels[i] == self.labels[j])
+
+
+def balanced_mean(loss: Tensor, same: Tensor) -> Tensor:
+    """Half the mean over same pairs plus half the mean over different ones; `loss`, `same` are `[M]`.
+
+    In a batch different pairs outnumber same pairs many times; without balance "always different"
+    is a good answer. A kind without pairs counts as zero, so an empty batch gives 0, not NaN.
+    """
+    weight_same = same.to(loss.dtype)
+    weight_different = 1 - weight_same
+    mean_same = (loss * weight_same).sum() / weight_same.sum().clamp(min=1)
+    mean_different = (loss * weight_different).sum() / weight_different.sum().clamp(min=1)
+    return (mean_same + mean_different) / 2

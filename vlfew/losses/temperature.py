@@ -1,0 +1,29 @@
+"""A learned temperature, as its logarithm and with a ceiling (Radford et al. 2021, section 2.5)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+MAX_SCALE = 100.0
+"""Beyond this the softmax saturates and training becomes unstable."""
+
+
+class Scale(nn.Module):
+    """`1 / temperature`, learned or fixed.
+
+    Args:
+        temperature: at the start, above 0.
+        learned: whether it is trained.
+    """
+
+    def __init__(self, temperature: float, learned: bool) -> None:
+        super().__init__()
+        if temperature <= 0:
+            raise ValueError(f"temperature must be above 0, got {temperature}")
+        self.log = nn.Parameter(torch.tensor(-math.log(temperature)), requires_grad=learned)
+
+    def forward(self) -> Tensor:
+        return self.log.exp().clamp(max=MAX_SCALE)

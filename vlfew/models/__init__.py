@@ -1,0 +1,16 @@
+"""The dual-stream model: built, saved, loaded and used."""
+
+from vlfew.models.classifier import Classifier, Prediction
+from vlfew.models.dual_stream import DualStream, ModelSpec, build_model
+from vlfew.models.saved import load, load_model, save_model
+
+__all__ = [
+    "Classifier",
+    "DualStream",
+    "ModelSpec",
+    "Prediction",
+    "build_model",
+    "load",
+    "load_model",
+    "save_model",
+]

@@ -1,0 +1,91 @@
+"""Class files: which classes there are, each said in words, pictures or both, told apart by key.
+
+mug:
+  images: mugs/*.jpg
+cat:
+  text: a photo of a cat
+  images: [tom.jpg, more_cats/]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vlfew.errors import DataError, did_you_mean
+
+IMAGE_SUFFIXES = frozenset(
+    (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+)
+
+
+def read_class_file(path: Path) -> dict[str, list[str | Path]]:
+    """Class name to texts (`str`) and pictures (`Path`); relative paths are to the file's own folder.
+
+    Raises:
+        DataError: names the class and what is wrong with it.
+    """
+    try:
+        said = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such class file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(f"{path}: cannot be read as YAML: {str(error).splitlines()[0]}") from None
+    if not isinstance(said, dict) or not said:
+        raise DataError(f"{path}: expected classes, each with 'text:' or 'images:' or both")
+    return {str(name): _items(str(name), value, path) for name, value in said.items()}
+
+
+def _items(name: str, value: Any, path: Path) -> list[str | Path]:
+    where = f"{path}: class {name!r}"
+    if not isinstance(value, dict):
+        raise DataError(f"{where} must have 'text:' or 'images:' or both, such as {name}: {{text: {name}}}")
+    for key in value:
+        if key not in ("text", "images"):
+            raise DataError(f"{where} has an unknown key {key!r}{did_you_mean(str(key), ('text', 'images'))}")
+    texts = _strings(value.get("text", []), f"{where}: 'text'")
+    patterns = _strings(value.get("images", []), f"{where}: 'images'")
+    if not texts and not patterns:
+        raise DataError(f"{where} is described by nothing: give it 'text:' or 'images:' or both")
+    try:
+        return [*texts, *find_images(patterns, path.parent)]
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from None
+
+
+def _strings(value: Any, where: str) -> list[str]:
+    values = value if isinstance(value, list) else [value]
+    if not all(isinstance(v, str) and v.strip() for v in values):
+        raise DataError(f"{where} must be a string or a list of strings, none of them empty")
+    return values
+
+
+def find_images(patterns: Iterable[str], root: Path = Path()) -> list[Path]:
+    """Picture files for file names, folders (searched whole) and globs, in order, each once.
+
+    Raises:
+        DataError: a pattern that gives no picture.
+    """
+    found: list[Path] = []
+    for pattern in patterns:
+        path = root / Path(pattern).expanduser()
+        if path.is_dir():
+            matches = sorted(p for p in path.rglob("*") if _is_image(p))
+        elif path.is_file():
+            matches = [path]
+        else:
+            anchor = Path(path.anchor) if path.is_absolute() else Path()
+            parts = str(path.relative_to(anchor) if path.is_absolute() else path)
+            matches = sorted(p for p in anchor.glob(parts) if _is_image(p)) if parts != "." else []
+        if not matches:
+            kind = "folder has no pictures" if path.is_dir() else "no such picture, folder or match"
+            raise DataError(f"{path}: {kind}")
+        found += matches
+    return list(dict.fromkeys(found))
+
+
+def _is_image(path: Path) -> bool:
+    return path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")

@@ -1,0 +1,110 @@
+"""A class is what you say it is: some pictures, some words, or both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from vlfew.data.decode import read_image
+from vlfew.errors import DataError
+from vlfew.features import Features
+from vlfew.scorers import SCORERS
+from vlfew.scorers.support import PICTURE, WORDS, Support
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from vlfew.models.dual_stream import DualStream
+
+Item: TypeAlias = "str | Path | Image"
+ClassDescription: TypeAlias = "Item | Sequence[Item]"
+
+
+class Prediction(NamedTuple):
+    """The best class, its score (a cosine), and how far ahead of the second best it is."""
+
+    label: str
+    score: float
+    margin: float
+
+
+class Classifier:
+    """Classes by description: a `str` is words; a `Path` or PIL image is a picture; a list mixes them.
+
+    Args:
+        model: encodes both.
+        classes: class name to its description.
+        text_weight: share of the words in a class that has pictures and words; 0..1.
+
+    Raises:
+        DataError: no classes, an empty description, or a picture that cannot be read.
+        ModelError: words, for a model without a text stream.
+    """
+
+    def __init__(
+        self, model: DualStream, classes: Mapping[str, ClassDescription], text_weight: float = 0.5
+    ) -> None:
+        self.model, self.classes = model, tuple(classes)
+        if not classes:
+            raise DataError("a classifier needs at least one class")
+        texts: list[str] = []
+        pictures: list[Path | Image] = []
+        text_class: list[int] = []
+        picture_class: list[int] = []
+        for number, (name, said) in enumerate(classes.items()):
+            items: Sequence[Item] = said if isinstance(said, list | tuple) else [said]  # type: ignore[list-item]
+            if not items:
+                raise DataError(f"class {name!r} is described by nothing: give it words, pictures or both")
+            for item in items:
+                if isinstance(item, str):
+                    if not item.strip():
+                        raise DataError(f"class {name!r} has an empty text")
+                    texts.append(item)
+                    text_class.append(number)
+                else:
+                    pictures.append(item)
+                    picture_class.append(number)
+        parts: list[Tensor] = []
+        if pictures:
+            parts.append(self._encode(pictures).embedding)
+        if texts:
+            parts.append(model.encode_texts(texts))
+        support = Support(
+            features=Features(torch.cat(parts)),
+            class_id=torch.tensor(picture_class + text_class),
+            n_classes=len(classes),
+            modality=torch.tensor([PICTURE] * len(pictures) + [WORDS] * len(texts)),
+            class_names=self.classes,
+        )
+        self.scorer = SCORERS.get("pictures_and_words")(model.dim, text_weight=text_weight).fit(support)
+
+    def scores(self, images: Sequence[Path | Image]) -> Tensor:
+        """Cosines `[Q, N]` of pictures and classes."""
+        scores: Tensor = self.scorer.score(self._encode(images))
+        return scores
+
+    def predict(self, images: Sequence[Path | Image]) -> list[Prediction]:
+        """The best class for each picture."""
+        scores = self.scores(images)
+        best, which = scores.topk(min(2, scores.shape[1]), dim=1)
+        margin = best[:, 0] - best[:, 1] if best.shape[1] > 1 else torch.zeros(len(best))
+        return [
+            Prediction(self.classes[int(w)], float(s), float(m))
+            for w, s, m in zip(which[:, 0], best[:, 0], margin, strict=True)
+        ]
+
+    def _encode(self, images: Sequence[Path | Image]) -> Features:
+        """Reads and encodes pictures, some at a time."""
+        reading = self.model.spec.reading()
+        parts = []
+        for start in range(0, len(images), 64):
+            batch = [
+                read_image(image, reading, str(image) if isinstance(image, Path) else "picture")
+                for image in images[start : start + 64]
+            ]
+            parts.append(self.model.encode_images(torch.stack(batch)))
+        return Features.cat(parts)

@@ -1,0 +1,230 @@
+"""The dual stream: pictures and words into one space."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from vlfew.config import Resize
+from vlfew.data.reading import Reading
+from vlfew.encoders import BACKBONES, TEXT_ENCODERS
+from vlfew.encoders.backbone import Backbone
+from vlfew.encoders.text import TextEncoder
+from vlfew.errors import ModelError
+from vlfew.features import Features
+from vlfew.scorers import SCORERS
+from vlfew.scorers.base import Scorer
+
+if TYPE_CHECKING:
+    from vlfew.models.classifier import ClassDescription, Classifier
+
+ProjectionKind = Literal["none", "linear", "mlp"]
+Similarity = Literal["cosine", "euclidean", "weighted_l1"]
+
+
+class TextSpec(BaseModel):
+    """The text stream: a registered encoder by name, or one kept as `saved_config` says."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    encoder: str
+    options: dict[str, Any] = {}
+    saved: dict[str, Any] | None = None
+    frozen: bool = True
+    projection: ProjectionKind = "mlp"
+    hidden: int = 512
+    dropout: float = 0.1
+
+
+class ModelSpec(BaseModel):
+    """All that is needed to build a model again, but for its weights.
+
+    Attributes:
+        backbone: registry name, with `backbone_options`.
+        embedding_dim: D; None takes the backbone's own vectors.
+        outside_data: whether the image stream starts from weights learned on other pictures.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    backbone: str
+    backbone_options: dict[str, Any] = {}
+    backbone_frozen: bool = False
+    text: TextSpec | None = None
+    embedding_dim: int | None = 256
+    similarity: Similarity = "cosine"
+    image_size: int = 32
+    channels: int = 1
+    resize: Resize = "squash"
+    outside_data: bool = False
+
+    def reading(self) -> Reading:
+        """How pictures must be read for this model."""
+        return Reading(image_size=self.image_size, channels=self.channels, resize=self.resize)
+
+
+class TextProjection(nn.Module):
+    """From the text encoder's space `[T, D_text]` to that of the pictures `[T, D]`.
+
+    `mlp` adds a hidden layer to a linear map, so that it starts out no worse than one.
+    """
+
+    def __init__(self, kind: ProjectionKind, width: int, dim: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        if kind == "none" and width != dim:
+            raise ModelError(
+                f"text.projection is 'none', but the text encoder gives {width} numbers and the "
+                f"image stream {dim}; use 'linear' or 'mlp'"
+            )
+        self.linear = nn.Identity() if kind == "none" else nn.Linear(width, dim)
+        self.dropout = nn.Dropout(0.0 if kind == "none" else dropout)
+        self.hidden = (
+            nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dim))
+            if kind == "mlp"
+            else None
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.dropout(x)
+        projected: Tensor = self.linear(x)
+        return projected if self.hidden is None else projected + self.hidden(x)
+
+
+class DualStream(nn.Module):
+    """An image stream and a text stream that meet in one space, and the similarity used there.
+
+    Args:
+        spec: what it was built from.
+        backbone: pictures `[B, C, H, W]` to `Features`.
+        text_encoder: texts to `[T, D_text]`; None for a model without words.
+    """
+
+    def __init__(self, spec: ModelSpec, backbone: Backbone, text_encoder: TextEncoder | None) -> None:
+        super().__init__()
+        self.spec = spec
+        self.backbone = backbone
+        self.dim = spec.embedding_dim or backbone.dim
+        self.image_projection = (
+            nn.Identity() if spec.embedding_dim is None else nn.Linear(backbone.dim, self.dim)
+        )
+        self.text_encoder = text_encoder
+        self.text_projection: TextProjection | None = None
+        if text_encoder is not None:
+            assert spec.text is not None
+            t = spec.text
+            self.text_projection = TextProjection(
+                t.projection, text_encoder.dim, self.dim, t.hidden, t.dropout
+            )
+            text_encoder.requires_grad_(not t.frozen)
+        backbone.requires_grad_(not spec.backbone_frozen)
+        self.similarity: Scorer = SCORERS.get(spec.similarity)(self.dim)
+        self.pixel_mean: Tensor
+        self.pixel_std: Tensor
+        mean = backbone.pixel_mean or (127.5 / 255,) * spec.channels
+        std = backbone.pixel_std or (0.25,) * spec.channels
+        self.register_buffer("pixel_mean", torch.tensor(mean).mul(255).view(-1, 1, 1))
+        self.register_buffer("pixel_std", torch.tensor(std).mul(255).view(-1, 1, 1))
+
+    @property
+    def has_text(self) -> bool:
+        return self.text_encoder is not None
+
+    @property
+    def device(self) -> torch.device:
+        return self.pixel_mean.device
+
+    def set_pixel_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Per-channel mean and deviation `[C]` (0..255) of the training pictures.
+
+        Backbones with pretrained weights keep the ones that those weights expect.
+        """
+        if self.backbone.pixel_mean is None:
+            self.pixel_mean.copy_(mean.view(-1, 1, 1))
+            self.pixel_std.copy_(std.view(-1, 1, 1))
+
+    def train(self, mode: bool = True) -> DualStream:
+        """Training mode; frozen parts stay in evaluation mode (no dropout, fixed statistics)."""
+        super().train(mode)
+        if self.spec.backbone_frozen:
+            self.backbone.eval()
+        if self.text_encoder is not None and self.spec.text is not None and self.spec.text.frozen:
+            self.text_encoder.eval()
+        return self
+
+    def forward_images(self, pixels: Tensor) -> Features:
+        """Pixels `[B, C, H, W]` in 0..255 (any number type) to features, `embedding [B, D]`."""
+        x = (pixels.float() - self.pixel_mean) / self.pixel_std
+        # Convolutions in half precision are much faster on channels-last memory, CPU and GPU alike.
+        features: Features = self.backbone(x.contiguous(memory_format=torch.channels_last))
+        features.embedding = self.image_projection(features.embedding)
+        return features
+
+    def forward_texts(self, encoded: Tensor) -> Tensor:
+        """The text encoder's vectors `[T, D_text]` to `[T, D]`."""
+        if self.text_projection is None:
+            raise ModelError("this model has no text stream: it was trained without words")
+        projected: Tensor = self.text_projection(encoded)
+        return projected
+
+    @torch.inference_mode()
+    def encode_images(self, images: Tensor) -> Features:
+        """uint8 `[B, C, H, W]` to features on the CPU, float32; `embedding [B, D]`, not normalised."""
+        self.eval()
+        return self.forward_images(images.to(self.device)).apply(lambda t: t.float().cpu())
+
+    @torch.inference_mode()
+    def encode_texts(self, texts: list[str]) -> Tensor:
+        """Texts to `[T, D]` in the space of the pictures; float32, on the CPU, not normalised.
+
+        Raises:
+            ModelError: the model has no text stream.
+        """
+        if self.text_encoder is None:
+            raise ModelError("this model has no text stream: it was trained without words")
+        self.eval()
+        encoded = self.text_encoder.encode(texts)
+        return self.forward_texts(encoded.to(self.device)).float().cpu()
+
+    def scorer(self, name: str = "default") -> Scorer:
+        """A scorer for this model's space.
+
+        `default` is the one it was trained for: prototypes under its metric, or its own weighted L1.
+        """
+        if name == "weighted_l1" or (name == "default" and self.spec.similarity == "weighted_l1"):
+            if self.spec.similarity != "weighted_l1":
+                raise ModelError("this model has no trained weighted L1; train with similarity: weighted_l1")
+            own: Scorer = SCORERS.get("weighted_l1")(self.dim)
+            own.load_state_dict(self.similarity.state_dict())
+            return own.eval()
+        if name == "default":
+            prototypes: Scorer = SCORERS.get("prototypes")(self.dim, metric=self.spec.similarity)
+            return prototypes
+        scorer: Scorer = SCORERS.get(name)(self.dim)
+        return scorer
+
+    def classifier(self, classes: Mapping[str, ClassDescription], text_weight: float = 0.5) -> Classifier:
+        """A classifier over classes said in pictures, words or both; see `Classifier`."""
+        from vlfew.models.classifier import Classifier
+
+        return Classifier(self, classes, text_weight)
+
+
+def build_model(spec: ModelSpec) -> DualStream:
+    """The model of a spec: registered parts, pretrained where the options say so, else random.
+
+    Raises:
+        VlfewError: unknown part, missing weights, or sizes that do not fit.
+    """
+    backbone: Backbone = BACKBONES.get(spec.backbone)(spec.channels, spec.image_size, **spec.backbone_options)
+    text = None
+    if spec.text is not None:
+        text = (
+            TextEncoder.from_saved(spec.text.saved)
+            if spec.text.saved is not None
+            else TEXT_ENCODERS.get(spec.text.encoder)(**spec.text.options)
+        )
+    return DualStream(spec, backbone, text)

@@ -1,0 +1,148 @@
+"""A model on disk: `model.safetensors` and `model.json`, which together need nothing else.
+
+Neither the configuration, nor the folder the text encoder came from, nor a network is needed to
+load one again: the JSON holds the architecture of both streams and the tokenizer.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from vlfew.errors import ModelError
+from vlfew.files import sha256, whole_file, write_whole
+from vlfew.models.dual_stream import DualStream, ModelSpec, TextSpec, build_model
+
+FORMAT = 1
+
+
+def save_model(model: DualStream, folder: Path, about: dict[str, Any] | None = None) -> None:
+    """Writes `model.safetensors` and `model.json` into `folder`.
+
+    Args:
+        model: to be saved.
+        folder: made if missing.
+        about: what it was trained on, for its readers (`trained_on`, `outside_data`).
+    """
+    name, options = model.backbone.rebuild
+    spec = model.spec.model_copy(update={"backbone": name, "backbone_options": options}, deep=True)
+    if model.text_encoder is not None and spec.text is not None:
+        spec.text.saved = model.text_encoder.saved_config()
+    weights = folder / "model.safetensors"
+    with whole_file(weights) as temporary:
+        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, temporary)
+    description = {
+        "format": FORMAT,
+        "sha256": sha256(weights),
+        "about": about or {},
+        "model": spec.model_dump(mode="json"),
+    }
+    write_whole(folder / "model.json", json.dumps(description, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """What `save_model` was told about the training.
+
+    Raises:
+        ModelError: no model there, or not one that this version reads.
+    """
+    about: dict[str, Any] = _describe(folder)["about"]
+    return about
+
+
+def load_model(folder: Path) -> DualStream:
+    """The model of a run folder, on the CPU, in evaluation mode.
+
+    Raises:
+        ModelError: missing, cut short or altered files; says which.
+    """
+    description = _describe(folder)
+    try:
+        spec = ModelSpec.model_validate(description["model"])
+    except (KeyError, ValidationError):
+        raise ModelError(f"{folder / 'model.json'} does not describe a model of this version") from None
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        raise ModelError(f"{weights} is missing")
+    if sha256(weights) != description.get("sha256"):
+        raise ModelError(
+            f"{weights} is damaged: its SHA-256 is not the one in model.json; train or copy it again"
+        )
+    try:
+        state = load_file(weights)
+    except SafetensorError as error:
+        raise ModelError(f"{weights} is not a safetensors file: {error}") from None
+    model = build_model(spec)
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    if missing or unexpected:
+        what = f"lacks {missing[0]!r}" if missing else f"has {unexpected[0]!r} too many"
+        raise ModelError(f"{weights} does not fit model.json: it {what}")
+    return model.eval()
+
+
+def load(name: str | Path) -> DualStream:
+    """A model from a run folder, a Hugging Face hub id, or `open_clip:ARCH/TAG`.
+
+    Raises:
+        ModelError: nothing by that name; says where it was looked for.
+    """
+    folder = Path(name)
+    if folder.is_dir():
+        return load_model(folder)
+    if str(name).startswith("open_clip:"):
+        return _load_open_clip(str(name))
+    if str(name).count("/") == 1 and not str(name).startswith((".", "/")):
+        return load_model(_from_hub(str(name)))
+    raise ModelError(
+        f"no model {str(name)!r}: neither a run folder, nor a hub id (owner/name), nor open_clip:ARCH/TAG"
+    )
+
+
+def _describe(folder: Path) -> dict[str, Any]:
+    path = folder / "model.json"
+    if not path.is_file():
+        raise ModelError(f"{folder} holds no model (no model.json); has its training finished?")
+    try:
+        description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise ModelError(f"{path} is not JSON; it may have been cut short") from None
+    if description.get("format") != FORMAT:
+        raise ModelError(f"{path} has format {description.get('format')!r}; this version reads {FORMAT}")
+    return description
+
+
+def _load_open_clip(name: str) -> DualStream:
+    """Both towers of an open_clip model, in the space they were trained for."""
+    from vlfew.encoders.open_clip_towers import find
+
+    vision = find(name.removeprefix("open_clip:")).config["vision_cfg"]
+    spec = ModelSpec(
+        backbone=name,
+        backbone_frozen=True,
+        text=TextSpec(encoder=name, projection="none"),
+        embedding_dim=None,
+        image_size=vision.get("image_size", 224),
+        channels=3,
+        resize="crop",
+    )
+    model = build_model(spec)
+    model.spec.outside_data = model.backbone.pretrained
+    return model.eval()
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["model.json", "model.safetensors"]))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(
+            f"no folder {name!r} here, and it could not be had from the Hugging Face hub: {reason}"
+        ) from None

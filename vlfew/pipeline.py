@@ -1,0 +1,129 @@
+"""A whole run: train, evaluate what the configuration lists, report."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vlfew.training.run import RunFolder
+from vlfew.training.setup import load_configured_data, read_config, use_all_cores
+
+if TYPE_CHECKING:
+    from vlfew.config import Config
+    from vlfew.data.images import LabelledImages
+    from vlfew.evaluation.results import Result
+
+
+def run_pipeline(config_file: Path, overrides: Sequence[str], runs: Path) -> RunFolder:
+    """Trains, evaluates and reports; goes on where an earlier call left off.
+
+    Args:
+        config_file: YAML.
+        overrides: `key=value`.
+        runs: folder of run folders; the run lands in `runs/<config.name>/`.
+
+    Raises:
+        VlfewError: anything the user can mend.
+    """
+    config = read_config(config_file, overrides)
+    run = RunFolder(runs / config.name)
+    main = int(os.environ.get("RANK", "0")) == 0
+    state = run.claim(config) if main else run.state
+    if state == "finished":
+        from vlfew.evaluation.results import read_results
+
+        if main:
+            _say(f"{run.path} is finished; its results:")
+            print_results(read_results(run.results))
+            _say(f"report: {run.report}  (train again under another name=..., or remove the folder)")
+        return run
+    use_all_cores()
+    data = load_configured_data(config)
+    trainer = None
+    if state != "trained":
+        from vlfew.training.loop import Trainer
+
+        trainer = Trainer(config, data, run)
+        if main:
+            for line in trainer.describe():
+                _say(line)
+        trainer.train()
+    if main:
+        _evaluate_and_report(config, data, run)
+    if trainer is not None:
+        trainer.accelerator.wait_for_everyone()
+        trainer.accelerator.end_training()
+    return run
+
+
+def print_results(results: list[Result]) -> None:
+    """The results as a table on standard output."""
+    from rich.console import Console
+
+    from vlfew.report.table import results_table
+
+    console = Console()
+    # Into a file or pipe, rich would fold the table to 80 columns.
+    Console(width=console.width if console.is_terminal else 110).print(results_table(results))
+
+
+def _evaluate_and_report(config: Config, data: LabelledImages, run: RunFolder) -> None:
+    from vlfew.evaluation.evaluate import evaluate, save_per_episode
+    from vlfew.evaluation.results import write_results
+    from vlfew.evaluation.subject import Subject
+    from vlfew.models.saved import load_model, read_about
+    from vlfew.report import write_report
+
+    model, about = load_model(run.path), read_about(run.path)
+    subject = Subject(model, data)
+    notes = list(about.get("notes", []))
+    results: list[Result] = []
+    for number, entry in enumerate(wanted := evaluations(config, model.has_text)):
+        protocol, options = entry
+        result, outcome = evaluate(
+            subject,
+            protocol,
+            options,
+            command=evaluate_command(run, config, protocol, options),
+            trained_on=str(about["trained_on"]),
+            outside_data=model.spec.outside_data,
+        )
+        result.note = "; ".join(filter(None, [result.note, *notes]))
+        if outcome.per_episode is not None:
+            name = f"episodes/{number:02d}-{protocol}.npy"
+            save_per_episode(run.path / name, outcome)
+            result = result.model_copy(update={"per_episode": name})
+        results.append(result)
+    left_out = len(config.evaluate) - len(wanted)
+    if left_out:
+        _say(f"note       {left_out} evaluation(s) by words left out: this run has none")
+    report = write_report(run, subject, results)
+    # Last, since this file is what makes the run a finished one.
+    write_results(run.results, results)
+    print_results(results)
+    _say(f"report: {report}")
+
+
+def evaluations(config: Config, words: bool) -> list[tuple[str, dict[str, Any]]]:
+    """The configured evaluations that the run can answer: without words, not those that need them."""
+    from vlfew.evaluation import NEEDS_WORDS
+
+    return [(e.protocol, e.options) for e in config.evaluate if words or e.protocol not in NEEDS_WORDS]
+
+
+def evaluate_command(run: RunFolder, config: Config, protocol: str, options: dict[str, Any]) -> str:
+    """The command line that makes a result of this run again."""
+    words = ["vlfew", "evaluate", str(run.path), "--protocol", protocol, "--data", config.data.name]
+    for key, value in options.items():
+        flag = {"templates": "--template"}.get(key, "--" + key.replace("_", "-"))
+        for one in value if isinstance(value, list) else [value]:
+            words += [flag, str(one)]
+    return shlex.join(words)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

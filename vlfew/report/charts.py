@@ -1,0 +1,144 @@
+"""Line charts as inline SVG: drawn in the page's own colours and font."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from vlfew.report.markup import Html, element, join
+
+WIDTH, HEIGHT = 480, 260
+LEFT, RIGHT, TOP, BOTTOM = 50, 16, 16, 34
+LINE = 15
+"""Height of a line of text."""
+LABEL = 15
+"""Most characters in a line of a label."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve.
+
+    Attributes:
+        x, y: its points.
+        label: stands at its end, when there is one.
+        colour: number in the page's palette; None is the colour of text.
+        raw: `y` before smoothing, drawn faintly.
+        dots: whether to mark each point.
+    """
+
+    x: Sequence[float]
+    y: Sequence[float]
+    label: str = ""
+    colour: int | None = None
+    raw: Sequence[float] = field(default=())
+    dots: bool = False
+
+    @property
+    def style(self) -> str:
+        return "ink" if self.colour is None else f"c{self.colour}"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A point worth pointing at."""
+
+    x: float
+    y: float
+    label: str
+
+
+def ticks(low: float, high: float, about: int = 5) -> list[float]:
+    """Round numbers within `low..high`, roughly `about` of them, 1, 2 or 5 times a power of ten apart."""
+    if not high > low:
+        return [low]
+    raw = (high - low) / about
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * (1 - 1e-9))
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(n * step, 12) for n in range(first, last + 1)]
+
+
+def line_chart(
+    title: str,
+    lines: Sequence[Line],
+    *,
+    y_text: Callable[[float], str] = "{:,g}".format,
+    from_zero: bool = False,
+    mark: Mark | None = None,
+) -> Html:
+    """Curves over steps, labelled where they end.
+
+    Args:
+        title: says what the vertical axis is, with its unit.
+        lines: the curves, each with at least one point.
+        y_text: how a vertical tick is written.
+        from_zero: whether the vertical axis starts at zero.
+        mark: a point to ring and to label, nowhere below its curve.
+    """
+    xs = [x for line in lines for x in line.x]
+    ys = [y for line in lines for y in (*line.y, *line.raw)]
+    low, high = (0.0 if from_zero else min(ys)), max(ys)
+    pad = (high - low) * 0.08 or abs(high) * 0.1 or 1.0
+    low, high = (low if from_zero or low == 0 else low - pad), high + (3 * pad if mark else pad)
+    first, last = min(0.0, *xs) if len(xs) > 1 else 0.0, max(xs)
+    span = last - first or 1.0
+
+    right = WIDTH - (RIGHT if not any(line.label for line in lines) else 7 * LABEL + RIGHT)
+
+    def px(x: float) -> float:
+        return LEFT + (x - first) / span * (right - LEFT)
+
+    def py(y: float) -> float:
+        return HEIGHT - BOTTOM - (y - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
+
+    def path(line: Line, values: Sequence[float], style: str) -> Html:
+        points = " L".join(f"{px(x):.1f} {py(y):.1f}" for x, y in zip(line.x, values, strict=True))
+        return element("path", d="M" + points, class_=f"{style} {line.style}")
+
+    parts: list[Html] = []
+    for value in ticks(low, high):
+        parts.append(element("path", d=f"M{LEFT} {py(value):.1f} H{right}", class_="grid"))
+        parts.append(_text(LEFT - 8, py(value) + 4, y_text(value), "tick", "end"))
+    for value in ticks(first, last):
+        parts.append(_text(px(value), HEIGHT - BOTTOM + 18, f"{value:,g}", "tick", "middle"))
+    parts.append(_text(LEFT - 14, HEIGHT - BOTTOM + 18, "step", "tick", "end"))
+    for line in lines:
+        if line.raw:
+            parts.append(path(line, line.raw, "raw"))
+    for line in lines:
+        parts.append(path(line, line.y, "line"))
+        if line.dots:
+            dots = (element("circle", cx=px(x), cy=py(y), r=3) for x, y in zip(line.x, line.y, strict=True))
+            parts.append(element("g", *dots, class_=f"dots {line.style}"))
+    named = sorted((line for line in lines if line.label), key=lambda line: -line.y[-1])
+    labels = [textwrap.wrap(line.label, LABEL) for line in named]
+    middles = spread(
+        [py(line.y[-1]) for line in named], [LINE * len(rows) + 4 for rows in labels], HEIGHT - BOTTOM
+    )
+    for line, rows, middle in zip(named, labels, middles, strict=True):
+        for n, row in enumerate(rows):
+            y = middle + LINE * (n - len(rows) / 2 + 0.75)
+            parts.append(_text(px(last) + 9, y, row, f"label {line.style}", "start"))
+    if mark is not None:
+        x, y = px(mark.x), py(mark.y)
+        parts.append(element("circle", cx=x, cy=y, r=7, class_="ring"))
+        anchor, aside = ("end", 6) if x > WIDTH / 2 else ("start", -6)
+        parts.append(_text(x + aside, y - 14, mark.label, "label", anchor))
+    chart = element("svg", *parts, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=title)
+    return element("figure", element("figcaption", title), chart)
+
+
+def spread(wanted: Sequence[float], tall: Sequence[float], bottom: float) -> list[float]:
+    """Middles of labels, ascending as `wanted`, moved up just enough not to overlap or pass `bottom`."""
+    placed: list[float] = []
+    for middle, height in zip(reversed(wanted), reversed(tall), strict=True):
+        placed.append(min(middle, bottom - height / 2))
+        bottom = placed[-1] - height / 2
+    return placed[::-1]
+
+
+def _text(x: float, y: float, said: str, style: str, anchor: str) -> Html:
+    return element("text", join(said), x=float(x), y=float(y), class_=style, text_anchor=anchor)

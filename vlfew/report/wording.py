@@ -1,0 +1,58 @@
+"""How a result is said to people, on the page and in the terminal alike."""
+
+from __future__ import annotations
+
+from vlfew.evaluation.results import Result
+
+
+def percent(fraction: float, digits: int = 2) -> str:
+    """`0.9153` as `91.53`."""
+    return f"{100 * fraction:.{digits}f}"
+
+
+def accuracy(result: Result) -> str:
+    """`91.53 ± 0.41`, in percent."""
+    return f"{percent(result.accuracy)} ± {percent(result.ci95)}"
+
+
+def setting(result: Result) -> str:
+    """`20-way 1-shot`, `all 884 classes`."""
+    ways, shots = result.get("ways"), result.get("shots")
+    if ways is None:
+        return "-"
+    # Against all classes every picture is scored once, and the protocol says how many there were.
+    among = f"{ways:,}-way" if result.get("pictures") is None else f"all {ways:,} classes"
+    return f"{among} {shots}-shot" if shots else among
+
+
+def chance(result: Result) -> float | None:
+    """Accuracy of guessing, a fraction."""
+    ways = result.get("ways")
+    return 1 / ways if ways else None
+
+
+def chance_percent(result: Result) -> str:
+    """In percent, to three digits; `-` where it is not known."""
+    value = chance(result)
+    return "-" if value is None else f"{100 * value:.3g}"
+
+
+def extras(result: Result) -> list[str]:
+    """Further figures of the protocol: `top-5 72.1`, `words alone 80.2`."""
+    known = {"top5": "top-5", "pictures_accuracy": "pictures alone", "words_accuracy": "words alone"}
+    found = {label: result.get(key) for key, label in known.items()}
+    return [f"{label} {percent(value, 1)}" for label, value in found.items() if value is not None]
+
+
+def duration(seconds: float) -> str:
+    """`5 min 12 s`."""
+    minutes, left = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = {"h": hours, "min": minutes, "s": 0 if hours else left}
+    return " ".join(f"{count} {unit}" for unit, count in parts.items() if count) or "0 s"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 picture`, `7,327 pictures`, `3 classes`."""
+    plural = noun + ("es" if noun.endswith("s") else "s")
+    return f"{number:,} {noun if number == 1 else plural}"

@@ -1,0 +1,36 @@
+"""The two verbs of the toolkit: take in a support, score queries against it."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Self
+
+from torch import Tensor, nn
+
+from vlfew.features import Features
+from vlfew.scorers.support import Support
+
+
+class Scorer(nn.Module):
+    """Scores queries against classes; higher means more alike.
+
+    Scorers that learn (Koch's weighted L1) are trained with the model and saved with it.
+    `transductive` scorers see all queries of an episode at once and say so by this flag.
+    """
+
+    transductive: bool = False
+
+    @abstractmethod
+    def fit(self, support: Support) -> Self:
+        """Takes in the support (`embedding [..., S, D]`) and returns itself."""
+
+    @abstractmethod
+    def score(self, queries: Features) -> Tensor:
+        """`queries.embedding [..., Q, D]` to scores `[..., Q, N]`.
+
+        With leading episode dimensions in the support, the queries carry the same ones.
+        """
+
+    @abstractmethod
+    def pair(self, a: Tensor, b: Tensor) -> Tensor:
+        """How alike `a [M, D]` and `b [M, D]` are, row by row: `[M]`. No support is needed."""

@@ -1,0 +1,52 @@
+"""A class is what its pictures show and its words say."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from vlfew.errors import ConfigError
+from vlfew.features import Features
+from vlfew.scorers.base import Scorer
+from vlfew.scorers.prototypes import normalised_mean
+from vlfew.scorers.similarity import cosine, cosine_matrix
+from vlfew.scorers.support import PICTURE, WORDS, Support
+
+
+class PicturesAndWords(Scorer):
+    """Cosine to `normalise((1 - w) * pictures + w * words)`, both being normalised means.
+
+    A class with only pictures or only words is what it has.
+
+    Args:
+        dim: D, the embedding width.
+        text_weight: w in `[0, 1]`.
+
+    Raises:
+        ConfigError: text_weight outside `[0, 1]`.
+    """
+
+    def __init__(self, dim: int, *, text_weight: float = 0.5) -> None:
+        super().__init__()
+        if not 0 <= text_weight <= 1:
+            raise ConfigError(f"text_weight {text_weight} is not between 0 (pictures) and 1 (words)")
+        self.dim, self.text_weight = dim, text_weight
+
+    def fit(self, support: Support) -> Self:
+        support.require_items(type(self).__name__)
+        pictures, words = support.of(PICTURE), support.of(WORDS)
+        weight = support.features.embedding.new_full((support.n_classes, 1), self.text_weight)
+        weight[pictures.counts() == 0] = 1.0
+        weight[words.counts() == 0] = 0.0
+        mixed = (1 - weight) * normalised_mean(pictures) + weight * normalised_mean(words)
+        self._prototypes = normalize(mixed, dim=-1)
+        return self
+
+    def score(self, queries: Features) -> Tensor:
+        return cosine_matrix(queries.embedding, self._prototypes)
+
+    def pair(self, a: Tensor, b: Tensor) -> Tensor:
+        """Cosine of `a [M, D]` and `b [M, D]`, row by row: `[M]`."""
+        return cosine(a, b)

@@ -1,0 +1,59 @@
+"""A class is the mean of its items."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from vlfew.features import Features
+from vlfew.scorers.base import Scorer
+from vlfew.scorers.similarity import (
+    cosine,
+    cosine_matrix,
+    negative_squared_distance,
+    negative_squared_distance_matrix,
+)
+from vlfew.scorers.support import Support
+
+
+def normalised_mean(support: Support) -> Tensor:
+    """`[..., N, D]`: items normalised, averaged, normalised again; zeros for classes without items.
+
+    Normalised first, so that each item has the same say however long its vector; normalised after,
+    so that a class whose items scatter, and whose mean is short, does not score lower for it. The
+    result is the direction with the largest mean cosine to the items. Over prompts this is the usual
+    zero-shot ensemble (Radford et al. 2021, section 3.1.4).
+    """
+    return normalize(support.mean_of(normalize(support.features.embedding, dim=-1)), dim=-1)
+
+
+class Prototypes(Scorer):
+    """Snell, Swersky, Zemel 2017, equations 1 and 2: similarity to the class means.
+
+    Args:
+        dim: D, the embedding width.
+        metric: `cosine` to `normalised_mean`, or `euclidean`, the negative squared distance to the
+            plain mean.
+    """
+
+    def __init__(self, dim: int, *, metric: Literal["cosine", "euclidean"] = "cosine") -> None:
+        super().__init__()
+        self.dim, self.metric = dim, metric
+
+    def fit(self, support: Support) -> Self:
+        support.require_items(type(self).__name__)
+        if self.metric == "cosine":
+            self._prototypes = normalised_mean(support)
+        else:
+            self._prototypes = support.mean_of(support.features.embedding)
+        return self
+
+    def score(self, queries: Features) -> Tensor:
+        matrix = cosine_matrix if self.metric == "cosine" else negative_squared_distance_matrix
+        return matrix(queries.embedding, self._prototypes)
+
+    def pair(self, a: Tensor, b: Tensor) -> Tensor:
+        """Similarity of `a [M, D]` and `b [M, D]`, row by row: `[M]`."""
+        return cosine(a, b) if self.metric == "cosine" else negative_squared_distance(a, b)

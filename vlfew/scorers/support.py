@@ -1,0 +1,89 @@
+"""The support: what classes are said to be. Ragged by nature."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from vlfew.errors import VlfewError
+from vlfew.features import Features
+
+PICTURE, WORDS = 0, 1
+"""The modalities of a support item."""
+
+
+@dataclass
+class Support:
+    """Items that say what each class is: pictures, words or both, any number of each.
+
+    Attributes:
+        features: of S items, `embedding [..., S, D]`. Leading dimensions are a batch of episodes of
+            equal size.
+        class_id: `[S]` int64 in `0..n_classes-1`, shared by all episodes of the batch.
+        n_classes: N.
+        modality: `[S]`, `PICTURE` or `WORDS`; all pictures when not given.
+        class_names: one a class, for what is shown to people; may be empty.
+    """
+
+    features: Features
+    class_id: Tensor
+    n_classes: int
+    modality: Tensor | None = None
+    class_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        items = self.features.embedding.shape[-2]
+        if self.class_id.shape != (items,):
+            raise ValueError(f"class_id {tuple(self.class_id.shape)} for {items} support items")
+        if self.modality is None:
+            self.modality = torch.full_like(self.class_id, PICTURE)
+
+    def of(self, modality: int) -> Support:
+        """Only the items of one modality; classes without any stay, empty."""
+        assert self.modality is not None
+        keep = (self.modality == modality).nonzero().flatten()
+        item_dim = self.features.embedding.ndim - 2
+        return replace(
+            self,
+            features=self.features.apply(lambda t: t.index_select(item_dim, keep)),
+            class_id=self.class_id[keep],
+            modality=self.modality[keep],
+        )
+
+    def counts(self) -> Tensor:
+        """`[N]` int64, items of each class."""
+        return self.class_id.bincount(minlength=self.n_classes)
+
+    def require_items(self, who: str) -> None:
+        """Holds the support to at least one item a class.
+
+        Raises:
+            VlfewError: names the first class without items, and `who` needs them.
+        """
+        empty = (self.counts() == 0).nonzero().flatten().tolist()
+        if empty:
+            name = repr(self.class_names[empty[0]]) if self.class_names else f"number {empty[0]}"
+            others = f" (and {len(empty) - 1} more)" if len(empty) > 1 else ""
+            raise VlfewError(
+                f"class {name}{others} has nothing in the support that {who} can use; "
+                "give each class at least one item"
+            )
+
+    def one_item_each(self) -> bool:
+        """Whether item i is all that class i has, so that nothing need be gathered by class."""
+        return len(self.class_id) == self.n_classes and bool((self.class_id.diff() == 1).all())
+
+    def mean_of(self, values: Tensor) -> Tensor:
+        """Mean of each class's items of `values [..., S, D]`: `[..., N, D]`; zeros for empty classes."""
+        if self.one_item_each():
+            return values
+        member = values.new_zeros(self.n_classes, len(self.class_id))
+        member[self.class_id, torch.arange(len(self.class_id), device=values.device)] = 1.0
+        return (member / member.sum(1, keepdim=True).clamp(min=1)) @ values
+
+    def class_mean(self) -> Tensor:
+        """`[..., N, D]` mean embedding of each class's items; NaN rows for classes without items."""
+        empty = (self.counts() == 0).unsqueeze(-1)
+        return self.mean_of(self.features.embedding).masked_fill(empty, torch.nan)

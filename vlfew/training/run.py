@@ -1,0 +1,94 @@
+"""The run folder: what a run leaves behind, and what state it is in."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from vlfew.config import Config, differences, dump_config, load_config
+from vlfew.errors import RunError
+from vlfew.files import write_whole
+
+State = Literal["new", "unfinished", "trained", "finished"]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """`runs/<config name>/` and the files in it.
+
+    `config.yaml` as resolved; `log.jsonl`, a line per event; `checkpoints/`; `model.safetensors` and
+    `model.json` when training is done; `results.json` and `report.html` when all is.
+    """
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def results(self) -> Path:
+        return self.path / "results.json"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def state(self) -> State:
+        """How far the run has come."""
+        if self.results.is_file():
+            return "finished"
+        if (self.path / "model.json").is_file():
+            return "trained"
+        return "unfinished" if self.config.is_file() else "new"
+
+    def claim(self, config: Config) -> State:
+        """Makes the folder this configuration's, or finds that it already is.
+
+        Raises:
+            RunError: it holds a run of another configuration; lists every difference.
+        """
+        state = self.state
+        if state == "new":
+            write_whole(self.config, dump_config(config))
+            return state
+        different = differences(load_config(self.config), config)
+        if different:
+            raise RunError(
+                f"{self.path} holds a {state} run of another configuration ({'; '.join(different)}); "
+                f"give this one its own folder with name={self.path.name}-2, or remove {self.path}"
+            )
+        return state
+
+    def append_log(self, entry: dict[str, Any]) -> None:
+        """One event as a line of `log.jsonl`."""
+        with open(self.log, "a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def read_log(self) -> list[dict[str, Any]]:
+        """All events; a last line that a crash cut short is left out."""
+        if not self.log.is_file():
+            return []
+        entries = []
+        for line in self.log.read_text(encoding="utf-8").splitlines():
+            try:
+                entries.append(json.loads(line))
+            except ValueError:
+                break
+        return entries
+
+    def rewind_log(self, step: int) -> None:
+        """Forgets events after `step`: a resumed run writes them again."""
+        kept = [entry for entry in self.read_log() if entry.get("step", 0) <= step]
+        write_whole(self.log, "".join(json.dumps(entry) + "\n" for entry in kept))

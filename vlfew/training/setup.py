@@ -1,0 +1,142 @@
+"""From a configuration to data, model and objective."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from vlfew.config import Config, Loss, Part, load_config
+from vlfew.data.images import LabelledImages
+from vlfew.data.reading import Reading
+from vlfew.data.sources import SOURCES, load_data
+from vlfew.encoders import BACKBONES, TEXT_ENCODERS
+from vlfew.errors import ConfigError
+from vlfew.evaluation import PROTOCOLS
+from vlfew.losses import LOSSES
+from vlfew.losses.objective import Objective
+from vlfew.models.dual_stream import DualStream, ModelSpec, TextSpec, build_model
+
+PARTS = {
+    "data": Part(SOURCES, "name"),
+    "image": Part(BACKBONES, "backbone"),
+    "text": Part(TEXT_ENCODERS, "encoder"),
+    "objective": Part(LOSSES, "loss"),
+    "fallback": Part(LOSSES, "loss"),
+    "select": Part(PROTOCOLS, "protocol"),
+    "evaluate": Part(PROTOCOLS, "protocol"),
+}
+
+Precision = Literal["no", "bf16", "fp16"]
+
+
+def read_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """A configuration, checked against every registry.
+
+    Raises:
+        ConfigError: one line for each mistake.
+    """
+    return load_config(path, overrides, PARTS)
+
+
+def load_configured_data(config: Config) -> LabelledImages:
+    """The data set of a configuration, its training classes apart from those of val and test."""
+    d = config.data
+    reading = Reading(d.image_size, d.channels, d.resize, d.on_bad_image, d.split_seed)
+    data = load_data(d.name, d.root, reading, **d.options)
+    for held_out in ("val", "test"):
+        if held_out in data.splits:
+            data.require_disjoint_classes("train", held_out)
+    return data
+
+
+def build_objective(config: Config, data: LabelledImages) -> Objective:
+    """The objective; without words its alignment terms are dropped (`Objective.dropped`)."""
+
+    def term(loss: Loss) -> tuple[str, float, dict[str, object]]:
+        return loss.loss, loss.weight, loss.options
+
+    words = data.names_are_words and config.text.encoder is not None
+    return Objective([term(loss) for loss in config.objective], words, term(config.fallback))
+
+
+def build_configured_model(config: Config, objective: Objective) -> DualStream:
+    """The model, with a text stream only when the objective trains one."""
+    trains_similarity = any(name.startswith("binary_cross_entropy") for name in objective.terms)
+    if config.similarity == "weighted_l1" and not trains_similarity:
+        raise ConfigError(
+            "similarity: weighted_l1 is learned, and no term of the objective trains it; "
+            "add {loss: binary_cross_entropy} to the objective"
+        )
+    text = None
+    if objective.needs_words:
+        t = config.text
+        assert t.encoder is not None
+        text = TextSpec(
+            encoder=t.encoder,
+            options=t.options,
+            frozen=t.frozen,
+            projection=t.projection,
+            hidden=t.hidden,
+            dropout=t.dropout,
+        )
+    spec = ModelSpec(
+        backbone=config.image.backbone,
+        backbone_options=config.image.options,
+        backbone_frozen=config.image.frozen,
+        text=text,
+        embedding_dim=config.embedding_dim,
+        similarity=config.similarity,
+        image_size=config.data.image_size,
+        channels=config.data.channels,
+        resize=config.data.resize,
+    )
+    torch.manual_seed(config.seed)  # initial weights
+    model = build_model(spec)
+    model.spec.outside_data = model.backbone.pretrained
+    return model
+
+
+def pixel_statistics(data: LabelledImages, split: str, sample: int = 4096) -> tuple[Tensor, Tensor]:
+    """Mean and deviation per channel `[C]` (0..255) over up to `sample` evenly spread pictures."""
+    index = data.indices(split)
+    index = index[torch.linspace(0, len(index) - 1, min(sample, len(index))).long()]
+    total = torch.zeros(data.images.shape[0], dtype=torch.float64)
+    squares = torch.zeros_like(total)
+    for part in index.split(512):
+        pixels = data.images.batch(part).double()
+        total += pixels.mean(dim=(0, 2, 3)) * len(part)
+        squares += pixels.square().mean(dim=(0, 2, 3)) * len(part)
+    mean = total / len(index)
+    std = (squares / len(index) - mean.square()).clamp(min=1.0).sqrt()
+    return mean.float(), std.float()
+
+
+def choose_precision(wanted: str) -> Precision:
+    """`auto` is bf16 where the hardware computes it, else none.
+
+    Raises:
+        ConfigError: fp16 without a GPU.
+    """
+    cuda = torch.cuda.is_available()
+    if wanted == "fp16" and not cuda:
+        raise ConfigError("training.mixed_precision: fp16 needs a GPU; use bf16, auto or no")
+    if wanted != "auto":
+        return wanted  # type: ignore[return-value]
+    fast = torch.cuda.is_bf16_supported() if cuda else torch.cpu._is_avx512_bf16_supported()
+    return "bf16" if fast else "no"
+
+
+def use_all_cores() -> None:
+    """Gives this process its share of the machine's cores.
+
+    `accelerate launch` sets OMP_NUM_THREADS=1, under which training on a CPU crawls.
+    """
+    if torch.cuda.is_available():
+        return
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))

@@ -1,0 +1,58 @@
+"""One training step's computation, as a single module for DistributedDataParallel to wrap."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from vlfew.features import Features
+from vlfew.losses.encoded import Encoded
+from vlfew.losses.gather import all_gather
+from vlfew.losses.objective import Objective
+from vlfew.models.dual_stream import DualStream
+
+
+class TrainingStep(nn.Module):
+    """Both streams over this process's share of a batch, then the objective over the whole batch.
+
+    Gathering inside makes the loss, and so the gradient, the same whatever the number of processes
+    (BatchNorm aside, whose statistics are of each process's own pictures).
+    """
+
+    def __init__(self, model: DualStream, objective: Objective) -> None:
+        super().__init__()
+        self.model, self.objective = model, objective
+
+    def forward(
+        self,
+        pixels: Tensor,
+        labels: Tensor,
+        words: Tensor | dict[str, Tensor] | None = None,
+        word_labels: Tensor | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of a batch and its terms.
+
+        Args:
+            pixels: `[B / P, C, H, W]` in 0..255, this process's share.
+            labels: `[B]` classes of the whole batch.
+            words: T texts: the frozen encoder's vectors `[T, D_text]`, or its tokens when it is
+                trained too.
+            word_labels: `[T]` class of each text.
+        """
+        # Words first: they are the same in every process, and so is their dropout then.
+        text = None if words is None else self._texts(words)
+        local = self.model.forward_images(pixels)
+        image: Features = local.apply(lambda t: all_gather(t.float()))
+        batch = Encoded(
+            image=image,
+            labels=labels,
+            words=text,
+            word_labels=word_labels,
+            similarity=self.model.similarity,
+        )
+        return self.objective(batch)
+
+    def _texts(self, words: Tensor | dict[str, Tensor]) -> Tensor:
+        encoder = self.model.text_encoder
+        assert encoder is not None
+        encoded: Tensor = encoder(words).embedding if isinstance(words, dict) else words
+        return self.model.forward_texts(encoded).float()
