@@ -5,7 +5,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlfew.config import Config, differences, dump_config, load_config
+from vlfew.config import Config, differences, dump_config
+from vlfew.config_file import load_config
 from vlfew.errors import ConfigError
 from vlfew.training.setup import PARTS, read_config
 
@@ -47,6 +48,12 @@ def test_wrong_type_of_a_component_option(tmp_path):
     path = write(tmp_path, "objective:\n  - {loss: contrastive, margin: wide}\n")
     with pytest.raises(ConfigError, match=r"run.yaml:2: 'objective.0.margin' of loss 'contrastive'.*'wide'"):
         read_config(path)
+
+
+def test_component_options_get_their_types(tmp_path):
+    """A loss must not meet the string that YAML made of a quoted number."""
+    path = write(tmp_path, "objective:\n  - {loss: contrastive, margin: '2', normalize: 'no'}\n")
+    assert read_config(path).objective[0].options == {"margin": 2.0, "normalize": False}
 
 
 def test_override_is_named_in_its_problem(tmp_path):

@@ -19,7 +19,14 @@ from vlfew.cli import main
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-SHORT = ["optim.steps=4", "optim.warmup=1", "training.validate_every=4", "training.checkpoint_every=4"]
+SHORT = [
+    "optim.steps=4",
+    "optim.warmup=1",
+    "training.validate_every=4",
+    "training.checkpoint_every=4",
+    "select=null",
+    "evaluate=[{protocol: few-shot, ways: 5, queries: 2, episodes: 50}]",
+]
 
 
 def blocks() -> list[tuple[str, str, str]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +14,7 @@ from vlfew.errors import VlfewError
 
 if TYPE_CHECKING:
     from vlfew.data.images import LabelledImages
+    from vlfew.data.reading import Reading
 
 app = typer.Typer(
     name="vlfew",
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; mistakes become one line and exit status 2."""
     try:
         app(arguments, standalone_mode=True)
-    except VlfewError as error:
+    except (VlfewError, OSError) as error:
         if os.environ.get("RANK", "0") == "0":
             for line in str(error).splitlines():
                 print(f"vlfew: {line}", file=sys.stderr)
@@ -76,15 +76,19 @@ def evaluate(
     folder: Annotated[Path | None, typer.Option("--runs", help="Folder of official Omniglot runs.")] = None,
     options: Options = [],  # noqa: B006
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write results here.")] = None,
+    episodes_file: Annotated[
+        Path | None, typer.Option(help="Keep the episodes here, or take them from here when it is there.")
+    ] = None,
     per_episode: Annotated[Path | None, typer.Option(help="Write accuracies of all episodes here.")] = None,
 ) -> None:
     """Score a trained model by a protocol; never trains, never chooses anything."""
+    from vlfew.evaluation.accuracy import scoring_device
     from vlfew.evaluation.evaluate import evaluate as run_protocol
     from vlfew.evaluation.evaluate import protocol_options, save_per_episode
     from vlfew.evaluation.results import write_results
     from vlfew.evaluation.subject import Subject
     from vlfew.models.saved import load
-    from vlfew.pipeline import print_results
+    from vlfew.pipeline import data_notes, evaluate_command, print_results
 
     given = {
         "split": split,
@@ -99,23 +103,28 @@ def evaluate(
         "descriptions": descriptions,
         "text_weight": text_weight,
         "runs": folder,
+        "episodes_file": episodes_file,
     }
-    asked = protocol_options(protocol, {key: value for key, value in given.items() if value is not None})
-    model = load(run)
+    asked = {key: value for key, value in given.items() if value is not None}
+    protocol_options(protocol, asked)
+    model = load(run).to(scoring_device())
     images, about = _data_for(run, model.spec.reading(), data, root, options)
     result, outcome = run_protocol(
         Subject(model, images),
         protocol,
         asked,
-        command=shlex.join(["vlfew", *sys.argv[1:]]),
-        trained_on=about,
+        command=evaluate_command(run, protocol, data, asked, root, options),
+        trained_on=str(about.get("trained_on", run)),
         outside_data=model.spec.outside_data,
     )
-    if per_episode is not None:
-        save_per_episode(per_episode, outcome)
+    result.note = "; ".join(filter(None, [result.note, *data_notes(about, images)]))
+    print_results([result])
+    if result.note:
+        print(f"note: {result.note}", file=sys.stderr)
     if json_file is not None:
         write_results(json_file, [result])
-    print_results([result])
+    if per_episode is not None:
+        save_per_episode(per_episode, outcome)
 
 
 @app.command()
@@ -129,11 +138,12 @@ def classify(
     as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
 ) -> None:
     """Tell which of your classes each picture shows."""
+    from vlfew.evaluation.accuracy import scoring_device
     from vlfew.models.class_file import find_images, read_class_file
     from vlfew.models.saved import load
 
     described, pictures = read_class_file(classes), find_images(images)
-    predictions = load(run).classifier(described, text_weight).predict(pictures)
+    predictions = load(run).to(scoring_device()).classifier(described, text_weight).predict(pictures)
     rows = [
         {"image": str(path), "label": p.label, "score": round(p.score, 4), "margin": round(p.margin, 4)}
         for path, p in zip(pictures, predictions, strict=True)
@@ -201,6 +211,8 @@ def data_show(
     from vlfew.data.reading import Reading
     from vlfew.data.show import contact_sheet, describe
 
+    if channels == 2 or image_size < 8:
+        raise VlfewError("--channels is 1 or 3, and --image-size at least 8 pixels")
     reading = Reading(image_size, channels, on_bad_image="skip" if skip_bad else "error")
     images = _load_data(name, root, reading, options)
     for key, value in describe(images).items():
@@ -246,34 +258,42 @@ def _count_or_all(text: str | None, flag: str) -> int | str | None:
     return int(text)
 
 
-def _load_data(name: str, root: Path | None, reading: Any, options: list[str]) -> LabelledImages:
-    from vlfew.config import parse_values
-    from vlfew.data.sources import SOURCES, load_data
+def _load_data(name: str, root: Path | None, reading: Reading, options: list[str]) -> LabelledImages:
+    from vlfew.data.sources import load_data
 
-    values = parse_values(options, SOURCES.options(name), f"data source {name!r}")
-    return load_data(name, root, reading, **values)
+    return load_data(name, root, reading, **_data_options(name, options))
+
+
+def _data_options(name: str, options: list[str]) -> dict[str, Any]:
+    from vlfew.config_file import parse_values
+    from vlfew.data.sources import SOURCES
+
+    return parse_values(options, SOURCES.options(name), f"data source {name!r}")
 
 
 def _data_for(
-    run: str, reading: Any, name: str | None, root: Path | None, options: list[str]
-) -> tuple[LabelledImages, str]:
-    """The data to evaluate on, as the run read them where it is the run's own; and what it was trained on."""
+    run: str, reading: Reading, name: str | None, root: Path | None, options: list[str]
+) -> tuple[LabelledImages, dict[str, Any]]:
+    """The data to evaluate on, read as the run read them where they are the run's own; and what it
+    was trained on."""
     from dataclasses import replace
 
-    from vlfew.config import load_config
+    from vlfew.config_file import load_config
     from vlfew.data.sources import load_data
     from vlfew.models.saved import read_about
     from vlfew.training.run import RunFolder
 
     folder = RunFolder(Path(run))
-    trained_on = str(read_about(folder.path).get("trained_on", "")) if folder.path.is_dir() else run
+    about = read_about(folder.path) if folder.path.is_dir() else {}
     own = load_config(folder.config).data if folder.config.is_file() else None
-    if own is not None and name in (None, own.name) and not options:
+    if own is not None and name in (None, own.name):
+        # Its own seed and options: another split would put classes it was trained on into the test.
         reading = replace(reading, on_bad_image=own.on_bad_image, seed=own.split_seed)
-        return load_data(own.name, root or own.root, reading, **own.options), trained_on
+        asked = own.options | _data_options(own.name, options)
+        return load_data(own.name, root or own.root, reading, **asked), about
     if name is None:
         raise VlfewError(f"{run} does not say what it was trained on: name the data with --data")
-    return _load_data(name, root, reading, options), trained_on
+    return _load_data(name, root, reading, options), about
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ def run_pipeline(config_file: Path, overrides: Sequence[str], runs: Path) -> Run
         return run
     use_all_cores()
     data = load_configured_data(config)
+    _check_evaluations(config, data)
     trainer = None
     if state != "trained":
         from vlfew.training.loop import Trainer
@@ -60,6 +61,14 @@ def run_pipeline(config_file: Path, overrides: Sequence[str], runs: Path) -> Run
     return run
 
 
+def _check_evaluations(config: Config, data: LabelledImages) -> None:
+    """Finds out before training whether everything that is asked for afterwards can be answered."""
+    from vlfew.evaluation.evaluate import check_protocol
+
+    for protocol, options in evaluations(config, data.names_are_words):
+        check_protocol(protocol, options, data)
+
+
 def print_results(results: list[Result]) -> None:
     """The results as a table on standard output."""
     from rich.console import Console
@@ -72,15 +81,16 @@ def print_results(results: list[Result]) -> None:
 
 
 def _evaluate_and_report(config: Config, data: LabelledImages, run: RunFolder) -> None:
+    from vlfew.evaluation.accuracy import scoring_device
     from vlfew.evaluation.evaluate import evaluate, save_per_episode
     from vlfew.evaluation.results import write_results
     from vlfew.evaluation.subject import Subject
     from vlfew.models.saved import load_model, read_about
     from vlfew.report import write_report
 
-    model, about = load_model(run.path), read_about(run.path)
+    model, about = load_model(run.path).to(scoring_device()), read_about(run.path)
     subject = Subject(model, data)
-    notes = list(about.get("notes", []))
+    notes = [*about.get("notes", []), *data_notes(about, data)]
     results: list[Result] = []
     for number, entry in enumerate(wanted := evaluations(config, model.has_text)):
         protocol, options = entry
@@ -88,7 +98,7 @@ def _evaluate_and_report(config: Config, data: LabelledImages, run: RunFolder) -
             subject,
             protocol,
             options,
-            command=evaluate_command(run, config, protocol, options),
+            command=evaluate_command(str(run.path), protocol, config.data.name, options),
             trained_on=str(about["trained_on"]),
             outside_data=model.spec.outside_data,
         )
@@ -115,9 +125,31 @@ def evaluations(config: Config, words: bool) -> list[tuple[str, dict[str, Any]]]
     return [(e.protocol, e.options) for e in config.evaluate if words or e.protocol not in NEEDS_WORDS]
 
 
-def evaluate_command(run: RunFolder, config: Config, protocol: str, options: dict[str, Any]) -> str:
-    """The command line that makes a result of this run again."""
-    words = ["vlfew", "evaluate", str(run.path), "--protocol", protocol, "--data", config.data.name]
+def data_notes(about: dict[str, Any], data: LabelledImages) -> list[str]:
+    """What is to be said when the data a run was trained on are no longer what they were."""
+    trained_on, fingerprint = str(about.get("trained_on", "")), about.get("data_fingerprint")
+    if trained_on.partition("/")[0] != data.name or fingerprint in (None, data.fingerprint):
+        return []
+    return [
+        f"not the data it was trained on ({data.name} {fingerprint}, now {data.fingerprint}): "
+        "classes of the test split may have been trained on"
+    ]
+
+
+def evaluate_command(
+    run: str,
+    protocol: str,
+    data: str | None,
+    options: dict[str, Any],
+    root: Path | None = None,
+    settings: Sequence[str] = (),
+) -> str:
+    """The command line that makes a result of a run again."""
+    words = ["vlfew", "evaluate", run, "--protocol", protocol]
+    for flag, given in (("--data", data), ("--root", root)):
+        words += [] if given is None else [flag, str(given)]
+    for setting in settings:
+        words += ["--set", setting]
     for key, value in options.items():
         flag = {"templates": "--template"}.get(key, "--" + key.replace("_", "-"))
         for one in value if isinstance(value, list) else [value]:

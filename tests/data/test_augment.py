@@ -5,7 +5,15 @@ from vlfew.config import Augment
 from vlfew.data.augment import BatchAugment
 
 EVERYTHING = Augment(
-    rotate=15, shear=10, scale=0.2, translate=0.1, flip=0.5, brightness=0.2, contrast=0.3, erase=0.5
+    rotate=15,
+    shear=10,
+    scale=0.2,
+    translate=0.1,
+    elastic=0.05,
+    flip=0.5,
+    brightness=0.2,
+    contrast=0.3,
+    erase=0.5,
 )
 
 
@@ -44,8 +52,26 @@ def test_values_stay_in_range_and_shape(channels):
 def test_flat_pictures_stay_flat_under_geometry():
     """What comes in from outside is the border, not black."""
     flat = torch.full((16, 1, 20, 20), 255, dtype=torch.uint8)
-    out = BatchAugment(Augment(rotate=40, shear=20, scale=0.4, translate=0.3, flip=0.5), 0)(flat, 0, 16, 0)
+    out = BatchAugment(Augment(elastic=0.1, rotate=40, shear=20, scale=0.4, translate=0.3, flip=0.5), 0)(
+        flat, 0, 16, 0
+    )
     torch.testing.assert_close(out, torch.full_like(out, 255.0))
+
+
+def test_elastic_moves_places_apart_within_its_bound():
+    """A dot moves by at most the bound, and two dots of one picture by different amounts."""
+    dots = torch.zeros(64, 1, 41, 41, dtype=torch.uint8)
+    dots[:, :, 10, 10] = dots[:, :, 30, 30] = 255
+    out = BatchAugment(Augment(elastic=0.1), 0)(dots, 0, 64, 0)[:, 0]
+    shifts = []
+    for rows, place in ((slice(0, 20), 10), (slice(20, 41), 10)):
+        half = out[:, rows, rows]
+        mass = half.sum(2) / half.sum(dim=(1, 2))[:, None]
+        shifts.append((mass * torch.arange(half.shape[1])).sum(1) - place)
+    seen = [s[s.isfinite()] for s in shifts]
+    assert all(s.abs().max() <= 4.1 * 1.3 and s.std() > 0.5 for s in seen)  # bicubic overshoots a little
+    both = shifts[0].isfinite() & shifts[1].isfinite()
+    assert (shifts[0] - shifts[1])[both].abs().mean() > 0.5
 
 
 def test_flip_mirrors_some_pictures_exactly():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,21 @@ def test_another_seed_gives_another_split_of_the_same_pictures(glyphs):
 def test_folder_without_fonts_is_refused(tmp_path: Path):
     with pytest.raises(DataError, match=r"no fonts \(\*.ttf\)"):
         load_data("glyphs", tmp_path, Reading())
+
+
+def test_each_size_of_a_font_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import matplotlib
+    from PIL import ImageFont
+
+    shutil.copy(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), tmp_path)
+    opened: list[tuple[str, float]] = []
+    truetype = ImageFont.truetype
+
+    def counting(font: str, size: float) -> ImageFont.FreeTypeFont:
+        opened.append((font, size))
+        return truetype(font, size)
+
+    monkeypatch.setattr(ImageFont, "truetype", counting)
+    with pytest.raises(DataError, match="at least 4 of the 1 faces"):
+        load_data("glyphs", tmp_path, Reading(image_size=16))
+    assert len(opened) == len(set(opened)) > 1

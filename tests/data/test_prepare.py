@@ -24,7 +24,8 @@ def png(shade: int = 0) -> bytes:
     return file.getvalue()
 
 
-CLASSES = {f"mine/{name}/{n}.png": png(n) for name in ("cat", "dog", "mug") for n in range(2)}
+NAMES = ("cat", "dog", "mug", "owl", "pen", "yak")
+CLASSES = {f"mine/{name}/{n}.png": png(n) for name in NAMES for n in range(2)}
 OMNIGLOT = {
     f"images_{p}/{a}/character01/0001_01.png": png() for p, a in (("background", "A"), ("evaluation", "X"))
 }
@@ -86,7 +87,7 @@ def test_any_kind_ends_where_the_source_finds_it(kind: str, tmp_path: Path, home
     target = prepare("folder", MAKERS[kind](tmp_path / kind, CLASSES | {".DS_Store": b""}))
     assert target == home / "folder" and [p.name for p in home.iterdir()] == ["folder"]
     data = load_data("folder", reading=Reading(image_size=8))
-    assert data.class_names == ("cat", "dog", "mug") and len(data.images) == 6
+    assert data.class_names == NAMES and len(data.images) == 12
 
 
 @pytest.mark.parametrize("kind", MAKERS)

@@ -64,10 +64,11 @@ def test_pictures_of_a_class_come_from_distinct_sources(tiny):
             assert len(tiny.source_id[batch.index[batch.labels == c]].unique()) == 5
 
 
-def test_words_of_all_training_classes_can_go_with_a_batch(tiny):
-    batch = ClassBalancedSampler(tiny, "train", 2, 3, words="all", seed=0).batch(0)
-    assert torch.equal(batch.words, tiny.classes("train"))
-    assert len(batch.text) == len(batch.words)
+@pytest.mark.parametrize(("more", "words"), [(0, 2), (1, 3), (99, 4)])
+def test_words_of_further_training_classes_go_with_a_batch(tiny, more, words):
+    batch = ClassBalancedSampler(tiny, "train", 2, 3, more_words=more, seed=0).batch(0)
+    assert len(batch.words.unique()) == len(batch.text) == words
+    assert set(batch.labels.tolist()) <= set(batch.words.tolist()) <= set(tiny.classes("train").tolist())
 
 
 @pytest.mark.parametrize(

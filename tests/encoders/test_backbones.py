@@ -190,7 +190,12 @@ def test_a_saved_pretrained_backbone_needs_no_weights(name: str) -> None:
     ("name", "options", "message"),
     [
         ("conv4", {"widths": []}, "at least one block"),
+        ("conv4", {"dropout": 1.0}, r"conv4's dropout is 1\.0; it must be at least 0 and below 1"),
+        ("conv4", {"dropout": -0.1}, r"conv4's dropout is -0\.1"),
         ("resnet12", {"widths": [8, 8]}, "four widths"),
+        ("resnet12", {"drop_rate": 1.0}, r"resnet12's drop_rate is 1\.0; it must be at least 0 and below 1"),
+        ("resnet12", {"drop_rate": -0.1}, r"resnet12's drop_rate is -0\.1"),
+        ("resnet12", {"dropblock_size": 0}, "resnet12's dropblock_size is 0"),
         ("timm:resnet81", {}, "unknown timm model 'resnet81'; did you mean 'resnet18'"),
         ("timm:resnet18.nope", {}, "nope"),
         ("timm:test_resnet", {"pretrained": True}, r"model.safetensors \(about .* MB\) of timm/test_resnet"),

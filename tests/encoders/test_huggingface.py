@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -28,7 +29,7 @@ def tiny(bert_folder: Path) -> TextEncoder:
 def test_loads_quietly_in_float32(bert_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     encoder = TEXT_ENCODERS.get(f"hf:{bert_folder}")()
     assert capfd.readouterr().err == ""
-    assert encoder.dim == 16 and encoder.pretrained
+    assert encoder.dim == 16 and encoder.pretrained and not encoder.seen_images
     assert all(p.dtype == torch.float32 for p in encoder.parameters())
 
 
@@ -104,20 +105,56 @@ def test_saved_and_rebuilt_without_its_folder(bert_folder: Path, tmp_path: Path)
     assert not torch.equal(twin.encode(SENTENCES), encoder.encode(SENTENCES))
     twin.load_state_dict(encoder.state_dict())
     assert torch.equal(twin.encode(SENTENCES), encoder.encode(SENTENCES))
-    assert (twin.dim, twin.pretrained) == (encoder.dim, True)
+    assert (twin.dim, twin.pretrained, twin.seen_images) == (encoder.dim, True, False)
+
+
+SIZE = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+TEXT = {**SIZE, "vocab_size": 32, "max_position_embeddings": 20, "eos_token_id": 3, "pad_token_id": 0}
+VISION = {**SIZE, "image_size": 8, "patch_size": 4}
+
+
+def save_with_tokenizer(model: Any, bert_folder: Path, folder: Path) -> Any:
+    """`model` as `save_pretrained` leaves it, with BERT's tokenizer, which is returned."""
+    from transformers import AutoTokenizer
+
+    model.save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(bert_folder)
+    tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+@pytest.mark.parametrize("kind", ["bert", "CLIP", "Siglip"])
+def test_every_parameter_has_a_gradient(bert_folder: Path, tmp_path: Path, kind: str) -> None:
+    import transformers
+
+    folder = bert_folder if kind == "bert" else tmp_path
+    if kind != "bert":
+        config = getattr(transformers, f"{kind}Config")(text_config=TEXT, vision_config=VISION)
+        save_with_tokenizer(getattr(transformers, f"{kind}Model")(config), bert_folder, folder)
+    encoder = TEXT_ENCODERS.get(f"hf:{folder}")().requires_grad_(True)
+    encoder(encoder.tokenize(SENTENCES)).embedding.square().sum().backward()
+    assert [name for name, p in encoder.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_text_tower_that_learned_with_pictures_says_so(
+    bert_folder: Path, tmp_path: Path, whole: bool
+) -> None:
+    from transformers import CLIPConfig, CLIPModel
+
+    clip = CLIPModel(CLIPConfig(text_config=TEXT, vision_config=VISION, projection_dim=12))
+    save_with_tokenizer(clip if whole else clip.text_model, bert_folder, tmp_path)
+    encoder = TEXT_ENCODERS.get(f"hf:{tmp_path}")()
+    twin = TextEncoder.from_saved(json.loads(json.dumps(encoder.saved_config())))
+    assert encoder.seen_images and twin.seen_images
 
 
 def test_image_text_checkpoints_give_their_text_tower(bert_folder: Path, tmp_path: Path) -> None:
-    from transformers import AutoTokenizer, CLIPConfig, CLIPModel
+    from transformers import CLIPConfig, CLIPModel
 
-    size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    text = {**size, "vocab_size": 32, "max_position_embeddings": 20, "eos_token_id": 3, "pad_token_id": 0}
-    vision = {**size, "image_size": 8, "patch_size": 4}
-    clip = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=12)).eval()
-    clip.save_pretrained(tmp_path)
-    tokenizer = AutoTokenizer.from_pretrained(bert_folder)
-    tokenizer.model_input_names = ["input_ids", "attention_mask"]
-    tokenizer.save_pretrained(tmp_path)
+    clip = CLIPModel(CLIPConfig(text_config=TEXT, vision_config=VISION, projection_dim=12)).eval()
+    tokenizer = save_with_tokenizer(clip, bert_folder, tmp_path)
 
     encoder = TEXT_ENCODERS.get(f"hf:{tmp_path}")()
     tokens = tokenizer(SENTENCES, padding=True, return_tensors="pt")
@@ -125,7 +162,7 @@ def test_image_text_checkpoints_give_their_text_tower(bert_folder: Path, tmp_pat
     with torch.no_grad():
         expected = clip.get_text_features(**inputs).pooler_output
     assert encoder.dim == 12
-    assert not any("vision" in name for name in encoder.state_dict())
+    assert not any("vision" in name or "logit" in name for name in encoder.state_dict())
     assert torch.allclose(encoder.encode(SENTENCES), expected, atol=1e-5)
     twin = TextEncoder.from_saved(json.loads(json.dumps(encoder.saved_config())))
     twin.load_state_dict(encoder.state_dict())

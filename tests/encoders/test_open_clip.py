@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.encoders.conftest import TOWERS
 from vlfew.encoders import BACKBONES, TEXT_ENCODERS
 from vlfew.encoders.text import TextEncoder
 from vlfew.errors import ModelError
@@ -56,7 +57,9 @@ def test_text_tower(clip_folder: Path, whole: open_clip.CLIP) -> None:
         expected = whole.encode_text(ids)
     assert torch.allclose(encoder.encode(TEXTS), expected, atol=1e-5)
     features = encoder(encoder.tokenize(TEXTS))
-    assert encoder.dim == 32 and encoder.pretrained
+    assert encoder.dim == 32 and encoder.pretrained and encoder.seen_images
+    features.embedding.sum().backward()
+    assert [name for name, p in encoder.named_parameters() if p.grad is None] == []
     assert features.tokens is not None and features.tokens.shape == (3, 16, 16)
     assert not any("conv1" in name for name in encoder.state_dict())
 
@@ -80,6 +83,20 @@ def test_both_towers_are_rebuilt_without_the_folder(clip_folder: Path, tmp_path:
     text_twin = TextEncoder.from_saved(saved)
     text_twin.load_state_dict(encoder.state_dict())
     assert torch.equal(text_twin.encode(TEXTS), encoder.encode(TEXTS))
+    assert text_twin.seen_images
+
+
+def test_random_towers_have_seen_nothing() -> None:
+    encoder = TextEncoder.from_saved(
+        {
+            "kind": "open_clip",
+            "config": {"embed_dim": 8, "text_cfg": TOWERS["text_cfg"], "quick_gelu": False},
+            "tokenizer": None,
+            "hf_config": None,
+            "pretrained": False,
+        }
+    )
+    assert not encoder.seen_images
 
 
 def test_a_hugging_face_text_tower_in_a_folder(clip_folder: Path, bert_folder: Path, tmp_path: Path) -> None:

@@ -27,8 +27,8 @@ def labels_of(sizes: list[int], seed: int = 0) -> torch.Tensor:
 @given(st.data())
 @settings(max_examples=60, deadline=None)
 def test_every_episode_is_sound(data: st.DataObject) -> None:
-    sizes = data.draw(st.lists(st.integers(3, 9), min_size=1, max_size=6))
-    ways = data.draw(st.one_of(st.just("all"), st.integers(1, len(sizes))))
+    sizes = data.draw(st.lists(st.integers(3, 9), min_size=2, max_size=6))
+    ways = data.draw(st.one_of(st.just("all"), st.integers(2, len(sizes))))
     shots = data.draw(st.integers(0, 2))
     queries = data.draw(st.one_of(st.just("all"), st.integers(1, 3 - shots)))
     labels = labels_of(sizes)
@@ -95,11 +95,17 @@ def test_too_little_data(ways: int, shots: int, queries: int, message: str) -> N
         draw_episodes(labels, ways, shots, queries, 3, 0, names)
 
 
-@pytest.mark.parametrize("wrong", [{"ways": 0}, {"shots": -1}, {"queries": 0}, {"episodes": 0}])
-def test_counts_must_be_positive(wrong: dict[str, int]) -> None:
+@pytest.mark.parametrize("wrong", [{"ways": 1}, {"ways": 0}, {"shots": -1}, {"queries": 0}, {"episodes": 0}])
+def test_counts_must_be_large_enough(wrong: dict[str, int]) -> None:
     options = {"ways": 2, "shots": 1, "queries": 1, "episodes": 1} | wrong
     with pytest.raises(ConfigError, match=f"{next(iter(wrong))} is"):
         draw_episodes(labels_of([5, 5]), **options, seed=0)
+
+
+@pytest.mark.parametrize(("pictures", "message"), [(5, "one class, 'cat'"), (0, "no class")])
+def test_all_ways_need_two_classes(pictures: int, message: str) -> None:
+    with pytest.raises(DataError, match=f"the split has {message}; at least 2"):
+        draw_episodes(torch.zeros(pictures, dtype=torch.int64), "all", 1, 1, 3, 0, ["cat"])
 
 
 def test_episodes_come_back_from_a_file(tmp_path: Path) -> None:
@@ -135,6 +141,12 @@ def test_trials_stay_within_an_alphabet_and_have_two_drawers(missing: int) -> No
     assert all(len(set(row)) == 4 for row in drawn.classes.tolist())
     again = draw_trials(labels, group, drawers, 4, 10, seed=0)
     assert torch.equal(again.query, drawn.query[:10])
+
+
+@pytest.mark.parametrize(("ways", "draws", "message"), [(1, 3, "ways is 1"), (2, 0, "trials is 0")])
+def test_trials_must_be_some_with_two_ways(ways: int, draws: int, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        draw_trials(*drawings(), ways, draws, seed=0)
 
 
 def test_no_alphabet_large_enough() -> None:

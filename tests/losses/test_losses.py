@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from vlfew.errors import ConfigError
 from vlfew.features import Features
 from vlfew.losses import LOSSES
 from vlfew.losses.encoded import Encoded
@@ -237,5 +238,19 @@ def test_temperature_has_a_ceiling_and_a_floor():
     assert scale().item() == pytest.approx(1 / 0.07)
     scale.log.data.fill_(math.log(1e6))
     assert scale().item() == MAX_SCALE
-    with pytest.raises(ValueError, match="above 0"):
-        Scale(0.0, learned=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("contrastive", "margin"),
+        ("supervised_contrastive", "temperature"),
+        ("prototypical", "temperature"),
+        ("alignment_softmax", "temperature"),
+        ("alignment_sigmoid", "temperature"),
+    ],
+)
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
+def test_margins_and_temperatures_are_above_zero(name, option, value):
+    with pytest.raises(ConfigError, match=f"^{option} is {value}; it must be a number above 0$"):
+        LOSSES.get(name)(**{option: value})

@@ -31,6 +31,19 @@ def test_words_pictures_and_both(pictures):
     }
 
 
+def test_names_and_texts_stay_as_written(pictures):
+    file = pictures / "classes.yaml"
+    file.write_text("no: {text: no}\n1: {text: 010}\n1.0: {text: [yes, 2024-01-01]}\nnull: {text: ~}\n")
+    assert read_class_file(file) == {"no": ["no"], "1": ["010"], "1.0": ["yes", "2024-01-01"], "null": ["~"]}
+
+
+@pytest.mark.parametrize("suffix", [".avif", ".jp2", ".pbm", ".pnm", ".webp"])
+def test_pictures_of_every_kind_that_is_read_are_found(tmp_path, suffix):
+    (tmp_path / "mugs").mkdir()
+    (tmp_path / "mugs" / f"a{suffix}").touch()
+    assert find_images(["mugs"], tmp_path) == [tmp_path / "mugs" / f"a{suffix}"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

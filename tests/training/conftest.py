@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.encoders.conftest import bert_folder  # noqa: F401
+
 CONFIG = """
 data: {{name: folder, root: {root}, image_size: 16, channels: 1}}
 image: {{backbone: conv4, width: 8, norm: group}}

@@ -42,7 +42,7 @@ def main(objective: str, output: str) -> None:
     loss, _ = module(pixels[start : start + share], labels, words, torch.arange(CLASSES))
     accelerator.backward(loss)
     if accelerator.is_main_process:
-        gradients = {n: p.grad for n, p in step.named_parameters() if p.grad is not None}
+        gradients = {n: p.grad.contiguous() for n, p in step.named_parameters() if p.grad is not None}
         save_file(gradients | {"loss": loss.detach()}, output)
     accelerator.wait_for_everyone()
     accelerator.end_training()

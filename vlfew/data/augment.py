@@ -17,10 +17,12 @@ from vlfew.config import Augment
 from vlfew.counting import generator_at
 
 _COLUMNS = 13
+_FIELD = 5
+"""An elastic field is drawn at so many places a side and made smooth between them (Simard et al. 2003)."""
 
 
 class BatchAugment:
-    """Random affine maps, flips, brightness, contrast and erasing for uint8 batches.
+    """Random affine maps, elastic fields, flips, brightness, contrast and erasing for uint8 batches.
 
     Outside the picture its border is continued, so no background colour need be known.
     """
@@ -28,7 +30,7 @@ class BatchAugment:
     def __init__(self, settings: Augment, seed: int) -> None:
         self.settings, self.seed = settings, seed
         s = settings
-        self._affine = any((s.rotate, s.shear, s.scale, s.translate, s.flip))
+        self._moves = any((s.rotate, s.shear, s.scale, s.translate, s.elastic, s.flip))
 
     def __call__(self, images: Tensor, step: int, total: int, start: int) -> Tensor:
         """Augments places `start .. start+B` of the `total` pictures of the batch of `step`.
@@ -46,8 +48,14 @@ class BatchAugment:
         drawn = generator_at(self.seed, "augment", step).random((total, _COLUMNS), dtype=np.float32)
         u = torch.from_numpy(drawn[start : start + len(images)]).to(images.device)
         x = images.float()
-        if self._affine:
-            x = self._warp(x, u)
+        if self._moves:
+            grid = self._affine(x, u)
+            if s.elastic:
+                field = generator_at(self.seed, "elastic", step).random(
+                    (total, 2, _FIELD, _FIELD), np.float32
+                )
+                grid = grid + self._elastic(x, torch.from_numpy(field[start : start + len(images)]))
+            x = F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
         view = (-1, 1, 1, 1)
         if s.contrast:
             mean = x.mean(dim=(1, 2, 3), keepdim=True)
@@ -60,7 +68,14 @@ class BatchAugment:
             x = self._erase(x, u)
         return x
 
-    def _warp(self, x: Tensor, u: Tensor) -> Tensor:
+    def _elastic(self, x: Tensor, field: Tensor) -> Tensor:
+        """Displacements `[B, H, W, 2]` of a smooth field, drawn at `[B, 2, F, F]` in 0..1."""
+        shift = 2 * self.settings.elastic * (2 * field.to(x.device) - 1)
+        smooth = F.interpolate(shift, size=x.shape[2:], mode="bicubic", align_corners=True)
+        return smooth.permute(0, 2, 3, 1)
+
+    def _affine(self, x: Tensor, u: Tensor) -> Tensor:
+        """Where each output place looks, `[B, H, W, 2]`, under a random affine map."""
         s = self.settings
         signed = 2 * u - 1
         angle, shear = signed[:, 0] * math.radians(s.rotate), (signed[:, 1] * math.radians(s.shear)).tan()
@@ -79,8 +94,7 @@ class BatchAugment:
             ],
             dim=1,
         ).view(-1, 2, 3)
-        grid = F.affine_grid(theta, list(x.shape), align_corners=False)
-        return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        return F.affine_grid(theta, list(x.shape), align_corners=False)
 
     def _erase(self, x: Tensor, u: Tensor) -> Tensor:
         """Sets a box of 2% to 25% of the area to the picture's mean."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -136,6 +136,3 @@ class LabelledImages:
                 f"{self.name}: class {self.class_names[both[0]]!r} is in both {first!r} and {second!r}"
                 f" ({len(both)} such); few-shot splits must not share classes"
             )
-
-    def with_splits(self, splits: Mapping[str, Tensor]) -> LabelledImages:
-        return replace(self, splits=splits)

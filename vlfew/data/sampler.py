@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -42,7 +41,8 @@ class ClassBalancedSampler:
         groups: with a number G, the classes come from G groups, C/G of each; a group with fewer
             classes is filled up from further groups.
         distinct_sources: take a class's pictures from different sources (drawers) where known.
-        words: whether the words of the classes in the batch go with it, or those of `all` classes.
+        more_words: how many further classes give their words to the batch, as wrong answers; at most
+            those there are.
         seed: of all draws.
 
     Raises:
@@ -57,11 +57,11 @@ class ClassBalancedSampler:
         pictures: int,
         groups: int | None = None,
         distinct_sources: bool = True,
-        words: Literal["batch", "all"] = "batch",
+        more_words: int = 0,
         seed: int = 0,
     ) -> None:
         self.classes, self.pictures, self.groups = classes, pictures, groups
-        self.words, self.seed = words, seed
+        self.more_words, self.seed = more_words, seed
         by_class = data.by_class(split)
         if len(by_class) < classes:
             raise DataError(
@@ -86,7 +86,9 @@ class ClassBalancedSampler:
         rng = generator_at(self.seed, "batch", number)
         chosen = self._choose_classes(rng)
         index = np.concatenate([self._choose_pictures(rng, c) for c in chosen])
-        words = self._ids if self.words == "all" else chosen
+        others = np.setdiff1d(self._ids, chosen)
+        more = rng.choice(others, min(self.more_words, len(others)), replace=False)
+        words = np.concatenate([chosen, more])
         return Batch(
             index=torch.from_numpy(index),
             labels=torch.from_numpy(chosen).repeat_interleave(self.pictures),

@@ -10,6 +10,9 @@ from torch import Tensor
 from vlfew.counting import seed_at
 from vlfew.errors import DataError
 
+LEAST = 2
+"""Classes in each split: among fewer there is nothing to tell apart."""
+
 
 def draw_names(names: Sequence[str], count: int, seed: int, part: str) -> set[str]:
     """`count` of the names, seeded.
@@ -32,26 +35,29 @@ def split_by_class(
     Args:
         labels: `[S]` int64.
         class_names: one a class.
-        val_fraction: of the classes; at least one.
-        test_fraction: of the classes; at least one.
+        val_fraction: of the classes; two at least.
+        test_fraction: of the classes; two at least.
         seed: of the draw.
 
     Raises:
-        DataError: fewer than three classes, or fractions that leave none for training.
+        DataError: fewer than six classes, or fractions that leave fewer than two for training.
     """
-    if len(class_names) < 3:
+    if len(class_names) < 3 * LEAST:
         raise DataError(
             f"{len(class_names)} classes ({', '.join(class_names)}) cannot be split into train, val and "
-            "test: at least 3 are needed"
+            f"test: at least {3 * LEAST} are needed, {LEAST} in each"
         )
     told = f"val_fraction={val_fraction} and test_fraction={test_fraction}"
     if min(val_fraction, test_fraction) <= 0 or val_fraction + test_fraction >= 1:
         raise DataError(f"{told} must be above 0 and sum to less than 1")
     total = len(class_names)
-    test = draw_names(class_names, max(1, round(test_fraction * total)), seed, "test")
+    test = draw_names(class_names, max(LEAST, round(test_fraction * total)), seed, "test")
     rest = [name for name in class_names if name not in test]
-    val = draw_names(rest, max(1, round(val_fraction * total)), seed, "val")
-    if len(val) == len(rest):
-        raise DataError(f"{told} leave none of the {total} classes for training")
+    val = draw_names(rest, max(LEAST, round(val_fraction * total)), seed, "val")
+    left = len(rest) - len(val)
+    if left < LEAST:
+        raise DataError(
+            f"{told} leave {left} of the {total} classes for training: at least {LEAST} are needed"
+        )
     part = torch.tensor([2 if name in test else 1 if name in val else 0 for name in class_names])[labels]
     return {name: (part == n).nonzero().flatten() for n, name in enumerate(("train", "val", "test"))}

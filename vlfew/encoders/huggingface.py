@@ -50,6 +50,10 @@ class HuggingFaceText(TextEncoder):
             for name, _ in list(model.named_children()):
                 if name.startswith(("vision", "visual")):
                     setattr(model, name, None)
+            # The scale and bias of the logits, too, would go without gradients: training on several
+            # processes stops at such.
+            for name, _ in list(model.named_parameters(recurse=False)):
+                setattr(model, name, None)
         elif self.config.is_encoder_decoder:
             model = model.get_encoder()
         if pooling != "pooler" and not self.joint and isinstance(getattr(model, "pooler", None), nn.Module):
@@ -57,6 +61,7 @@ class HuggingFaceText(TextEncoder):
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.pooling, self.max_length, self.pretrained = pooling, max_length, pretrained
+        self.seen_images = pretrained and learned_with_pictures(self.config)
         # SigLIP was trained on texts padded to one length, without an attention mask.
         self.padding = "max_length" if self.config.model_type.startswith("siglip") else "longest"
         with torch.no_grad():
@@ -96,6 +101,14 @@ class HuggingFaceText(TextEncoder):
             "max_length": self.max_length,
             "pretrained": self.pretrained,
         }
+
+
+def learned_with_pictures(config: Any) -> bool:
+    """Whether checkpoints of this architecture are image-text models, or the text towers of such."""
+    if any(hasattr(config, part) for part in ("vision_config", "image_config")):
+        return True
+    kind = str(config.model_type)
+    return kind.endswith("_text_model") and not kind.startswith("clap")  # which learned with sounds
 
 
 def from_saved(saved: Mapping[str, Any]) -> HuggingFaceText:

@@ -236,7 +236,8 @@ class OpenClipText(TextEncoder):
         super().__init__()
         tower.output_tokens = True
         self.tower, self.tokenizer, self._saved = tower.eval(), tokenizer, saved
-        self.dim, self.pretrained = saved["config"]["embed_dim"], saved["pretrained"]
+        self.dim = saved["config"]["embed_dim"]
+        self.pretrained = self.seen_images = saved["pretrained"]
 
     def tokenize(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """T texts to `input_ids [T, L]`, L the tower's context length."""

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vlfew.encoders.backbone import Backbone, require_size
+from vlfew.encoders.backbone import Backbone, require_rate, require_size
 from vlfew.errors import ModelError
 from vlfew.features import Features
 
@@ -68,8 +68,8 @@ class ResNet12(Backbone):
         in_channels: C of the pictures.
         image_size: their side in pixels, 16 or more.
         widths: of the four blocks; `[64, 128, 256, 512]` are those of CAN (Hou et al. 2019).
-        drop_rate: of dropout after the first two blocks and DropBlock after the last two; held
-            constant, where MetaOptNet (0.1) lets DropBlock rise over the first 20,000 batches.
+        drop_rate: of dropout after the first two blocks and DropBlock after the last two, in
+            `[0, 1)`; held constant, where MetaOptNet (0.1) lets DropBlock rise over the first 20,000 batches.
         dropblock_size: side of DropBlock's regions.
     """
 
@@ -86,6 +86,9 @@ class ResNet12(Backbone):
         if len(widths) != 4 or min(widths) < 1:
             raise ModelError(f"resnet12 needs four widths of 1 or more, got {widths}")
         require_size("resnet12", image_size, 16)
+        require_rate("resnet12's drop_rate", drop_rate)
+        if dropblock_size < 1:
+            raise ModelError(f"resnet12's dropblock_size is {dropblock_size}; it must be at least 1")
         options: dict[str, Any] = {
             "widths": list(widths),
             "drop_rate": drop_rate,

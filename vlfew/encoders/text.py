@@ -28,10 +28,13 @@ class TextEncoder(nn.Module):
     Attributes:
         dim: width D of the embedding.
         pretrained: whether the weights come from outside data.
+        seen_images: whether these data held pictures, as CLIP's did: its answers on classes that
+            were held out here are then not on unseen ones.
     """
 
     dim: int
     pretrained: bool
+    seen_images: bool = False
 
     @abstractmethod
     def tokenize(self, texts: Sequence[str]) -> dict[str, Tensor]:

@@ -1,6 +1,8 @@
 """The evaluation protocols by name: one file and one line each.
 
-A protocol is `protocol(subject, *, option=default, ...) -> Outcome`.
+A protocol is `protocol(subject, *, option=default, ...) -> Outcome`. Beside it stands its check,
+`check_protocol(data, options) -> None`, which takes all options and raises, before a model is trained,
+what the protocol would raise for these data.
 """
 
 from vlfew.registry import Registry
@@ -16,7 +18,9 @@ PROTOCOLS = Registry(
     },
 )
 
+CHECKS = Registry("protocol", {n: target.replace(":", ":check_") for n, target in PROTOCOLS.entries.items()})
+
 NEEDS_WORDS = frozenset({"zero-shot", "pictures-and-words"})
 """Protocols that need a text stream and classes that are said in words."""
 
-__all__ = ["NEEDS_WORDS", "PROTOCOLS"]
+__all__ = ["CHECKS", "NEEDS_WORDS", "PROTOCOLS"]

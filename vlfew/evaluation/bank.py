@@ -77,6 +77,18 @@ class FeatureBank:
         return cls(Features(**parts), tensors["labels"], tensors["index"], data, about["split"])
 
 
+def split_pictures(data: LabelledImages, split: str) -> Tensor:
+    """Numbers `[S]` of the pictures of a split, at least one.
+
+    Raises:
+        DataError: no such split, or an empty one.
+    """
+    index = data.indices(split)
+    if len(index) == 0:
+        raise DataError(f"{data.name}: split {split!r} has no pictures")
+    return index
+
+
 def encode_split(
     model: Model, data: LabelledImages, split: str, batch_size: int = 512, keep_map: bool = False
 ) -> FeatureBank:
@@ -86,9 +98,7 @@ def encode_split(
         DataError: no such split, or an empty one.
         ModelError: the model gave NaN or infinity.
     """
-    index = data.indices(split)
-    if len(index) == 0:
-        raise DataError(f"{data.name}: split {split!r} has no pictures")
+    index = split_pictures(data, split)
     parts = []
     with Progress(f"encoding {data.name} {split}", len(index), "pictures") as bar:
         for batch in index.split(batch_size):

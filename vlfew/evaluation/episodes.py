@@ -97,6 +97,21 @@ def sample(sizes: Ints, randoms: NDArray[np.float64]) -> Ints:
     return out
 
 
+def require_two_classes(classes: Sequence[int], class_names: Sequence[str]) -> None:
+    """Holds a choice among all `classes` to there being one.
+
+    Raises:
+        DataError: fewer than two; names the only one.
+    """
+    if len(classes) < 2:
+        only = f"one class, {_name(classes[0], class_names)}" if len(classes) else "no class"
+        raise DataError(f"the split has {only}; at least 2 are needed to tell them apart")
+
+
+def _name(number: int, class_names: Sequence[str]) -> str:
+    return repr(class_names[number]) if class_names else f"number {number}"
+
+
 def _require(count: int, least: int, what: str) -> None:
     if count < least:
         raise ConfigError(f"{what} is {count}; it must be at least {least}")
@@ -117,7 +132,7 @@ def draw_episodes(
 
     Args:
         labels: `[S]` class number of each picture of the bank.
-        ways: N, or `all`: each class once, in ascending order.
+        ways: N, at least 2, or `all`: each class once, in ascending order.
         shots: K support pictures a class; 0 where words alone are the support.
         queries: Q query pictures a class, or `all` that are left.
         episodes: E.
@@ -125,13 +140,15 @@ def draw_episodes(
         class_names: by class number, for messages.
 
     Raises:
-        DataError: fewer classes than N, or a class (named) with fewer pictures than K+Q.
-        ConfigError: a count below 1.
+        DataError: fewer classes than N, or than 2; a class (named) with fewer pictures than K+Q.
+        ConfigError: fewer than 2 ways, another count below 1.
     """
     order = labels.argsort(stable=True).numpy()
     numbers, starts, sizes = np.unique(labels.numpy()[order], return_index=True, return_counts=True)
+    if ways == "all":
+        require_two_classes(numbers.tolist(), class_names)
     n = len(numbers) if ways == "all" else ways
-    _require(n, 1, "ways")
+    _require(n, 2, "ways")
     _require(shots, 0, "shots")
     _require(1 if queries == "all" else queries, 1, "queries")
     _require(episodes, 1, "episodes")
@@ -142,7 +159,7 @@ def draw_episodes(
     if len(short):
         fewest = short[sizes[short].argmin()]
         number = int(numbers[fewest])
-        name = repr(class_names[number]) if class_names else f"number {number}"
+        name = _name(number, class_names)
         others = f" (and {len(short) - 1} more classes have too few)" if len(short) > 1 else ""
         raise DataError(
             f"class {name} has {sizes[fewest]} pictures, but {shots} shots and "
@@ -186,7 +203,7 @@ def draw_trials(
         labels: `[S]` class (character) of each picture of the bank.
         class_group: `[classes]` alphabet of each class.
         source_id: `[S]` drawer of each picture of the bank.
-        ways: N characters.
+        ways: N characters, at least 2.
         draws: E.
         seed: of the draws.
 
@@ -195,8 +212,9 @@ def draw_trials(
 
     Raises:
         DataError: no alphabet with `ways` characters by the same two drawers.
+        ConfigError: fewer than 2 ways, or no draw.
     """
-    _require(ways, 1, "ways")
+    _require(ways, 2, "ways")
     _require(draws, 1, "trials")
     drawers = int(source_id.max()) + 1
     position = torch.full((int(labels.max()) + 1, drawers), -1)

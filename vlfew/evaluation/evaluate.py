@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from vlfew.errors import ConfigError, did_you_mean
-from vlfew.evaluation import PROTOCOLS
+from vlfew.data.images import LabelledImages
+from vlfew.errors import ConfigError, VlfewError, did_you_mean
+from vlfew.evaluation import CHECKS, PROTOCOLS
 from vlfew.evaluation.results import Result
 from vlfew.evaluation.subject import Outcome, Subject
 from vlfew.files import whole_file
@@ -36,6 +37,21 @@ def protocol_options(protocol: str, options: dict[str, Any]) -> dict[str, Any]:
                 before = problems.get(name, f"{protocol}: {name}={e['input']!r}")
                 problems[name] = f"{before}; {e['msg'][0].lower()}{e['msg'][1:]}"
         raise ConfigError(problems.values()) from error
+
+
+def check_protocol(protocol: str, options: dict[str, Any], data: LabelledImages) -> None:
+    """Raises at once what running the protocol would raise, as far as no model is needed to tell.
+
+    Args:
+        protocol: by name.
+        options: of the protocol; what is not given has its default.
+        data: read at the model's input size.
+
+    Raises:
+        VlfewError: no such protocol or option; no such split, too few classes or pictures, a file
+            that cannot be read: whatever the protocol raises.
+    """
+    CHECKS.get(protocol)(data, protocol_options(protocol, options))
 
 
 def evaluate(
@@ -83,8 +99,15 @@ def evaluate(
 
 
 def save_per_episode(path: Path, outcome: Outcome) -> None:
-    """The accuracy of each episode as a float64 `.npy` file, for paired comparisons."""
+    """The accuracy of each episode as a float64 `.npy` file, for paired comparisons.
+
+    Raises:
+        VlfewError: the protocol drew no episodes.
+    """
     if outcome.per_episode is None:
-        raise ValueError("this outcome has no episodes")
+        raise VlfewError(
+            f"there are no episodes to write to {path}: all classes were told apart at once; "
+            "give a number of ways, or leave the file out"
+        )
     with whole_file(path) as temporary, open(temporary, "wb") as file:
         np.save(file, outcome.per_episode)

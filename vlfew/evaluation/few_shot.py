@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from vlfew.data.images import LabelledImages
 from vlfew.errors import ConfigError
 from vlfew.evaluation.accuracy import Score, episode_accuracies, scoring_device
-from vlfew.evaluation.bank import FeatureBank
+from vlfew.evaluation.bank import split_pictures
 from vlfew.evaluation.episodes import Episodes, draw_episodes
 from vlfew.evaluation.results import mean_ci95
 from vlfew.evaluation.subject import Outcome, Subject
 from vlfew.features import Features
+from vlfew.scorers import SCORERS
 from vlfew.scorers.base import Scorer
 from vlfew.scorers.support import Support
 
 
-def bank_episodes(
-    bank: FeatureBank,
+def split_episodes(
+    data: LabelledImages,
+    split: str,
     ways: int | Literal["all"],
     shots: int,
     queries: int | Literal["all"],
@@ -28,16 +32,17 @@ def bank_episodes(
     seed: int,
     file: Path | None = None,
 ) -> Episodes:
-    """`draw_episodes` from a bank; kept in `file`, or read from it when it is there.
+    """`draw_episodes` from a split, whose bank they index; kept in `file`, or read from it when there.
 
     Raises:
-        ConfigError: the file holds other episodes than were asked for.
-        DataError: as `draw_episodes` and `Episodes.load`.
+        ConfigError: as `draw_episodes`, or the file holds other episodes than were asked for.
+        DataError: no such split, or as `draw_episodes` and `Episodes.load`.
     """
-    drawn_from = f"{bank.data.name} {bank.data.fingerprint} {bank.split}"
+    labels = data.labels[split_pictures(data, split)]
+    drawn_from = f"{data.name} {data.fingerprint} {split}"
     if file is not None and file.exists():
         kept = Episodes.load(file, drawn_from)
-        n = len(bank.labels.unique()) if ways == "all" else ways
+        n = len(labels.unique()) if ways == "all" else ways
         q = kept.query.shape[2] if queries == "all" else queries
         asked, held = (episodes, n, shots, q), (*kept.support.shape, kept.query.shape[2])
         if asked != held:
@@ -45,10 +50,20 @@ def bank_episodes(
                 f"{file} holds {held} episodes, ways, shots and queries, not {asked}; name another file"
             )
         return kept
-    drawn = draw_episodes(bank.labels, ways, shots, queries, episodes, seed, bank.data.class_names)
+    drawn = draw_episodes(labels, ways, shots, queries, episodes, seed, data.class_names)
     if file is not None:
         drawn.save(file, drawn_from)
     return drawn
+
+
+def require_shots(shots: int) -> None:
+    """Refuses a support without pictures.
+
+    Raises:
+        ConfigError: fewer than one shot.
+    """
+    if shots < 1:
+        raise ConfigError(f"shots is {shots}; it must be at least 1 (the zero-shot protocol goes by words)")
 
 
 def from_pictures(scorer: Scorer, ways: int, shots: int) -> Score:
@@ -79,7 +94,7 @@ def few_shot(
     Args:
         subject: the model and the data.
         split: which classes.
-        ways: N classes an episode, or `all`.
+        ways: N classes an episode, at least 2, or `all`.
         shots: K support pictures a class.
         queries: query pictures a class, or `all` that are left.
         episodes: how many.
@@ -89,14 +104,35 @@ def few_shot(
 
     Raises:
         DataError: too few classes or pictures, named.
+        ConfigError: fewer than 2 ways or 1 shot, or episodes_file holds other episodes.
     """
-    if shots < 1:
-        raise ConfigError(f"shots is {shots}; it must be at least 1 (the zero-shot protocol goes by words)")
-    bank = subject.bank(split)
-    drawn = bank_episodes(bank, ways, shots, queries, episodes, seed, episodes_file)
+    require_shots(shots)
+    drawn = split_episodes(subject.data, split, ways, shots, queries, episodes, seed, episodes_file)
     n = drawn.classes.shape[1]
     score = from_pictures(subject.model.scorer(scorer), n, shots)
-    accuracies = episode_accuracies(bank.features, drawn, score)
+    accuracies = episode_accuracies(subject.bank(split).features, drawn, score)
     accuracy, ci95 = mean_ci95(accuracies.tolist())
     details = {"ways": n, "shots": shots, "queries": queries, "scorer": scorer, "interval": "over episodes"}
     return Outcome(accuracy, ci95, len(drawn), details, accuracies)
+
+
+def check_few_shot(data: LabelledImages, options: Mapping[str, Any]) -> None:
+    """Raises what `few_shot` would, from the labels alone; draws one episode."""
+    o, file = options, options["episodes_file"]
+    require_shots(o["shots"])
+    check_scorer(o.get("scorer", "default"))
+    draw = (data, o["split"], o["ways"], o["shots"], o["queries"])
+    if file is not None and file.exists():
+        split_episodes(*draw, o["episodes"], o["seed"], file)
+    else:
+        split_episodes(*draw, min(o["episodes"], 1), o["seed"])
+
+
+def check_scorer(name: str) -> None:
+    """Refuses a scorer that no model has.
+
+    Raises:
+        VlfewError: no such scorer.
+    """
+    if name != "default":
+        SCORERS.get(name)

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from vlfew.data.images import LabelledImages
 from vlfew.data.reading import Reading
-from vlfew.errors import ConfigError, DataError
+from vlfew.errors import DataError
 from vlfew.evaluation.accuracy import episode_accuracies, hits
-from vlfew.evaluation.episodes import draw_trials
-from vlfew.evaluation.few_shot import from_pictures
+from vlfew.evaluation.bank import split_pictures
+from vlfew.evaluation.episodes import Episodes, draw_trials
+from vlfew.evaluation.few_shot import check_scorer, from_pictures
 from vlfew.evaluation.results import mean_ci95
 from vlfew.evaluation.subject import Outcome, Subject
 from vlfew.features import Features
 from vlfew.scorers.support import Support
+
+if TYPE_CHECKING:
+    from vlfew.data.sources.omniglot import Run
 
 
 def omniglot_trials(
@@ -36,35 +43,44 @@ def omniglot_trials(
     Args:
         subject: the model and the data.
         split: which alphabets.
-        ways: N characters.
+        ways: N characters, at least 2.
         trials: how many, rounded up to whole draws.
         seed: of the draws.
         scorer: by name; `default` is what the model was trained for.
 
     Raises:
         DataError: the data have no groups (alphabets) or sources (drawers), or none large enough.
+        ConfigError: fewer than 2 ways, or no trial.
     """
-    data = subject.data
-    if data.class_group is None or data.source_id is None:
-        raise DataError(f"{data.name} does not say alphabets and drawers; omniglot-trials needs both")
-    if ways < 2:
-        raise ConfigError(f"ways is {ways}; it must be at least 2")
-    bank = subject.bank(split)
-    draws = math.ceil(trials / ways)
-    drawn = draw_trials(bank.labels, data.class_group, data.source_id[bank.index], ways, draws, seed)
-    accuracies = episode_accuracies(
-        bank.features, drawn, from_pictures(subject.model.scorer(scorer), ways, shots=1)
-    )
+    drawn = _draw(subject.data, split, ways, trials, seed)
+    score = from_pictures(subject.model.scorer(scorer), ways, shots=1)
+    accuracies = episode_accuracies(subject.bank(split).features, drawn, score)
     accuracy, ci95 = mean_ci95(accuracies.tolist())
     details = {
         "ways": ways,
         "shots": 1,
         "queries": 1,
-        "trials": draws * ways,
+        "trials": len(drawn) * ways,
         "scorer": scorer,
         "interval": f"over draws, as clusters of {ways} trials",
     }
-    return Outcome(accuracy, ci95, draws, details, accuracies)
+    return Outcome(accuracy, ci95, len(drawn), details, accuracies)
+
+
+def check_omniglot_trials(data: LabelledImages, options: Mapping[str, Any]) -> None:
+    """Raises what `omniglot_trials` would, from the labels alone; makes one draw."""
+    o = options
+    check_scorer(o["scorer"])
+    _draw(data, o["split"], o["ways"], min(o["trials"], 1), o["seed"])
+
+
+def _draw(data: LabelledImages, split: str, ways: int, trials: int, seed: int) -> Episodes:
+    """Draws of at least `trials` trials in all."""
+    if data.class_group is None or data.source_id is None:
+        raise DataError(f"{data.name} does not say alphabets and drawers; omniglot-trials needs both")
+    index = split_pictures(data, split)
+    draws = math.ceil(trials / max(ways, 1))
+    return draw_trials(data.labels[index], data.class_group, data.source_id[index], ways, draws, seed)
 
 
 @torch.inference_mode()
@@ -79,13 +95,10 @@ def omniglot_runs(subject: Subject, *, runs: Path, scorer: str = "default") -> O
     Raises:
         DataError: a file of a run is missing or damaged.
     """
-    from vlfew.data.sources.omniglot import load_runs
-
-    channels, size, _ = subject.data.images.shape
     # A GPU is not worth its trips for twenty pictures.
     model, fitted = subject.model, subject.model.scorer(scorer).cpu()
     accuracies = {}
-    for run in load_runs(runs, Reading(image_size=size, channels=channels)):
+    for run in _read_runs(subject.data, runs):
         train, test = (Features(model.encode_images(x).embedding) for x in (run.train, run.test))
         fitted.fit(Support(train, torch.arange(len(run.train)), len(run.train)))
         accuracies[run.name] = hits(fitted.score(test), run.answer).double().mean().item()
@@ -103,3 +116,17 @@ def omniglot_runs(subject: Subject, *, runs: Path, scorer: str = "default") -> O
         "interval": "over runs, as clusters of trials",
     }
     return Outcome(accuracy, ci95, len(per_run), details, per_run)
+
+
+def check_omniglot_runs(data: LabelledImages, options: Mapping[str, Any]) -> None:
+    """Raises what `omniglot_runs` would without a model; reads the runs."""
+    check_scorer(options["scorer"])
+    _read_runs(data, options["runs"])
+
+
+def _read_runs(data: LabelledImages, runs: Path) -> list[Run]:
+    """The runs at the size of the pictures of `data`."""
+    from vlfew.data.sources.omniglot import load_runs
+
+    channels, size, _ = data.images.shape
+    return load_runs(runs, Reading(image_size=size, channels=channels))

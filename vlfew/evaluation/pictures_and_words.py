@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vlfew.errors import ConfigError
+from vlfew.data.images import LabelledImages
 from vlfew.evaluation.accuracy import episode_accuracies, scoring_device
-from vlfew.evaluation.few_shot import bank_episodes
+from vlfew.evaluation.few_shot import check_few_shot, require_shots, split_episodes
 from vlfew.evaluation.results import mean_ci95
 from vlfew.evaluation.subject import Outcome, Subject
-from vlfew.evaluation.words import class_words
+from vlfew.evaluation.words import class_words, prompts
 from vlfew.features import Features
 from vlfew.scorers.pictures_and_words import PicturesAndWords
 from vlfew.scorers.support import PICTURE, WORDS, Support
@@ -41,7 +42,7 @@ def pictures_and_words(
     Args:
         subject: the model and the data.
         split: which classes.
-        ways: N classes an episode, or `all`.
+        ways: N classes an episode, at least 2, or `all`.
         shots: K support pictures a class.
         queries: query pictures a class, or `all` that are left.
         episodes: how many.
@@ -53,15 +54,15 @@ def pictures_and_words(
 
     Raises:
         DataError: class names are not words; too few classes or pictures, named.
+        ConfigError: fewer than 2 ways or 1 shot, or episodes_file holds other episodes.
         ModelError: the model has no text stream.
     """
-    if shots < 1:
-        raise ConfigError(f"shots is {shots}; it must be at least 1 (the zero-shot protocol goes by words)")
+    require_shots(shots)
+    drawn = split_episodes(subject.data, split, ways, shots, queries, episodes, seed, episodes_file)
     classes = subject.data.classes(split)
     words = class_words(subject, classes, templates, descriptions)
     scorer = PicturesAndWords(words.shape[1], text_weight=text_weight)
     bank = subject.bank(split)
-    drawn = bank_episodes(bank, ways, shots, queries, episodes, seed, episodes_file)
     n = drawn.classes.shape[1]
     device = scoring_device()
     classes, words, every = classes.to(device), words.to(device), torch.arange(n, device=device)
@@ -91,3 +92,10 @@ def pictures_and_words(
     for name, values in (("pictures", pictures_alone), ("words", words_alone)):
         details[f"{name}_accuracy"], details[f"{name}_ci95"] = mean_ci95(values.tolist())
     return Outcome(accuracy, ci95, len(drawn), details, both)
+
+
+def check_pictures_and_words(data: LabelledImages, options: Mapping[str, Any]) -> None:
+    """Raises what `pictures_and_words` would, from labels and class names alone; draws one episode."""
+    check_few_shot(data, options)
+    prompts(data, data.classes(options["split"]), options["templates"], options["descriptions"])
+    PicturesAndWords(1, text_weight=options["text_weight"])

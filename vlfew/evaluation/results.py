@@ -64,12 +64,6 @@ def mean_ci95(values: Sequence[float]) -> tuple[float, float]:
     return mean, 1.96 * math.sqrt(variance / n)
 
 
-def wilson_ci95(right: int, total: int) -> float:
-    """Half width of the 95% Wilson interval of `right` out of `total` independent answers."""
-    z, p = 1.96, right / total
-    return z / (1 + z * z / total) * math.sqrt(p * (1 - p) / total + z * z / (4 * total * total))
-
-
 def cluster_ci95(right: Sequence[float], total: Sequence[float]) -> float:
     """Half width of the 95% interval of `sum(right) / sum(total)` when answers come in clusters.
 

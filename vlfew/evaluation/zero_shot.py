@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from vlfew.errors import ConfigError
+from vlfew.data.images import LabelledImages
 from vlfew.evaluation.accuracy import episode_accuracies, hits, scoring_device
 from vlfew.evaluation.bank import FeatureBank
-from vlfew.evaluation.few_shot import bank_episodes
+from vlfew.evaluation.episodes import Episodes, require_two_classes
+from vlfew.evaluation.few_shot import split_episodes
 from vlfew.evaluation.results import cluster_ci95, mean_ci95
 from vlfew.evaluation.subject import Outcome, Subject
-from vlfew.evaluation.words import class_words
+from vlfew.evaluation.words import class_words, prompts
 from vlfew.features import Features
 from vlfew.scorers.similarity import cosine_matrix
 
@@ -41,7 +43,7 @@ def zero_shot(
     Args:
         subject: the model and the data.
         split: which classes.
-        ways: N classes an episode, or `all`.
+        ways: N classes an episode, at least 2, or `all`.
         queries: with N ways, pictures a class and episode, or `all` of it.
         episodes: with N ways, how many.
         seed: with N ways, of the draws.
@@ -50,21 +52,44 @@ def zero_shot(
 
     Raises:
         DataError: class names are not words; too few classes or pictures.
+        ConfigError: fewer than 2 ways, or a template without `{}`.
         ModelError: the model has no text stream.
     """
-    if ways != "all" and ways < 2:
-        raise ConfigError(f"ways is {ways}; it must be at least 2")
+    drawn = _draw(subject.data, split, ways, queries, episodes, seed)
     classes = subject.data.classes(split)
     words = class_words(subject, classes, templates, descriptions)
     bank = subject.bank(split)
-    if ways == "all":
-        outcome = _against_all(bank, classes, words)
-    else:
-        outcome = _episodes(bank, classes, words, ways, queries, episodes, seed)
+    outcome = (
+        _against_all(bank, classes, words)
+        if drawn is None
+        else _episodes(bank, drawn, classes, words, queries)
+    )
     outcome.details["templates"] = list(templates)
     if descriptions is not None:
         outcome.details["descriptions"] = str(descriptions)
     return outcome
+
+
+def check_zero_shot(data: LabelledImages, options: Mapping[str, Any]) -> None:
+    """Raises what `zero_shot` would, from labels and class names alone; draws at most one episode."""
+    o = options
+    _draw(data, o["split"], o["ways"], o["queries"], min(o["episodes"], 1), o["seed"])
+    prompts(data, data.classes(o["split"]), o["templates"], o["descriptions"])
+
+
+def _draw(
+    data: LabelledImages,
+    split: str,
+    ways: int | Literal["all"],
+    queries: int | Literal["all"],
+    episodes: int,
+    seed: int,
+) -> Episodes | None:
+    """Episodes without support; None against all classes."""
+    if ways != "all":
+        return split_episodes(data, split, ways, 0, queries, episodes, seed)
+    require_two_classes(data.classes(split).tolist(), data.class_names)
+    return None
 
 
 def _against_all(bank: FeatureBank, classes: Tensor, words: Tensor) -> Outcome:
@@ -91,15 +116,12 @@ def _against_all(bank: FeatureBank, classes: Tensor, words: Tensor) -> Outcome:
 
 def _episodes(
     bank: FeatureBank,
+    drawn: Episodes,
     classes: Tensor,
     words: Tensor,
-    ways: int,
     queries: int | Literal["all"],
-    episodes: int,
-    seed: int,
 ) -> Outcome:
-    drawn = bank_episodes(bank, ways, 0, queries, episodes, seed)
-
+    ways = drawn.classes.shape[1]
     classes, words = classes.to(scoring_device()), words.to(scoring_device())
 
     def score(_: Features, pictures: Features, of: Tensor) -> Tensor:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vlfew.errors import ConfigError
 from vlfew.losses.encoded import Encoded, balanced_mean
 
 Distance = Literal["euclidean", "squared", "l1"]
@@ -22,6 +24,9 @@ class PairContrastive(nn.Module):
         margin: m, in units of D.
         distance: which D.
         normalize: take distances between unit vectors.
+
+    Raises:
+        ConfigError: margin not above 0.
     """
 
     needs_words = False
@@ -30,8 +35,8 @@ class PairContrastive(nn.Module):
         self, *, margin: float = 1.0, distance: Distance = "euclidean", normalize: bool = True
     ) -> None:
         super().__init__()
-        if margin <= 0:
-            raise ValueError(f"margin must be above 0, got {margin}")
+        if not 0 < margin < math.inf:
+            raise ConfigError(f"margin is {margin}; it must be a number above 0")
         self.margin, self.distance, self.normalize = margin, distance, normalize
 
     def forward(self, batch: Encoded) -> Tensor:

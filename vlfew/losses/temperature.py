@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from vlfew.errors import ConfigError
+
 MAX_SCALE = 100.0
 """Beyond this the softmax saturates and training becomes unstable."""
 
@@ -17,12 +19,15 @@ class Scale(nn.Module):
     Args:
         temperature: at the start, above 0.
         learned: whether it is trained.
+
+    Raises:
+        ConfigError: temperature not above 0.
     """
 
     def __init__(self, temperature: float, learned: bool) -> None:
         super().__init__()
-        if temperature <= 0:
-            raise ValueError(f"temperature must be above 0, got {temperature}")
+        if not 0 < temperature < math.inf:
+            raise ConfigError(f"temperature is {temperature}; it must be a number above 0")
         self.log = nn.Parameter(torch.tensor(-math.log(temperature)), requires_grad=learned)
 
     def forward(self) -> Tensor:

@@ -15,11 +15,8 @@ from typing import Any
 
 import yaml
 
+from vlfew.data.decode import IMAGE_SUFFIXES
 from vlfew.errors import DataError, did_you_mean
-
-IMAGE_SUFFIXES = frozenset(
-    (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-)
 
 
 def read_class_file(path: Path) -> dict[str, list[str | Path]]:
@@ -29,14 +26,15 @@ def read_class_file(path: Path) -> dict[str, list[str | Path]]:
         DataError: names the class and what is wrong with it.
     """
     try:
-        said = yaml.safe_load(path.read_text(encoding="utf-8"))
+        # The base loader makes no `no` false and no `1` a number: names and texts stay what they are.
+        said = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
     except FileNotFoundError:
         raise DataError(f"{path}: no such class file") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise DataError(f"{path}: cannot be read as YAML: {str(error).splitlines()[0]}") from None
     if not isinstance(said, dict) or not said:
         raise DataError(f"{path}: expected classes, each with 'text:' or 'images:' or both")
-    return {str(name): _items(str(name), value, path) for name, value in said.items()}
+    return {name: _items(name, value, path) for name, value in said.items()}
 
 
 def _items(name: str, value: Any, path: Path) -> list[str | Path]:
@@ -45,7 +43,7 @@ def _items(name: str, value: Any, path: Path) -> list[str | Path]:
         raise DataError(f"{where} must have 'text:' or 'images:' or both, such as {name}: {{text: {name}}}")
     for key in value:
         if key not in ("text", "images"):
-            raise DataError(f"{where} has an unknown key {key!r}{did_you_mean(str(key), ('text', 'images'))}")
+            raise DataError(f"{where} has an unknown key {key!r}{did_you_mean(key, ('text', 'images'))}")
     texts = _strings(value.get("text", []), f"{where}: 'text'")
     patterns = _strings(value.get("images", []), f"{where}: 'images'")
     if not texts and not patterns:

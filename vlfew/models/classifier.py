@@ -13,6 +13,7 @@ from vlfew.data.decode import read_image
 from vlfew.errors import DataError
 from vlfew.features import Features
 from vlfew.scorers import SCORERS
+from vlfew.scorers.base import Scorer
 from vlfew.scorers.support import PICTURE, WORDS, Support
 
 if TYPE_CHECKING:
@@ -25,7 +26,10 @@ ClassDescription: TypeAlias = "Item | Sequence[Item]"
 
 
 class Prediction(NamedTuple):
-    """The best class, its score (a cosine), and how far ahead of the second best it is."""
+    """The best class, its score, and how far ahead of the second best it is.
+
+    The score is a cosine where classes have words, else by the similarity the model was trained for.
+    """
 
     label: str
     score: float
@@ -80,12 +84,16 @@ class Classifier:
             modality=torch.tensor([PICTURE] * len(pictures) + [WORDS] * len(texts)),
             class_names=self.classes,
         )
-        self.scorer = SCORERS.get("pictures_and_words")(model.dim, text_weight=text_weight).fit(support)
+        scorer: Scorer = (
+            SCORERS.get("pictures_and_words")(model.dim, text_weight=text_weight)
+            if texts
+            else model.scorer("default")
+        )
+        self.scorer = scorer.fit(support)
 
     def scores(self, images: Sequence[Path | Image]) -> Tensor:
-        """Cosines `[Q, N]` of pictures and classes."""
-        scores: Tensor = self.scorer.score(self._encode(images))
-        return scores
+        """Scores `[Q, N]` of pictures and classes."""
+        return self.scorer.score(self._encode(images))
 
     def predict(self, images: Sequence[Path | Image]) -> list[Prediction]:
         """The best class for each picture."""

@@ -22,6 +22,9 @@ from vlfew.scorers.base import Scorer
 if TYPE_CHECKING:
     from vlfew.models.classifier import ClassDescription, Classifier
 
+KEPT_TEXTS = 50_000
+"""At most so many texts are kept encoded: 75 MB at 384 numbers each."""
+
 ProjectionKind = Literal["none", "linear", "mlp"]
 Similarity = Literal["cosine", "euclidean", "weighted_l1"]
 
@@ -106,13 +109,15 @@ class DualStream(nn.Module):
     def __init__(self, spec: ModelSpec, backbone: Backbone, text_encoder: TextEncoder | None) -> None:
         super().__init__()
         self.spec = spec
-        self.backbone = backbone
+        # Weights and pixels alike: one of the two in the other layout undoes it for the whole network.
+        self.backbone = backbone.to(memory_format=torch.channels_last)
         self.dim = spec.embedding_dim or backbone.dim
         self.image_projection = (
             nn.Identity() if spec.embedding_dim is None else nn.Linear(backbone.dim, self.dim)
         )
         self.text_encoder = text_encoder
         self.text_projection: TextProjection | None = None
+        self._kept: dict[str, Tensor] = {}
         if text_encoder is not None:
             assert spec.text is not None
             t = spec.text
@@ -186,8 +191,19 @@ class DualStream(nn.Module):
         if self.text_encoder is None:
             raise ModelError("this model has no text stream: it was trained without words")
         self.eval()
-        encoded = self.text_encoder.encode(texts)
-        return self.forward_texts(encoded.to(self.device)).float().cpu()
+        return self.forward_texts(self._read(texts).to(self.device)).float().cpu()
+
+    def _read(self, texts: list[str]) -> Tensor:
+        """The encoder's vectors `[T, D_text]`; those of a frozen encoder are kept, being always the same."""
+        assert self.text_encoder is not None and self.spec.text is not None
+        if not self.spec.text.frozen:
+            return self.text_encoder.encode(texts)
+        if len(self._kept) + len(texts) > KEPT_TEXTS:
+            self._kept.clear()
+        new = list(dict.fromkeys(text for text in texts if text not in self._kept))
+        if new:
+            self._kept.update(zip(new, self.text_encoder.encode(new).cpu(), strict=True))
+        return torch.stack([self._kept[text] for text in texts]) if texts else self.text_encoder.encode(texts)
 
     def scorer(self, name: str = "default") -> Scorer:
         """A scorer for this model's space.

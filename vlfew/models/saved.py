@@ -7,6 +7,7 @@ load one again: the JSON holds the architecture of both streams and the tokenize
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,12 @@ def load(name: str | Path) -> DualStream:
         return load_model(folder)
     if str(name).startswith("open_clip:"):
         return _load_open_clip(str(name))
-    if str(name).count("/") == 1 and not str(name).startswith((".", "/")):
+    # A path whose folder is there was meant as a path: a mistyped run is no reason to ask the hub.
+    if (
+        str(name).count("/") == 1
+        and not folder.parent.is_dir()
+        and not str(name).startswith((".", "/", "runs/"))
+    ):
         return load_model(_from_hub(str(name)))
     raise ModelError(
         f"no model {str(name)!r}: neither a run folder, nor a hub id (owner/name), nor open_clip:ARCH/TAG"
@@ -131,17 +137,19 @@ def _load_open_clip(name: str) -> DualStream:
         resize="crop",
     )
     model = build_model(spec)
-    model.spec.outside_data = model.backbone.pretrained
+    assert model.text_encoder is not None
+    model.spec.outside_data = model.backbone.pretrained or model.text_encoder.seen_images
     return model.eval()
 
 
 def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    print(f"fetching model.json and model.safetensors of {name} from the Hugging Face hub", file=sys.stderr)
     try:
         return Path(snapshot_download(name, allow_patterns=["model.json", "model.safetensors"]))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(
             f"no folder {name!r} here, and it could not be had from the Hugging Face hub: {reason}"

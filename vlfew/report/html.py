@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from vlfew.config import load_config
+from vlfew.config_file import load_config
 from vlfew.errors import VlfewError
 from vlfew.evaluation.results import Result
 from vlfew.evaluation.subject import Subject

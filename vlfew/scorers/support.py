@@ -82,8 +82,3 @@ class Support:
         member = values.new_zeros(self.n_classes, len(self.class_id))
         member[self.class_id, torch.arange(len(self.class_id), device=values.device)] = 1.0
         return (member / member.sum(1, keepdim=True).clamp(min=1)) @ values
-
-    def class_mean(self) -> Tensor:
-        """`[..., N, D]` mean embedding of each class's items; NaN rows for classes without items."""
-        empty = (self.counts() == 0).unsqueeze(-1)
-        return self.mean_of(self.features.embedding).masked_fill(empty, torch.nan)

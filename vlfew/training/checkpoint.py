@@ -1,4 +1,7 @@
-"""Checkpoints: safetensors and JSON, hashed; the JSON is written last and makes the checkpoint one."""
+"""Checkpoints: one safetensors file, and beside it a JSON with its hash.
+
+The JSON is written last and makes the checkpoint one. All that matters lies under the hash.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vlfew.errors import RunError
@@ -28,6 +32,7 @@ class Progressed:
         best_step: that step.
         stale: validations since then.
         seconds: training time so far, over all sittings.
+        scaler: state of the fp16 loss scaler, where there is one.
     """
 
     step: int = 0
@@ -35,6 +40,7 @@ class Progressed:
     best_step: int = 0
     stale: int = 0
     seconds: float = 0.0
+    scaler: dict[str, float] | None = None
 
 
 def learned_state(module: nn.Module) -> dict[str, Tensor]:
@@ -56,10 +62,10 @@ def save_checkpoint(
         about: further JSON; must be equal again at loading (the data's fingerprint).
     """
     tensors = folder / f"{name}.safetensors"
+    metadata = {"progress": json.dumps(vars(progressed)), "about": json.dumps(about)}
     with whole_file(tensors) as temporary:
-        save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, temporary)
-    meta = {"sha256": sha256(tensors), "progress": vars(progressed), "about": about}
-    write_whole(folder / f"{name}.json", json.dumps(meta, indent=1) + "\n")
+        save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, temporary, metadata)
+    write_whole(folder / f"{name}.json", json.dumps({"sha256": sha256(tensors)}) + "\n")
 
 
 def load_checkpoint(folder: Path, name: str, about: dict[str, Any]) -> tuple[dict[str, Tensor], Progressed]:
@@ -72,21 +78,24 @@ def load_checkpoint(folder: Path, name: str, about: dict[str, Any]) -> tuple[dic
     tensors, described = folder / f"{name}.safetensors", folder / f"{name}.json"
     remedy = f"remove {described} and run the same command again to go on from an earlier checkpoint"
     try:
-        meta = json.loads(described.read_text(encoding="utf-8"))
-        expected, progressed, was = meta["sha256"], Progressed(**meta["progress"]), meta["about"]
+        expected = json.loads(described.read_text(encoding="utf-8"))["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         raise RunError(f"checkpoint {described} is damaged; {remedy}") from None
     if not tensors.is_file():
         raise RunError(f"checkpoint {tensors} is missing; {remedy}")
     if sha256(tensors) != expected:
         raise RunError(f"checkpoint {tensors} is damaged (its SHA-256 is not the recorded one); {remedy}")
+    with safe_open(tensors, "pt") as file:
+        metadata = file.metadata()
+        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    progressed, was = Progressed(**json.loads(metadata["progress"])), json.loads(metadata["about"])
     for key in about:
         if was.get(key) != about[key]:
             raise RunError(
                 f"checkpoint {tensors} was made with {key} {was.get(key)}, now it is {about[key]}: "
                 f"a run cannot go on with other data; train under another name=..."
             )
-    return load_file(tensors), progressed
+    return state, progressed
 
 
 def latest_checkpoint(folder: Path) -> str | None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
+from datetime import timedelta
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState
+from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor
 
 from vlfew.config import Config
@@ -22,8 +24,7 @@ from vlfew.data.augment import BatchAugment
 from vlfew.data.images import LabelledImages
 from vlfew.data.sampler import Batch, ClassBalancedSampler
 from vlfew.errors import ConfigError, RunError
-from vlfew.evaluation import NEEDS_WORDS, PROTOCOLS
-from vlfew.evaluation.evaluate import protocol_options
+from vlfew.evaluation import PROTOCOLS
 from vlfew.evaluation.subject import Subject
 from vlfew.models.saved import save_model
 from vlfew.progress import Progress
@@ -39,9 +40,16 @@ from vlfew.training.checkpoint import (
 )
 from vlfew.training.optimizer import learning_rate, make_optimizer
 from vlfew.training.run import RunFolder
-from vlfew.training.setup import build_configured_model, build_objective, choose_precision, pixel_statistics
+from vlfew.training.setup import (
+    build_configured_model,
+    build_objective,
+    choose_precision,
+    pixel_statistics,
+    selection,
+)
 from vlfew.training.signals import StopRequest
 from vlfew.training.step import TrainingStep
+from vlfew.training.words import BatchWords
 
 
 class Stopped(RunError):
@@ -68,11 +76,14 @@ class Trainer:
     def __init__(self, config: Config, data: LabelledImages, run: RunFolder) -> None:
         self.config, self.data, self.run = config, data, run
         t = config.training
+        # Accelerate holds on to the first precision of a process; a further run may want another.
+        AcceleratorState._reset_state()
         self.accelerator = Accelerator(
             # Without this, processes that a launcher started on CPUs do not find one another.
             cpu=not torch.accelerator.is_available(),
             mixed_precision=choose_precision(t.mixed_precision),
-            kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
+            # The others wait while one process validates, evaluates and reports.
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=4))],
             log_with=_trackers(t.trackers),
             project_dir=str(run.path),
         )
@@ -89,10 +100,16 @@ class Trainer:
         self.model.set_pixel_statistics(*pixel_statistics(data, "train"))
         self.module = TrainingStep(self.model, objective)
         self.optimizer, self.names = make_optimizer(self.module, config.optim)
+        if not self.names:
+            raise ConfigError("nothing is trained: every stream is frozen and nothing is learned on top")
         self.progressed = Progressed()
         self.about = {"data fingerprint": data.fingerprint}
         self.selection = selection(config, data, self.model.has_text)
-        self.words = self._prepare_words() if objective.needs_words else None
+        self.words = (
+            BatchWords(self.model.text_encoder, data, config.text.frozen, self.accelerator.device)
+            if self.model.text_encoder is not None
+            else None
+        )
         if t.compile:
             self.model.backbone.compile()
 
@@ -154,7 +171,7 @@ class Trainer:
             Progress("training", config.optim.steps, "steps", start=self.progressed.step) as bar,
         ):
             upcoming = pool.submit(self._fetch, self.progressed.step * config.training.accumulation)
-            while self.progressed.step < config.optim.steps:
+            while self.progressed.step < config.optim.steps and not self._stale():
                 step = self.progressed.step
                 rate = learning_rate(config.optim, step)
                 for group in self.optimizer.param_groups:
@@ -171,7 +188,7 @@ class Trainer:
                 at_checkpoint = step % t.checkpoint_every == 0 or stopping or last
                 bar.step(note=f"loss {loss.item():.3f}" if at_log else "")
                 if at_log or at_validation or at_checkpoint:
-                    self._require_finite(int(bad_step))
+                    self._require_finite(int(bad_step), weights=at_validation or at_checkpoint)
                 if at_log:
                     now = time.monotonic()
                     speed = (step - since_step) * self.batch_size * t.accumulation / (now - since)
@@ -183,19 +200,22 @@ class Trainer:
                     since, since_step = time.monotonic(), step
                 if at_checkpoint:
                     self._checkpoint()
-                if t.patience is not None and self.progressed.stale >= t.patience and not last:
-                    bar.print(
-                        f"stopped early at step {step}: no better since step {self.progressed.best_step}"
-                    )
-                    break
-                if stopping and not last:
+                if stopping and not last and not self._stale():
                     upcoming.cancel()
                     raise Stopped(
                         f"stopped at step {step} of {config.optim.steps}, state saved in {self.run.path}; "
                         f"the same command again goes on from there",
                         stop.signal or 15,
                     )
+            if self.progressed.step < config.optim.steps:
+                at, best = self.progressed.step, self.progressed.best_step
+                bar.print(f"stopped early at step {at}: no better since step {best}")
         self._finish()
+
+    def _stale(self) -> bool:
+        """Whether patience has run out."""
+        patience = self.config.training.patience
+        return patience is not None and self.progressed.stale >= patience
 
     def _fetch(self, number: int) -> tuple[Batch, Tensor]:
         """Batch `number` and this process's share of its pictures, uint8."""
@@ -219,46 +239,21 @@ class Trainer:
             start = len(images) * accelerator.process_index
             pixels = self.augment(images.to(accelerator.device), number, self.batch_size, start)
             torch.manual_seed(seed_at(self.config.seed, "dropout", number))
+            own_seed = seed_at(self.config.seed, "dropout", number, accelerator.process_index)
             more = micro + 1 < accumulation
             with accelerator.no_sync(module) if more else nullcontext():
-                loss, terms = module(pixels, batch.labels.to(accelerator.device), *self._words_of(batch))
+                loss, terms = module(
+                    pixels,
+                    batch.labels.to(accelerator.device),
+                    *(self.words(batch) if self.words is not None else (None, None)),
+                    own_seed,
+                )
                 accelerator.backward(loss / accumulation)
             losses.append(loss.detach())
         if self.config.optim.clip is not None:
             accelerator.clip_grad_norm_(module.parameters(), self.config.optim.clip)
         self.optimizer.step()
         return torch.stack(losses).mean(), terms, upcoming
-
-    def _prepare_words(self) -> Tensor | None:
-        """Vectors of the training classes' texts by the frozen encoder, computed once: `[texts, D_text]`."""
-        encoder = self.model.text_encoder
-        assert encoder is not None
-        self._first_text = torch.tensor([0, *map(len, self.data.class_texts)]).cumsum(0)
-        self._texts = [text for texts in self.data.class_texts for text in texts]
-        if not self.config.text.frozen:
-            return None
-        # Only what is trained on: the names of held-out classes are not even encoded here.
-        used = [
-            number
-            for c in self.data.classes("train").tolist()
-            for number in range(int(self._first_text[c]), int(self._first_text[c + 1]))
-        ]
-        self._row = torch.zeros(len(self._texts), dtype=torch.long)
-        self._row[used] = torch.arange(len(used))
-        encoded = encoder.to(self.accelerator.device).encode([self._texts[n] for n in used])
-        return encoded.to(self.accelerator.device)
-
-    def _words_of(self, batch: Batch) -> tuple[Tensor | dict[str, Tensor], Tensor] | tuple[()]:
-        """The texts of a batch, as `TrainingStep` takes them, and their classes `[T]`."""
-        if not self.module.objective.needs_words:
-            return ()
-        device = self.accelerator.device
-        number = self._first_text[batch.words] + batch.text
-        if self.words is not None:
-            return self.words[self._row[number].to(device)], batch.words.to(device)
-        assert self.model.text_encoder is not None
-        tokens = self.model.text_encoder.tokenize([self._texts[i] for i in number.tolist()])
-        return {name: value.to(device) for name, value in tokens.items()}, batch.words.to(device)
 
     def _asked_to_stop(self, stop: StopRequest) -> bool:
         """Whether any process was: all must leave at the same step."""
@@ -268,17 +263,23 @@ class Trainer:
             self.accelerator.set_trigger()
         return self.accelerator.check_trigger()
 
-    def _require_finite(self, bad_step: int) -> None:
+    def _require_finite(self, bad_step: int, weights: bool) -> None:
+        """Stops before anything is saved of a model that has come apart.
+
+        Args:
+            bad_step: first step whose loss was not a number, or -1.
+            weights: look at the weights too, which a step can spoil after a sound loss.
+        """
+        if bad_step < 0 and weights:
+            state = learned_state(self.module).values()
+            if not all(bool(value.isfinite().all()) for value in state if value.is_floating_point()):
+                bad_step = self.progressed.step
         if bad_step < 0:
             return
         good = latest_checkpoint(self.run.checkpoints)
-        kept = (
-            f"the last good checkpoint is {self.run.checkpoints / good}"
-            if good
-            else "no checkpoint was made yet"
-        )
+        kept = f"the last good checkpoint is {good}" if good else "no checkpoint was made yet"
         raise RunError(
-            f"the loss is not a number since step {bad_step}; {kept}; "
+            f"the loss is not a number since step {bad_step}; {kept} (in {self.run.checkpoints}); "
             f"try a lower optim.lr, optim.clip, or training.mixed_precision=no, under another name=..."
         )
 
@@ -324,6 +325,8 @@ class Trainer:
     def _checkpoint(self) -> None:
         if self.main:
             inner = getattr(self.optimizer, "optimizer", self.optimizer)
+            if self.accelerator.scaler is not None:
+                self.progressed.scaler = self.accelerator.scaler.state_dict()
             state = learned_state(self.module) | flatten_optimizer(inner, self.names)
             name = f"step-{self.progressed.step:08d}"
             save_checkpoint(self.run.checkpoints, name, state, self.progressed, self.about)
@@ -341,6 +344,12 @@ class Trainer:
         optimizer = {k: state.pop(k) for k in list(state) if k.startswith("optimizer/")}
         self._load_learned(state, name)
         restore_optimizer(self.optimizer, self.names, optimizer)
+        if self.accelerator.scaler is not None and self.progressed.scaler:
+            self.accelerator.scaler.load_state_dict(self.progressed.scaler)
+        if (self.run.checkpoints / "best.json").is_file():
+            load_checkpoint(self.run.checkpoints, "best", self.about)
+        else:  # removed after damage: the best is chosen among the validations still to come
+            self.progressed.best, self.progressed.stale = -1.0, 0
         if self.main:
             self.run.rewind_log(self.progressed.step)
 
@@ -366,32 +375,7 @@ class Trainer:
                 "notes": self.notes(),
             }
             save_model(self.model, self.run.path, about)
-        if self.config.training.trackers:
-            self.accelerator.end_training()
         self.accelerator.wait_for_everyone()
-
-
-def selection(config: Config, data: LabelledImages, has_text: bool) -> tuple[str, dict[str, Any]]:
-    """Protocol and options by which checkpoints are compared; never on the test split.
-
-    When none is configured, or the configured one needs words that the run has not: one-shot
-    episodes, 5-way with 15 queries or as large as the validation split allows.
-
-    Raises:
-        ConfigError: another split than `val` was asked for.
-    """
-    chosen = config.select
-    if chosen is not None and (has_text or chosen.protocol not in NEEDS_WORDS):
-        options = {"split": "val"} | chosen.options
-        if options["split"] != "val":
-            raise ConfigError(
-                f"select.split must be 'val', not {options['split']!r}: models are not chosen on other splits"
-            )
-        return chosen.protocol, protocol_options(chosen.protocol, options)
-    sizes = [len(index) for index in data.by_class("val").values()]
-    queries = max(1, min(15, min(sizes) - 1))
-    options = {"split": "val", "ways": min(5, len(sizes)), "queries": queries, "episodes": 500}
-    return "few-shot", protocol_options("few-shot", options)
 
 
 def _trackers(names: list[Any]) -> list[Any] | None:

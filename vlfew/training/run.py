@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from vlfew.config import Config, differences, dump_config, load_config
+from vlfew.config import Config, differences, dump_config
+from vlfew.config_file import load_config
 from vlfew.errors import RunError
 from vlfew.files import write_whole
 
@@ -51,24 +52,28 @@ class RunFolder:
             return "finished"
         if (self.path / "model.json").is_file():
             return "trained"
-        return "unfinished" if self.config.is_file() else "new"
+        # Without a checkpoint nothing would be lost: a mistake in the first try claims nothing.
+        return "unfinished" if any(self.checkpoints.glob("step-*.json")) else "new"
 
     def claim(self, config: Config) -> State:
         """Makes the folder this configuration's, or finds that it already is.
+
+        What is evaluated may change until the results are there: it has no part in the training.
 
         Raises:
             RunError: it holds a run of another configuration; lists every difference.
         """
         state = self.state
-        if state == "new":
-            write_whole(self.config, dump_config(config))
-            return state
-        different = differences(load_config(self.config), config)
+        different = [] if state == "new" else differences(load_config(self.config), config)
+        if state != "finished":
+            different = [line for line in different if not line.startswith("evaluate")]
         if different:
             raise RunError(
                 f"{self.path} holds a {state} run of another configuration ({'; '.join(different)}); "
                 f"give this one its own folder with name={self.path.name}-2, or remove {self.path}"
             )
+        if state != "finished":
+            write_whole(self.config, dump_config(config))
         return state
 
     def append_log(self, entry: dict[str, Any]) -> None:

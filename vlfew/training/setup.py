@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from vlfew.config import Config, Loss, Part, load_config
+from vlfew.config import Config, Loss
+from vlfew.config_file import Part, load_config
 from vlfew.data.images import LabelledImages
 from vlfew.data.reading import Reading
 from vlfew.data.sources import SOURCES, load_data
 from vlfew.encoders import BACKBONES, TEXT_ENCODERS
-from vlfew.errors import ConfigError
-from vlfew.evaluation import PROTOCOLS
+from vlfew.errors import ConfigError, DataError
+from vlfew.evaluation import NEEDS_WORDS, PROTOCOLS
+from vlfew.evaluation.evaluate import check_protocol, protocol_options
 from vlfew.losses import LOSSES
 from vlfew.losses.objective import Objective
 from vlfew.models.dual_stream import DualStream, ModelSpec, TextSpec, build_model
@@ -48,9 +50,9 @@ def load_configured_data(config: Config) -> LabelledImages:
     d = config.data
     reading = Reading(d.image_size, d.channels, d.resize, d.on_bad_image, d.split_seed)
     data = load_data(d.name, d.root, reading, **d.options)
-    for held_out in ("val", "test"):
-        if held_out in data.splits:
-            data.require_disjoint_classes("train", held_out)
+    for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
+        if one in data.splits and other in data.splits:
+            data.require_disjoint_classes(one, other)
     return data
 
 
@@ -97,8 +99,39 @@ def build_configured_model(config: Config, objective: Objective) -> DualStream:
     )
     torch.manual_seed(config.seed)  # initial weights
     model = build_model(spec)
-    model.spec.outside_data = model.backbone.pretrained
+    # A text tower that was trained with pictures, CLIP's for one, has seen them too.
+    seen = model.text_encoder is not None and model.text_encoder.seen_images
+    model.spec.outside_data = model.backbone.pretrained or seen
     return model
+
+
+def selection(config: Config, data: LabelledImages, has_text: bool) -> tuple[str, dict[str, Any]]:
+    """Protocol and options by which checkpoints are compared; never on the test split.
+
+    When none is configured, or the configured one needs words that the run has not: one-shot
+    episodes, 5-way with 15 queries or as large as the validation split allows.
+
+    Raises:
+        ConfigError: another split than `val` was asked for.
+    """
+    chosen = config.select
+    if chosen is not None and (has_text or chosen.protocol not in NEEDS_WORDS):
+        options = {"split": "val"} | chosen.options
+        if options["split"] != "val":
+            raise ConfigError(
+                f"select.split must be 'val', not {options['split']!r}: models are not chosen on other splits"
+            )
+        check_protocol(chosen.protocol, options, data)
+        return chosen.protocol, protocol_options(chosen.protocol, options)
+    sizes = [len(index) for index in data.by_class("val").values()]
+    if len(sizes) < 2:
+        raise DataError(
+            f"{data.name}: split 'val' has {len(sizes)} class(es), and choosing a model takes at least 2; "
+            "add classes"
+        )
+    queries = max(1, min(15, min(sizes) - 1))
+    options = {"split": "val", "ways": min(5, len(sizes)), "queries": queries, "episodes": 500}
+    return "few-shot", protocol_options("few-shot", options)
 
 
 def pixel_statistics(data: LabelledImages, split: str, sample: int = 4096) -> tuple[Tensor, Tensor]:

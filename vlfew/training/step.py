@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from vlfew.features import Features
@@ -15,7 +16,7 @@ class TrainingStep(nn.Module):
     """Both streams over this process's share of a batch, then the objective over the whole batch.
 
     Gathering inside makes the loss, and so the gradient, the same whatever the number of processes
-    (BatchNorm aside, whose statistics are of each process's own pictures).
+    (BatchNorm and dropout in the image stream aside, which are of each process's own pictures).
     """
 
     def __init__(self, model: DualStream, objective: Objective) -> None:
@@ -28,6 +29,7 @@ class TrainingStep(nn.Module):
         labels: Tensor,
         words: Tensor | dict[str, Tensor] | None = None,
         word_labels: Tensor | None = None,
+        seed: int | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of a batch and its terms.
 
@@ -37,11 +39,14 @@ class TrainingStep(nn.Module):
             words: T texts: the frozen encoder's vectors `[T, D_text]`, or its tokens when it is
                 trained too.
             word_labels: `[T]` class of each text.
+            seed: of this process's dropout in the image stream.
         """
         # Words first: they are the same in every process, and so is their dropout then.
         text = None if words is None else self._texts(words)
+        if seed is not None:
+            torch.manual_seed(seed)
         local = self.model.forward_images(pixels)
-        image: Features = local.apply(lambda t: all_gather(t.float()))
+        image = Features(all_gather(local.embedding.float()))
         batch = Encoded(
             image=image,
             labels=labels,

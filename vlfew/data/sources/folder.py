@@ -1,7 +1,9 @@
 """folder: your own pictures, one folder a class, with or without `train`, `val` and `test` above.
 
-Words come from the folder names, from `classes.yaml` (folder name: words, or a list of them) and
-from `metadata.csv` or `metadata.jsonl` (`file_name`, `text`), as in a Hugging Face image folder.
+Words come from the folder names and from `classes.yaml` (folder name: words, or a list of them).
+Captions (`metadata.csv` or `metadata.jsonl` with `file_name` and `text`, as in a Hugging Face image
+folder) are further texts of training classes. Those of other classes are left aside: zero-shot would
+else read descriptions of the very pictures that it is asked about.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from vlfew.data.listing import DataFile, digest, hidden, list_files
 from vlfew.data.naming import display_name, is_code, same_key
 from vlfew.data.reading import Reading
 from vlfew.data.root import find_data
-from vlfew.data.splits import draw_names, split_by_class
+from vlfew.data.splits import LEAST, draw_names, split_by_class
 from vlfew.errors import DataError, did_you_mean
 
 SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -41,9 +43,12 @@ def load(
     """Pictures in `root/class/` or in `root/{train,val,test}/class/`, at any depth below the class.
 
     Without split folders, classes are drawn into train, val and test from `reading.seed`; with
-    `train` but no `val`, a part of the training classes becomes val. Class names are words unless
-    they look like codes (`vlfew.data.naming`). The fingerprint covers names and sizes of the picture
-    files, the texts and the splits; not where the folder lies nor how large the pictures are made.
+    `train` but no `val`, a part of the training classes becomes val; parts that are drawn have at
+    least two classes, and leave two. Names are words unless one looks like a code
+    (`vlfew.data.naming`) that `classes.yaml` does not put into words; captions make no words of codes.
+    The texts of a class are its words and, in training, its captions. The fingerprint covers names and
+    sizes of the picture files, the texts and the splits; not where the folder lies nor how large the
+    pictures are made.
 
     Args:
         root: the folder; None looks where data lie.
@@ -58,7 +63,7 @@ def load(
     root = find_data("folder", root)
     found = check(root)
     folders = sorted({p.folder for p in found.pictures})
-    texts = [_class_texts(folder, found) for folder in folders]
+    words = [_words(folder, found.named) for folder in folders]
     names = _unique_names(folders, found.named)
 
     files = [p.file for p in found.pictures]
@@ -74,11 +79,11 @@ def load(
         given = [p.split for p in found.pictures]
         if "train" in given and "val" not in given:
             own = sorted({p.folder for p in found.pictures if p.split == "train"})
-            count = max(1, round(val_fraction * len(own)))
-            if not 0 < val_fraction < 1 or count == len(own):
+            count = max(LEAST, round(val_fraction * len(own)))
+            if not 0 < val_fraction < 1 or len(own) - count < LEAST:
                 raise DataError(
-                    f"{root}: val_fraction={val_fraction} of {len(own)} training classes leaves none for "
-                    "training; add a val folder or classes"
+                    f"{root}: no val folder, and val_fraction={val_fraction} of {len(own)} training classes "
+                    f"does not give {LEAST} for val and {LEAST} for training; add a val folder or classes"
                 )
             held_out = draw_names(own, count, reading.seed, "val")
             given = ["val" if p.folder in held_out else p.split for p in found.pictures]
@@ -93,12 +98,17 @@ def load(
         splits = split_by_class(
             labels, folders, val_fraction=val_fraction, test_fraction=test_fraction, seed=reading.seed
         )
+    trained = set(labels[splits["train"]].tolist()) if "train" in splits else set()
+    captions = {folder: texts for folder, texts in found.captions.items() if number[folder] in trained}
+    if aside := len(found.captions) - len(captions):
+        notes.append(f"classes outside training whose captions are left aside: {aside}")
+    texts = [list(dict.fromkeys([*own, *captions.get(f, [])])) for f, own in zip(folders, words, strict=True)]
     return LabelledImages(
         name="folder",
         images=images,
         labels=labels,
         class_names=names,
-        names_are_words=all(texts),
+        names_are_words=all(words),
         splits=splits,
         fingerprint=digest(
             [(f.name, f.size) for f in files], skipped, texts, {s: i.tolist() for s, i in splits.items()}
@@ -209,10 +219,9 @@ def _require_distinct(root: Path, full: set[tuple[str, str]]) -> None:
             raise DataError(f"{root}: folders {other!r} and {folder!r} name one class; merge or rename them")
 
 
-def _class_texts(folder: str, found: Found) -> list[str]:
-    """All words that are true of a class, its name first; empty when there is only a code."""
-    own = found.named.get(folder) or ([] if is_code(folder) else [display_name(folder)])
-    return list(dict.fromkeys([*own, *found.captions.get(folder, [])]))
+def _words(folder: str, named: dict[str, list[str]]) -> list[str]:
+    """The words that name a class; empty when there is only a code."""
+    return named.get(folder) or ([] if is_code(folder) else [display_name(folder)])
 
 
 def _unique_names(folders: list[str], named: dict[str, list[str]]) -> tuple[str, ...]:

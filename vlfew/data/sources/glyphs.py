@@ -128,7 +128,9 @@ def _draw_face(face: Path, size: int) -> dict[int, bytes]:
         font = fonts[em]
         if fit < 1.0:
             smaller = max(6, int(em * fit))
-            font = fonts.setdefault(smaller, ImageFont.truetype(str(face), smaller))
+            if smaller not in fonts:
+                fonts[smaller] = ImageFont.truetype(str(face), smaller)
+            font = fonts[smaller]
             left, _, right, _ = font.getbbox(char, anchor="ls")
         image = Image.new("L", (size, size), 255)
         origin = ((size - (right - left)) // 2 - left, base)

@@ -1,0 +1,110 @@
+"""Every training option, for a few steps of the real loop."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from vlfew.config import Optim
+from vlfew.pipeline import run_pipeline
+from vlfew.training.optimizer import learning_rate
+
+FEW = [
+    "optim.steps=4",
+    "optim.warmup=1",
+    "training.validate_every=2",
+    "training.checkpoint_every=2",
+    "training.log_every=1",
+]
+
+
+def train(config: Path, *overrides: str) -> tuple[Path, list[float]]:
+    """The run folder and the losses of its steps."""
+    run = run_pipeline(config, [*FEW, *overrides], config.parent)
+    return run.path, [entry["loss"] for entry in run.read_log() if "loss" in entry]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["training.accumulation=3"],
+        ["training.mixed_precision=bf16"],
+        ["optim.name=sgd"],
+        ["optim.clip=null"],
+        ["image.norm=batch", "image.dropout=0.5"],
+        ["embedding_dim=null"],
+        ["similarity=euclidean", "objective=[{loss: prototypical}]"],
+        ["similarity=weighted_l1", "objective=[{loss: binary_cross_entropy}]"],
+        ["image={backbone: resnet12, widths: [4, 4, 8, 8], drop_rate: 0.1}"],
+        ["image={backbone: 'timm:resnet10t'}"],
+        ["image={backbone: 'torchvision:mobilenet_v3_small'}", "data.image_size=32"],
+        [
+            "sampling.distinct_sources=false",
+            "augment={flip: 0.5, erase: 0.5, contrast: 0.2, brightness: 0.2}",
+        ],
+    ],
+    ids=lambda overrides: overrides[0][:40],
+)
+def test_option_trains_and_evaluates(config, overrides):
+    path, losses = train(config, *overrides)
+    assert len(losses) == 4 and all(torch.tensor(losses).isfinite())
+    (result,) = json.loads((path / "results.json").read_text())
+    assert 0 <= result["accuracy"] <= 1
+
+
+def test_accumulated_micro_batches_are_batches_of_their_own(config):
+    """Step n of two micro-batches sees batches 2n and 2n+1: its loss is the mean of theirs."""
+    still = ["optim.lr=1e-12", "augment={}"]
+    _, single = train(config, *still, "name=single")
+    _, double = train(config, *still, "name=double", "training.accumulation=2", "optim.steps=2")
+    assert double == pytest.approx([sum(single[:2]) / 2, sum(single[2:]) / 2], rel=1e-4)
+
+
+def test_words_are_trained_when_the_text_encoder_is_not_frozen(config, bert_folder, pictures):
+    (pictures / "classes.yaml").write_text(
+        "".join(
+            f"{p.name}: a {p.name[:-2]} cat {p.name[-2:]}\n"
+            for s in ("train", "val", "test")
+            for p in sorted((pictures / s).iterdir())
+        )
+    )
+    try:
+        path, _ = train(
+            config,
+            f"text={{encoder: 'hf:{bert_folder}', frozen: false, projection: linear}}",
+            "objective=[{loss: alignment_softmax}, {loss: alignment_sigmoid}]",
+            "sampling.more_words=2",
+            "evaluate=[{protocol: zero-shot}]",
+        )
+    finally:
+        (pictures / "classes.yaml").unlink()
+    before = load_file(bert_folder / "model.safetensors")
+    after = load_file(path / "model.safetensors")
+    name = "encoder.layer.0.attention.self.query.weight"
+    trained = next(v for k, v in after.items() if k.endswith(name))
+    assert not torch.equal(trained, next(v for k, v in before.items() if k.endswith(name)))
+    (result,) = json.loads((path / "results.json").read_text())
+    assert result["protocol"] == "zero-shot" and result["ways"] == 4
+
+
+def test_tensorboard_gets_the_curves(config):
+    path, _ = train(config, "training.trackers=[tensorboard]")
+    assert list(path.rglob("events.out.tfevents.*"))
+
+
+@pytest.mark.slow
+def test_compiled_backbone_trains(config):
+    _, losses = train(config, "training.compile=true")
+    assert all(torch.tensor(losses).isfinite())
+
+
+def test_learning_rate_warms_up_and_falls_to_nothing():
+    settings = Optim(lr=1.0, steps=100, warmup=10)
+    rates = [learning_rate(settings, step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1) and rates[9] == rates[10] == 1.0
+    assert rates[55] == pytest.approx(0.5) and 0 < rates[99] < 1e-3
+    assert rates[10:] == sorted(rates[10:], reverse=True)

@@ -1,0 +1,260 @@
+"""From a YAML file and `key=value` to a checked `Config`, with every mistake listed at once.
+
+Each mistake says where it was made: file and line, or the override.
+"""
+
+from __future__ import annotations
+
+import re
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from vlfew.config import Component, Config
+from vlfew.errors import ConfigError, VlfewError, did_you_mean
+from vlfew.registry import Registry
+
+
+@dataclass
+class Part:
+    """Which registry answers for a component section: `key` of the name within it."""
+
+    registry: Registry
+    key: str
+
+
+@dataclass
+class _Source:
+    """Where each key was said: dotted path to `file:line`, or to the override itself."""
+
+    lines: dict[str, str] = field(default_factory=dict)
+
+    def of(self, path: str) -> str:
+        while path and path not in self.lines:
+            path = path.rpartition(".")[0]
+        return self.lines.get(path, self.lines.get("", ""))
+
+
+def load_config(path: Path, overrides: Sequence[str] = (), parts: Mapping[str, Part] | None = None) -> Config:
+    """Reads a YAML file and `key=value` overrides, and checks everything.
+
+    Args:
+        path: of the YAML file; its `base: other.yaml` key, if any, names a file to start from.
+        overrides: dotted keys with YAML values (`optim.lr=1e-3`, `objective.0.weight=2`).
+        parts: section name to who checks its component options.
+
+    Raises:
+        ConfigError: with one line for each mistake: file, line, what is wrong, a suggestion.
+    """
+    source = _Source()
+    values = _read(path, source, ())
+    problems = [p for o in overrides if (p := _override(values, o, source))]
+    if problems:
+        raise ConfigError(problems)
+    values.setdefault("name", path.stem)
+    return parse_config(values, parts or {}, source)
+
+
+def parse_config(values: dict[str, Any], parts: Mapping[str, Part], source: _Source | None = None) -> Config:
+    """Checks plain values; see `load_config`."""
+    source = source or _Source({"": "config"})
+    config: Config | None = None
+    options_problems = _check_parts(values, parts, source)
+    problems: list[str] = []
+    try:
+        config = Config.model_validate(values)
+    except ValidationError as error:
+        problems += _explain(error, Config, "", source)
+    problems += options_problems
+    if config is None or problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
+    return config
+
+
+def parse_values(pairs: Sequence[str], schema: type[BaseModel], owner: str) -> dict[str, Any]:
+    """`key=value` pairs as options of a component.
+
+    Args:
+        pairs: with YAML values.
+        schema: of the options.
+        owner: whose options they are, for messages.
+
+    Raises:
+        ConfigError: one line for each mistake.
+    """
+    values: dict[str, Any] = {}
+    source = _Source({"": "options"})
+    problems = [p for pair in pairs if (p := _override(values, pair, source))]
+    try:
+        checked = schema.model_validate(values)
+    except ValidationError as error:
+        problems += _explain(error, schema, "", source, owner=f" of {owner}")
+    if problems:
+        raise ConfigError(problems)
+    return {key: getattr(checked, key) for key in checked.model_fields_set}
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which `1e-3` is the number it looks like (YAML 1.1 makes it a string)."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)$"),
+    list("-+0123456789."),
+)
+
+
+def _read(path: Path, source: _Source, seen: tuple[Path, ...]) -> dict[str, Any]:
+    if path.resolve() in seen:
+        raise ConfigError(f"{path}: a chain of 'base' files leads back to this file")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.yaml")])
+        raise ConfigError(f"{path}: no such configuration file{near}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as text: {error}") from None
+    try:
+        node = yaml.compose(text, _Loader)
+        values = yaml.load(text, _Loader)  # _Loader is a SafeLoader
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}{line}: not YAML: {getattr(error, 'problem', error)}") from None
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}:1: expected a mapping of settings")
+    if "base" in values:
+        base = path.parent / str(values.pop("base"))
+        values = _merge(_read(base, source, (*seen, path.resolve())), values)
+    source.lines[""] = str(path)
+    _note_lines(node, "", path, source)
+    return values
+
+
+def _merge(base: Any, over: Any) -> Any:
+    if isinstance(base, dict) and isinstance(over, dict):
+        return base | {k: _merge(base[k], v) if k in base else v for k, v in over.items()}
+    return over
+
+
+def _note_lines(node: Any, at: str, path: Path, source: _Source) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            here = f"{at}.{key.value}" if at else str(key.value)
+            source.lines[here] = f"{path}:{key.start_mark.line + 1}"
+            _note_lines(value, here, path, source)
+    elif isinstance(node, yaml.SequenceNode):
+        for number, value in enumerate(node.value):
+            source.lines[f"{at}.{number}"] = f"{path}:{value.start_mark.line + 1}"
+            _note_lines(value, f"{at}.{number}", path, source)
+
+
+def _override(values: dict[str, Any], override: str, source: _Source) -> str | None:
+    """Puts one `key=value` into `values`; returns what is wrong with it, if anything."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        return f"{override!r}: an override is key=value, such as optim.lr=1e-3"
+    try:
+        value = yaml.load(text, _Loader) if text else None
+    except yaml.YAMLError:
+        value = text
+    at: Any = values
+    *path, last = key.split(".")
+    try:
+        for name in path:
+            at = at[int(name)] if isinstance(at, list) else at.setdefault(name, {})
+        if isinstance(at, list):
+            at[int(last)] = value
+        else:
+            at[last] = value
+    except (ValueError, IndexError, AttributeError, TypeError):
+        return f"{override!r}: there is no {key!r} to set"
+    source.lines[key] = f"override {override!r}"
+    return None
+
+
+def _check_parts(values: dict[str, Any], parts: Mapping[str, Part], source: _Source) -> list[str]:
+    """Checks the component options of every section that `parts` names, and gives them their types."""
+    problems = []
+    for section, part in parts.items():
+        # What the file leaves out, the defaults say.
+        value = values.get(section)
+        entries = enumerate(value) if isinstance(value, list) else [(None, value)]
+        for number, entry in entries:
+            at = section if number is None else f"{section}.{number}"
+            if not isinstance(entry, dict):
+                continue  # the typed models already complain
+            model = _component_model(section)
+            name = entry.get(part.key, model.model_fields[part.key].get_default())
+            if not isinstance(name, str):
+                continue
+            options = {k: v for k, v in entry.items() if k not in model.model_fields}
+            try:
+                schema = part.registry.options(name)
+            except VlfewError as error:
+                problems.append(f"{source.of(f'{at}.{part.key}')}: {error}")
+                continue
+            try:
+                checked = schema.model_validate(options)
+                entry |= {key: getattr(checked, key) for key in checked.model_fields_set}
+            except ValidationError as error:
+                known = [*schema.model_fields, *model.model_fields]
+                problems += _explain(error, schema, at, source, known, f" of {part.registry.kind} {name!r}")
+    return problems
+
+
+def _component_model(section: str) -> type[Component]:
+    annotation = Config.model_fields[section].annotation
+    if get_origin(annotation) is not None:  # list[Loss], Protocol | None
+        annotation = next(a for a in get_args(annotation) if isinstance(a, type) and issubclass(a, Component))
+    model = annotation
+    assert isinstance(model, type) and issubclass(model, Component)
+    return model
+
+
+def _explain(
+    error: ValidationError,
+    model: type[BaseModel],
+    at: str,
+    source: _Source,
+    known: Sequence[str] = (),
+    owner: str = "",
+) -> list[str]:
+    lines = []
+    for problem in error.errors():
+        steps = [str(s) for s in problem["loc"] if not str(s).startswith(("function-", "constrained-"))]
+        full = ".".join([at, *steps] if at else steps)
+        if problem["type"] == "extra_forbidden":
+            names = known or _keys_at(model, steps[:-1])
+            text = f"unknown key {full!r}{owner}{did_you_mean(steps[-1], names)}"
+        elif problem["type"] == "missing":
+            text = f"{full!r}{owner} must be given"
+        else:
+            text = (
+                f"{full!r}{owner}: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {problem['input']!r}"
+            )
+        lines.append(f"{source.of(full)}: {text}")
+    return lines
+
+
+def _keys_at(model: type[BaseModel], steps: Sequence[str]) -> list[str]:
+    """The keys that are known at a place of the schema."""
+    current: Any = model
+    for step in steps:
+        if step.isdigit():
+            continue
+        annotation: Any = current.model_fields[step].annotation
+        while get_origin(annotation) in (list, Union, types.UnionType, Annotated):
+            annotation = next((a for a in get_args(annotation) if a is not type(None)), None)
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        current = annotation
+    return list(current.model_fields)

@@ -1,0 +1,51 @@
+"""The words that go with a batch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vlfew.data.images import LabelledImages
+from vlfew.data.sampler import Batch
+from vlfew.encoders.text import TextEncoder
+
+
+class BatchWords:
+    """Gives a batch's texts as `TrainingStep` takes them.
+
+    A frozen encoder reads the texts of the training classes once, at the start; those of held-out
+    classes are not even read. One that is trained gets tokens at every step.
+
+    Args:
+        encoder: of the text stream.
+        data: whose class texts they are.
+        frozen: whether the encoder is.
+        device: where they are wanted.
+    """
+
+    def __init__(
+        self, encoder: TextEncoder, data: LabelledImages, frozen: bool, device: torch.device
+    ) -> None:
+        self._encoder, self._device = encoder, device
+        self._texts = [text for texts in data.class_texts for text in texts]
+        self._first = torch.tensor([0, *map(len, data.class_texts)]).cumsum(0)
+        self._vectors: Tensor | None = None
+        if frozen:
+            used = [
+                number
+                for c in data.classes("train").tolist()
+                for number in range(int(self._first[c]), int(self._first[c + 1]))
+            ]
+            self._row = torch.zeros(len(self._texts), dtype=torch.long)
+            self._row[used] = torch.arange(len(used))
+            vectors = encoder.to(device).encode([self._texts[number] for number in used])
+            self._vectors = vectors.to(device)
+
+    def __call__(self, batch: Batch) -> tuple[Tensor | dict[str, Tensor], Tensor]:
+        """Vectors `[T, D_text]` or tokens of the batch's texts, and their classes `[T]`."""
+        number = self._first[batch.words] + batch.text
+        labels = batch.words.to(self._device)
+        if self._vectors is not None:
+            return self._vectors[self._row[number].to(self._device)], labels
+        tokens = self._encoder.tokenize([self._texts[i] for i in number.tolist()])
+        return {name: value.to(self._device) for name, value in tokens.items()}, labels
