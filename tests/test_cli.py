@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
@@ -26,15 +26,15 @@ def fails(capsys, *arguments: str) -> str:
 
 
 def test_help_answers_at_once():
-    """Typer and the registries only: torch alone takes seconds."""
-    subprocess.run([sys.executable, "-m", "vlfew.cli", "--help"], capture_output=True, env=ENVIRONMENT)
+    """0.6 s, in processor time, which other work on the machine does not stretch."""
+    help_command = [sys.executable, "-m", "vlfew.cli", "--help"]
+    subprocess.run(help_command, capture_output=True, env=ENVIRONMENT)  # compiles the bytecode
     took = []
     for _ in range(5):
-        start = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-m", "vlfew.cli", "--help"], capture_output=True, text=True, env=ENVIRONMENT
-        )
-        took.append(time.perf_counter() - start)
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run(help_command, capture_output=True, text=True, env=ENVIRONMENT)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        took.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert "evaluate" in done.stdout
     assert min(took) < 0.6
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from tests.training.conftest import ENVIRONMENT, command, vlfew
+from tests.training.conftest import CONFIG, ENVIRONMENT, command, vlfew
 from vlfew.errors import VlfewError
 from vlfew.pipeline import run_pipeline
 
@@ -20,8 +21,6 @@ from vlfew.pipeline import run_pipeline
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, pictures):
     """One uninterrupted run, shared."""
-    from tests.training.conftest import CONFIG
-
     folder = tmp_path_factory.mktemp("finished")
     (folder / "small.yaml").write_text(CONFIG.format(root=pictures))
     done = vlfew("train", folder / "small.yaml", "--runs", folder)
@@ -147,16 +146,22 @@ def test_sigterm_saves_and_leaves(config):
     assert "Traceback" not in stderr
 
 
-@pytest.fixture
-def stopped(config):
-    """A run that was stopped at step 20 of 30: its later checkpoint and log are not there."""
-    run = config.parent / "small"
-    arguments = ["train", config, "--runs", config.parent]
-    process = start_and_wait(arguments, run, 20)
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory, pictures):
+    """A run that was killed at step 20 or a little later of 30."""
+    folder = tmp_path_factory.mktemp("killed")
+    (folder / "small.yaml").write_text(CONFIG.format(root=pictures))
+    process = start_and_wait(["train", folder / "small.yaml", "--runs", folder], folder / "small", 20)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    newest = max((run / "checkpoints").glob("step-*.safetensors"))
-    return config, run, newest
+    return folder / "small"
+
+
+@pytest.fixture
+def stopped(config, killed):
+    """A copy of the killed run, beside its configuration: `(config, run, newest checkpoint)`."""
+    run = Path(shutil.copytree(killed, config.parent / "small"))
+    return config, run, max((run / "checkpoints").glob("step-*.safetensors"))
 
 
 def test_damaged_checkpoints_are_named_and_refused(stopped):
@@ -166,25 +171,30 @@ def test_damaged_checkpoints_are_named_and_refused(stopped):
     flipped[len(flipped) // 2] ^= 1
     for damaged in (whole[: len(whole) // 2], bytes(flipped)):
         newest.write_bytes(damaged)
-        done = vlfew("train", config, "--runs", config.parent)
-        assert done.returncode == 2
-        assert newest.name in done.stderr and "damaged" in done.stderr and "remove" in done.stderr
-        assert "Traceback" not in done.stderr
+        with pytest.raises(VlfewError, match=rf"{newest.name} is damaged.*remove") as error:
+            run_pipeline(config, [], config.parent)
+        assert "\n" not in str(error.value)
         assert newest.read_bytes() == damaged  # nothing is deleted for the user
     # The way out that the message names works.
     newest.with_suffix(".json").unlink()
-    assert vlfew("train", config, "--runs", config.parent).returncode == 0
+    assert run_pipeline(config, [], config.parent).state == "finished"
 
 
 def test_a_damaged_best_is_found_at_the_start_and_can_be_left_behind(stopped):
     config, run, _ = stopped
     best = run / "checkpoints" / "best.safetensors"
     best.write_bytes(best.read_bytes()[:-1])
-    done = vlfew("train", config, "--runs", config.parent)
-    assert done.returncode == 2 and "best.safetensors is damaged" in done.stderr
+    with pytest.raises(VlfewError, match=r"best\.safetensors is damaged"):
+        run_pipeline(config, [], config.parent)
     assert max(steps_logged(run)) <= 25  # not at the end of training
     best.with_suffix(".json").unlink()
-    assert vlfew("train", config, "--runs", config.parent).returncode == 0
+    assert run_pipeline(config, [], config.parent).state == "finished"
+
+
+def test_resume_with_a_changed_config_shows_the_difference(stopped):
+    config, _, _ = stopped
+    with pytest.raises(VlfewError, match=r"augment.rotate: 10\.0 -> 20\.0"):
+        run_pipeline(config, ["augment.rotate=20"], config.parent)
 
 
 def test_a_mistake_claims_nothing(config):
@@ -208,12 +218,6 @@ def test_evaluations_may_change_until_the_results_are_there(stopped):
     other = "evaluate=[{protocol: few-shot, ways: 2, queries: 2, episodes: 20}]"
     assert run_pipeline(config, [other], config.parent).state == "finished"
     assert json.loads((run / "results.json").read_text())[0]["ways"] == 2
-
-
-def test_resume_with_a_changed_config_shows_the_difference(stopped):
-    config, _, _ = stopped
-    done = vlfew("train", config, "augment.rotate=20", "--runs", config.parent)
-    assert done.returncode == 2 and "augment.rotate: 10.0 -> 20.0" in done.stderr
 
 
 def test_not_a_number_stops_names_the_step_and_keeps_the_checkpoint(config, monkeypatch):
