@@ -215,11 +215,25 @@ def data_show(
         raise VlfewError("--channels is 1 or 3, and --image-size at least 8 pixels")
     reading = Reading(image_size, channels, on_bad_image="skip" if skip_bad else "error")
     images = _load_data(name, root, reading, options)
-    for key, value in describe(images).items():
-        print(f"{key:<12} {value}")
+    about = describe(images)
+    rows = [
+        ("data", f"{about['name']}, fingerprint {about['fingerprint']}"),
+        ("pictures", f"{about['pictures']:,} of {' x '.join(map(str, about['shape']))}"),
+        ("classes", f"{about['classes']:,}" + (f" in {about['groups']} groups" if about["groups"] else "")),
+        ("names", f"{'words' if about['names_are_words'] else 'codes'}: {'; '.join(about['examples'])}"),
+    ]
+    for part, s in about["splits"].items():
+        each = f"{s['fewest_per_class']} to {s['most_per_class']} a class"
+        rows.append((part, f"{s['classes']:,} classes, {s['pictures']:,} pictures, {each}"))
+    rows.append(("in memory", f"{about['bytes_in_memory'] / 2**20:,.1f} MiB decoded"))
+    if about["skipped"]:
+        rows.append(("skipped", f"{about['skipped']:,} pictures that could not be read"))
+    if about["note"]:
+        rows.append(("note", about["note"]))
     path = sheet or Path(f"{name}.png")
     contact_sheet(images, split or next(iter(images.splits)), path)
-    print(f"{'sheet':<12} {path}")
+    for key, value in [*rows, ("sheet", path)]:
+        print(f"{key:<10} {value}")
 
 
 @data_app.command("prepare")
