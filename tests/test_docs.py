@@ -25,7 +25,7 @@ SHORT = [
     "training.validate_every=4",
     "training.checkpoint_every=4",
     "select=null",
-    "evaluate=[{protocol: few-shot, ways: 5, queries: 2, episodes: 50}]",
+    "evaluate=[{protocol: few-shot, ways: 3, queries: 2, episodes: 50}]",
 ]
 
 

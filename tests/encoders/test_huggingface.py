@@ -63,7 +63,7 @@ def test_padding_changes_nothing(tiny: TextEncoder) -> None:
         assert torch.allclose(tiny.encode([text])[0], found, atol=1e-5)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.text(st.sampled_from("abc ts"), max_size=12), max_size=12), st.integers(1, 5))
 def test_encode_keeps_the_order(tiny: TextEncoder, texts: list[str], batch_size: int) -> None:
     found = tiny.encode(texts, batch_size)
