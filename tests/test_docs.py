@@ -1,6 +1,6 @@
 """Every command and Python block of README and guide runs, in order, as it is written.
 
-Trainings are cut to a few steps; nothing else is changed.
+Trainings are cut to a few steps, one selection and one small evaluation; nothing else is changed.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ class FeatureBank:
     """Features of all pictures of a split, on the CPU.
 
     Attributes:
-        features: `embedding [S, D]` float32; `map [S, C, H, W]` float16 where it was kept.
+        features: `embedding [S, D]` float32.
         labels: `[S]` int64, class number in `data` of each picture.
         index: `[S]` int64, number in `data` of each picture.
         data: what was encoded; its names, groups and sources.
@@ -89,9 +89,7 @@ def split_pictures(data: LabelledImages, split: str) -> Tensor:
     return index
 
 
-def encode_split(
-    model: Model, data: LabelledImages, split: str, batch_size: int = 512, keep_map: bool = False
-) -> FeatureBank:
+def encode_split(model: Model, data: LabelledImages, split: str, batch_size: int = 512) -> FeatureBank:
     """All pictures of a split through the image stream, once.
 
     Raises:
@@ -103,8 +101,7 @@ def encode_split(
     with Progress(f"encoding {data.name} {split}", len(index), "pictures") as bar:
         for batch in index.split(batch_size):
             features = model.encode_images(data.images.batch(batch))
-            kept = features.need("map", "keep_map").half().cpu() if keep_map else None
-            parts.append(Features(features.embedding.float().cpu(), map=kept))
+            parts.append(Features(features.embedding.float().cpu()))
             bar.step(len(batch))
     features = Features.cat(parts)
     broken = int((~features.embedding.isfinite().all(1)).sum())

@@ -15,10 +15,7 @@ class Scorer(nn.Module):
     """Scores queries against classes; higher means more alike.
 
     Scorers that learn (Koch's weighted L1) are trained with the model and saved with it.
-    `transductive` scorers see all queries of an episode at once and say so by this flag.
     """
-
-    transductive: bool = False
 
     @abstractmethod
     def fit(self, support: Support) -> Self:
