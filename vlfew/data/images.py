@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from vlfew.data.pairs import Pairs
 from vlfew.errors import DataError, did_you_mean
 
 
@@ -78,6 +79,8 @@ class LabelledImages:
         class_group: `[classes]` int64, the group a class belongs to (an alphabet), if any.
         group_names: names of the groups.
         source_id: `[S]` int64, who or what made the picture (the drawer, the font), if known.
+        picture_names: `[S]` file names within the data set, where pictures have names; else empty.
+        pairs: split name to the pairs of its pictures that the set's own protocol asks about, if any.
         skipped: pictures that could not be read and were left out, by `on_bad_image: skip`.
         note: what a reader of results must know ("5,200 of 60,000 pictures at hand"), else "".
     """
@@ -93,6 +96,8 @@ class LabelledImages:
     class_group: Tensor | None = None
     group_names: tuple[str, ...] = ()
     source_id: Tensor | None = None
+    picture_names: tuple[str, ...] = ()
+    pairs: Mapping[str, Pairs] = field(default_factory=dict)
     skipped: tuple[str, ...] = field(default=())
     note: str = ""
 

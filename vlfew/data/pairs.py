@@ -1,0 +1,33 @@
+"""Pairs of pictures, for verification: do the two show the same class?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """M pairs of pictures, by number.
+
+    Attributes:
+        i, j: `[M]` int64, the numbers of the two pictures.
+        same: `[M]` bool, whether both show one class.
+        fold: `[M, 2]` int64, the fold of each of the two pictures' classes; classes are in one fold
+            only. In most protocols (LFW's) both columns are equal.
+    """
+
+    i: Tensor
+    j: Tensor
+    same: Tensor
+    fold: Tensor
+
+    def __post_init__(self) -> None:
+        shapes = {len(self.i), len(self.j), len(self.same), len(self.fold)}
+        if len(shapes) > 1 or self.same.dtype != torch.bool or self.fold.shape != (len(self.i), 2):
+            raise ValueError("i, j and same are [M], same is bool, fold is [M, 2]")
+
+    def __len__(self) -> int:
+        return len(self.i)
