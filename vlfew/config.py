@@ -12,6 +12,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Resize = Literal["squash", "crop"]
 OnBadImage = Literal["error", "skip"]
+Center = Annotated[float, Field(gt=0, le=1)]
 
 
 class Section(BaseModel):
@@ -39,15 +40,24 @@ class Data(Component):
     image_size: Annotated[int, Field(ge=8)] = 32
     channels: Literal[1, 3] = 1
     resize: Resize = "squash"
+    center: Center = 1.0
     on_bad_image: OnBadImage = "error"
     split_seed: int = 0
 
 
+Views = Literal["one", "mirror", "turns"]
+
+
 class Image(Component):
-    """The image stream: a backbone and its options."""
+    """The image stream: a backbone and its options.
+
+    `views` is what evaluation and use see of a picture: itself; itself and its mirror image; or its
+    four quarter turns. Two pictures are then as alike as their views of the same kind are on average.
+    """
 
     backbone: str = "conv4"
     frozen: bool = False
+    views: Views = "one"
 
 
 class Text(Component):
@@ -135,11 +145,19 @@ class Protocol(Component):
     protocol: str
 
 
+class Repeat(Section):
+    """The same run for each of some values of one key: the folds of a protocol, or seeds."""
+
+    key: str
+    values: Annotated[list[Any], Field(min_length=2)]
+
+
 class Config(Section):
     """A whole run.
 
     `embedding_dim: null` keeps the backbone's own vectors. `select` says how checkpoints are compared
     on the validation split (one-shot episodes when not given), `evaluate` what is measured at the end.
+    With `repeat` there is a run for each value, and the results are means over the runs.
     """
 
     name: str = "run"
@@ -157,6 +175,7 @@ class Config(Section):
     training: Training = Training()
     select: Protocol | None = None
     evaluate: list[Protocol] = []
+    repeat: Repeat | None = None
 
 
 def dump_config(config: Config) -> str:

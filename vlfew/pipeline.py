@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
@@ -9,13 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlfew.training.run import RunFolder
+from vlfew.training.run import RunFolder, member_names
 from vlfew.training.setup import load_configured_data, read_config, use_all_cores
 
 if TYPE_CHECKING:
     from vlfew.config import Config
     from vlfew.data.images import LabelledImages
     from vlfew.evaluation.results import Result
+    from vlfew.training.loop import Trainer
 
 
 def run_pipeline(config_file: Path, overrides: Sequence[str], runs: Path) -> RunFolder:
@@ -30,6 +32,55 @@ def run_pipeline(config_file: Path, overrides: Sequence[str], runs: Path) -> Run
         VlfewError: anything the user can mend.
     """
     config = read_config(config_file, overrides)
+    trainers: list[Trainer] = []
+    try:
+        if config.repeat is None:
+            return _run_one(config, runs, trainers)
+        return _run_repeated(config, config_file, overrides, runs, trainers)
+    finally:
+        if trainers:
+            # Once for all: it takes the process group down.
+            trainers[-1].accelerator.end_training()
+
+
+def _run_repeated(
+    config: Config, config_file: Path, overrides: Sequence[str], runs: Path, trainers: list[Trainer]
+) -> RunFolder:
+    """A run for each value of `config.repeat`, and their results as one."""
+    from vlfew.evaluation.repeats import merge_results
+    from vlfew.evaluation.results import read_results, write_results
+
+    repeat = config.repeat
+    assert repeat is not None
+    # All are read before the first is trained: a value that is no good is told at once.
+    members = [
+        read_config(
+            config_file,
+            [*overrides, f"{repeat.key}={json.dumps(value)}", f"name={config.name}/{name}", "repeat=null"],
+        )
+        for value, name in zip(repeat.values, member_names(repeat), strict=True)
+    ]
+    run = RunFolder(runs / config.name)
+    main = int(os.environ.get("RANK", "0")) == 0
+    if main:
+        run.claim(config)
+    for number, member in enumerate(members, 1):
+        if main:
+            _say(f"run {number} of {len(members)}: {member.name}")
+        _run_one(member, runs, trainers)
+    if main:
+        own = [read_results(runs / member.name / "results.json") for member in members]
+        results = [merge_results(same, repeat.key) for same in zip(*own, strict=True)]
+        for result in results:
+            result.command = result.command.replace(str(runs / members[0].name), str(run.path), 1)
+        write_results(run.results, results)
+        _say(f"{run.path}: over {len(members)} runs")
+        print_results(results)
+    return run
+
+
+def _run_one(config: Config, runs: Path, trainers: list[Trainer]) -> RunFolder:
+    """Trains, evaluates and reports one model; what trained it is added to `trainers`."""
     run = RunFolder(runs / config.name)
     main = int(os.environ.get("RANK", "0")) == 0
     state = run.claim(config) if main else run.state
@@ -49,6 +100,7 @@ def run_pipeline(config_file: Path, overrides: Sequence[str], runs: Path) -> Run
         from vlfew.training.loop import Trainer
 
         trainer = Trainer(config, data, run)
+        trainers.append(trainer)
         if main:
             for line in trainer.describe():
                 _say(line)
@@ -57,7 +109,8 @@ def run_pipeline(config_file: Path, overrides: Sequence[str], runs: Path) -> Run
         _evaluate_and_report(config, data, run)
     if trainer is not None:
         trainer.accelerator.wait_for_everyone()
-        trainer.accelerator.end_training()
+        for tracker in trainer.accelerator.trackers:
+            tracker.finish()
     return run
 
 

@@ -48,7 +48,8 @@ def read_cached(
 
 def cache_file(files: Sequence[DataFile], reading: Reading) -> Path:
     """Where the decoded pictures of these files are kept."""
-    how = (DECODER_VERSION, reading.image_size, reading.channels, reading.resize, reading.on_bad_image)
+    # The seed has no part in the pixels.
+    how = (DECODER_VERSION, *(v for k, v in vars(reading).items() if k != "seed"))
     key = digest(how, [(file.name, file.size, file.stamp) for file in files])
     return cache_dir() / "decoded" / f"{key}.safetensors"
 

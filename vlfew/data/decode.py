@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vlfew.data.listing import DataFile
-from vlfew.data.reading import Reading
+from vlfew.data.reading import Reading, middle
 from vlfew.errors import DataError
 from vlfew.progress import progress
 
@@ -118,9 +118,13 @@ def _decode(source: Picture, reading: Reading) -> Tensor:
         raise ValueError(f"{image.width}x{image.height} pixels, above the limit of {MAX_PIXELS:,}")
     size = (reading.image_size, reading.image_size)
     # A JPEG can be decoded at a half, quarter or eighth; twice the size leaves room for antialiasing.
-    image.draft(None, (2 * size[0], 2 * size[1]))
+    wanted = round(2 * reading.image_size / reading.center)
+    image.draft(None, (wanted, wanted))
     image.load()
     image = _plain(ImageOps.exif_transpose(image)).convert("L" if reading.channels == 1 else "RGB")
+    if reading.center < 1:
+        (left, right), (top, bottom) = (middle(side, reading.center) for side in image.size)
+        image = image.crop((left, top, right, bottom))
     if reading.resize == "crop":
         image = ImageOps.fit(image, size, Image.Resampling.BILINEAR)
     elif image.size != size:

@@ -1,10 +1,11 @@
-"""The files of a folder or of a zip archive, read where they lie."""
+"""The files of a folder, a zip archive or a plain tar archive, read where they lie."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import re
+import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
@@ -15,35 +16,52 @@ _HIDDEN = re.compile(r"(^|/)(\.|__MACOSX(/|$))")
 
 
 @dataclass(frozen=True)
+class Stretch:
+    """Bytes `start .. start + size` of a file: a member of a tar archive that is not compressed."""
+
+    path: Path
+    start: int
+    size: int
+
+    def read(self) -> bytes:
+        with open(self.path, "rb") as file:
+            file.seek(self.start)
+            return file.read(self.size)
+
+
+@dataclass(frozen=True)
 class DataFile:
-    """A file in a folder or in a zip archive.
+    """A file in a folder or in an archive.
 
     Attributes:
         name: path relative to the folder or archive, with forward slashes.
         size: bytes, unpacked.
-        stamp: what changes with the content: CRC-32 in an archive, time of change (ns) in a folder.
-        place: the file itself, or the open archive that holds it as `name`.
+        stamp: what changes with the content: CRC-32 in a zip archive, else the time of change.
+        place: the file itself, its stretch of a tar archive, or the open zip archive that holds it
+            as `name`.
     """
 
     name: str
     size: int
     stamp: int
-    place: Path | ZipFile
+    place: Path | Stretch | ZipFile
 
     def read(self) -> bytes:
-        return self.place.read_bytes() if isinstance(self.place, Path) else self.place.read(self.name)
+        if isinstance(self.place, ZipFile):
+            return self.place.read(self.name)
+        return self.place.read_bytes() if isinstance(self.place, Path) else self.place.read()
 
 
 def list_files(place: Path) -> list[DataFile]:
-    """All files in a folder or zip archive, by name; hidden ones (`.x`, `__MACOSX`) are left out.
+    """All files in a folder, zip or plain tar archive, by name; hidden ones (`.x`, `__MACOSX`) are left out.
 
     Links to folders are followed, each folder once.
 
     Raises:
-        DataError: neither a folder nor a zip archive.
+        DataError: neither a folder nor such an archive.
     """
-    files = _in_folder(place) if place.is_dir() else _in_zip(place)
-    return sorted(files, key=lambda file: file.name)
+    read = _in_folder if place.is_dir() else _in_tar if place.suffix == ".tar" else _in_zip
+    return sorted(read(place), key=lambda file: file.name)
 
 
 def digest(*told: object) -> str:
@@ -84,3 +102,15 @@ def _in_zip(path: Path) -> list[DataFile]:
         for member in archive.infolist()
         if not member.is_dir() and not _HIDDEN.search(member.filename)
     ]
+
+
+def _in_tar(path: Path) -> list[DataFile]:
+    try:
+        with tarfile.open(path, "r:") as archive:
+            return [
+                DataFile(m.name, m.size, int(m.mtime), Stretch(path, m.offset_data, m.size))
+                for m in archive
+                if m.isfile() and not hidden(m.name)
+            ]
+    except (tarfile.TarError, OSError) as error:
+        raise DataError(f"{path}: not a tar archive that can be read: {error}") from None

@@ -7,6 +7,13 @@ from dataclasses import dataclass
 from vlfew.config import OnBadImage, Resize
 
 
+def middle(length: int, part: float) -> tuple[int, int]:
+    """First and last (exclusive) of the middle pixels of a side, at least one."""
+    kept = max(1, round(length * part))
+    first = (length - kept) // 2
+    return first, first + kept
+
+
 @dataclass(frozen=True)
 class Reading:
     """How a source's pictures become tensors of one size.
@@ -16,6 +23,8 @@ class Reading:
         channels: 1 for grey, 3 for colour.
         resize: `squash` scales the whole picture to the square; `crop` scales the shorter side and
             takes the middle.
+        center: the middle part of a picture that is kept, as a fraction of each side (0.5 of 250x250
+            pixels is the box from 62 to 187); the rest is cut away before resizing.
         on_bad_image: `error` stops at a picture that cannot be read and names it; `skip` leaves it
             out and counts it.
         seed: of splits that the source draws itself.
@@ -24,5 +33,6 @@ class Reading:
     image_size: int = 32
     channels: int = 1
     resize: Resize = "squash"
+    center: float = 1.0
     on_bad_image: OnBadImage = "error"
     seed: int = 0

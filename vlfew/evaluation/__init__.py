@@ -13,6 +13,8 @@ PROTOCOLS = Registry(
         "few-shot": "vlfew.evaluation.few_shot:few_shot",
         "zero-shot": "vlfew.evaluation.zero_shot:zero_shot",
         "pictures-and-words": "vlfew.evaluation.pictures_and_words:pictures_and_words",
+        "verification": "vlfew.evaluation.verification:verification",
+        "identification": "vlfew.evaluation.identification:identification",
         "omniglot-trials": "vlfew.evaluation.omniglot:omniglot_trials",
         "omniglot-runs": "vlfew.evaluation.omniglot:omniglot_runs",
     },

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
-from vlfew.config import Resize
+from vlfew.config import Resize, Views
 from vlfew.data.reading import Reading
 from vlfew.encoders import BACKBONES, TEXT_ENCODERS
 from vlfew.encoders.backbone import Backbone
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 KEPT_TEXTS = 50_000
 """At most so many texts are kept encoded: 75 MB at 384 numbers each."""
+
+VIEWS: dict[Views, int] = {"one": 1, "mirror": 2, "turns": 4}
+"""How many views of a picture each kind has."""
 
 ProjectionKind = Literal["none", "linear", "mlp"]
 Similarity = Literal["cosine", "euclidean", "weighted_l1"]
@@ -48,6 +52,7 @@ class ModelSpec(BaseModel):
 
     Attributes:
         backbone: registry name, with `backbone_options`.
+        views: what `encode_images` sees of a picture (`vlfew.config.Image`).
         embedding_dim: D; None takes the backbone's own vectors.
         outside_data: whether the image stream starts from weights learned on other pictures.
     """
@@ -57,17 +62,19 @@ class ModelSpec(BaseModel):
     backbone: str
     backbone_options: dict[str, Any] = {}
     backbone_frozen: bool = False
+    views: Views = "one"
     text: TextSpec | None = None
     embedding_dim: int | None = 256
     similarity: Similarity = "cosine"
     image_size: int = 32
     channels: int = 1
     resize: Resize = "squash"
+    center: float = 1.0
     outside_data: bool = False
 
     def reading(self) -> Reading:
         """How pictures must be read for this model."""
-        return Reading(image_size=self.image_size, channels=self.channels, resize=self.resize)
+        return Reading(self.image_size, self.channels, self.resize, self.center)
 
 
 class TextProjection(nn.Module):
@@ -177,13 +184,26 @@ class DualStream(nn.Module):
 
     @torch.inference_mode()
     def encode_images(self, images: Tensor) -> Features:
-        """uint8 `[B, C, H, W]` to features on the CPU, float32; `embedding [B, D]`, not normalised."""
+        """uint8 `[B, C, H, W]` to features on the CPU, float32; `embedding [B, V * D]` for V views.
+
+        Views lie side by side, each normalised where the similarity is the cosine, so that cosines and
+        squared distances of the whole are those of the views, averaged or summed. Maps are those of
+        the picture itself.
+        """
         self.eval()
-        return self.forward_images(images.to(self.device)).apply(lambda t: t.float().cpu())
+        images = images.to(self.device)
+        features = self.forward_images(images)
+        if self.spec.views != "one":
+            parts = [features.embedding]
+            parts += [self.forward_images(view).embedding for view in _further_views(images, self.spec.views)]
+            if self.spec.similarity == "cosine":
+                parts = [normalize(part, dim=1) for part in parts]
+            features.embedding = torch.cat(parts, dim=1)
+        return features.apply(lambda t: t.float().cpu())
 
     @torch.inference_mode()
     def encode_texts(self, texts: list[str]) -> Tensor:
-        """Texts to `[T, D]` in the space of the pictures; float32, on the CPU, not normalised.
+        """Texts to `[T, V * D]` in the space of the pictures; float32, on the CPU, not normalised.
 
         Raises:
             ModelError: the model has no text stream.
@@ -191,7 +211,8 @@ class DualStream(nn.Module):
         if self.text_encoder is None:
             raise ModelError("this model has no text stream: it was trained without words")
         self.eval()
-        return self.forward_texts(self._read(texts).to(self.device)).float().cpu()
+        vectors = self.forward_texts(self._read(texts).to(self.device)).float().cpu()
+        return vectors.repeat(1, VIEWS[self.spec.views])
 
     def _read(self, texts: list[str]) -> Tensor:
         """The encoder's vectors `[T, D_text]`; those of a frozen encoder are kept, being always the same."""
@@ -227,6 +248,13 @@ class DualStream(nn.Module):
         from vlfew.models.classifier import Classifier
 
         return Classifier(self, classes, text_weight)
+
+
+def _further_views(images: Tensor, views: Views) -> list[Tensor]:
+    """The views of `images [B, C, H, W]` besides themselves."""
+    if views == "mirror":
+        return [images.flip(3)]
+    return [images.rot90(turn, (2, 3)) for turn in (1, 2, 3)]
 
 
 def build_model(spec: ModelSpec) -> DualStream:

@@ -18,8 +18,14 @@ def accuracy(result: Result) -> str:
 def setting(result: Result) -> str:
     """`20-way 1-shot`, `all 884 classes`."""
     ways, shots = result.get("ways"), result.get("shots")
+    if pairs := result.get("pairs"):
+        folds = result.get("folds")
+        told = f"{pairs:,} pairs" + (f", {len(folds)} folds" if folds else "")
+        return f"{told}, {'outside data' if result.outside_data else 'unrestricted'}"
     if ways is None:
         return "-"
+    if result.get("probes"):
+        return f"{ways:,} enrolled, {result.get('unknown'):,} unknown, {shots}-shot"
     # Against all classes every picture is scored once, and the protocol says how many there were.
     among = f"{ways:,}-way" if result.get("pictures") is None else f"all {ways:,} classes"
     return f"{among} {shots}-shot" if shots else among
@@ -28,7 +34,7 @@ def setting(result: Result) -> str:
 def chance(result: Result) -> float | None:
     """Accuracy of guessing, a fraction."""
     ways = result.get("ways")
-    return 1 / ways if ways else None
+    return 0.5 if result.get("pairs") else 1 / ways if ways else None
 
 
 def chance_percent(result: Result) -> str:
@@ -39,7 +45,17 @@ def chance_percent(result: Result) -> str:
 
 def extras(result: Result) -> list[str]:
     """Further figures of the protocol: `top-5 72.1`, `words alone 80.2`."""
-    known = {"top5": "top-5", "pictures_accuracy": "pictures alone", "words_accuracy": "words alone"}
+    known = {
+        "top5": "top-5",
+        "pictures_accuracy": "pictures alone",
+        "words_accuracy": "words alone",
+        "auc": "AUC",
+        "eer": "EER",
+        "tar_at_far_0.01": "TAR at FAR 1%",
+        "tar_at_far_0.001": "TAR at FAR 0.1%",
+        "dir_at_fpir_0.1": "DIR at FPIR 10%",
+        "dir_at_fpir_0.01": "DIR at FPIR 1%",
+    }
     found = {label: result.get(key) for key, label in known.items()}
     return [f"{label} {percent(value, 1)}" for label, value in found.items() if value is not None]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from vlfew.config import Config, differences, dump_config
+from vlfew.config import Config, Repeat, differences, dump_config
 from vlfew.config_file import load_config
 from vlfew.errors import RunError
 from vlfew.files import write_whole
@@ -15,12 +15,19 @@ from vlfew.files import write_whole
 State = Literal["new", "unfinished", "trained", "finished"]
 
 
+def member_names(repeat: Repeat) -> list[str]:
+    """The folders of the runs of a repeated one: `fold-1`, `fold-2` ..."""
+    last = repeat.key.rpartition(".")[2]
+    return [f"{last}-{value}" for value in repeat.values]
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """`runs/<config name>/` and the files in it.
 
     `config.yaml` as resolved; `log.jsonl`, a line per event; `checkpoints/`; `model.safetensors` and
-    `model.json` when training is done; `results.json` and `report.html` when all is.
+    `model.json` when training is done; `results.json` and `report.html` when all is. A repeated run
+    holds a run folder for each of its values instead of a model.
     """
 
     path: Path
@@ -44,6 +51,14 @@ class RunFolder:
     @property
     def report(self) -> Path:
         return self.path / "report.html"
+
+    @property
+    def members(self) -> list[RunFolder]:
+        """The runs of a repeated one, in order; none for a single run."""
+        if not self.config.is_file():
+            return []
+        repeat = load_config(self.config).repeat
+        return [] if repeat is None else [RunFolder(self.path / n) for n in member_names(repeat)]
 
     @property
     def state(self) -> State:

@@ -48,7 +48,7 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> Config:
 def load_configured_data(config: Config) -> LabelledImages:
     """The data set of a configuration, its training classes apart from those of val and test."""
     d = config.data
-    reading = Reading(d.image_size, d.channels, d.resize, d.on_bad_image, d.split_seed)
+    reading = Reading(d.image_size, d.channels, d.resize, d.center, d.on_bad_image, d.split_seed)
     data = load_data(d.name, d.root, reading, **d.options)
     for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
         if one in data.splits and other in data.splits:
@@ -74,6 +74,11 @@ def build_configured_model(config: Config, objective: Objective) -> DualStream:
             "similarity: weighted_l1 is learned, and no term of the objective trains it; "
             "add {loss: binary_cross_entropy} to the objective"
         )
+    if config.similarity == "weighted_l1" and config.image.views != "one":
+        raise ConfigError(
+            "similarity: weighted_l1 is learned on single views; leave image.views at 'one', "
+            "or take similarity: cosine"
+        )
     text = None
     if objective.needs_words:
         t = config.text
@@ -90,12 +95,14 @@ def build_configured_model(config: Config, objective: Objective) -> DualStream:
         backbone=config.image.backbone,
         backbone_options=config.image.options,
         backbone_frozen=config.image.frozen,
+        views=config.image.views,
         text=text,
         embedding_dim=config.embedding_dim,
         similarity=config.similarity,
         image_size=config.data.image_size,
         channels=config.data.channels,
         resize=config.data.resize,
+        center=config.data.center,
     )
     torch.manual_seed(config.seed)  # initial weights
     model = build_model(spec)

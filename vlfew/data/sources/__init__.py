@@ -18,6 +18,7 @@ SOURCES = Registry(
     {
         "glyphs": "vlfew.data.sources.glyphs:load",
         "omniglot": "vlfew.data.sources.omniglot:load",
+        "lfw": "vlfew.data.sources.lfw:load",
         "folder": "vlfew.data.sources.folder:load",
     },
 )

@@ -1,0 +1,337 @@
+"""LFW, Labeled Faces in the Wild (Huang et al. 2007): 13,233 pictures of 5,749 people, 250x250.
+
+Read from the deep-funneled pictures (Huang et al. 2012; any other alignment will do) as a folder of
+`First_Last/First_Last_0001.jpg` or a plain tar of it, with the official lists beside it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from vlfew.config import Augment
+from vlfew.counting import generator_at
+from vlfew.data.augment import BatchAugment
+from vlfew.data.images import InMemory, LabelledImages
+from vlfew.data.lazy import hold
+from vlfew.data.listing import DataFile, digest, list_files
+from vlfew.data.pairs import Pairs
+from vlfew.data.reading import Reading, middle
+from vlfew.data.root import find_data
+from vlfew.data.splits import draw_names
+from vlfew.errors import DataError
+
+PEOPLE, PICTURES, SIDE = 5749, 13233, 250
+FOLDS = 10
+ONE_PICTURE_TEST = 1150
+"""People to test in the protocol of one picture a person; the other 4,599 are for training."""
+LISTS = {
+    "view-1": ("peopleDevTrain.txt", "peopleDevTest.txt", "pairsDevTest.txt"),
+    "view-2": ("people.txt", "pairs.txt"),
+    "one-picture": (),
+}
+PLACES = ("lfw-deepfunneled", "lfw_funneled", "lfw")
+_PICTURE = re.compile(r"(?P<person>.+)_(?P<number>\d{4})\.jpg")
+
+
+def load(
+    root: Path | None,
+    reading: Reading,
+    *,
+    protocol: Literal["view-1", "view-2", "one-picture"] = "view-2",
+    fold: Annotated[int, Field(ge=1, le=FOLDS)] | Literal["all"] = 1,
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1,
+    memory_limit_mb: int = 2048,
+) -> LabelledImages:
+    """The people of LFW in the splits of a protocol, none of them in two.
+
+    `view-2` is for reporting: test is the fold's people and its 600 pairs, validation the next
+    fold's, training the other eight (unrestricted: their names are used). With `fold: all` nobody
+    is for training, and test is all 6,000 pairs in their ten folds, for a model trained elsewhere.
+    `view-1` is for choosing: test is `peopleDevTest` and its pairs, validation a part of
+    `peopleDevTrain`. `one-picture` keeps one picture of
+    each person and makes a partner to it by an affine map or a rotation; 1,150 people test, and
+    each has one same and one different pair.
+
+    Args:
+        root: folder that holds pictures and lists; None looks where data lie.
+        reading: how to read the pictures; its seed draws what the lists do not say.
+        protocol: see above.
+        fold: of View 2, 1 to 10.
+        validation_fraction: of the training people, where the protocol has no validation people.
+        memory_limit_mb: larger sets (decoded, in MiB) are decoded as they are asked for.
+
+    Raises:
+        DataError: pictures or lists are missing; a line names a picture that is not there.
+    """
+    found = check(find_data("lfw", root))
+    if protocol == "one-picture":
+        return _one_picture(found, reading, validation_fraction)
+    people = sorted(found.numbers)
+    files = list(found.pictures.values())
+    images, kept, skipped = hold(files, reading, "reading lfw", memory_limit_mb)
+    at = {list(found.pictures)[n]: position for position, n in enumerate(kept.tolist())}
+    number = {person: n for n, person in enumerate(people)}
+    labels = torch.tensor([number[person] for person, _ in at])
+    if protocol == "view-1":
+        splits, pairs = _view_1(found, at, reading.seed, validation_fraction)
+    else:
+        splits, pairs = _view_2(found, at, fold)
+    shown = (
+        "View 1" if protocol == "view-1" else f"View 2, {'ten folds' if fold == 'all' else f'fold {fold}'}"
+    )
+    return LabelledImages(
+        name="lfw",
+        images=images,
+        labels=labels,
+        class_names=_names(people),
+        names_are_words=False,
+        splits=splits,
+        fingerprint=digest(_told(files), skipped, protocol, {s: i.tolist() for s, i in splits.items()}),
+        picture_names=tuple(files[n].name for n in kept.tolist()),
+        pairs=pairs,
+        skipped=skipped,
+        note="; ".join(filter(None, [shown, _box(reading), _at_hand(people, files)])),
+    )
+
+
+@dataclass(frozen=True)
+class Found:
+    """What lies in a folder: person and number to the picture, in the order of their names; the lists."""
+
+    root: Path
+    pictures: dict[tuple[str, int], DataFile]
+
+    @property
+    def numbers(self) -> dict[str, list[int]]:
+        """Person to the numbers of the pictures at hand."""
+        numbers: dict[str, list[int]] = defaultdict(list)
+        for person, number in self.pictures:
+            numbers[person].append(number)
+        return numbers
+
+
+def check(root: Path) -> Found:
+    """The pictures under `root`; none is decoded.
+
+    Raises:
+        DataError: none there, or a file whose name is not a person and a number.
+    """
+    place = next((p for name in PLACES for p in (root / name, root / f"{name}.tar") if p.exists()), None)
+    if place is None:
+        packed = next((p for name in PLACES for p in sorted(root.glob(f"{name}.t*gz"))), None)
+        if packed is not None:
+            raise DataError(f"{packed} is compressed; unpack it: vlfew data prepare lfw --from {root}")
+        raise DataError(f"lfw: neither {PLACES[0]}/ nor {PLACES[0]}.tar in {root}")
+    pictures: dict[tuple[str, int], DataFile] = {}
+    for file in list_files(place):
+        if not file.name.endswith(".jpg"):
+            continue
+        match = _PICTURE.fullmatch(file.name.rpartition("/")[2])
+        if not match:
+            raise DataError(f"lfw: {file.name} in {place} is not like First_Last/First_Last_0001.jpg")
+        pictures[match["person"], int(match["number"])] = file
+    if not pictures:
+        raise DataError(f"lfw: no pictures (*.jpg) in {place}")
+    return Found(root, pictures)
+
+
+def _names(people: list[str]) -> tuple[str, ...]:
+    return tuple(person.replace("_", " ") for person in people)
+
+
+def _told(files: list[DataFile]) -> list[tuple[str, int]]:
+    return [(file.name.rpartition("/")[2], file.size) for file in files]
+
+
+def _box(reading: Reading) -> str:
+    """The centre crop in pixels of the original."""
+    if reading.center == 1:
+        return ""
+    first, last = middle(SIDE, reading.center)
+    return f"centre crop, box {first}..{last} of {SIDE} pixels both ways"
+
+
+def _at_hand(people: list[str], files: list[DataFile]) -> str:
+    if (len(people), len(files)) == (PEOPLE, PICTURES):
+        return ""
+    return f"{len(people):,} of {PEOPLE:,} people, {len(files):,} of {PICTURES:,} pictures at hand"
+
+
+def _view_2(
+    found: Found, at: dict[tuple[str, int], int], fold: int | Literal["all"]
+) -> tuple[dict[str, Tensor], dict[str, Pairs]]:
+    folds = _people(found, "people.txt")
+    if len(folds) != FOLDS:
+        raise DataError(f"{found.root / 'people.txt'}: {FOLDS} sets of people are needed, found {len(folds)}")
+    pairs = _pairs(found, "pairs.txt", at, folds)
+    if fold == "all":
+        return {"test": _pictures_of(set().union(*folds), at)}, {"test": pairs}
+    part = {"test": fold, "val": fold % FOLDS + 1}
+    rest = set().union(*(people for n, people in enumerate(folds, 1) if n not in part.values()))
+    splits = {"train": _pictures_of(rest, at)}
+    chosen = {}
+    for split in ("val", "test"):
+        splits[split] = _pictures_of(folds[part[split] - 1], at)
+        chosen[split] = _within(pairs, pairs.fold[:, 0] == part[split] - 1)
+    return splits, chosen
+
+
+def _view_1(
+    found: Found, at: dict[tuple[str, int], int], seed: int, fraction: float
+) -> tuple[dict[str, Tensor], dict[str, Pairs]]:
+    (train,), (test,) = (_people(found, name) for name in LISTS["view-1"][:2])
+    held_out = draw_names(sorted(train), max(2, round(fraction * len(train))), seed, "validation")
+    splits = {
+        "train": _pictures_of(train - held_out, at),
+        "val": _pictures_of(held_out, at),
+        "test": _pictures_of(test, at),
+    }
+    return splits, {"test": _pairs(found, "pairsDevTest.txt", at, [test])}
+
+
+def _one_picture(found: Found, reading: Reading, fraction: float) -> LabelledImages:
+    """One picture of each person, and beside it a partner made from it."""
+    people = sorted(found.numbers)
+    first = {person: min(numbers) for person, numbers in found.numbers.items()}
+    files = [found.pictures[person, first[person]] for person in people]
+    test = draw_names(people, round(len(people) * ONE_PICTURE_TEST / PEOPLE), reading.seed, "test")
+    rest = [person for person in people if person not in test]
+    val = draw_names(rest, max(2, round(fraction * len(rest))), reading.seed, "validation")
+    images, kept, skipped = hold(files, reading, "reading lfw", 2048)
+    originals = images.batch(torch.arange(len(images)))
+    turned = _partners(originals, reading.seed)
+    people = [people[n] for n in kept.tolist()]
+    count = len(people)
+    part = torch.tensor([2 if p in test else 1 if p in val else 0 for p in people]).repeat(2)
+    splits = {s: (part == n).nonzero().flatten() for n, s in enumerate(("train", "val", "test"))}
+    pairs = {}
+    for split in ("val", "test"):
+        own = splits[split][splits[split] < count]
+        order = torch.from_numpy(generator_at(reading.seed, "one-picture", split).permutation(len(own)))
+        # A cycle through all people, so that everyone meets exactly one other.
+        other = torch.empty_like(own)
+        other[order] = own[order.roll(1)]
+        same = torch.arange(2 * len(own)) < len(own)
+        pairs[split] = Pairs(
+            own.repeat(2),
+            torch.cat([own, other]) + count,
+            same,
+            torch.zeros(2 * len(own), 2, dtype=torch.int64),
+        )
+    names = [file.name for file in (files[n] for n in kept.tolist())]
+    note = "one picture a person, its partner made by an affine map or a rotation"
+    return LabelledImages(
+        name="lfw",
+        images=InMemory(torch.cat([originals, turned])),
+        labels=torch.arange(count).repeat(2),
+        class_names=_names(people),
+        names_are_words=False,
+        splits=splits,
+        fingerprint=digest(_told(files), skipped, "one-picture", {s: i.tolist() for s, i in splits.items()}),
+        picture_names=tuple(names + [f"{name} (partner)" for name in names]),
+        pairs=pairs,
+        skipped=skipped,
+        note="; ".join(filter(None, [note, _box(reading)])),
+    )
+
+
+def _partners(images: Tensor, seed: int) -> Tensor:
+    """Every picture changed, `[S, C, H, W]` uint8: the even ones by an affine map, the odd ones turned."""
+    affine = BatchAugment(Augment(rotate=10, shear=10, scale=0.15, translate=0.08), seed)
+    turn = BatchAugment(Augment(rotate=20), seed)
+    maps = [change(images, 0, len(images), 0).round().to(torch.uint8) for change in (affine, turn)]
+    odd = torch.arange(len(images)) % 2 == 1
+    return torch.where(odd[:, None, None, None], maps[1], maps[0])
+
+
+def _pictures_of(people: set[str], at: dict[tuple[str, int], int]) -> Tensor:
+    return torch.tensor([n for (person, _), n in at.items() if person in people], dtype=torch.int64)
+
+
+def _within(pairs: Pairs, chosen: Tensor) -> Pairs:
+    return Pairs(pairs.i[chosen], pairs.j[chosen], pairs.same[chosen], torch.zeros_like(pairs.fold[chosen]))
+
+
+def _lines(found: Found, name: str) -> Iterator[tuple[str, list[str]]]:
+    """`file:line` and the words of each line that is not blank.
+
+    Raises:
+        DataError: the list is missing.
+    """
+    path = found.root / name
+    if not path.is_file():
+        raise DataError(f"lfw: the list {name} is missing in {found.root}; it comes with the data set")
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if line.strip():
+            yield f"{path}:{number}", line.split()
+
+
+def _people(found: Found, name: str) -> list[set[str]]:
+    """Sets of people: a line with their number, then for each set its size and a line a person.
+
+    A list of one set leaves the number of sets out.
+    """
+    lines = list(_lines(found, name))
+    counts = [where for where, words in lines if len(words) == 1]
+    sets: list[set[str]] = []
+    left = 0
+    owner: dict[str, int] = {}
+    several = len(counts) > 1
+    at_hand = {person for person, _ in found.pictures}
+    for n, (where, words) in enumerate(lines):
+        if several and n == 0:
+            continue
+        if not left:
+            if len(words) != 1 or not words[0].isdigit():
+                raise DataError(f"{where}: expected the number of people that follow")
+            sets.append(set())
+            left = int(words[0])
+            continue
+        if len(words) != 2:
+            raise DataError(f"{where}: expected a person and a number of pictures")
+        person = words[0]
+        if person not in at_hand:
+            raise DataError(f"{where}: there is no picture of {person}")
+        if owner.setdefault(person, len(sets)) != len(sets):
+            raise DataError(f"{where}: {person} is in set {owner[person]} as well as in set {len(sets)}")
+        sets[-1].add(person)
+        left -= 1
+    if left or not sets:
+        raise DataError(f"{found.root / name}: ends {left} people too early")
+    return sets
+
+
+def _pairs(found: Found, name: str, at: dict[tuple[str, int], int], folds: list[set[str]]) -> Pairs:
+    """The pairs of a list: `person i j` for the same, `person i other j` for different people."""
+    fold_of = {person: n for n, people in enumerate(folds) for person in people}
+    pictures: list[tuple[int, int]] = []
+    same: list[bool] = []
+    fold: list[tuple[int, int]] = []
+    for where, words in list(_lines(found, name))[1:]:
+        if len(words) not in (3, 4):
+            raise DataError(f"{where}: expected a person and two numbers, or two people with a number each")
+        one, other = (words[0], words[1]), (words[0] if len(words) == 3 else words[2], words[-1])
+        numbers = []
+        for person, n in (one, other):
+            key = (person, int(n) if n.isdigit() else -1)
+            if key not in at:
+                missing = f"{person}_{n.zfill(4)}.jpg"
+                why = "cannot be read" if key in found.pictures else "is missing"
+                raise DataError(f"{where}: the picture {missing} {why}")
+            if person not in fold_of:
+                raise DataError(f"{where}: {person} is in no list of people")
+            numbers.append(at[key])
+        pictures.append((numbers[0], numbers[1]))
+        same.append(one[0] == other[0])
+        fold.append((fold_of[one[0]], fold_of[other[0]]))
+    i, j = torch.tensor(pictures).T
+    return Pairs(i, j, torch.tensor(same), torch.tensor(fold))
