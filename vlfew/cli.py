@@ -57,9 +57,7 @@ def train(
 @app.command()
 def evaluate(
     run: Run,
-    protocol: Annotated[
-        str, typer.Option(help="few-shot, zero-shot, pictures-and-words, omniglot-trials, ...")
-    ],
+    protocol: Annotated[str, typer.Option(help="few-shot, zero-shot, verification, identification, ...")],
     data: Annotated[str | None, typer.Option(help="Data source; that of the run if not given.")] = None,
     root: Annotated[Path | None, typer.Option(help="Folder of the data.")] = None,
     split: Annotated[str | None, typer.Option(help="Which split [test].")] = None,
@@ -69,6 +67,12 @@ def evaluate(
     episodes: Annotated[int | None, typer.Option()] = None,
     trials: Annotated[int | None, typer.Option(help="Of omniglot-trials.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the episodes [0].")] = None,
+    pairs: Annotated[int | None, typer.Option(help="Pairs to draw where the data have none.")] = None,
+    calibrate: Annotated[str | None, typer.Option(help="Split that gives the threshold [val].")] = None,
+    calibration_pairs: Annotated[int | None, typer.Option(help="Draw so many to choose it by.")] = None,
+    folds: Annotated[int | None, typer.Option(help="Of drawn pairs [10].")] = None,
+    enrolled: Annotated[str | None, typer.Option(help="Classes in the gallery, or 'all'.")] = None,
+    draws: Annotated[int | None, typer.Option(help="Of the gallery [10].")] = None,
     scorer: Annotated[str | None, typer.Option(help="By name; the model's own if not given.")] = None,
     template: Annotated[list[str] | None, typer.Option(help="Prompt such as 'a photo of a {}'.")] = None,
     descriptions: Annotated[Path | None, typer.Option(help="JSON: class name to texts.")] = None,
@@ -98,6 +102,12 @@ def evaluate(
         "episodes": episodes,
         "trials": trials,
         "seed": seed,
+        "pairs": pairs,
+        "calibrate": calibrate,
+        "calibration_pairs": calibration_pairs,
+        "folds": folds,
+        "enrolled": _count_or_all(enrolled, "--enrolled"),
+        "draws": draws,
         "scorer": scorer,
         "templates": template,
         "descriptions": descriptions,

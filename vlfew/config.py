@@ -85,7 +85,8 @@ class Sampling(Section):
 
     With `groups`, the classes come from that many groups (alphabets) in equal parts, so that the
     batch holds the confusions that within-group evaluation asks about. The words of `more_words`
-    further training classes go with the batch as wrong answers.
+    further training classes go with the batch as wrong answers. Classes with fewer pictures than
+    `least_pictures` are left out.
     """
 
     classes: Annotated[int, Field(ge=2)] = 64
@@ -93,6 +94,7 @@ class Sampling(Section):
     groups: Count | None = None
     distinct_sources: bool = True
     more_words: Annotated[int, Field(ge=0)] = 0
+    least_pictures: Count = 1
 
 
 class Augment(Section):

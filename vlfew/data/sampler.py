@@ -43,6 +43,7 @@ class ClassBalancedSampler:
         distinct_sources: take a class's pictures from different sources (drawers) where known.
         more_words: how many further classes give their words to the batch, as wrong answers; at most
             those there are.
+        least_pictures: classes with fewer are never drawn.
         seed: of all draws.
 
     Raises:
@@ -58,14 +59,16 @@ class ClassBalancedSampler:
         groups: int | None = None,
         distinct_sources: bool = True,
         more_words: int = 0,
+        least_pictures: int = 1,
         seed: int = 0,
     ) -> None:
         self.classes, self.pictures, self.groups = classes, pictures, groups
         self.more_words, self.seed = more_words, seed
-        by_class = data.by_class(split)
+        by_class = {c: index for c, index in data.by_class(split).items() if len(index) >= least_pictures}
         if len(by_class) < classes:
+            which = "" if least_pictures == 1 else f" of {least_pictures} pictures or more"
             raise DataError(
-                f"{data.name}: split {split!r} has {len(by_class)} classes, a batch wants {classes}; "
+                f"{data.name}: split {split!r} has {len(by_class)} classes{which}, a batch wants {classes}; "
                 f"set sampling.classes={len(by_class)} or fewer"
             )
         self._members = {c: index.numpy() for c, index in by_class.items()}

@@ -19,6 +19,7 @@ SOURCES = Registry(
         "glyphs": "vlfew.data.sources.glyphs:load",
         "omniglot": "vlfew.data.sources.omniglot:load",
         "lfw": "vlfew.data.sources.lfw:load",
+        "pairs": "vlfew.data.sources.pairs:load",
         "folder": "vlfew.data.sources.folder:load",
     },
 )

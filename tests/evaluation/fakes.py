@@ -1,0 +1,43 @@
+"""Models whose features are known, for the tests of protocols."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vlfew.data.images import InMemory, LabelledImages
+from vlfew.features import Features
+from vlfew.scorers import SCORERS, Scorer
+
+
+class Pixels:
+    """A model whose embedding of a picture is its pixels, 0..1."""
+
+    has_text = False
+
+    def encode_images(self, images: Tensor) -> Features:
+        return Features(images.flatten(1).float() / 255)
+
+    def encode_texts(self, texts: list[str]) -> Tensor:
+        raise AssertionError("this model has no words")
+
+    def scorer(self, name: str) -> Scorer:
+        return SCORERS.get("euclidean" if name == "default" else name)(4)
+
+
+def dots(labels: list[int], spread: float = 0.3, seed: int = 0, size: int = 2) -> LabelledImages:
+    """Pictures of `size` x `size` pixels about a random centre for each class, all of the split `test`."""
+    generator = torch.Generator().manual_seed(seed)
+    label = torch.tensor(labels)
+    centre = torch.rand(int(label.max()) + 1, 1, size, size, generator=generator)
+    pixels = centre[label] + spread * (torch.rand(len(label), 1, size, size, generator=generator) - 0.5)
+    return LabelledImages(
+        name="dots",
+        images=InMemory((255 * pixels.clamp(0, 1)).round().to(torch.uint8)),
+        labels=label,
+        class_names=tuple(f"s{n}" for n in range(int(label.max()) + 1)),
+        names_are_words=False,
+        splits={"test": torch.arange(len(label))},
+        fingerprint=f"dots {spread} {seed}",
+        picture_names=tuple(f"{n}.png" for n in range(len(label))),
+    )

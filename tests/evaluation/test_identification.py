@@ -1,0 +1,92 @@
+"""Identification against loops: ranks, strangers, detection."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tests.evaluation.fakes import Pixels, dots
+from vlfew.data.images import LabelledImages
+from vlfew.errors import ConfigError, DataError
+from vlfew.evaluation.evaluate import check_protocol
+from vlfew.evaluation.identification import FPIR_GRID, _enrol, identification
+from vlfew.evaluation.subject import Subject
+
+LABELS = [c for c in range(15) for _ in range(5)] + [15, 16, 17, 18]
+
+
+@pytest.fixture
+def data() -> LabelledImages:
+    return dots(LABELS, spread=0.6)
+
+
+def test_by_loops(data: LabelledImages) -> None:
+    outcome = identification(Subject(Pixels(), data), enrolled=10, draws=3, seed=4)
+    pixels = data.images.batch(torch.arange(len(LABELS))).flatten(1).double().numpy() / 255
+    rank_1, cmc, dirs = [], [], []
+    for draw in range(3):
+        gallery = _enrol(data, "test", 10, 1, 4, draw)
+        enrolled = gallery.support.tolist()
+        ranks, best = [], []
+        for probe, truth in zip(gallery.probes.tolist(), gallery.truth.tolist(), strict=True):
+            assert LABELS[probe] == LABELS[enrolled[truth]] and probe not in enrolled
+            scores = [-((pixels[probe] - pixels[g]) ** 2).sum() for g in enrolled]
+            ranks.append(sum(s >= scores[truth] for s in scores))
+            best.append(scores[truth])
+        strangers = [
+            max(-((pixels[u] - pixels[g]) ** 2).sum() for g in enrolled) for u in gallery.unknown.tolist()
+        ]
+        known = {LABELS[g] for g in enrolled}
+        assert sorted(gallery.unknown.tolist()) == [n for n, c in enumerate(LABELS) if c not in known]
+        assert len(ranks) == 40
+        rank_1.append(np.mean([r == 1 for r in ranks]))
+        cmc.append([np.mean([r <= k for r in ranks]) for k in range(1, 11)])
+        row = []
+        for fpir in FPIR_GRID:
+            # Any threshold that lets few enough strangers pass, the lowest being the best.
+            tried = [
+                t for t in [*best, np.inf] if sum(s >= t for s in strangers) <= fpir * len(strangers) + 1e-9
+            ]
+            row.append(
+                max(np.mean([r == 1 and b >= t for r, b in zip(ranks, best, strict=True)]) for t in tried)
+            )
+        dirs.append(row)
+    assert outcome.accuracy == pytest.approx(np.mean(rank_1))
+    assert outcome.details["cmc"] == pytest.approx(np.mean(cmc, axis=0))
+    assert outcome.details["dir"]["dir"] == pytest.approx(np.mean(dirs, axis=0))
+    assert outcome.details["ways"] == 10 and outcome.details["probes"] == 40
+    assert outcome.details["unknown"] == len(LABELS) - 50
+    assert 0.1 < outcome.accuracy < 1
+    # 29 strangers can set a rate of one in ten, not one in a hundred.
+    assert "dir_at_fpir_0.1" in outcome.details and "dir_at_fpir_0.01" not in outcome.details
+
+
+def test_all_enrols_everyone_who_has_a_further_picture(data: LabelledImages) -> None:
+    outcome = identification(Subject(Pixels(), data), shots=2)
+    assert outcome.details["ways"] == 15 and outcome.details["unknown"] == 4
+    assert outcome.details["probes"] == 45
+
+
+def test_more_shots_help_and_no_stranger_means_no_open_set() -> None:
+    data = dots([c for c in range(15) for _ in range(8)], spread=0.6)
+    one, five = (identification(Subject(Pixels(), data), shots=k, scorer="prototypes") for k in (1, 5))
+    assert five.accuracy > one.accuracy and "dir" not in five.details
+
+
+def test_a_model_that_scores_all_alike_knows_nobody(data: LabelledImages) -> None:
+    alike = dots(LABELS, spread=0)
+    flat = torch.full_like(alike.images.batch(torch.arange(len(LABELS))), 7)
+    object.__setattr__(alike.images, "tensor", flat)
+    assert identification(Subject(Pixels(), alike)).accuracy == 0
+
+
+def test_refusals(data: LabelledImages) -> None:
+    with pytest.raises(DataError, match=r"15 classes of more than 1 picture\(s\), 16 are to be enrolled"):
+        check_protocol("identification", {"enrolled": 16}, data)
+    with pytest.raises(DataError, match="0 classes of more than 5"):
+        check_protocol("identification", {"shots": 5}, data)
+    with pytest.raises(ConfigError, match="at least 2 enrolled classes and 1 shot"):
+        check_protocol("identification", {"enrolled": 1}, data)
+    with pytest.raises(ConfigError, match="at least 1 draw"):
+        check_protocol("identification", {"draws": 0}, data)

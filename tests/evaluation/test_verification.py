@@ -1,0 +1,169 @@
+"""Verification against loops over the pairs; drawn pairs; what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tests.evaluation.fakes import Pixels, dots
+from vlfew.data.images import LabelledImages
+from vlfew.data.pairs import Pairs
+from vlfew.errors import ConfigError, DataError
+from vlfew.evaluation.evaluate import check_protocol
+from vlfew.evaluation.subject import Subject
+from vlfew.evaluation.verification import draw_pairs, verification
+
+
+def score(data: LabelledImages, i: int, j: int) -> float:
+    a, b = (data.images.batch(torch.tensor([n]))[0].flatten().double() / 255 for n in (i, j))
+    return -sum((x - y) ** 2 for x, y in zip(a.tolist(), b.tolist(), strict=True))
+
+
+def best(scored: list[tuple[float, bool]]) -> float:
+    """Most right answers that any score as a threshold gives."""
+    return max(sum((s >= t) == same for s, same in scored) for t in [s for s, _ in scored] + [np.inf])
+
+
+@pytest.fixture
+def data() -> LabelledImages:
+    return dots([c for c in range(24) for _ in range(4)])
+
+
+def test_folds_by_loops(data: LabelledImages) -> None:
+    pairs = draw_pairs(data, "test", pairs=400, folds=4, seed=3)
+    outcome = verification(Subject(Pixels(), data), pairs=400, folds=4, seed=3)
+    rows = list(
+        zip(pairs.i.tolist(), pairs.j.tolist(), pairs.same.tolist(), pairs.fold[:, 0].tolist(), strict=True)
+    )
+    by_fold = []
+    for fold in range(4):
+        others = [(score(data, i, j), same) for i, j, same, f in rows if f != fold]
+        own = [(score(data, i, j), same) for i, j, same, f in rows if f == fold]
+        most = best(others)
+        right_at = {
+            sum((s >= t) == same for s, same in own) / len(own)
+            for t in [s for s, _ in others] + [np.inf]
+            if sum((s >= t) == same for s, same in others) == most
+        }
+        assert any(outcome.details["folds"][fold] == pytest.approx(r, abs=1e-9) for r in right_at)
+        by_fold.append(outcome.details["folds"][fold])
+    assert outcome.accuracy == pytest.approx(np.mean(by_fold))
+    assert outcome.details["standard_error"] == pytest.approx(np.std(by_fold, ddof=1) / 2)
+    assert outcome.episodes == 400 and outcome.per_episode is not None and len(outcome.per_episode) == 400
+    assert 0.5 < outcome.accuracy < 1
+    assert outcome.details["roc"]["low"] != outcome.details["roc"]["high"]
+    assert outcome.details["tar_at_far_0.01"] <= outcome.details["roc"]["tar"][-1] == 1
+    assert "200 different pairs" not in outcome.details["far_0.001_refused"]  # those of three folds
+    assert "1,000 are needed" in outcome.details["far_0.001_refused"]
+
+
+def test_one_fold_takes_its_threshold_from_another_split(data: LabelledImages) -> None:
+    val = data.labels < 12
+    split = replace(data, splits={"val": val.nonzero().flatten(), "test": (~val).nonzero().flatten()})
+    pairs = draw_pairs(split, "test", 300, 1, 0)
+    both = replace(split, pairs={"test": pairs})
+    outcome = verification(Subject(Pixels(), both), calibration_pairs=500)
+    chosen = draw_pairs(split, "val", 500, 1, 0)
+    scored = [
+        (score(data, i, j), same)
+        for i, j, same in zip(chosen.i.tolist(), chosen.j.tolist(), chosen.same.tolist(), strict=True)
+    ]
+    at = outcome.details["threshold"]
+    assert sum((s >= at) == same for s, same in scored) == best(scored)
+    right = [
+        (score(data, i, j) >= at) == same
+        for i, j, same in zip(pairs.i.tolist(), pairs.j.tolist(), pairs.same.tolist(), strict=True)
+    ]
+    assert outcome.accuracy == pytest.approx(np.mean(right))
+    assert outcome.details["threshold_chosen_on"] == "500 pairs of val"
+    assert outcome.details["interval"] == "over pairs"
+
+
+def test_a_pair_across_folds_is_scored_by_neither(data: LabelledImages) -> None:
+    """Fold 2 alone chooses for a pair between folds 0 and 1."""
+    drawn = draw_pairs(data, "test", 300, 3, 0)
+    first, second = (int(drawn.i[drawn.fold[:, 0] == f][0]) for f in (0, 1))
+    pairs = Pairs(
+        torch.cat([drawn.i, torch.tensor([first])]),
+        torch.cat([drawn.j, torch.tensor([second])]),
+        torch.cat([drawn.same, torch.tensor([False])]),
+        torch.cat([drawn.fold, torch.tensor([[0, 1]])]),
+    )
+    subject = Subject(Pixels(), replace(data, pairs={"test": pairs}))
+    alone = drawn.fold[:, 0] == 2
+    scored = [
+        (score(data, i, j), same)
+        for i, j, same in zip(
+            drawn.i[alone].tolist(), drawn.j[alone].tolist(), drawn.same[alone].tolist(), strict=True
+        )
+    ]
+    outcome = verification(subject)
+    assert outcome.per_episode is not None
+    most = best(scored)
+    outcomes = {
+        score(data, first, second) < t
+        for t in [s for s, _ in scored] + [np.inf]
+        if sum((s >= t) == same for s, same in scored) == most
+    }
+    assert bool(outcome.per_episode[-1]) in outcomes
+
+
+def test_drawn_pairs_are_balanced_and_their_folds_share_no_class(data: LabelledImages) -> None:
+    pairs = draw_pairs(data, "test", pairs=601, folds=5, seed=1)
+    label = data.labels
+    assert len(pairs) == 601 and (label[pairs.i] == label[pairs.j]).equal(pairs.same)
+    assert abs(int(pairs.same.sum()) - 300) <= 5
+    assert bool((pairs.i != pairs.j).all())
+    classes = [
+        set(label[pairs.i[f]].tolist()) | set(label[pairs.j[f]].tolist())
+        for f in pairs.fold.T[0] == torch.arange(5)[:, None]
+    ]
+    assert sum(len(c) for c in classes) == len(set().union(*classes))
+    again = draw_pairs(data, "test", pairs=601, folds=5, seed=1)
+    assert pairs.i.equal(again.i) and pairs.j.equal(again.j)
+    assert not pairs.i.equal(draw_pairs(data, "test", 601, 5, 2).i)
+
+
+def test_mistakes_are_the_worst_ones_and_named(data: LabelledImages) -> None:
+    outcome = verification(Subject(Pixels(), data), pairs=400, folds=4)
+    assert outcome.per_episode is not None
+    mistakes = outcome.details["mistakes"]
+    assert 0 < len(mistakes) <= 24
+    for m in mistakes:
+        assert m["score"] == pytest.approx(score(data, m["first"], m["second"]), abs=1e-6)
+        assert (m["score"] >= m["threshold"]) != m["same"]
+        assert m["first_name"] == f"{m['first']}.png"
+    for kind in (True, False):
+        by = [abs(m["score"] - m["threshold"]) for m in mistakes if m["same"] == kind]
+        assert by == sorted(by, reverse=True)
+
+
+@pytest.mark.parametrize("change, said", [("same", "all the same"), ("different", "all different")])
+def test_a_fold_of_one_label_is_named(data: LabelledImages, change: str, said: str) -> None:
+    drawn = draw_pairs(data, "test", 300, 3, 0)
+    second = drawn.fold[:, 0] == 1
+    keep = ~second | (drawn.same == (change == "same"))
+    pairs = Pairs(drawn.i[keep], drawn.j[keep], drawn.same[keep], drawn.fold[keep])
+    broken = replace(data, pairs={"test": pairs})
+    with pytest.raises(DataError, match=f"dots test, fold 2: the pairs are {said}"):
+        check_protocol("verification", {}, broken)
+
+
+def test_what_cannot_be_drawn_is_refused(data: LabelledImages) -> None:
+    singles = dots(list(range(6)))
+    with pytest.raises(DataError, match="6 classes, 0 of them with two"):
+        check_protocol("verification", {}, singles)
+    with pytest.raises(ConfigError, match="at least 2 pairs"):
+        check_protocol("verification", {"pairs": 1}, data)
+    with pytest.raises(DataError, match="no split 'val'"):
+        check_protocol("verification", {"folds": 1}, data)
+
+
+def test_a_model_that_knows_the_classes_is_always_right() -> None:
+    data = dots([c for c in range(12) for _ in range(3)], spread=0)
+    outcome = verification(Subject(Pixels(), data), pairs=2000, folds=2)
+    assert outcome.accuracy == outcome.details["auc"] == 1 and outcome.details["eer"] == 0
+    assert outcome.details["mistakes"] == []

@@ -1,0 +1,205 @@
+"""pairs: your own verification pairs, a CSV of two pictures and whether they show the same.
+
+Columns `first`, `second` (paths, from the folder of the file) and `same` (1 or 0, true or false).
+Optional: `first_id` and `second_id`, who is in the pictures; `fold`, in which the pair is scored.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from pydantic import Field
+
+from vlfew.counting import seed_at
+from vlfew.data.images import LabelledImages
+from vlfew.data.lazy import hold
+from vlfew.data.listing import DataFile, digest
+from vlfew.data.pairs import Pairs
+from vlfew.data.reading import Reading
+from vlfew.data.root import find_data
+from vlfew.errors import DataError
+
+_SAME = {"1": True, "true": True, "yes": True, "same": True}
+_DIFFERENT = {"0": False, "false": False, "no": False, "different": False}
+NEEDED, IDS = ("first", "second", "same"), ("first_id", "second_id")
+
+
+def load(
+    root: Path | None,
+    reading: Reading,
+    *,
+    file: str = "pairs.csv",
+    folds: Annotated[int, Field(ge=1)] = 10,
+    memory_limit_mb: int = 2048,
+) -> LabelledImages:
+    """The pictures that the pairs name, all of them the split `test`.
+
+    Classes are the identities: given as ids, else pictures joined by pairs that are the same. Without
+    a column `fold`, identities are dealt into folds by `reading.seed`, and a threshold for a pair is
+    then chosen only on pairs that share no fold with either of its pictures.
+
+    Args:
+        root: folder of the CSV file; None looks where data lie.
+        reading: how to read the pictures.
+        file: the CSV file in it.
+        folds: of identities; at most as many as there are.
+        memory_limit_mb: larger sets (decoded, in MiB) are decoded as they are asked for.
+
+    Raises:
+        DataError: columns are missing; a line names a picture that is not there, contradicts the
+            others, or puts an identity into a second fold.
+    """
+    path = find_data("pairs", root) / file
+    rows = list(_rows(path))
+    if not rows:
+        raise DataError(f"{path}: no pairs in it")
+    names = list(dict.fromkeys(name for row in rows for name in row.pictures))
+    identity = _identities(rows, names)
+    people = sorted(set(identity.values()))
+    fold_of = _folds(rows, identity, people, folds, reading.seed)
+
+    files = [_file(path.parent, name) for name in names]
+    images, kept, skipped = hold(files, reading, "reading pictures", memory_limit_mb)
+    at = {names[n]: place for place, n in enumerate(kept.tolist())}
+    for row in rows:
+        lost = next((name for name in row.pictures if name not in at), None)
+        if lost:
+            raise DataError(f"{row.where}: {lost} cannot be read, and pairs are never left out")
+    number = {person: n for n, person in enumerate(people)}
+    folded = torch.tensor([[fold_of[identity[name]] for name in row.pictures] for row in rows])
+    return LabelledImages(
+        name="pairs",
+        images=images,
+        labels=torch.tensor([number[identity[name]] for name in at]),
+        class_names=tuple(people),
+        names_are_words=False,
+        splits={"test": torch.arange(len(at))},
+        fingerprint=digest(
+            [(f.name, f.size) for f in files], [(*r.pictures, r.same) for r in rows], folded.tolist()
+        ),
+        picture_names=tuple(at),
+        pairs={
+            "test": Pairs(
+                torch.tensor([at[row.pictures[0]] for row in rows]),
+                torch.tensor([at[row.pictures[1]] for row in rows]),
+                torch.tensor([row.same for row in rows]),
+                folded,
+            )
+        },
+        skipped=skipped,
+    )
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the file.
+
+    Attributes:
+        where: `file:line`.
+        pictures: the two paths, as they stand there.
+        same: whether they show the same.
+        ids: who is in them, where it says so.
+        fold: where it says so.
+    """
+
+    where: str
+    pictures: tuple[str, str]
+    same: bool
+    ids: tuple[str, str] | None
+    fold: str | None
+
+
+def _rows(path: Path) -> Iterator[Row]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(
+            f"{path}: no such file; it must be a CSV with the columns {', '.join(NEEDED)}"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    columns = [name.strip() for name in reader.fieldnames or []]
+    missing = [name for name in NEEDED if name not in columns]
+    if missing or len(set(columns) & set(IDS)) == 1:
+        wanted = f"{', '.join(NEEDED)} (and {' and '.join(IDS)} only together)"
+        raise DataError(f"{path}: the columns must be {wanted}; found {', '.join(columns) or 'none'}")
+    reader.fieldnames = columns
+    for values in reader:
+        where = f"{path}:{reader.line_num}"
+        told = {key: (value or "").strip() for key, value in values.items() if isinstance(key, str)}
+        same = (_SAME | _DIFFERENT).get(told["same"].lower())
+        if same is None:
+            raise DataError(f"{where}: same must be 1 or 0, not {told['same']!r}")
+        pictures = (told["first"], told["second"])
+        for name in pictures:
+            if not name or "\0" in name or not (path.parent / name).is_file():
+                raise DataError(f"{where}: there is no picture {name!r} in {path.parent}")
+        ids = (told[IDS[0]], told[IDS[1]]) if IDS[0] in told else None
+        if ids is not None and (not all(ids) or (ids[0] == ids[1]) != same):
+            raise DataError(f"{where}: same is {int(same)}, but the ids are {ids[0]!r} and {ids[1]!r}")
+        yield Row(where, pictures, same, ids, told.get("fold"))
+
+
+def _identities(rows: list[Row], names: list[str]) -> dict[str, str]:
+    """Picture to who is in it: its id, or the first picture of those joined with it."""
+    identity = {name: name for name in names}
+
+    def first(name: str) -> str:
+        while identity[name] != name:
+            identity[name] = identity[identity[name]]
+            name = identity[name]
+        return name
+
+    if rows[0].ids is not None:
+        found: dict[str, str] = {}
+        for row in rows:
+            assert row.ids is not None
+            for name, person in zip(row.pictures, row.ids, strict=True):
+                if found.setdefault(name, person) != person:
+                    raise DataError(f"{row.where}: {name} is {person!r} here and {found[name]!r} before")
+        return found
+    for row in rows:
+        if row.same:
+            one, other = sorted((first(row.pictures[0]), first(row.pictures[1])))
+            identity[other] = one
+    for row in rows:
+        if not row.same and first(row.pictures[0]) == first(row.pictures[1]):
+            raise DataError(
+                f"{row.where}: {row.pictures[0]} and {row.pictures[1]} are different here, "
+                "but other lines make them the same"
+            )
+    return {name: first(name) for name in names}
+
+
+def _folds(
+    rows: list[Row], identity: dict[str, str], people: list[str], folds: int, seed: int
+) -> dict[str, int]:
+    """Identity to fold."""
+    if rows[0].fold is None:
+        order = sorted(people, key=lambda person: seed_at(seed, "fold", person))
+        count = min(folds, len(people))
+        return {person: n % count for n, person in enumerate(order)}
+    numbers: dict[str, int] = {}
+    found: dict[str, int] = {}
+    for row in rows:
+        fold = numbers.setdefault(row.fold or "", len(numbers))
+        for person in (identity[name] for name in row.pictures):
+            if found.setdefault(person, fold) != fold:
+                raise DataError(
+                    f"{row.where}: {person!r} is in fold {row.fold!r} and in another one before; "
+                    "whoever is in a fold must be in no other"
+                )
+    return found
+
+
+def _file(folder: Path, name: str) -> DataFile:
+    path = folder / name
+    stat = path.stat()
+    return DataFile(name, stat.st_size, stat.st_mtime_ns, path)
