@@ -66,6 +66,8 @@ def test_unknown_protocol_and_option(capsys, tmp_path):
     assert "zero-shot has no option 'shots'" in line
     line = fails(capsys, "evaluate", str(tmp_path), "--protocol", "few-shot", "--ways", "few")
     assert "--ways is a number" in line
+    line = fails(capsys, "evaluate", str(tmp_path), "--protocol", "few-shot", "--episodes", "all")
+    assert "--episodes is a number from 1 up, or 'each', not 'all'" in line
 
 
 def test_unknown_data_source(capsys):

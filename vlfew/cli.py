@@ -66,7 +66,7 @@ def evaluate(
     ways: Annotated[str | None, typer.Option(help="Classes in an episode, or 'all'.")] = None,
     shots: Annotated[int | None, typer.Option(help="Support pictures of a class.")] = None,
     queries: Annotated[str | None, typer.Option(help="Query pictures of a class, or 'all'.")] = None,
-    episodes: Annotated[int | None, typer.Option()] = None,
+    episodes: Annotated[str | None, typer.Option(help="How many; 'each': all supports in turn.")] = None,
     trials: Annotated[int | None, typer.Option(help="Of omniglot-trials.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the episodes [0].")] = None,
     scorer: Annotated[str | None, typer.Option(help="By name; the model's own if not given.")] = None,
@@ -92,10 +92,10 @@ def evaluate(
 
     given = {
         "split": split,
-        "ways": _count_or_all(ways, "--ways"),
+        "ways": _count_or("all", ways, "--ways"),
         "shots": shots,
-        "queries": _count_or_all(queries, "--queries"),
-        "episodes": episodes,
+        "queries": _count_or("all", queries, "--queries"),
+        "episodes": _count_or("each", episodes, "--episodes"),
         "trials": trials,
         "seed": seed,
         "scorer": scorer,
@@ -264,11 +264,11 @@ def _print_table(columns: list[str], rows: list[list[Any]]) -> None:
     Console().print(table)
 
 
-def _count_or_all(text: str | None, flag: str) -> int | str | None:
-    if text is None or text == "all":
+def _count_or(word: str, text: str | None, flag: str) -> int | str | None:
+    if text is None or text == word:
         return text
     if not text.isdigit() or int(text) < 1:
-        raise VlfewError(f"{flag} is a number from 1 up, or 'all', not {text!r}")
+        raise VlfewError(f"{flag} is a number from 1 up, or {word!r}, not {text!r}")
     return int(text)
 
 
