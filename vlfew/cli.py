@@ -222,6 +222,7 @@ def data_show(
         ("classes", f"{about['classes']:,}" + (f" in {about['groups']} groups" if about["groups"] else "")),
         ("names", f"{'words' if about['names_are_words'] else 'codes'}: {'; '.join(about['examples'])}"),
     ]
+    rows.append(("splits", f"by {about['split_by']}"))
     for part, s in about["splits"].items():
         each = f"{s['fewest_per_class']} to {s['most_per_class']} a class"
         rows.append((part, f"{s['classes']:,} classes, {s['pictures']:,} pictures, {each}"))

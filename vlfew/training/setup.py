@@ -46,13 +46,14 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def load_configured_data(config: Config) -> LabelledImages:
-    """The data set of a configuration, its training classes apart from those of val and test."""
+    """The data set of a configuration; split by class, no class is in two of its splits."""
     d = config.data
     reading = Reading(d.image_size, d.channels, d.resize, d.on_bad_image, d.split_seed)
     data = load_data(d.name, d.root, reading, **d.options)
-    for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
-        if one in data.splits and other in data.splits:
-            data.require_disjoint_classes(one, other)
+    if data.split_by == "class":
+        for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
+            if one in data.splits and other in data.splits:
+                data.require_disjoint_classes(one, other)
     return data
 
 
