@@ -178,8 +178,7 @@ def models() -> None:
 @data_app.command("list")
 def data_list() -> None:
     """List the data sources and whether their data are at hand."""
-    from vlfew.data.root import find_data
-    from vlfew.data.sources import SOURCES
+    from vlfew.data.sources import SOURCES, find_source
 
     rows = []
     for name in SOURCES.names():
@@ -189,7 +188,7 @@ def data_list() -> None:
             place = "any folder of pictures: --root PATH"
         else:
             try:
-                place = str(find_data(name))
+                place = str(find_source(name))
             except VlfewError:
                 place = f"not here: vlfew data prepare {name} --from PATH"
         rows.append([name, ", ".join(SOURCES.options(name).model_fields) or "-", place])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
@@ -32,6 +33,10 @@ class DataFile:
 
     def read(self) -> bytes:
         return self.place.read_bytes() if isinstance(self.place, Path) else self.place.read(self.name)
+
+    def crc32(self) -> int:
+        """CRC-32 of the content, the same in a folder and in an archive (which notes it)."""
+        return zlib.crc32(self.place.read_bytes()) if isinstance(self.place, Path) else self.stamp
 
 
 def list_files(place: Path) -> list[DataFile]:
