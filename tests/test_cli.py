@@ -66,6 +66,8 @@ def test_unknown_protocol_and_option(capsys, tmp_path):
     assert "zero-shot has no option 'shots'" in line
     line = fails(capsys, "evaluate", str(tmp_path), "--protocol", "few-shot", "--ways", "few")
     assert "--ways is a number" in line
+    line = fails(capsys, "evaluate", str(tmp_path), "--protocol", "few-shot", "--episodes", "all")
+    assert "--episodes is a number from 1 up, or 'each', not 'all'" in line
 
 
 def test_unknown_data_source(capsys):
@@ -77,6 +79,13 @@ def test_data_option_that_is_none(capsys):
     assert "did you mean 'rotations'?" in line
 
 
+@pytest.mark.parametrize("option", ["split=person", "fold=one"])
+def test_a_value_that_an_option_cannot_have(capsys, option):
+    key, _, value = option.partition("=")
+    line = fails(capsys, "data", "show", "att_faces", "--set", option)
+    assert f"{key!r} of data source 'att_faces'" in line and repr(value) in line
+
+
 def test_prepare_needs_exactly_one_way(capsys):
     assert "one of --from PATH and --download" in fails(capsys, "data", "prepare", "omniglot")
 
@@ -84,7 +93,7 @@ def test_prepare_needs_exactly_one_way(capsys):
 def test_models_and_data_list(capsys):
     for arguments, words in (
         (["models"], ["koch", "timm:NAME", "minilm"]),
-        (["data", "list"], ["glyphs", "omniglot"]),
+        (["data", "list"], ["glyphs", "omniglot", "att_faces", "mnist"]),
     ):
         with pytest.raises(SystemExit) as error:
             main(arguments)

@@ -64,7 +64,7 @@ def evaluate(
     ways: Annotated[str | None, typer.Option(help="Classes in an episode, or 'all'.")] = None,
     shots: Annotated[int | None, typer.Option(help="Support pictures of a class.")] = None,
     queries: Annotated[str | None, typer.Option(help="Query pictures of a class, or 'all'.")] = None,
-    episodes: Annotated[int | None, typer.Option()] = None,
+    episodes: Annotated[str | None, typer.Option(help="How many; 'each': all supports in turn.")] = None,
     trials: Annotated[int | None, typer.Option(help="Of omniglot-trials.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the episodes [0].")] = None,
     pairs: Annotated[int | None, typer.Option(help="Pairs to draw where the data have none.")] = None,
@@ -96,17 +96,17 @@ def evaluate(
 
     given = {
         "split": split,
-        "ways": _count_or_all(ways, "--ways"),
+        "ways": _count_or("all", ways, "--ways"),
         "shots": shots,
-        "queries": _count_or_all(queries, "--queries"),
-        "episodes": episodes,
+        "queries": _count_or("all", queries, "--queries"),
+        "episodes": _count_or("each", episodes, "--episodes"),
         "trials": trials,
         "seed": seed,
         "pairs": pairs,
         "calibrate": calibrate,
         "calibration_pairs": calibration_pairs,
         "folds": folds,
-        "enrolled": _count_or_all(enrolled, "--enrolled"),
+        "enrolled": _count_or("all", enrolled, "--enrolled"),
         "draws": draws,
         "scorer": scorer,
         "templates": template,
@@ -188,8 +188,7 @@ def models() -> None:
 @data_app.command("list")
 def data_list() -> None:
     """List the data sources and whether their data are at hand."""
-    from vlfew.data.root import find_data
-    from vlfew.data.sources import SOURCES
+    from vlfew.data.sources import SOURCES, find_source
 
     rows = []
     for name in SOURCES.names():
@@ -199,7 +198,7 @@ def data_list() -> None:
             place = "any folder of pictures: --root PATH"
         else:
             try:
-                place = str(find_data(name))
+                place = str(find_source(name))
             except VlfewError:
                 place = f"not here: vlfew data prepare {name} --from PATH"
         rows.append([name, ", ".join(SOURCES.options(name).model_fields) or "-", place])
@@ -232,6 +231,7 @@ def data_show(
         ("classes", f"{about['classes']:,}" + (f" in {about['groups']} groups" if about["groups"] else "")),
         ("names", f"{'words' if about['names_are_words'] else 'codes'}: {'; '.join(about['examples'])}"),
     ]
+    rows.append(("splits", f"by {about['split_by']}"))
     for part, s in about["splits"].items():
         each = f"{s['fewest_per_class']} to {s['most_per_class']} a class"
         rows.append((part, f"{s['classes']:,} classes, {s['pictures']:,} pictures, {each}"))
@@ -274,11 +274,11 @@ def _print_table(columns: list[str], rows: list[list[Any]]) -> None:
     Console().print(table)
 
 
-def _count_or_all(text: str | None, flag: str) -> int | str | None:
-    if text is None or text == "all":
+def _count_or(word: str, text: str | None, flag: str) -> int | str | None:
+    if text is None or text == word:
         return text
     if not text.isdigit() or int(text) < 1:
-        raise VlfewError(f"{flag} is a number from 1 up, or 'all', not {text!r}")
+        raise VlfewError(f"{flag} is a number from 1 up, or {word!r}, not {text!r}")
     return int(text)
 
 

@@ -183,9 +183,10 @@ def data_notes(about: dict[str, Any], data: LabelledImages) -> list[str]:
     trained_on, fingerprint = str(about.get("trained_on", "")), about.get("data_fingerprint")
     if trained_on.partition("/")[0] != data.name or fingerprint in (None, data.fingerprint):
         return []
+    seen = "classes" if data.split_by == "class" else "pictures"
     return [
         f"not the data it was trained on ({data.name} {fingerprint}, now {data.fingerprint}): "
-        "classes of the test split may have been trained on"
+        f"{seen} of the test split may have been trained on"
     ]
 
 

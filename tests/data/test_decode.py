@@ -14,7 +14,7 @@ from PIL import Image
 
 from vlfew.data import Reading
 from vlfew.data import decode as decode_module
-from vlfew.data.decode import read_image, read_many
+from vlfew.data.decode import read_image, read_many, resize_squares
 from vlfew.errors import DataError
 
 GREY = Reading(image_size=8, channels=1)
@@ -212,3 +212,22 @@ def test_read_many_skips_and_counts(tmp_path: Path) -> None:
 def test_read_many_of_none() -> None:
     images, kept, skipped = read_many([], COLOUR, "reading")
     assert images.shape == (0, 3, 8, 8) and len(kept) == 0 and skipped == ()
+
+
+@given(
+    st.integers(0, 3),
+    st.integers(1, 40),
+    st.integers(1, 60),
+    st.sampled_from([1, 3]),
+    st.sampled_from(["squash", "crop"]),
+)
+@settings(max_examples=60, deadline=None)
+def test_squares_at_once_are_those_one_by_one(
+    count: int, side: int, size: int, channels: int, resize: str
+) -> None:
+    pictures = np.random.default_rng(side).integers(0, 256, (count, side, side), np.uint8)
+    reading = Reading(size, channels, resize)
+    found = resize_squares(torch.from_numpy(pictures), reading)
+    assert found.shape == (count, channels, size, size)
+    for picture, resized in zip(pictures, found, strict=True):
+        assert torch.equal(resized, read_image(Image.fromarray(picture), reading))

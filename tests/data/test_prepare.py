@@ -1,11 +1,14 @@
 """Archives are unpacked safely, checked, and moved into place whole or not at all."""
 
+import gzip
 import io
 import os
 import stat
+import struct
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 from urllib.error import URLError
 from zipfile import ZipFile, ZipInfo
 
@@ -94,6 +97,50 @@ def test_any_kind_ends_where_the_source_finds_it(kind: str, tmp_path: Path, home
 def test_omniglot(kind: str, tmp_path: Path, home: Path) -> None:
     source = MAKERS[kind](tmp_path / kind, {f"omniglot/{n}": c for n, c in OMNIGLOT.items()})
     assert (prepare("omniglot", source) / "images_background/A/character01/0001_01.png").is_file()
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("people", [1, 2])
+def test_att_faces(kind: str, people: int, tmp_path: Path, home: Path) -> None:
+    """A lone person's folder is the person's, not a wrapping."""
+    faces = {f"orl_faces/s{n}/1.pgm": b"P5 1 1 255\n" + bytes([n]) for n in range(1, people + 1)}
+    assert (prepare("att_faces", MAKERS[kind](tmp_path / kind, faces)) / "s1" / "1.pgm").is_file()
+
+
+def test_att_faces_of_another_kind_are_refused(tmp_path: Path, home: Path) -> None:
+    (tmp_path / "in").mkdir()
+    source = make_zip(tmp_path / "in" / "a.zip", {"s1/1.pgm": b"", "s99/1.pgm": b""})
+    refused("att_faces", source, home, r"s99/1\.pgm in a\.zip is not like s1/1\.pgm")
+    source = make_zip(tmp_path / "in" / "b.zip", {"cat.jpg": b""})
+    refused("att_faces", source, home, r"neither s1/1\.pgm .* in b\.zip")
+
+
+def idx_files(count: int) -> dict[str, bytes]:
+    """MNIST's four files, packed, with `count` pictures in each split."""
+    pictures = struct.pack(">4i", 2051, count, 28, 28) + bytes(count * 28 * 28)
+    labels = struct.pack(">2i", 2049, count) + bytes(count)
+    return {
+        f"{stem}-{kind}-ubyte.gz": gzip.compress(content)
+        for stem in ("train", "t10k")
+        for kind, content in (("images-idx3", pictures), ("labels-idx1", labels))
+    }
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("below", ["", "data/MNIST/raw/"])
+def test_mnist(kind: str, below: str, tmp_path: Path, home: Path) -> None:
+    source = MAKERS[kind](tmp_path / kind, {below + n: c for n, c in idx_files(3).items()})
+    assert prepare("mnist", source) == home / "mnist"
+    assert len(load_data("mnist").images) == 6
+
+
+def test_mnist_that_is_damaged_is_refused(tmp_path: Path, home: Path) -> None:
+    (tmp_path / "in").mkdir()
+    files = idx_files(3)
+    files["t10k-images-idx3-ubyte.gz"] = files["t10k-images-idx3-ubyte.gz"][:-9]
+    refused("mnist", make_zip(tmp_path / "in" / "a.zip", files), home, "t10k-images.*cut short")
+    del files["t10k-images-idx3-ubyte.gz"]
+    refused("mnist", make_zip(tmp_path / "in" / "b.zip", files), home, r"neither t10k-images.* in b\.zip")
 
 
 def test_split_folders_are_not_unwrapped(tmp_path: Path, home: Path) -> None:
@@ -254,6 +301,38 @@ def test_download_says_what_and_keeps_the_archives(
     said = capsys.readouterr().err
     assert "16 MB" in said and FakeOmniglot.download_url_prefix in said
     assert len(load_data("omniglot", reading=Reading(8), validation_alphabets=0).images) == 2
+
+
+class FakeMnist:
+    """Stands in for torchvision's class: packed files as they came, and what it unpacked of them."""
+
+    mirrors: ClassVar[list[str]] = ["https://example.org/mnist/", "https://example.net/mnist/"]
+
+    def __init__(self, root: Path, download: bool) -> None:
+        self.raw_folder = str(Path(root) / "FakeMnist" / "raw")
+        files = idx_files(2)
+        make_folder(Path(self.raw_folder), files | {n.removesuffix(".gz"): b"" for n in files})
+
+
+def test_mnist_is_downloaded_whole(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torchvision.datasets.MNIST", FakeMnist)
+    assert sorted(p.name for p in download("mnist").iterdir()) == sorted(idx_files(2))
+    said = capsys.readouterr().err
+    assert "12 MB" in said and all(mirror in said for mirror in FakeMnist.mirrors)
+    assert len(load_data("mnist").images) == 4
+
+
+def test_mnist_without_a_network_is_one_line(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: object, **__: object) -> None:
+        raise RuntimeError("Error downloading train-images-idx3-ubyte.gz:\nno route to host")
+
+    offline.mirrors = FakeMnist.mirrors  # type: ignore[attr-defined]
+    monkeypatch.setattr("torchvision.datasets.MNIST", offline)
+    with pytest.raises(DataError, match=r"no route to host; fetch the four files by hand") as caught:
+        download("mnist")
+    assert "\n" not in str(caught.value) and list(home.iterdir()) == []
 
 
 def test_no_network_is_one_line(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

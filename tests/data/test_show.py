@@ -53,6 +53,7 @@ def test_figures() -> None:
         and told["examples"][0] == data().class_names[0]
     )
     assert told["bytes_in_memory"] == 465 * 3 * 8 * 8 and told["sources"] == 4 and told["groups"] == 0
+    assert told["split_by"] == "class"
     assert told["skipped"] == 2 and told["note"] == "part of it" and told["fingerprint"] == "abc"
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlfew.errors import ConfigError, DataError
-from vlfew.evaluation.episodes import Episodes, draw_episodes, draw_trials, sample
+from vlfew.evaluation.episodes import Episodes, draw_episodes, draw_trials, each_in_turn, sample
 
 CHI_SQUARE_999 = {23: 49.73, 59: 98.3}
 """99.9% points by degrees of freedom."""
@@ -100,6 +100,59 @@ def test_counts_must_be_large_enough(wrong: dict[str, int]) -> None:
     options = {"ways": 2, "shots": 1, "queries": 1, "episodes": 1} | wrong
     with pytest.raises(ConfigError, match=f"{next(iter(wrong))} is"):
         draw_episodes(labels_of([5, 5]), **options, seed=0)
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_each_picture_in_turn_is_what_a_loop_says(data: st.DataObject) -> None:
+    sizes = data.draw(st.lists(st.integers(3, 9), min_size=2, max_size=6))
+    queries = data.draw(st.one_of(st.just("all"), st.integers(1, 2)))
+    labels = labels_of(sizes, seed=data.draw(st.integers(0, 9)))
+    drawn = each_in_turn(labels, data.draw(st.sampled_from(["all", len(sizes)])), 1, queries, seed=0)
+    of_class = [[p for p, label in enumerate(labels.tolist()) if label == 3 * c] for c in range(len(sizes))]
+    assert len(drawn) == min(sizes)
+    for e in range(min(sizes)):
+        assert drawn.classes[e].tolist() == [3 * c for c in range(len(sizes))]
+        assert drawn.support[e].tolist() == [[own[e]] for own in of_class]
+        for own, query in zip(of_class, drawn.query[e].tolist(), strict=True):
+            others, asked = own[:e] + own[e + 1 :], [p for p in query if p >= 0]
+            if queries == "all":
+                assert asked == others and query[len(asked) :] == [-1] * (len(query) - len(asked))
+            else:
+                assert len(set(asked)) == len(query) == queries and set(asked) <= set(others)
+
+
+def test_queries_beside_each_support_are_drawn_from_the_seed() -> None:
+    labels = labels_of([40] * 3)
+    first, again, other = (each_in_turn(labels, "all", 1, 2, seed) for seed in (0, 0, 1))
+    assert torch.equal(first.query, again.query) and not torch.equal(first.query, other.query)
+    assert torch.equal(first.support, other.support)
+
+
+def test_each_other_picture_is_equally_likely_asked_about() -> None:
+    labels = torch.arange(2).repeat_interleave(5)
+    drawn = [each_in_turn(labels, "all", 1, 1, seed).query[:, 1, 0] - 5 for seed in range(2000)]
+    counts = torch.stack([torch.stack(drawn)[:, e].bincount(minlength=5) for e in range(5)])
+    assert (counts.diagonal() == 0).all()
+    rest = counts[~torch.eye(5, dtype=torch.bool)].double()
+    assert ((rest - 500).abs() < 5 * (500 * 3 / 4) ** 0.5).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"shots": 5}, ConfigError, "episodes=each takes one picture .* shots must be 1, not 5"),
+        ({"shots": 0}, ConfigError, "shots must be 1, not 0"),
+        ({"ways": 2}, ConfigError, "all 3 classes of the split, not 2 of them; take ways=all"),
+        ({"ways": 4}, DataError, "4-way episodes need 4 classes, but the split has 3"),
+        ({"queries": 0}, ConfigError, "queries is 0"),
+        ({"queries": 4}, DataError, "class 'c3' has 4 pictures, but 1 shots and 4 queries need 5"),
+    ],
+)
+def test_each_needs_one_shot_and_all_classes(options: dict, error: type[Exception], message: str) -> None:
+    arguments = {"ways": "all", "shots": 1, "queries": "all"} | options
+    with pytest.raises(error, match=message):
+        each_in_turn(labels_of([9, 4, 9]), **arguments, seed=0, class_names=[f"c{i}" for i in range(9)])
 
 
 @pytest.mark.parametrize(("pictures", "message"), [(5, "one class, 'cat'"), (0, "no class")])

@@ -19,7 +19,7 @@ from vlfew.data.images import InMemory, LabelledImages
 from vlfew.errors import ConfigError, DataError, ModelError, VlfewError
 from vlfew.evaluation import PROTOCOLS
 from vlfew.evaluation.bank import FeatureBank, encode_split
-from vlfew.evaluation.episodes import draw_episodes, draw_trials
+from vlfew.evaluation.episodes import draw_episodes, draw_trials, each_in_turn
 from vlfew.evaluation.evaluate import check_protocol, evaluate, save_per_episode
 from vlfew.evaluation.results import cluster_ci95, mean_ci95
 from vlfew.evaluation.subject import Outcome, Subject
@@ -108,6 +108,43 @@ def test_few_shot_is_what_a_loop_says(subject: Subject, ways: Any, shots: int, q
     assert (result.accuracy, result.ci95) == pytest.approx(mean_ci95(expected))
     assert result.get("ways") == drawn.classes.shape[1] and result.get("shots") == shots
     assert 1 / drawn.classes.shape[1] < result.accuracy < 1
+
+
+@pytest.mark.parametrize("queries", ["all", 3])
+def test_each_picture_in_turn_is_the_support(subject: Subject, queries: Any, tmp_path: Path) -> None:
+    options = {"ways": "all", "queries": queries, "episodes": "each"}
+    result, outcome = run(subject, "few-shot", scorer="prototypes", **options)
+    bank = subject.bank("test")
+    embedding, drawn = bank.features.embedding, each_in_turn(bank.labels, "all", 1, queries, 0)
+    of_class = [
+        (bank.labels == c).nonzero().flatten().tolist() for c in subject.data.classes("test").tolist()
+    ]
+    expected = []
+    for e in range(8):
+        asked = [own[:e] + own[e + 1 :] for own in of_class] if queries == "all" else drawn.query[e].tolist()
+        expected.append(brute(embedding, asked, [unit(embedding[own[e]]) for own in of_class]))
+    np.testing.assert_allclose(outcome.per_episode, expected)
+    assert result.episodes == 8 and result.accuracy == pytest.approx(np.mean(expected))
+    assert result.get("interval") == "over episodes, each picture in turn the support"
+
+    file = tmp_path / "e.safetensors"
+    first, again = (run(subject, "few-shot", episodes_file=file, **options)[0] for _ in range(2))
+    assert first == again
+    file.unlink()
+    run(subject, "few-shot", episodes_file=file, **options | {"episodes": 8})
+    with pytest.raises(ConfigError, match="each picture in turn as the support; name another file"):
+        run(subject, "few-shot", episodes_file=file, **options)
+    with pytest.raises(ConfigError, match="each picture in turn as the support; name another file"):
+        check_protocol("few-shot", {**options, "episodes_file": file}, subject.data)
+
+
+def test_a_class_split_by_picture_is_said_to_have_been_trained_on(data: LabelledImages) -> None:
+    by_picture = Subject(FakeModel(), replace(data, split_by="picture", note="a part"))
+    options = {"options": {"queries": 3, "episodes": 5}, "command": "", "outside_data": False}
+    own, _ = evaluate(by_picture, "few-shot", trained_on="tiny/train", **options)
+    other, _ = evaluate(by_picture, "few-shot", trained_on="omniglot/train", **options)
+    assert own.note == "a part; tiny is split by picture: the classes of this split were trained on"
+    assert other.note == "a part"
 
 
 def test_ragged_queries_count_once_each() -> None:
@@ -315,6 +352,11 @@ WRONG: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("omniglot-trials", {}, DataError, "the largest here has 7 characters"),
     ("few-shot", {"ways": 1}, ConfigError, "ways is 1; it must be at least 2"),
     ("few-shot", {"queries": 3, "episodes": 0}, ConfigError, "episodes is 0"),
+    ("few-shot", {"queries": 3, "episodes": "every"}, ConfigError, "episodes='every'.*'each'"),
+    ("few-shot", {"ways": "all", "shots": 2, "episodes": "each"}, ConfigError, "shots must be 1, not 2"),
+    ("few-shot", {"queries": 3, "episodes": "each"}, ConfigError, "all 7 classes .* take ways=all"),
+    ("few-shot", {"ways": "all", "episodes": "each"}, DataError, "1 shots and 15 queries need 16"),
+    ("zero-shot", {"ways": 3, "episodes": "each"}, ConfigError, "zero-shot: episodes='each'"),
     ("few-shot", {"queries": 3, "scorer": "cosin"}, VlfewError, "did you mean 'cosine'"),
     ("few-shot", {"split": "blank"}, DataError, "split 'blank' has no pictures"),
     ("few-shot", {"split": "single", "ways": "all", "queries": 3}, DataError, "one class, 'word2 thing'"),

@@ -133,6 +133,32 @@ def _decode(source: Picture, reading: Reading) -> Tensor:
     return pixels[None] if reading.channels == 1 else pixels.permute(2, 0, 1).contiguous()
 
 
+def resize_squares(pictures: Tensor, reading: Reading) -> Tensor:
+    """Square grey pictures, many at a time, to the very pixels that `read_image` gives for each.
+
+    Pillow resizes rows first and columns then, each on its own: pictures that are stacked on one
+    another are resized as one.
+
+    Args:
+        pictures: uint8 `[S, N, N]`.
+        reading: size and channels; of a square, `squash` and `crop` make the same.
+
+    Returns:
+        uint8 `[S, C, H, W]`.
+    """
+    from PIL import Image
+
+    stack, size = pictures.numpy(), reading.image_size
+    if stack.size and stack.shape[1] != size:
+        for _ in ("rows", "columns"):
+            count, h, w = stack.shape
+            image = Image.fromarray(stack.reshape(count * h, w))
+            image = image.resize((size, count * h), Image.Resampling.BILINEAR)
+            stack = np.array(image).reshape(count, h, size).transpose(0, 2, 1)
+    resized = torch.from_numpy(stack.reshape(len(pictures), 1, size, size))
+    return resized.repeat(1, reading.channels, 1, 1)
+
+
 def _plain(image: Image) -> Image:
     """An 8-bit image without transparency."""
     from PIL import Image

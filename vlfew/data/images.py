@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -71,9 +71,11 @@ class LabelledImages:
         labels: `[S]` int64, class of each picture.
         class_names: one display name a class, unique.
         names_are_words: whether the names mean something to a reader (`tench`) or are codes (`s17`).
-        splits: split name to the picture numbers `[n]` in it, sorted. A split by class has all
-            pictures of its classes; `require_disjoint_classes` holds it to that.
+        splits: split name to the picture numbers `[n]` in it, sorted.
         fingerprint: a hash over what the pictures, labels and splits are.
+        split_by: `class` where a split has all pictures of its classes (`require_disjoint_classes`
+            holds it to that); `picture` where the splits share the classes and part the pictures, so
+            that the classes that are evaluated were trained on.
         class_texts: all true texts of each class, where there are more than the name (glyphs have
             several names, a folder may bring captions); empty means `(name,)` for each.
         class_group: `[classes]` int64, the group a class belongs to (an alphabet), if any.
@@ -92,6 +94,7 @@ class LabelledImages:
     names_are_words: bool
     splits: Mapping[str, Tensor]
     fingerprint: str
+    split_by: Literal["class", "picture"] = "class"
     class_texts: tuple[tuple[str, ...], ...] = ()
     class_group: Tensor | None = None
     group_names: tuple[str, ...] = ()

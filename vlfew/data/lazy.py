@@ -1,10 +1,11 @@
-"""Pictures that are decoded when they are asked for: for sets that memory cannot hold."""
+"""Pictures that are made when they are asked for: for sets that memory cannot hold."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vlfew.data.cache import read_cached
-from vlfew.data.decode import Pictures, decode_all, left_out, read_many, read_numbered
+from vlfew.data.decode import Pictures, decode_all, left_out, read_many, read_numbered, resize_squares
 from vlfew.data.images import ImageStore, InMemory
 from vlfew.data.listing import DataFile
 from vlfew.data.reading import Reading
@@ -67,6 +68,34 @@ class Decoded:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(Decoded, keep_mb=self.keep_mb), (self.pictures, self.reading, self.label)
+
+
+@dataclass(frozen=True)
+class Squares:
+    """An `ImageStore` of small square grey pictures, held as they are and resized on `batch`.
+
+    Attributes:
+        pictures: uint8 `[S, N, N]`.
+        reading: size and channels.
+    """
+
+    pictures: Tensor
+    reading: Reading
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.reading.channels, self.reading.image_size, self.reading.image_size
+
+    @property
+    def nbytes(self) -> int:
+        return self.pictures.numel()
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def batch(self, index: Tensor) -> Tensor:
+        """Pictures `index [B]` as uint8 `[B, C, H, W]`."""
+        return resize_squares(self.pictures[index], self.reading)
 
 
 class Chosen:

@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from vlfew.data.listing import hidden, list_files
 from vlfew.data.root import cache_dir
-from vlfew.data.sources import folder, omniglot
+from vlfew.data.sources import att_faces, folder, mnist, omniglot
 from vlfew.errors import DataError, did_you_mean
 
 MAX_BYTES = 200 * 2**30
@@ -44,6 +44,8 @@ class Check:
 CHECKS = {
     "omniglot": Check(omniglot.check, frozenset(omniglot.PARTS)),
     "folder": Check(folder.check, frozenset(folder.SPLIT_FOLDERS)),
+    "att_faces": Check(att_faces.check, frozenset(f"s{n}" for n in range(1, att_faces.PEOPLE + 1))),
+    "mnist": Check(mnist.check, frozenset()),
 }
 
 
@@ -122,7 +124,25 @@ def _download_omniglot(staging: Path) -> Path:
     return content
 
 
-DOWNLOADS: dict[str, Callable[[Path], Path]] = {"omniglot": _download_omniglot}
+def _download_mnist(staging: Path) -> Path:
+    from torchvision.datasets import MNIST
+
+    where = " or ".join(MNIST.mirrors)
+    print(f"mnist: the four IDX files, 12 MB, from {where}", file=sys.stderr)
+    try:
+        content = Path(MNIST(staging, download=True).raw_folder)
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            f"mnist: cannot be downloaded from {where}: {_line(error)}; "
+            "fetch the four files by hand, then: vlfew data prepare mnist --from FOLDER"
+        ) from None
+    for unpacked in content.glob("*-ubyte"):
+        # What is kept is what torchvision has checked.
+        unpacked.unlink()
+    return content
+
+
+DOWNLOADS: dict[str, Callable[[Path], Path]] = {"omniglot": _download_omniglot, "mnist": _download_mnist}
 
 
 def _check(name: str) -> Check:

@@ -1,8 +1,9 @@
-"""Where data lie: an explicit path, `$VLFEW_DATA/<name>`, or `<user cache>/vlfew/data/<name>`."""
+"""Where data lie: an explicit path, or in `$VLFEW_DATA` or `<user cache>/vlfew/data`, under the name."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from vlfew.errors import DataError
@@ -13,12 +14,13 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vlfew"
 
 
-def find_data(name: str, root: Path | None = None) -> Path:
-    """The folder that holds a source's data.
+def find_data(name: str, root: Path | None = None, also: Sequence[str] = ()) -> Path:
+    """The folder, or the file, that holds a source's data.
 
     Args:
         name: of the source; also the name of its folder.
         root: an explicit folder, which must then exist.
+        also: further names under which folders or files hold the same data.
 
     Raises:
         DataError: found nowhere; says where it looked and how to put it there.
@@ -27,14 +29,18 @@ def find_data(name: str, root: Path | None = None) -> Path:
         if not root.is_dir():
             raise DataError(f"data.root {root} is not a folder")
         return root
-    places = [cache_dir() / "data" / name]
+    above = [cache_dir() / "data"]
     if os.environ.get("VLFEW_DATA"):
-        places.insert(0, Path(os.environ["VLFEW_DATA"]) / name)
-    for place in places:
-        if place.is_dir():
-            return place
-    looked = " and ".join(str(p) for p in places)
+        above.insert(0, Path(os.environ["VLFEW_DATA"]))
+    for folder in above:
+        if (folder / name).is_dir():
+            return folder / name
+        for other in also:
+            if (folder / other).exists():
+                return folder / other
+    looked = " and ".join(str(folder / name) for folder in above)
+    beside = f" (or {' or '.join(also)} beside it)" if also else ""
     raise DataError(
-        f"no data for {name!r}: looked in {looked}; "
+        f"no data for {name!r}: looked in {looked}{beside}; "
         f"set VLFEW_DATA or data.root, or run: vlfew data prepare {name} --from PATH"
     )

@@ -41,6 +41,7 @@ def describe(data: LabelledImages) -> dict[str, Any]:
         "texts": sum(len(texts) for texts in data.class_texts),
         "groups": len(data.group_names),
         "sources": 0 if data.source_id is None else len(data.source_id.unique()),
+        "split_by": data.split_by,
         "splits": splits,
         "bytes_in_memory": data.images.nbytes,
         "fingerprint": data.fingerprint,

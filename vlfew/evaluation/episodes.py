@@ -143,29 +143,9 @@ def draw_episodes(
         DataError: fewer classes than N, or than 2; a class (named) with fewer pictures than K+Q.
         ConfigError: fewer than 2 ways, another count below 1.
     """
-    order = labels.argsort(stable=True).numpy()
-    numbers, starts, sizes = np.unique(labels.numpy()[order], return_index=True, return_counts=True)
-    if ways == "all":
-        require_two_classes(numbers.tolist(), class_names)
-    n = len(numbers) if ways == "all" else ways
-    _require(n, 2, "ways")
-    _require(shots, 0, "shots")
-    _require(1 if queries == "all" else queries, 1, "queries")
     _require(episodes, 1, "episodes")
-    if len(numbers) < n:
-        raise DataError(f"{n}-way episodes need {n} classes, but the split has {len(numbers)}; lower ways")
+    order, numbers, starts, sizes, n = _urns(labels, ways, shots, queries, class_names)
     need = shots + (1 if queries == "all" else queries)
-    short = np.flatnonzero(sizes < need)
-    if len(short):
-        fewest = short[sizes[short].argmin()]
-        number = int(numbers[fewest])
-        name = _name(number, class_names)
-        others = f" (and {len(short) - 1} more classes have too few)" if len(short) > 1 else ""
-        raise DataError(
-            f"class {name} has {sizes[fewest]} pictures, but {shots} shots and "
-            f"{'at least 1 query' if queries == 'all' else f'{queries} queries'} need {need}{others}; "
-            "lower shots or queries, or take queries=all"
-        )
     draws = int(sizes.max()) if queries == "all" else need
     rng = generator_at(seed, "episodes")
     chosen = np.empty((episodes, n), np.int64)
@@ -184,6 +164,92 @@ def draw_episodes(
         chosen[start : start + count] = numbers[picked]
     both = torch.from_numpy(positions)
     return Episodes(both[..., :shots].contiguous(), both[..., shots:].contiguous(), torch.from_numpy(chosen))
+
+
+def each_in_turn(
+    labels: Tensor,
+    ways: int | Literal["all"],
+    shots: int,
+    queries: int | Literal["all"],
+    seed: int,
+    class_names: Sequence[str] = (),
+) -> Episodes:
+    """Every picture in turn is the support: episode e has the e-th picture of every class.
+
+    As many episodes as the smallest class has pictures; the classes are in ascending order.
+
+    Args:
+        labels: `[S]` class number of each picture of the bank.
+        ways: `all`, or as many as there are.
+        shots: 1.
+        queries: Q of the other pictures of a class, or `all` of them.
+        seed: of the draws, where not all are queries.
+        class_names: by class number, for messages.
+
+    Raises:
+        DataError: as `draw_episodes`.
+        ConfigError: other than one shot or all classes; no query.
+    """
+    if shots != 1:
+        raise ConfigError(
+            f"episodes=each takes one picture of a class in turn, so shots must be 1, not {shots}; "
+            "give a number of episodes"
+        )
+    order, numbers, starts, sizes, n = _urns(labels, ways, shots, queries, class_names)
+    if n < len(numbers):
+        raise ConfigError(
+            f"episodes=each is about all {len(numbers)} classes of the split, not {n} of them; take ways=all"
+        )
+    turns = int(sizes.min())
+    turn, others = np.arange(turns)[:, None], np.tile(sizes - 1, turns)
+    if queries == "all":
+        every = np.arange(sizes.max() - 1)
+        within = np.where(every < others[:, None], every, -1)
+    else:
+        within = sample(others, generator_at(seed, "each").random((turns * n, queries)))
+    within = within.reshape(turns, n, -1)
+    within += within >= turn[..., None]  # the support's own place is left out
+    query = np.where(within < 0, -1, order[np.maximum(starts[:, None] + within, 0)])
+    support = order[starts + turn][..., None]
+    classes = torch.from_numpy(numbers).expand(turns, n).contiguous()
+    return Episodes(torch.from_numpy(support), torch.from_numpy(query), classes)
+
+
+def _urns(
+    labels: Tensor,
+    ways: int | Literal["all"],
+    shots: int,
+    queries: int | Literal["all"],
+    class_names: Sequence[str],
+) -> tuple[Ints, Ints, Ints, Ints, int]:
+    """What episodes are drawn from, held to having enough; see `draw_episodes`.
+
+    Returns:
+        Positions by class `[S]`; class numbers, first places and sizes, each `[classes]`; N.
+    """
+    order = labels.argsort(stable=True).numpy()
+    numbers, starts, sizes = np.unique(labels.numpy()[order], return_index=True, return_counts=True)
+    if ways == "all":
+        require_two_classes(numbers.tolist(), class_names)
+    n = len(numbers) if ways == "all" else ways
+    _require(n, 2, "ways")
+    _require(shots, 0, "shots")
+    _require(1 if queries == "all" else queries, 1, "queries")
+    if len(numbers) < n:
+        raise DataError(f"{n}-way episodes need {n} classes, but the split has {len(numbers)}; lower ways")
+    need = shots + (1 if queries == "all" else queries)
+    short = np.flatnonzero(sizes < need)
+    if len(short):
+        fewest = short[sizes[short].argmin()]
+        number = int(numbers[fewest])
+        name = _name(number, class_names)
+        others = f" (and {len(short) - 1} more classes have too few)" if len(short) > 1 else ""
+        raise DataError(
+            f"class {name} has {sizes[fewest]} pictures, but {shots} shots and "
+            f"{'at least 1 query' if queries == 'all' else f'{queries} queries'} need {need}{others}; "
+            "lower shots or queries, or take queries=all"
+        )
+    return order, numbers, starts, sizes, n
 
 
 def draw_trials(

@@ -79,6 +79,9 @@ def evaluate(
     checked = protocol_options(protocol, options)
     outcome = PROTOCOLS.get(protocol)(subject, **checked)
     data = subject.data
+    notes = [data.note]
+    if data.split_by == "picture" and trained_on.partition("/")[0] == data.name:
+        notes.append(f"{data.name} is split by picture: the classes of this split were trained on")
     fields = {
         "protocol": protocol,
         "data": data.name,
@@ -93,7 +96,7 @@ def evaluate(
         "data_fingerprint": data.fingerprint,
         "trained_on": trained_on,
         "skipped_images": len(data.skipped),
-        "note": data.note,
+        "note": "; ".join(filter(None, notes)),
     }
     return Result(**{**fields, **outcome.details}), outcome
 

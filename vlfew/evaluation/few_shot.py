@@ -13,7 +13,7 @@ from vlfew.data.images import LabelledImages
 from vlfew.errors import ConfigError
 from vlfew.evaluation.accuracy import Score, episode_accuracies, scoring_device
 from vlfew.evaluation.bank import split_pictures
-from vlfew.evaluation.episodes import Episodes, draw_episodes
+from vlfew.evaluation.episodes import Episodes, draw_episodes, each_in_turn
 from vlfew.evaluation.results import mean_ci95
 from vlfew.evaluation.subject import Outcome, Subject
 from vlfew.features import Features
@@ -28,17 +28,21 @@ def split_episodes(
     ways: int | Literal["all"],
     shots: int,
     queries: int | Literal["all"],
-    episodes: int,
+    episodes: int | Literal["each"],
     seed: int,
     file: Path | None = None,
 ) -> Episodes:
-    """`draw_episodes` from a split, whose bank they index; kept in `file`, or read from it when there.
+    """`draw_episodes` (or `each_in_turn`) from a split; kept in `file`, or read from it when there.
 
     Raises:
-        ConfigError: as `draw_episodes`, or the file holds other episodes than were asked for.
-        DataError: no such split, or as `draw_episodes` and `Episodes.load`.
+        ConfigError: as these, or the file holds other episodes than were asked for.
+        DataError: no such split, or as these and `Episodes.load`.
     """
     labels = data.labels[split_pictures(data, split)]
+    each = None
+    if episodes == "each":
+        each = each_in_turn(labels, ways, shots, queries, seed, data.class_names)
+        episodes = len(each)
     drawn_from = f"{data.name} {data.fingerprint} {split}"
     if file is not None and file.exists():
         kept = Episodes.load(file, drawn_from)
@@ -49,8 +53,12 @@ def split_episodes(
             raise ConfigError(
                 f"{file} holds {held} episodes, ways, shots and queries, not {asked}; name another file"
             )
+        if each is not None and not torch.equal(each.support, kept.support):
+            raise ConfigError(f"{file} does not hold each picture in turn as the support; name another file")
         return kept
-    drawn = draw_episodes(labels, ways, shots, queries, episodes, seed, data.class_names)
+    drawn = each
+    if drawn is None:
+        drawn = draw_episodes(labels, ways, shots, queries, episodes, seed, data.class_names)
     if file is not None:
         drawn.save(file, drawn_from)
     return drawn
@@ -84,7 +92,7 @@ def few_shot(
     ways: int | Literal["all"] = 5,
     shots: int = 1,
     queries: int | Literal["all"] = 15,
-    episodes: int = 10_000,
+    episodes: int | Literal["each"] = 10_000,
     seed: int = 0,
     scorer: str = "default",
     episodes_file: Path | None = None,
@@ -97,14 +105,16 @@ def few_shot(
         ways: N classes an episode, at least 2, or `all`.
         shots: K support pictures a class.
         queries: query pictures a class, or `all` that are left.
-        episodes: how many.
+        episodes: how many; or `each`: with one shot and all classes, every picture in turn is the
+            support of its class (in as many episodes as the smallest class has pictures).
         seed: of the draws.
         scorer: by name; `default` is what the model was trained for.
         episodes_file: the episodes are kept here, or taken from here when it is there.
 
     Raises:
         DataError: too few classes or pictures, named.
-        ConfigError: fewer than 2 ways or 1 shot, or episodes_file holds other episodes.
+        ConfigError: fewer than 2 ways or 1 shot, `each` with more shots or fewer ways, or episodes_file
+            holds other episodes.
     """
     require_shots(shots)
     drawn = split_episodes(subject.data, split, ways, shots, queries, episodes, seed, episodes_file)
@@ -112,12 +122,18 @@ def few_shot(
     score = from_pictures(subject.model.scorer(scorer), n, shots)
     accuracies = episode_accuracies(subject.bank(split).features, drawn, score)
     accuracy, ci95 = mean_ci95(accuracies.tolist())
-    details = {"ways": n, "shots": shots, "queries": queries, "scorer": scorer, "interval": "over episodes"}
+    details = {
+        "ways": n,
+        "shots": shots,
+        "queries": queries,
+        "scorer": scorer,
+        "interval": "over episodes" + (", each picture in turn the support" if episodes == "each" else ""),
+    }
     return Outcome(accuracy, ci95, len(drawn), details, accuracies)
 
 
 def check_few_shot(data: LabelledImages, options: Mapping[str, Any]) -> None:
-    """Raises what `few_shot` would, from the labels alone; draws one episode."""
+    """Raises what `few_shot` would, from the labels alone; draws one episode, or each."""
     o, file = options, options["episodes_file"]
     require_shots(o["shots"])
     check_scorer(o.get("scorer", "default"))
@@ -125,7 +141,7 @@ def check_few_shot(data: LabelledImages, options: Mapping[str, Any]) -> None:
     if file is not None and file.exists():
         split_episodes(*draw, o["episodes"], o["seed"], file)
     else:
-        split_episodes(*draw, min(o["episodes"], 1), o["seed"])
+        split_episodes(*draw, o["episodes"] if o["episodes"] == "each" else min(o["episodes"], 1), o["seed"])
 
 
 def check_scorer(name: str) -> None:

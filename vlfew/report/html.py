@@ -47,7 +47,7 @@ def write_report(
     words, why_not = _words(subject, results, split)
     log, name = run.read_log(), run.path.resolve().name
     parts = {
-        "Results": draw_results(results),
+        "Results": draw_results(results, subject.data),
         "Training": draw_curves(log, loss_weights(config)),
         "Episodes": draw_sheets(subject, bank, seed),
         "Named by words": draw_named(bank, words, seed) if words else paragraph(why_not),

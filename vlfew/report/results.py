@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vlfew.data.images import LabelledImages
 from vlfew.evaluation.results import Result
 from vlfew.report.markup import Html, element, join, paragraph
 from vlfew.report.wording import accuracy, chance_percent, extras, setting
 
 
-def draw_results(results: Sequence[Result]) -> Html:
-    """A row a result, with all that a figure is worth nothing without."""
+def draw_results(results: Sequence[Result], data: LabelledImages) -> Html:
+    """A row a result, with all that a figure is worth nothing without.
+
+    Args:
+        results: the figures.
+        data: what they are about.
+    """
     if not results:
         return paragraph("No evaluation was run.")
     columns = {
@@ -44,8 +50,12 @@ def draw_results(results: Sequence[Result]) -> Html:
         command = element("td", _command(r), colspan=len(columns))
         bodies.append(element("tbody", element("tr", *row), element("tr", command, class_="command")))
     table = element("table", element("thead", head), *bodies, class_="results")
+    new = {
+        "class": "classes apart from those of training",
+        "picture": "other pictures of the classes of training",
+    }
     lead = paragraph(
-        "Accuracy with the half width of its 95% interval, on classes apart from those of training. "
+        f"Accuracy with the half width of its 95% interval, on {new[data.split_by]}. "
         "Outside data: whether weights learned from other pictures were used."
     )
     return join(lead, element("div", table, class_="card scroll"))

@@ -137,20 +137,21 @@ class Trainer:
         return lines + [f"note       {line}" for line in self.notes()]
 
     def notes(self) -> list[str]:
-        """What a reader of the log and the results must know about the objective."""
+        """What a reader of the log and the results must know about the training."""
+        notes = [] if self.selection else ["no validation split: the weights of the last step are kept"]
         objective = self.module.objective
         if not objective.dropped:
-            return []
+            return notes
         left = (
             "the fallback " + ", ".join(objective.weights)
             if objective.fell_back
             else ", ".join(objective.weights)
         )
         why = "class names are codes, not words" if not self.data.names_are_words else "no text encoder"
-        return [f"{', '.join(objective.dropped)} dropped: {why}; training on {left}"]
+        return [*notes, f"{', '.join(objective.dropped)} dropped: {why}; training on {left}"]
 
     def train(self) -> None:
-        """Runs to the end, or from the last checkpoint on; then saves the best model.
+        """Runs to the end, or from the last checkpoint on; then saves the best model, or else the last.
 
         Raises:
             Stopped: on SIGTERM or Ctrl-C, with the state saved.
@@ -184,7 +185,7 @@ class Trainer:
                 stopping = self._asked_to_stop(stop)
                 t = config.training
                 at_log = step % t.log_every == 0 or last
-                at_validation = step % t.validate_every == 0 or last
+                at_validation = self.selection is not None and (step % t.validate_every == 0 or last)
                 at_checkpoint = step % t.checkpoint_every == 0 or stopping or last
                 bar.step(note=f"loss {loss.item():.3f}" if at_log else "")
                 if at_log or at_validation or at_checkpoint:
@@ -293,6 +294,7 @@ class Trainer:
 
     def _validate(self, bar: Progress) -> None:
         """Scores the validation split on the main process; keeps the model if it is the best yet."""
+        assert self.selection is not None
         accuracy = torch.zeros(1, device=self.accelerator.device)
         protocol, options = self.selection
         if self.main:
@@ -361,15 +363,18 @@ class Trainer:
         self.module.load_state_dict(state, strict=False)
 
     def _finish(self) -> None:
-        """Saves the best model; every process ends with its weights."""
+        """Saves the best model, or the last without validation; every process ends with its weights."""
         self.accelerator.wait_for_everyone()
-        state, best = load_checkpoint(self.run.checkpoints, "best", self.about)
-        self._load_learned(state, "best")
+        kept: dict[str, Any] = {}
+        if self.selection is not None:
+            state, best = load_checkpoint(self.run.checkpoints, "best", self.about)
+            self._load_learned(state, "best")
+            kept = {"best_step": best.best_step}
         if self.main:
             about = {
                 "trained_on": f"{self.data.name}/train",
                 "data_fingerprint": self.data.fingerprint,
-                "best_step": best.best_step,
+                **kept,
                 "precision": self.accelerator.mixed_precision,
                 "seconds": round(self.progressed.seconds, 1),
                 "notes": self.notes(),

@@ -46,13 +46,14 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def load_configured_data(config: Config) -> LabelledImages:
-    """The data set of a configuration, its training classes apart from those of val and test."""
+    """The data set of a configuration; split by class, no class is in two of its splits."""
     d = config.data
     reading = Reading(d.image_size, d.channels, d.resize, d.center, d.on_bad_image, d.split_seed)
     data = load_data(d.name, d.root, reading, **d.options)
-    for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
-        if one in data.splits and other in data.splits:
-            data.require_disjoint_classes(one, other)
+    if data.split_by == "class":
+        for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
+            if one in data.splits and other in data.splits:
+                data.require_disjoint_classes(one, other)
     return data
 
 
@@ -112,16 +113,26 @@ def build_configured_model(config: Config, objective: Objective) -> DualStream:
     return model
 
 
-def selection(config: Config, data: LabelledImages, has_text: bool) -> tuple[str, dict[str, Any]]:
+def selection(config: Config, data: LabelledImages, has_text: bool) -> tuple[str, dict[str, Any]] | None:
     """Protocol and options by which checkpoints are compared; never on the test split.
 
     When none is configured, or the configured one needs words that the run has not: one-shot
-    episodes, 5-way with 15 queries or as large as the validation split allows.
+    episodes, 5-way with 15 queries or as large as the validation split allows. None where there is no
+    validation split: there is nothing to choose by.
 
     Raises:
-        ConfigError: another split than `val` was asked for.
+        ConfigError: another split than `val` was asked for; `select` or `training.patience` without a
+            validation split.
     """
     chosen = config.select
+    if "val" not in data.splits:
+        for key, given in (("select", chosen), ("training.patience", config.training.patience)):
+            if given is not None:
+                raise ConfigError(
+                    f"{key} goes by the validation split, and {data.name} as configured has none; "
+                    "leave it out, and the weights of the last step are kept"
+                )
+        return None
     if chosen is not None and (has_text or chosen.protocol not in NEEDS_WORDS):
         options = {"split": "val"} | chosen.options
         if options["split"] != "val":

@@ -1,0 +1,214 @@
+"""MNIST from IDX files: layouts, pixels, draws, ink, and what is refused."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.conftest import real_data
+from vlfew.data import Reading, load_data
+from vlfew.data.decode import read_image
+from vlfew.errors import DataError
+
+READING = Reading(image_size=28, channels=1)
+COUNTS = {"train": 80, "t10k": 30}
+
+
+@pytest.fixture(autouse=True)
+def data_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("VLFEW_DATA", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+def idx(values: np.ndarray, magic: int | None = None) -> bytes:
+    """An IDX file of unsigned bytes."""
+    magic = 0x800 + values.ndim if magic is None else magic
+    return struct.pack(f">{1 + values.ndim}i", magic, *values.shape) + values.astype(np.uint8).tobytes()
+
+
+def digits(stem: str, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Random pictures; the digits take turns."""
+    rng = np.random.default_rng(len(stem))
+    return rng.integers(0, 256, (count, 28, 28), np.uint8), np.arange(count) % 10
+
+
+def make(folder: Path, counts: dict[str, int] = COUNTS, packed: bool = True) -> Path:
+    folder.mkdir(parents=True)
+    for stem, count in counts.items():
+        pictures, labels = digits(stem, count)
+        for kind, values in (("images-idx3", pictures), ("labels-idx1", labels)):
+            path = folder / f"{stem}-{kind}-ubyte"
+            if packed:
+                path.with_name(path.name + ".gz").write_bytes(gzip.compress(idx(values), 1))
+            else:
+                path.write_bytes(idx(values))
+    return folder
+
+
+@pytest.fixture
+def folder(data_root: Path) -> Path:
+    return make(data_root / "mnist")
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize(
+    ("root", "below"), [("mnist", ""), ("mnist", "MNIST/raw"), ("", "MNIST/raw"), ("MNIST", "")]
+)
+def test_every_layout_gives_the_same_data(
+    root: str, below: str, packed: bool, tmp_path: Path, data_root: Path
+) -> None:
+    plain = load_data("mnist", make(tmp_path / "plain"), READING)
+    make(data_root / root / below, packed=packed)
+    found = load_data("mnist", None, READING)
+    assert found.fingerprint == plain.fingerprint and torch.equal(found.labels, plain.labels)
+    everything = torch.arange(110)
+    assert torch.equal(found.images.batch(everything), plain.images.batch(everything))
+    assert load_data("mnist", data_root / root, READING).fingerprint == plain.fingerprint
+
+
+@pytest.mark.parametrize("reading", [READING, Reading(32, 3), Reading(20, 1, "crop"), Reading(11, 3, "crop")])
+def test_pixels_are_those_of_the_same_pictures_in_files(folder: Path, reading: Reading) -> None:
+    data = load_data("mnist", None, reading)
+    stored = np.concatenate([digits(stem, count)[0] for stem, count in COUNTS.items()])
+    assert data.images.shape == (reading.channels, reading.image_size, reading.image_size)
+    index = torch.tensor([3, 100, 0, 100])
+    expected = [read_image(Image.fromarray(stored[n]), reading) for n in index.tolist()]
+    assert torch.equal(data.images.batch(index), torch.stack(expected))
+    assert data.images.batch(index[:0]).shape == (0, *data.images.shape)
+
+
+def test_splits_classes_and_words(folder: Path) -> None:
+    data = load_data("mnist", None, READING)
+    assert {split: len(index) for split, index in data.splits.items()} == {"train": 80, "test": 30}
+    assert data.split_by == "picture" and data.names_are_words
+    assert data.class_names[3] == "three" and data.class_texts[3] == ("three", "3", "digit three")
+    assert data.labels.tolist() == [n % 10 for n in range(80)] + [n % 10 for n in range(30)]
+    assert data.note == "80 of 60,000 train pictures at hand; 30 of 10,000 test pictures at hand"
+
+
+def test_dark_ink_inverts(folder: Path) -> None:
+    light, dark = (load_data("mnist", None, READING, ink=ink) for ink in ("light", "dark"))
+    everything = torch.arange(110)
+    assert torch.equal(dark.images.batch(everything), 255 - light.images.batch(everything))
+    assert torch.equal(dark.labels, light.labels) and dark.fingerprint != light.fingerprint
+
+
+def test_the_small_draw_is_balanced_seeded_and_from_its_own_files(data_root: Path) -> None:
+    counts = {"train": 7000, "t10k": 1100}
+    make(data_root / "mnist", counts)
+
+    def drawn(seed: int) -> tuple[set[bytes], set[bytes]]:
+        data = load_data("mnist", None, Reading(28, 1, seed=seed), draw="small")
+        for split, each in (("train", 600), ("test", 100)):
+            index = data.splits[split]
+            assert Counter(data.labels[index].tolist()) == dict.fromkeys(range(10), each)
+            stem = "train" if split == "train" else "t10k"
+            pictures, labels = digits(stem, counts[stem])
+            of = {p.tobytes(): int(d) for p, d in zip(pictures, labels, strict=True)}
+            found = [p.tobytes() for p in data.images.batch(index).numpy()]
+            assert [of[p] for p in found] == data.labels[index].tolist()
+            assert len(set(found)) == len(found) == 10 * each
+            sets.append(set(found))
+        return sets[-2], sets[-1]
+
+    sets: list[set[bytes]] = []
+    first, again, other = drawn(0), drawn(0), drawn(1)
+    assert first == again
+    assert first[0] != other[0] and first[1] != other[1]
+    assert len(load_data("mnist", None, READING, draw="small").images) == 7000
+
+
+def test_too_few_for_the_small_draw(folder: Path) -> None:
+    with pytest.raises(DataError, match="600 train pictures of 'zero', of which there are 8"):
+        load_data("mnist", None, READING, draw="small")
+
+
+def test_the_fingerprint_covers_pixels_labels_and_draw(folder: Path) -> None:
+    found = {load_data("mnist", None, READING).fingerprint}
+    pictures, labels = digits("train", 80)
+    pictures[7, 3, 3] ^= 1
+    (folder / "train-images-idx3-ubyte").write_bytes(idx(pictures))
+    found.add(load_data("mnist", None, READING).fingerprint)
+    labels[7] = 0
+    (folder / "train-labels-idx1-ubyte").write_bytes(idx(labels))
+    found.add(load_data("mnist", None, READING).fingerprint)
+    assert len(found) == 3
+    assert load_data("mnist", None, Reading(40, 3)).fingerprint in found
+
+
+def gz(values: np.ndarray, magic: int | None = None) -> bytes:
+    return gzip.compress(idx(values, magic), 1)
+
+
+PICTURES, LABELS = digits("train", 80)
+BAD: list[tuple[str, Callable[[bytes], bytes | None], str]] = [
+    ("train-images-idx3", lambda _: None, r"neither train-images-idx3-ubyte nor .*\.gz in"),
+    ("t10k-labels-idx1", lambda _: None, r"neither t10k-labels-idx1-ubyte nor"),
+    ("train-images-idx3", lambda c: c[: len(c) // 2], "cut short, damaged or not gzip"),
+    ("train-images-idx3", lambda c: c[:-4], "cut short, damaged or not gzip"),
+    ("train-images-idx3", lambda c: c[:5000] + bytes(99) + c[5099:], "cut short, damaged or not gzip"),
+    ("train-images-idx3", lambda _: b"<html>not found</html>", "cut short, damaged or not gzip"),
+    ("train-images-idx3", lambda _: b"", r"begins with 0, not with the 2051"),
+    ("train-images-idx3", lambda _: gz(LABELS), "begins with 2049, not with the 2051 of IDX images"),
+    ("t10k-labels-idx1", lambda _: gz(LABELS, 2051), "begins with 2051, not with the 2049 of IDX labels"),
+    ("train-images-idx3", lambda _: gz(PICTURES[:79]), "holds 79 pictures, but .* 80 labels"),
+    (
+        "train-labels-idx1",
+        lambda _: gzip.compress(idx(LABELS)[:-3]),
+        "77 bytes after its header, which says 80",
+    ),
+    ("train-labels-idx1", lambda _: gzip.compress(idx(LABELS) + b"!"), "81 bytes after its header"),
+    ("train-images-idx3", lambda _: gzip.compress(idx(PICTURES)[:9]), "begins with|after its header"),
+    ("train-images-idx3", lambda _: gz(PICTURES[:, :20]), "pictures of 20x28 pixels, not 28x28"),
+    ("train-labels-idx1", lambda _: gz(LABELS + 4 * (LABELS == 9)), "label 13 of picture 9 is no digit"),
+]
+
+
+@pytest.mark.parametrize(("stem", "spoil", "message"), BAD, ids=[f"{s}-{m[:24]}" for s, _, m in BAD])
+def test_bad_files_get_one_line_that_names_them(
+    folder: Path, stem: str, spoil: Callable[[bytes], bytes | None], message: str
+) -> None:
+    path = folder / f"{stem}-ubyte.gz"
+    content = spoil(path.read_bytes())
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=message) as error:
+        load_data("mnist", None, READING)
+    assert "\n" not in str(error.value) and stem in str(error.value)
+
+
+def test_no_pictures_and_no_files(data_root: Path) -> None:
+    with pytest.raises(DataError, match=r"no data for 'mnist'.*MNIST.*prepare mnist"):
+        load_data("mnist", None, READING)
+    (data_root / "mnist").mkdir(parents=True)
+    with pytest.raises(DataError, match="neither train-images"):
+        load_data("mnist", None, READING)
+    make(data_root / "none", {"train": 0, "t10k": 0})
+    with pytest.raises(DataError, match="holds no pictures"):
+        load_data("mnist", data_root / "none", READING)
+
+
+def test_the_real_digits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.undo()  # back to the true data root
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    root = real_data("mnist")
+    started = time.process_time()
+    data = load_data("mnist", root, Reading(32, 1))
+    assert time.process_time() - started < 2
+    assert data.note == "" and {s: len(i) for s, i in data.splits.items()} == {"train": 60000, "test": 10000}
+    assert data.labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
+    small = load_data("mnist", root, Reading(32, 1), draw="small", ink="dark")
+    assert {s: len(i) for s, i in small.splits.items()} == {"train": 6000, "test": 1000}
+    everything = small.images.batch(torch.arange(7000)).float()
+    assert everything.mean() > 200 and everything[:, :, 0, 0].min() == 255  # light paper

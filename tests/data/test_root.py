@@ -1,0 +1,55 @@
+"""Where data are looked for, and what is said when they are not there."""
+
+from pathlib import Path
+
+import pytest
+
+from vlfew.data.root import find_data
+from vlfew.data.sources import find_source
+from vlfew.errors import DataError
+
+ALSO = ("things.zip", "old_things")
+
+
+@pytest.fixture(autouse=True)
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    monkeypatch.setenv("VLFEW_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "data", tmp_path / "cache" / "vlfew" / "data"
+
+
+def test_the_data_root_comes_first_and_the_name_before_others(places: tuple[Path, Path]) -> None:
+    root, cache = places
+    for folder in (cache / "old_things", cache / "things", root / "old_things", root / "things"):
+        folder.mkdir(parents=True)
+        assert find_data("things", also=ALSO) == folder
+    (root / "things").rmdir()
+    (root / "things.zip").touch()
+    assert find_data("things", also=ALSO) == root / "things.zip"
+    assert find_data("things") == cache / "things"
+
+
+def test_an_explicit_folder_is_all_that_is_looked_at(places: tuple[Path, Path], tmp_path: Path) -> None:
+    (places[0] / "things").mkdir(parents=True)
+    assert find_data("things", tmp_path, ALSO) == tmp_path
+    with pytest.raises(DataError, match="nowhere is not a folder"):
+        find_data("things", tmp_path / "nowhere", ALSO)
+
+
+def test_nowhere_says_where_it_looked_and_what_to_do(places: tuple[Path, Path]) -> None:
+    for also, beside in (((), ""), (ALSO, " (or things.zip or old_things beside it)")):
+        with pytest.raises(DataError) as error:
+            find_data("things", also=also)
+        looked = f"looked in {places[0] / 'things'} and {places[1] / 'things'}{beside}; set VLFEW_DATA"
+        assert looked in str(error.value) and "vlfew data prepare things --from PATH" in str(error.value)
+
+
+def test_sources_say_their_other_names(places: tuple[Path, Path]) -> None:
+    root, _ = places
+    root.mkdir()
+    (root / "orl_faces.zip").touch()
+    assert find_source("att_faces") == root / "orl_faces.zip"
+    (root / "MNIST").mkdir()
+    assert find_source("mnist") == root / "MNIST"
+    with pytest.raises(DataError, match="no data for 'omniglot'"):
+        find_source("omniglot")

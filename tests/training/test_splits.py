@@ -1,0 +1,181 @@
+"""Runs over splits of other kinds: without validation, by picture, and on another data set's digits."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from vlfew.cli import main
+from vlfew.data import load_data
+from vlfew.errors import VlfewError
+from vlfew.pipeline import run_pipeline
+
+CONFIG = """
+data: {{name: {name}, root: {root}, image_size: 16, channels: 1}}
+image: {{backbone: conv4, width: 8, norm: group}}
+text: {{encoder: null}}
+embedding_dim: 16
+objective: [{{loss: supervised_contrastive}}]
+sampling: {{classes: 4, pictures: 4}}
+optim: {{lr: 0.01, steps: 4, warmup: 1}}
+training: {{mixed_precision: 'no', validate_every: 2, checkpoint_every: 2, log_every: 1}}
+evaluate:
+  - {{protocol: few-shot, ways: 3, shots: 1, queries: 1, episodes: 20}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def faces(tmp_path: Path) -> Path:
+    """Forty people, each a pattern with noise."""
+    rng, root = np.random.default_rng(0), tmp_path / "faces"
+    for person in range(1, 41):
+        pattern = rng.integers(0, 200, (11, 9))
+        for number in range(1, 11):
+            path = root / f"s{person}" / f"{number}.pgm"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray((pattern + rng.integers(0, 56, (11, 9))).astype(np.uint8)).save(path)
+    return root
+
+
+@pytest.fixture
+def config(tmp_path: Path, faces: Path) -> Path:
+    path = tmp_path / "faces.yaml"
+    path.write_text(CONFIG.format(name="att_faces", root=faces))
+    return path
+
+
+def evaluated(capsys: pytest.CaptureFixture[str], folder: Path, run: Path, *arguments: object) -> dict:
+    """What `vlfew evaluate RUN ... --json` writes."""
+    file = folder / "again.json"
+    with pytest.raises(SystemExit) as error:
+        main(["evaluate", str(run), "--protocol", "few-shot", *map(str, arguments), "--json", str(file)])
+    assert error.value.code == 0, capsys.readouterr().err
+    (result,) = json.loads(file.read_text())
+    return result
+
+
+def test_without_a_validation_split_the_last_weights_are_kept(config: Path) -> None:
+    run = run_pipeline(config, [], config.parent)
+    about = json.loads((run.path / "model.json").read_text())["about"]
+    assert "best_step" not in about and not (run.checkpoints / "best.json").exists()
+    assert not any("validation" in entry for entry in run.read_log())
+    model, last = (
+        load_file(run.path / "model.safetensors"),
+        load_file(run.checkpoints / "step-00000004.safetensors"),
+    )
+    trained = {name.removeprefix("model."): value for name, value in last.items() if "/" not in name}
+    shared = model.keys() & trained.keys()
+    assert len(shared) > 8 and all(torch.equal(model[name], trained[name]) for name in shared)
+    (result,) = json.loads(run.results.read_text())
+    assert result["note"] == "no validation split: the weights of the last step are kept"
+    assert result["note"] in run.report.read_text()
+
+
+def test_killed_without_a_validation_split_it_goes_on_to_the_same_weights(config: Path) -> None:
+    whole = run_pipeline(config, ["name=whole"], config.parent)
+    run_pipeline(config, ["name=cut"], config.parent)
+    cut = config.parent / "cut"
+    for path in (cut / "results.json", cut / "model.json", *cut.glob("checkpoints/step-00000004.*")):
+        path.unlink()
+    resumed = run_pipeline(config, ["name=cut"], config.parent)
+    assert resumed.read_log()[-1]["step"] == 4
+    one, other = (load_file(run.path / "model.safetensors") for run in (whole, resumed))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "select={protocol: few-shot, queries: 3}",
+            "select goes by the validation split, and att_faces .* has none",
+        ),
+        ("training.patience=3", "training.patience goes by the validation split"),
+    ],
+)
+def test_nothing_can_be_chosen_without_a_validation_split(config: Path, override: str, message: str) -> None:
+    with pytest.raises(VlfewError, match=message) as error:
+        run_pipeline(config, [override], config.parent)
+    assert "\n" not in str(error.value)
+    run = run_pipeline(config, [override, "data.validation_people=5", "name=chosen"], config.parent)
+    assert "best_step" in json.loads((run.path / "model.json").read_text())["about"]
+
+
+def test_a_split_by_picture_trains_and_every_result_says_so(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_pipeline(config, ["data.split=pictures"], config.parent)
+    said = "att_faces is split by picture: the classes of this split were trained on"
+    (result,) = json.loads(run.results.read_text())
+    assert said in result["note"] and said in run.report.read_text()
+    assert "on other pictures of the classes of training" in run.report.read_text()
+    again = evaluated(capsys, config.parent, run.path, "--ways", 40, "--queries", 1, "--episodes", "each")
+    assert said in again["note"] and again["ways"] == 40 and again["episodes"] == 2
+    other = evaluated(capsys, config.parent, run.path, "--set", "split=people", "--queries", 3)
+    assert said not in other["note"] and "classes of the test split may have been trained on" in other["note"]
+
+
+def test_ten_new_people_by_every_choice_of_their_picture(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    each = "evaluate=[{protocol: few-shot, ways: all, queries: all, episodes: each}]"
+    run = run_pipeline(config, ["data.fold=3", each], config.parent)
+    (result,) = json.loads(run.results.read_text())
+    assert (result["ways"], result["episodes"], result["queries"]) == (10, 10, "all")
+    assert "split by picture" not in result["note"]
+    assert "on classes apart from those of training" in run.report.read_text()
+    arguments = ("--ways", "10", "--queries", "all", "--episodes", "each")
+    again = evaluated(capsys, config.parent, run.path, *arguments)
+    assert again["accuracy"] == result["accuracy"] and again["command"].endswith("--episodes each")
+
+
+def test_a_run_of_omniglot_answers_for_digits_in_dark_ink(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng, root = np.random.default_rng(0), tmp_path / "data"
+    for part, alphabets in (("background", "ABCDEFG"), ("evaluation", "XY")):
+        for character in range(18):
+            for drawer in range(1, 5):
+                folder = root / "omniglot" / f"images_{part}" / alphabets[character % len(alphabets)]
+                path = folder / f"character{character:02}" / f"0001_{drawer:02}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(rng.random((16, 16)) < 0.9).save(path)
+    (root / "mnist").mkdir()
+    for stem in ("train", "t10k"):
+        pictures = rng.integers(0, 40, (60, 28, 28), np.uint8)  # light on dark: mostly black
+        for name, values in ((f"{stem}-images-idx3", pictures), (f"{stem}-labels-idx1", np.arange(60) % 10)):
+            header = struct.pack(f">{1 + values.ndim}i", 0x800 + values.ndim, *values.shape)
+            content = gzip.compress(header + values.astype(np.uint8).tobytes())
+            (root / "mnist" / f"{name}-ubyte.gz").write_bytes(content)
+    monkeypatch.setenv("VLFEW_DATA", str(root))
+    path = tmp_path / "characters.yaml"
+    path.write_text(CONFIG.format(name="omniglot", root="null"))
+    run = run_pipeline(path, [], tmp_path)
+
+    digits = ("--data", "mnist", "--ways", 10, "--shots", 1, "--queries", 5, "--episodes", 30)
+    result = evaluated(capsys, tmp_path, run.path, *digits, "--set", "ink=dark")
+    assert result["data"] == "mnist" and result["trained_on"] == "omniglot/train" and result["ways"] == 10
+    assert result["input_size"] == [1, 16, 16] and "--set ink=dark" in result["command"]
+    assert "60 of 10,000 test pictures at hand" in result["note"] and "split by picture" not in result["note"]
+    dark = load_data("mnist", ink="dark")
+    assert result["data_fingerprint"] == dark.fingerprint != load_data("mnist").fingerprint
+    shutil.rmtree(root / "mnist")
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as error:
+        main(["evaluate", str(run.path), "--protocol", "few-shot", *map(str, digits)])
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert error.value.code == 2 and len(lines) == 1 and "no data for 'mnist'" in lines[0]

@@ -1,0 +1,175 @@
+"""AT&T (Olivetti) faces: ten pictures each of forty people, 92x112, grey (Samaria and Harter 1994).
+
+Read from a folder of `s1/1.pgm` to `s40/10.pgm`, or from the archive, as it is found in many places.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from vlfew.counting import seed_at
+from vlfew.data.cache import read_cached
+from vlfew.data.images import InMemory, LabelledImages
+from vlfew.data.listing import DataFile, digest, list_files
+from vlfew.data.reading import Reading
+from vlfew.data.root import find_data
+from vlfew.data.splits import draw_names
+from vlfew.errors import DataError
+
+FOLDERS, ARCHIVES = ("orl_faces", "att_faces"), ("orl_faces.zip", "att_faces.zip")
+ALSO = ("orl_faces", *ARCHIVES)
+PEOPLE, PICTURES = 40, 10
+FOLDS, TEST_PICTURES = 4, 2
+_PICTURE = re.compile(r"(?:.*/)?s(\d+)/(\d+)\.pgm")
+
+
+def load(
+    root: Path | None,
+    reading: Reading,
+    *,
+    split: Literal["people", "pictures"] = "people",
+    fold: int = 1,
+    validation_people: int = 0,
+) -> LabelledImages:
+    """The faces at hand, person by person. `source_id` is the number of the picture (1 to 10).
+
+    Split by people, the forty are drawn from `reading.seed` into four tens, whoever is at hand; test
+    is one of these, validation some of the others, training the rest. Split by pictures, two pictures
+    of every person are test and the others training: the same people in both. The fingerprint covers
+    the content of the pictures and the split; it is the same for folders and archives.
+
+    Args:
+        root: folder that holds the people's folders or the archive; None looks where data lie.
+        reading: how to read the pictures, which are not square.
+        split: what is new in the test split.
+        fold: 1 to 4, which ten people are the test split of `people`.
+        validation_people: of the others, for validation; 0 for none.
+
+    Raises:
+        DataError: no pictures, a file is none of the set's, or too few people or pictures.
+    """
+    if not 1 <= fold <= FOLDS:
+        raise DataError(f"att_faces: fold={fold}; there are folds 1 to {FOLDS}")
+    if split == "pictures" and (fold > 1 or validation_people):
+        raise DataError("att_faces: fold and validation_people are for split=people; leave them out")
+    found = check(find_data("att_faces", root, ALSO))
+    images, kept, skipped = read_cached([f.file for f in found], reading, "reading att_faces")
+    faces = [found[n] for n in kept.tolist()]
+    split_of = (
+        _by_people(faces, fold, validation_people, reading.seed)
+        if split == "people"
+        else _by_pictures(faces, reading.seed)
+    )
+    splits: dict[str, Tensor] = {
+        part: torch.tensor([n for n, own in enumerate(split_of) if own == part])
+        for part in ("train", "val", "test")
+        if part in split_of
+    }
+    people = sorted({f.person for f in faces})
+    whole = len(people) == PEOPLE and len(faces) == PEOPLE * PICTURES
+    return LabelledImages(
+        name="att_faces",
+        images=InMemory(images),
+        labels=torch.tensor([people.index(f.person) for f in faces]),
+        class_names=tuple(f"s{person}" for person in people),
+        names_are_words=False,
+        splits=splits,
+        fingerprint=digest([(f.name, f.file.crc32()) for f in faces], split_of),
+        split_by="class" if split == "people" else "picture",
+        source_id=torch.tensor([f.number for f in faces]),
+        picture_names=tuple(f.name for f in faces),
+        skipped=skipped,
+        note=""
+        if whole
+        else f"{len(people)} of {PEOPLE} people, {len(faces)} of {PEOPLE * PICTURES} pictures at hand",
+    )
+
+
+@dataclass(frozen=True)
+class Face:
+    """A picture of a person (1 to 40) by its number (1 to 10)."""
+
+    person: int
+    number: int
+    file: DataFile
+
+    @property
+    def name(self) -> str:
+        return f"s{self.person}/{self.number}.pgm"
+
+
+def check(place: Path) -> list[Face]:
+    """The pictures in a folder or archive, by person and number; none is decoded.
+
+    Raises:
+        DataError: see `load`.
+    """
+    place = _inside(place)
+    found: dict[tuple[int, int], Face] = {}
+    for file in list_files(place):
+        if not file.name.endswith(".pgm"):
+            continue
+        match = _PICTURE.fullmatch(file.name)
+        person, number = (int(match[1]), int(match[2])) if match else (0, 0)
+        if not (1 <= person <= PEOPLE and 1 <= number <= PICTURES):
+            raise DataError(f"att_faces: {file.name} in {place} is not like s1/1.pgm (to s40/10.pgm)")
+        first = found.setdefault((person, number), Face(person, number, file))
+        if first.file is not file:
+            raise DataError(f"att_faces: {first.file.name} and {file.name} in {place} are one picture's name")
+    if not found:
+        raise DataError(f"att_faces: no pictures like s1/1.pgm (to s40/10.pgm) in {place}")
+    return [face for _, face in sorted(found.items())]
+
+
+def _inside(place: Path) -> Path:
+    """The folder of the people's folders, or the archive, at or in `place`."""
+    if place.is_file():
+        return place
+    for folder in (place, *(place / name for name in FOLDERS)):
+        if any(folder.glob("s*/*.pgm")):
+            return folder
+    for name in ARCHIVES:
+        if (place / name).is_file():
+            return place / name
+    raise DataError(f"att_faces: neither s1/1.pgm (to s40/10.pgm) nor {' nor '.join(ARCHIVES)} in {place}")
+
+
+def _by_people(faces: Sequence[Face], fold: int, validation_people: int, seed: int) -> list[str]:
+    """The split of each picture, by who it shows."""
+    everyone = sorted(range(1, PEOPLE + 1), key=lambda person: seed_at(seed, "fold", person))
+    test = set(everyone[(fold - 1) * PEOPLE // FOLDS : fold * PEOPLE // FOLDS])
+    at_hand = {f.person for f in faces}
+    others = sorted(at_hand - test)
+    if not at_hand & test:
+        raise DataError(f"att_faces: none of the {len(test)} people of fold {fold} is at hand")
+    if not 0 <= validation_people < len(others):
+        raise DataError(
+            f"att_faces: validation_people={validation_people} of the {len(others)} people outside fold "
+            f"{fold} must leave at least one for training"
+        )
+    val = draw_names([f"s{person}" for person in others], validation_people, seed, "validation")
+    return ["test" if f.person in test else "val" if f"s{f.person}" in val else "train" for f in faces]
+
+
+def _by_pictures(faces: Sequence[Face], seed: int) -> list[str]:
+    """The split of each picture, drawn for each person."""
+    count = Counter(f.person for f in faces)
+    few = next((person for person in sorted(count) if count[person] <= TEST_PICTURES), None)
+    if few is not None:
+        raise DataError(
+            f"att_faces: person s{few} has {count[few]} pictures at hand; split=pictures takes "
+            f"{TEST_PICTURES} for test and needs at least one for training"
+        )
+    test: set[str] = set()
+    for person in count:
+        own = [f.name for f in faces if f.person == person]
+        test |= draw_names(own, TEST_PICTURES, seed, "pictures")
+    return ["test" if f.name in test else "train" for f in faces]

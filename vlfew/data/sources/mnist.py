@@ -1,0 +1,164 @@
+"""MNIST (LeCun et al. 1998): 70,000 handwritten digits, 28x28, grey, light on dark.
+
+Read from the four IDX files, packed (`.gz`) or not, as they are given or as torchvision keeps them.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import math
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vlfew.counting import generator_at
+from vlfew.data.images import LabelledImages
+from vlfew.data.lazy import Squares
+from vlfew.data.listing import digest
+from vlfew.data.reading import Reading
+from vlfew.data.root import find_data
+from vlfew.errors import DataError
+
+ALSO = ("MNIST",)
+FOLDERS = ("", "raw", "MNIST/raw")
+SIZE = 28
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_MAGIC = {"images": 2051, "labels": 2049}
+"""The first four bytes of an IDX file: unsigned bytes, in three dimensions or one."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a split is made of: its files' first name, and its pictures, all and in the small draw."""
+
+    stem: str
+    pictures: int
+    small: int
+
+
+PARTS = {"train": Part("train", 60_000, 6_000), "test": Part("t10k", 10_000, 1_000)}
+
+
+def load(
+    root: Path | None,
+    reading: Reading,
+    *,
+    draw: Literal["all", "small"] = "all",
+    ink: Literal["light", "dark"] = "light",
+) -> LabelledImages:
+    """The digits, training pictures first; pictures are resized as they are asked for.
+
+    Both splits have the same ten classes. The fingerprint covers pixels (before resizing), labels and
+    splits; it is the same for packed and unpacked files.
+
+    Args:
+        root: folder of the IDX files; None looks where data lie.
+        reading: how large and with how many channels.
+        draw: `small` draws 600 training and 100 test pictures of every digit from `reading.seed`.
+        ink: `dark` inverts the pictures, as a model that was trained on dark ink wants them.
+
+    Raises:
+        DataError: a file is missing, cut short or not what its name says, or too few of a digit.
+    """
+    parts = check(find_data("mnist", root, ALSO))
+    at_hand = {split: len(labels) for split, (_, labels) in parts.items()}
+    if draw == "small":
+        chosen = {split: _draw(labels, split, reading.seed) for split, (_, labels) in parts.items()}
+        parts = {split: (parts[split][0][index], parts[split][1][index]) for split, index in chosen.items()}
+    pictures = torch.cat([images for images, _ in parts.values()])
+    if ink == "dark":
+        pictures = 255 - pictures
+    labels = torch.cat([own for _, own in parts.values()])
+    numbers = torch.arange(len(labels)).split([len(own) for _, own in parts.values()])
+    splits = dict(zip(parts, numbers, strict=True))
+    content = hashlib.sha256(pictures.numpy().data).hexdigest()
+    few = [
+        f"{count:,} of {PARTS[split].pictures:,} {split} pictures at hand"
+        for split, count in at_hand.items()
+        if count != PARTS[split].pictures
+    ]
+    return LabelledImages(
+        name="mnist",
+        images=Squares(pictures, reading),
+        labels=labels,
+        class_names=WORDS,
+        names_are_words=True,
+        splits=splits,
+        fingerprint=digest(content, labels.tolist(), [len(index) for index in numbers]),
+        split_by="picture",
+        class_texts=tuple((word, str(digit), f"digit {word}") for digit, word in enumerate(WORDS)),
+        note="; ".join(few),
+    )
+
+
+def check(root: Path) -> dict[str, tuple[Tensor, Tensor]]:
+    """Pictures, uint8 `[S, 28, 28]`, and labels, int64 `[S]`, of both splits.
+
+    Raises:
+        DataError: see `load`.
+    """
+    stems = [part.stem for part in PARTS.values()]
+    folders = [root / below for below in FOLDERS]
+    folder = next((f for f in folders if any(any(f.glob(f"{stem}-*")) for stem in stems)), root)
+    return {split: _read_part(folder, part.stem) for split, part in PARTS.items()}
+
+
+def _read_part(folder: Path, stem: str) -> tuple[Tensor, Tensor]:
+    path, pixels = _read(folder, stem, "images")
+    labels_path, labels = _read(folder, stem, "labels")
+    if pixels.shape[1:] != (SIZE, SIZE):
+        raise DataError(f"{path}: pictures of {pixels.shape[1]}x{pixels.shape[2]} pixels, not {SIZE}x{SIZE}")
+    if len(pixels) != len(labels):
+        raise DataError(
+            f"{path} holds {len(pixels):,} pictures, but {labels_path.name} {len(labels):,} labels"
+        )
+    if len(labels) == 0:
+        raise DataError(f"{path} holds no pictures")
+    if labels.max() >= len(WORDS):
+        odd = int((labels >= len(WORDS)).argmax())
+        raise DataError(f"{labels_path}: label {labels[odd]} of picture {odd} is no digit")
+    return torch.from_numpy(pixels), torch.from_numpy(labels.astype(np.int64))
+
+
+def _read(folder: Path, stem: str, kind: Literal["images", "labels"]) -> tuple[Path, np.ndarray]:
+    """An IDX file and what it holds, uint8 `[S, H, W]` or `[S]`."""
+    dimensions = 3 if kind == "images" else 1
+    name = f"{stem}-{kind}-idx{dimensions}-ubyte"
+    path = next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None)
+    if path is None:
+        raise DataError(f"mnist: neither {name} nor {name}.gz in {folder}")
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cut short, damaged or not gzip: {error}; fetch it again") from None
+    header = 4 * (1 + dimensions)
+    magic, *shape = np.frombuffer(content[:header].ljust(header, b"\0"), ">u4").tolist()
+    if magic != _MAGIC[kind]:
+        raise DataError(f"{path}: begins with {magic}, not with the {_MAGIC[kind]} of IDX {kind}")
+    if len(content) - header != math.prod(shape):
+        raise DataError(
+            f"{path}: {len(content) - header:,} bytes after its header, which says "
+            f"{' x '.join(f'{n:,}' for n in shape)}; fetch it again"
+        )
+    return path, np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy()
+
+
+def _draw(labels: Tensor, split: str, seed: int) -> Tensor:
+    """Numbers of the pictures of the small draw, the same count of every digit, ascending."""
+    count = PARTS[split].small // len(WORDS)
+    drawn = []
+    for digit, word in enumerate(WORDS):
+        own = (labels == digit).nonzero().flatten()
+        if len(own) < count:
+            raise DataError(
+                f"mnist: draw=small takes {count} {split} pictures of {word!r}, of which there are {len(own)}"
+            )
+        order = generator_at(seed, "mnist", split, digit).permutation(len(own))
+        drawn.append(own[torch.from_numpy(order[:count])])
+    return torch.cat(drawn).sort().values
