@@ -5,16 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-    place: Path | Stretch | ZipFile
-
-    def read(self) -> bytes:
-        if isinstance(self.place, ZipFile):
-            return self.place.read(self.name)
-        return self.place.read_bytes() if isinstance(self.place, Path) else self.place.read()
-
-    def crc32(self) -> int:
-        """CRC-32 of the content, the same in a folder and in an archive (a zip archive notes it)."""
-        return self.stamp if isinstance(self.place, ZipFile) else zlib.crc32(self.read())
+import tarfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
@@ -61,8 +53,8 @@ class DataFile:
         return self.place.read_bytes() if isinstance(self.place, Path) else self.place.read()
 
     def crc32(self) -> int:
-        """CRC-32 of the content, the same in a folder and in an archive (which notes it)."""
-        return zlib.crc32(self.place.read_bytes()) if isinstance(self.place, Path) else self.stamp
+        """CRC-32 of the content, the same in a folder and in an archive (a zip archive notes it)."""
+        return self.stamp if isinstance(self.place, ZipFile) else zlib.crc32(self.read())
 
 
 def list_files(place: Path) -> list[DataFile]:
