@@ -74,6 +74,7 @@ def evaluate(
     enrolled: Annotated[str | None, typer.Option(help="Classes in the gallery, or 'all'.")] = None,
     draws: Annotated[int | None, typer.Option(help="Of the gallery [10].")] = None,
     scorer: Annotated[str | None, typer.Option(help="By name; the model's own if not given.")] = None,
+    too_few: Annotated[str | None, typer.Option(help="Classes with too few pictures: leave_out.")] = None,
     template: Annotated[list[str] | None, typer.Option(help="Prompt such as 'a photo of a {}'.")] = None,
     descriptions: Annotated[Path | None, typer.Option(help="JSON: class name to texts.")] = None,
     text_weight: Annotated[float | None, typer.Option(help="Share of the words, 0 to 1.")] = None,
@@ -89,10 +90,12 @@ def evaluate(
     from vlfew.evaluation.accuracy import scoring_device
     from vlfew.evaluation.evaluate import evaluate as run_protocol
     from vlfew.evaluation.evaluate import protocol_options, save_per_episode
+    from vlfew.evaluation.repeats import merge_results
     from vlfew.evaluation.results import write_results
     from vlfew.evaluation.subject import Subject
     from vlfew.models.saved import load
     from vlfew.pipeline import data_notes, evaluate_command, print_results
+    from vlfew.training.run import RunFolder
 
     given = {
         "split": split,
@@ -109,6 +112,7 @@ def evaluate(
         "enrolled": _count_or("all", enrolled, "--enrolled"),
         "draws": draws,
         "scorer": scorer,
+        "too_few": too_few,
         "templates": template,
         "descriptions": descriptions,
         "text_weight": text_weight,
@@ -117,24 +121,32 @@ def evaluate(
     }
     asked = {key: value for key, value in given.items() if value is not None}
     protocol_options(protocol, asked)
-    model = load(run).to(scoring_device())
-    images, about = _data_for(run, model.spec.reading(), data, root, options)
-    result, outcome = run_protocol(
-        Subject(model, images),
-        protocol,
-        asked,
-        command=evaluate_command(run, protocol, data, asked, root, options),
-        trained_on=str(about.get("trained_on", run)),
-        outside_data=model.spec.outside_data,
-    )
-    result.note = "; ".join(filter(None, [result.note, *data_notes(about, images)]))
+    command = evaluate_command(run, protocol, data, asked, root, options)
+    whole = RunFolder(Path(run))
+    results, episodes_of = [], []
+    for one in [str(member.path) for member in whole.members] or [run]:
+        model = load(one).to(scoring_device())
+        images, about = _data_for(one, model.spec.reading(), data, root, options)
+        result, outcome = run_protocol(
+            Subject(model, images),
+            protocol,
+            asked,
+            command=command,
+            trained_on=str(about.get("trained_on", one)),
+            outside_data=model.spec.outside_data,
+        )
+        result.note = "; ".join(filter(None, [result.note, *data_notes(about, images)]))
+        results.append(result)
+        episodes_of.append(outcome.per_episode)
+    if whole.members:
+        result = merge_results(results, whole.repeated_key)
     print_results([result])
     if result.note:
         print(f"note: {result.note}", file=sys.stderr)
     if json_file is not None:
         write_results(json_file, [result])
     if per_episode is not None:
-        save_per_episode(per_episode, outcome)
+        save_per_episode(per_episode, episodes_of)
 
 
 @app.command()

@@ -47,6 +47,9 @@ def _run_repeated(
     config: Config, config_file: Path, overrides: Sequence[str], runs: Path, trainers: list[Trainer]
 ) -> RunFolder:
     """A run for each value of `config.repeat`, and their results as one."""
+    import numpy as np
+
+    from vlfew.evaluation.evaluate import save_per_episode
     from vlfew.evaluation.repeats import merge_results
     from vlfew.evaluation.results import read_results, write_results
 
@@ -71,8 +74,14 @@ def _run_repeated(
     if main:
         own = [read_results(runs / member.name / "results.json") for member in members]
         results = [merge_results(same, repeat.key) for same in zip(*own, strict=True)]
-        for result in results:
+        for number, result in enumerate(results):
             result.command = result.command.replace(str(runs / members[0].name), str(run.path), 1)
+            kept = [same[number].get("per_episode") for same in own]
+            if all(kept):
+                name = f"episodes/{number:02d}-{result.protocol}.npy"
+                parts = [np.load(runs / m.name / k) for m, k in zip(members, kept, strict=True)]
+                save_per_episode(run.path / name, parts)
+                results[number] = result.model_copy(update={"per_episode": name})
         write_results(run.results, results)
         _say(f"{run.path}: over {len(members)} runs")
         print_results(results)
@@ -158,7 +167,7 @@ def _evaluate_and_report(config: Config, data: LabelledImages, run: RunFolder) -
         result.note = "; ".join(filter(None, [result.note, *notes]))
         if outcome.per_episode is not None:
             name = f"episodes/{number:02d}-{protocol}.npy"
-            save_per_episode(run.path / name, outcome)
+            save_per_episode(run.path / name, [outcome.per_episode])
             result = result.model_copy(update={"per_episode": name})
         results.append(result)
     left_out = len(config.evaluate) - len(wanted)

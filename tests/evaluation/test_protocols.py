@@ -323,7 +323,7 @@ def test_a_result_carries_its_protocol(subject: Subject, tmp_path: Path) -> None
         "skipped_images": 0, "note": "", "ways": 5, "shots": 1, "queries": 3, "scorer": "default",
         "interval": "over episodes",
     }  # fmt: skip
-    save_per_episode(tmp_path / "episodes.npy", outcome)
+    save_per_episode(tmp_path / "episodes.npy", [outcome.per_episode])
     np.testing.assert_array_equal(np.load(tmp_path / "episodes.npy"), outcome.per_episode)
     assert [p.name for p in tmp_path.iterdir()] == ["episodes.npy"]
 
@@ -445,7 +445,7 @@ def test_no_file_of_episodes_where_there_are_none(subject: Subject, tmp_path: Pa
     with pytest.raises(
         VlfewError, match=r"no episodes to write to .*e\.npy.*give a number of ways"
     ) as caught:
-        save_per_episode(tmp_path / "e.npy", outcome)
+        save_per_episode(tmp_path / "e.npy", [outcome.per_episode])
     assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
 
 

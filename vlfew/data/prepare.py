@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from vlfew.data.listing import hidden, list_files
 from vlfew.data.root import cache_dir
-from vlfew.data.sources import att_faces, folder, mnist, omniglot
+from vlfew.data.sources import att_faces, folder, lfw, mnist, omniglot
 from vlfew.errors import DataError, did_you_mean
 
 MAX_BYTES = 200 * 2**30
@@ -44,6 +44,7 @@ class Check:
 CHECKS = {
     "omniglot": Check(omniglot.check, frozenset(omniglot.PARTS)),
     "folder": Check(folder.check, frozenset(folder.SPLIT_FOLDERS)),
+    "lfw": Check(lfw.check, frozenset(lfw.PLACES)),
     "att_faces": Check(att_faces.check, frozenset(f"s{n}" for n in range(1, att_faces.PEOPLE + 1))),
     "mnist": Check(mnist.check, frozenset()),
 }

@@ -40,6 +40,11 @@ class Episodes:
     def __len__(self) -> int:
         return len(self.classes)
 
+    def among(self, places: Tensor) -> Episodes:
+        """The same, drawn from `places [P]` of a bank: positions become positions in the bank."""
+        query = torch.where(self.query < 0, self.query, places[self.query])
+        return Episodes(places[self.support], query, self.classes)
+
     def save(self, path: Path, fingerprint: str) -> None:
         """Writes a safetensors file that knows which data (and split) the positions belong to."""
         tensors = {"support": self.support, "query": self.query, "classes": self.classes}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,16 +102,21 @@ def evaluate(
     return Result(**{**fields, **outcome.details}), outcome
 
 
-def save_per_episode(path: Path, outcome: Outcome) -> None:
+def save_per_episode(path: Path, accuracies: Sequence[np.ndarray | None]) -> None:
     """The accuracy of each episode as a float64 `.npy` file, for paired comparisons.
+
+    Args:
+        path: of the file.
+        accuracies: `[episodes]` of each run, one after the other in the file; None without episodes.
 
     Raises:
         VlfewError: the protocol drew no episodes.
     """
-    if outcome.per_episode is None:
+    drawn = [one for one in accuracies if one is not None]
+    if len(drawn) < len(accuracies):
         raise VlfewError(
             f"there are no episodes to write to {path}: all classes were told apart at once; "
             "give a number of ways, or leave the file out"
         )
     with whole_file(path) as temporary, open(temporary, "wb") as file:
-        np.save(file, outcome.per_episode)
+        np.save(file, np.concatenate(drawn))

@@ -31,17 +31,25 @@ def split_episodes(
     episodes: int | Literal["each"],
     seed: int,
     file: Path | None = None,
+    too_few: Literal["refuse", "leave_out"] = "refuse",
 ) -> Episodes:
     """`draw_episodes` (or `each_in_turn`) from a split; kept in `file`, or read from it when there.
+
+    With `too_few="leave_out"`, from those of its classes alone that have pictures enough.
 
     Raises:
         ConfigError: as these, or the file holds other episodes than were asked for.
         DataError: no such split, or as these and `Episodes.load`.
     """
     labels = data.labels[split_pictures(data, split)]
+    places = torch.arange(len(labels))
+    if too_few == "leave_out":
+        enough = labels.bincount() >= shots + (1 if queries == "all" else queries)
+        places = enough[labels].nonzero().flatten()
+        labels = labels[places]
     each = None
     if episodes == "each":
-        each = each_in_turn(labels, ways, shots, queries, seed, data.class_names)
+        each = each_in_turn(labels, ways, shots, queries, seed, data.class_names).among(places)
         episodes = len(each)
     drawn_from = f"{data.name} {data.fingerprint} {split}"
     if file is not None and file.exists():
@@ -58,7 +66,7 @@ def split_episodes(
         return kept
     drawn = each
     if drawn is None:
-        drawn = draw_episodes(labels, ways, shots, queries, episodes, seed, data.class_names)
+        drawn = draw_episodes(labels, ways, shots, queries, episodes, seed, data.class_names).among(places)
     if file is not None:
         drawn.save(file, drawn_from)
     return drawn
@@ -96,6 +104,7 @@ def few_shot(
     seed: int = 0,
     scorer: str = "default",
     episodes_file: Path | None = None,
+    too_few: Literal["refuse", "leave_out"] = "refuse",
 ) -> Outcome:
     """Mean over episodes of the share of queries that get their class; interval over episodes.
 
@@ -110,6 +119,8 @@ def few_shot(
         seed: of the draws.
         scorer: by name; `default` is what the model was trained for.
         episodes_file: the episodes are kept here, or taken from here when it is there.
+        too_few: what is done about classes with fewer pictures than shots and queries; how many were
+            left out is said in the result.
 
     Raises:
         DataError: too few classes or pictures, named.
@@ -117,7 +128,7 @@ def few_shot(
             holds other episodes.
     """
     require_shots(shots)
-    drawn = split_episodes(subject.data, split, ways, shots, queries, episodes, seed, episodes_file)
+    drawn = split_episodes(subject.data, split, ways, shots, queries, episodes, seed, episodes_file, too_few)
     n = drawn.classes.shape[1]
     score = from_pictures(subject.model.scorer(scorer), n, shots)
     accuracies = episode_accuracies(subject.bank(split).features, drawn, score)
@@ -129,6 +140,10 @@ def few_shot(
         "scorer": scorer,
         "interval": "over episodes" + (", each picture in turn the support" if episodes == "each" else ""),
     }
+    if too_few == "leave_out":
+        need = shots + (1 if queries == "all" else queries)
+        sizes = [len(index) for index in subject.data.by_class(split).values()]
+        details["classes_left_out"] = sum(size < need for size in sizes)
     return Outcome(accuracy, ci95, len(drawn), details, accuracies)
 
 
@@ -137,11 +152,20 @@ def check_few_shot(data: LabelledImages, options: Mapping[str, Any]) -> None:
     o, file = options, options["episodes_file"]
     require_shots(o["shots"])
     check_scorer(o.get("scorer", "default"))
-    draw = (data, o["split"], o["ways"], o["shots"], o["queries"])
-    if file is not None and file.exists():
-        split_episodes(*draw, o["episodes"], o["seed"], file)
-    else:
-        split_episodes(*draw, o["episodes"] if o["episodes"] == "each" else min(o["episodes"], 1), o["seed"])
+    count, kept = o["episodes"], file if file is not None and file.exists() else None
+    if kept is None and count != "each":
+        count = min(count, 1)
+    split_episodes(
+        data,
+        o["split"],
+        o["ways"],
+        o["shots"],
+        o["queries"],
+        count,
+        o["seed"],
+        kept,
+        o.get("too_few", "refuse"),
+    )
 
 
 def check_scorer(name: str) -> None:

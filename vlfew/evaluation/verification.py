@@ -67,9 +67,10 @@ def verification(
     Raises:
         DataError: no such split; too few classes or pictures to draw pairs from; a fold whose pairs
             are all the same or all different.
-        ConfigError: fewer than 2 pairs or 1 fold.
+        ConfigError: fewer than 2 pairs or 1 fold; a threshold chosen by the pairs that are scored.
     """
     tested = split_pairs(subject.data, split, pairs, folds, seed)
+    _require_apart(tested, split, calibrate)
     similarity = subject.model.scorer(scorer)
     scores, same, own = _scores(subject, similarity, split, tested), tested.same.numpy(), tested.fold.numpy()
     thresholds = np.empty(len(tested))
@@ -139,6 +140,7 @@ def check_verification(data: LabelledImages, options: Mapping[str, Any]) -> None
     o = options
     check_scorer(o["scorer"])
     tested = split_pairs(data, o["split"], o["pairs"], o["folds"], o["seed"])
+    _require_apart(tested, o["split"], o["calibrate"])
     if len(tested.fold.unique()) == 1:
         if o["calibration_pairs"] is None:
             split_pairs(data, o["calibrate"], o["pairs"], 1, o["seed"])
@@ -219,6 +221,15 @@ def roc_band(curves: np.ndarray) -> dict[str, list[float]]:
         error = curves.std(axis=0, ddof=1) / np.sqrt(len(curves))
         band |= {"low": (mean - error).clip(0).tolist(), "high": (mean + error).clip(max=1).tolist()}
     return band
+
+
+def _require_apart(tested: Pairs, split: str, calibrate: str) -> None:
+    """A threshold is not judged by the pairs that chose it, but for comparing models on `val`."""
+    if len(tested.fold.unique()) == 1 and split == calibrate != "val":
+        raise ConfigError(
+            f"the pairs of {split!r} are all of one fold and would choose their own threshold; "
+            "calibrate on another split, or draw several folds"
+        )
 
 
 def _scores(subject: Subject, similarity: Any, split: str, pairs: Pairs) -> np.ndarray:

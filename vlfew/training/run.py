@@ -61,6 +61,13 @@ class RunFolder:
         return [] if repeat is None else [RunFolder(self.path / n) for n in member_names(repeat)]
 
     @property
+    def repeated_key(self) -> str:
+        """The key in which the runs of a repeated one differ."""
+        repeat = load_config(self.config).repeat
+        assert repeat is not None
+        return repeat.key
+
+    @property
     def state(self) -> State:
         """How far the run has come."""
         if self.results.is_file():

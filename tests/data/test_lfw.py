@@ -1,0 +1,182 @@
+"""LFW from a folder and a tar: its views, its folds, its lists and what may be wrong with them."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.conftest import real_data
+from vlfew.data import LabelledImages, Reading, load_data
+from vlfew.errors import DataError
+
+READING = Reading(image_size=8, channels=3)
+PEOPLE = {f"Ann_{chr(65 + n // 2)}{chr(97 + n)}": 1 + n % 3 for n in range(20)}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Twenty people, two in each of ten folds; a third have one, two and three pictures."""
+    root = tmp_path / "lfw"
+    for seed, (person, count) in enumerate(PEOPLE.items()):
+        folder = root / "lfw-deepfunneled" / person
+        folder.mkdir(parents=True)
+        for n in range(1, count + 1):
+            pixels = np.random.default_rng(100 * seed + n).integers(0, 256, (10, 10, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / f"{person}_{n:04}.jpg")
+    names = list(PEOPLE)
+    lines, pairs = ["10"], ["10\t1"]
+    for fold in range(10):
+        own = names[2 * fold : 2 * fold + 2]
+        lines += ["2", *(f"{p}\t{PEOPLE[p]}" for p in own)]
+        one, other = sorted(own, key=lambda p: -PEOPLE[p])
+        pairs += [f"{one}\t1\t2" if PEOPLE[one] > 1 else f"{one}\t1\t1", f"{one}\t1\t{other}\t1"]
+    (root / "people.txt").write_text("\n".join(lines) + "\n")
+    (root / "pairs.txt").write_text("\n".join(pairs) + "\n")
+    (root / "peopleDevTrain.txt").write_text("12\n" + "".join(f"{p}\t{PEOPLE[p]}\n" for p in names[:12]))
+    (root / "peopleDevTest.txt").write_text("8\n" + "".join(f"{p}\t{PEOPLE[p]}\n" for p in names[12:]))
+    (root / "pairsDevTest.txt").write_text(f"1\n{names[13]}\t1\t2\n{names[14]}\t1\t{names[15]}\t1\n")
+    return root
+
+
+def people(data: LabelledImages, split: str) -> set[str]:
+    return {data.class_names[c].replace(" ", "_") for c in data.classes(split).tolist()}
+
+
+def test_a_fold_of_view_2(root: Path) -> None:
+    data = load_data("lfw", root, READING, fold=10)
+    names = list(PEOPLE)
+    assert people(data, "test") == set(names[18:]) and people(data, "val") == set(names[:2])
+    assert people(data, "train") == set(names[2:18])
+    for split in ("val", "test"):
+        pairs = data.pairs[split]
+        assert len(pairs) == 2 and pairs.same.tolist() == [True, False]
+        assert (data.labels[pairs.i] == data.labels[pairs.j]).equal(pairs.same)
+        assert set(data.indices(split).tolist()) >= set(pairs.i.tolist()) | set(pairs.j.tolist())
+    assert "View 2, fold 10" in data.note and "20 of 5,749 people" in data.note
+    assert not data.names_are_words
+
+
+def test_all_folds_for_a_model_trained_elsewhere(root: Path) -> None:
+    data = load_data("lfw", root, READING, fold="all")
+    assert list(data.splits) == ["test"] and len(data.indices("test")) == len(data.images)
+    assert data.pairs["test"].fold.tolist() == [[n, n] for n in range(10) for _ in range(2)]
+
+
+def test_the_files_of_a_pair_are_those_of_its_line(root: Path) -> None:
+    data = load_data("lfw", root, READING, fold="all")
+    pairs = data.pairs["test"]
+    lines = (root / "pairs.txt").read_text().splitlines()[1:]
+    for line, i, j in zip(lines, pairs.i.tolist(), pairs.j.tolist(), strict=True):
+        words = line.split("\t")
+        other = words[0] if len(words) == 3 else words[2]
+        assert data.picture_names[i].endswith(f"/{words[0]}_{int(words[1]):04}.jpg")
+        assert data.picture_names[j].endswith(f"/{other}_{int(words[-1]):04}.jpg")
+
+
+def test_view_1_holds_a_part_of_its_training_people_out(root: Path) -> None:
+    data = load_data("lfw", root, READING, protocol="view-1", validation_fraction=0.25)
+    names = list(PEOPLE)
+    assert people(data, "test") == set(names[12:])
+    assert people(data, "train") | people(data, "val") == set(names[:12])
+    assert len(people(data, "val")) == 3 and not people(data, "val") & people(data, "train")
+    assert len(data.pairs["test"]) == 2 and "val" not in data.pairs
+
+
+def test_one_picture_a_person_and_a_partner(root: Path) -> None:
+    data = load_data("lfw", root, READING, protocol="one-picture")
+    assert len(data.images) == 2 * len(PEOPLE)
+    assert data.labels.bincount().tolist() == [2] * len(PEOPLE)
+    parts = [people(data, s) for s in ("train", "val", "test")]
+    assert sum(map(len, parts)) == len(PEOPLE) and len(set.union(*parts)) == len(PEOPLE)
+    pairs = data.pairs["test"]
+    assert (data.labels[pairs.i] == data.labels[pairs.j]).equal(pairs.same)
+    assert int(pairs.same.sum()) == len(parts[2]) == len(pairs) // 2
+    pictures = data.images.batch(torch.arange(len(data.images)))
+    assert all(not pictures[n].equal(pictures[n + len(PEOPLE)]) for n in range(len(PEOPLE)))
+    again = load_data("lfw", root, READING, protocol="one-picture")
+    assert again.images.batch(torch.arange(40)).equal(pictures) and again.fingerprint == data.fingerprint
+
+
+def test_a_tar_is_read_as_the_folder_is(root: Path, tmp_path: Path) -> None:
+    folder = load_data("lfw", root, READING)
+    packed = tmp_path / "packed"
+    packed.mkdir()
+    for path in root.glob("*.txt"):
+        (packed / path.name).write_bytes(path.read_bytes())
+    with tarfile.open(packed / "lfw-deepfunneled.tar", "w") as archive:
+        archive.add(root / "lfw-deepfunneled", "lfw-deepfunneled")
+    tar = load_data("lfw", packed, READING)
+    every = torch.arange(len(folder.images))
+    assert tar.images.batch(every).equal(folder.images.batch(every))
+    assert tar.fingerprint == folder.fingerprint
+
+
+def test_the_centre_crop_is_in_the_note(root: Path) -> None:
+    assert "box 62..188 of 250" in load_data("lfw", root, Reading(8, 3, center=0.504)).note
+
+
+@pytest.mark.parametrize(
+    "file, old, new, said",
+    [
+        ("pairs.txt", "\t1\t2", "\t1\t9", r"pairs\.txt:\d+: the picture Ann_\w+_0009\.jpg is missing"),
+        ("pairs.txt", "\t1\t2", "\t1", r"pairs\.txt:\d+: expected a person and two numbers"),
+        ("pairs.txt", "\t1\t2", "\tone\t2", r"the picture Ann_\w+_0one\.jpg is missing"),
+        ("people.txt", "Ann_Aa\t1", "Nobody\t1", r"people\.txt:3: there is no picture of Nobody"),
+        ("people.txt", "Ann_Ab\t2", "Ann_Ab", r"people\.txt:4: expected a person and a number"),
+        ("people.txt", "Ann_Bc\t3", "Ann_Aa\t1", r"people\.txt:6: Ann_Aa is in set 1 as well as in set 2"),
+    ],
+)
+def test_a_line_that_is_wrong_is_named(root: Path, file: str, old: str, new: str, said: str) -> None:
+    text = (root / file).read_text()
+    assert old in text
+    (root / file).write_text(text.replace(old, new, 1))
+    with pytest.raises(DataError, match=said):
+        load_data("lfw", root, READING)
+
+
+def test_what_is_missing_is_said(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"neither lfw-deepfunneled/ nor lfw-deepfunneled\.tar"):
+        load_data("lfw", tmp_path / "empty", READING)
+    (root / "pairs.txt").unlink()
+    with pytest.raises(DataError, match=r"the list pairs\.txt is missing"):
+        load_data("lfw", root, READING)
+    (root / "lfw-deepfunneled" / "Ann_Aa" / "portrait.jpg").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"Ann_Aa/portrait\.jpg .* is not like First_Last"):
+        load_data("lfw", root, READING)
+
+
+def test_a_pair_whose_picture_cannot_be_read_is_never_left_out(root: Path) -> None:
+    word = (root / "pairs.txt").read_text().splitlines()[1].split("\t")[0]
+    (root / "lfw-deepfunneled" / word / f"{word}_0001.jpg").write_text("not a picture")
+    with pytest.raises(DataError, match=rf"pairs\.txt:2: the picture {word}_0001\.jpg cannot be read"):
+        load_data("lfw", root, Reading(8, 3, on_bad_image="skip"))
+
+
+def test_the_real_lists() -> None:
+    root = real_data("lfw")
+    from vlfew.data.sources.lfw import _pairs, _people, check
+
+    found = check(root)
+    at = {key: n for n, key in enumerate(found.pictures)}
+    folds = _people(found, "people.txt")
+    assert len(found.pictures) == 13233 and len(found.numbers) == 5749
+    assert len(folds) == 10 and sum(map(len, folds)) == 5749
+    pairs = _pairs(found, "pairs.txt", at, folds)
+    assert len(pairs) == 6000 and pairs.fold[:, 0].equal(pairs.fold[:, 1])
+    for fold in range(10):
+        own = pairs.fold[:, 0] == fold
+        assert int(own.sum()) == 600 and int(pairs.same[own].sum()) == 300
+    (train,), (test,) = _people(found, "peopleDevTrain.txt"), _people(found, "peopleDevTest.txt")
+    assert (len(train), len(test)) == (4038, 1711) and not train & test
+    assert len(_pairs(found, "pairsDevTest.txt", at, [test])) == 1000

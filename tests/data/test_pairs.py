@@ -1,0 +1,111 @@
+"""Pairs of one's own: who is who, in which fold, and what a file may have wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from vlfew.data import Reading, load_data
+from vlfew.errors import DataError
+from vlfew.evaluation.evaluate import check_protocol
+
+READING = Reading(image_size=8, channels=1)
+ROWS = [("a1", "a2", 1), ("a2", "a3", 1), ("b1", "b2", 1), ("a1", "b1", 0), ("c1", "b2", 0), ("c1", "c2", 1)]
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    root = tmp_path / "mine"
+    (root / "sub").mkdir(parents=True)
+    for n, name in enumerate(("a1", "a2", "a3", "b1", "b2", "c1", "c2")):
+        Image.new("L", (8, 8), 30 * n).save(root / "sub" / f"{name}.png")
+    return root
+
+
+def write(root: Path, rows: list[tuple[object, ...]], header: str = "first,second,same") -> None:
+    lines = [header, *(",".join([f"sub/{r[0]}.png", f"sub/{r[1]}.png", *map(str, r[2:])]) for r in rows)]
+    (root / "pairs.csv").write_text("\n".join(lines) + "\n")
+
+
+def test_people_are_joined_by_the_pairs_that_are_the_same(root: Path) -> None:
+    write(root, ROWS)
+    data = load_data("pairs", root, READING, folds=3)
+    who = dict(zip(data.picture_names, data.labels.tolist(), strict=True))
+    groups = [
+        {who[f"sub/{n}.png"] for n in names} for names in (("a1", "a2", "a3"), ("b1", "b2"), ("c1", "c2"))
+    ]
+    assert [len(g) for g in groups] == [1, 1, 1] and len(set.union(*groups)) == 3
+    pairs = data.pairs["test"]
+    named = [(data.picture_names[i], data.picture_names[j]) for i, j in zip(pairs.i, pairs.j, strict=True)]
+    assert named == [(f"sub/{a}.png", f"sub/{b}.png") for a, b, _ in ROWS]
+    assert pairs.same.tolist() == [bool(r[2]) for r in ROWS]
+    # Identities, not pairs, are dealt into folds: a pair of two people may lie across.
+    fold = {
+        data.labels[n].item(): f
+        for pair, fs in zip(zip(pairs.i, pairs.j, strict=True), pairs.fold.tolist(), strict=True)
+        for n, f in zip(pair, fs, strict=True)
+    }
+    assert sorted(fold.values()) == [0, 1, 2]
+
+
+def test_folds_and_ids_as_given(root: Path) -> None:
+    rows = [
+        ("a1", "a2", "yes", "A", "A", "x"),
+        ("a1", "b1", "no", "A", "B", "x"),
+        ("c1", "c2", "true", "C", "C", "y"),
+    ]
+    write(root, rows, "first,second,same,first_id,second_id,fold")
+    data = load_data("pairs", root, READING)
+    assert data.class_names == ("A", "B", "C")
+    assert data.pairs["test"].fold.tolist() == [[0, 0], [0, 0], [1, 1]]
+
+
+@pytest.mark.parametrize(
+    "rows, header, said",
+    [
+        ([*ROWS, ("a1", "d9", 1)], "first,second,same", r"pairs\.csv:8: there is no picture 'sub/d9\.png'"),
+        ([*ROWS, ("a1", "a3", 0)], "first,second,same", r"pairs\.csv:8: .* other lines make them the same"),
+        ([*ROWS, ("a1", "a3", 2)], "first,second,same", r"pairs\.csv:8: same must be 1 or 0, not '2'"),
+        (ROWS, "left,right,same", "the columns must be first, second, same"),
+        ([], "first,second,same", "no pairs in it"),
+        ([("a1", "a2", 1, "A", "B")], "first,second,same,first_id,second_id", "the ids are 'A' and 'B'"),
+        (
+            [("a1", "a2", 1, "A", "A"), ("a1", "b1", 0, "X", "B")],
+            "first,second,same,first_id,second_id",
+            r"pairs\.csv:3: sub/a1\.png is 'X' here and 'A' before",
+        ),
+        (
+            [("a1", "a2", 1, "x"), ("a2", "b1", 0, "y")],
+            "first,second,same,fold",
+            r"pairs\.csv:3: .*a1.* is in fold 'y' and in another one before",
+        ),
+    ],
+)  # fmt: skip
+def test_mistakes_are_named_with_their_line(root: Path, rows: list, header: str, said: str) -> None:
+    write(root, rows, header)
+    with pytest.raises(DataError, match=said):
+        load_data("pairs", root, READING)
+
+
+def test_a_picture_that_cannot_be_read_is_never_skipped(root: Path) -> None:
+    write(root, ROWS)
+    (root / "sub" / "b2.png").write_text("no picture")
+    with pytest.raises(
+        DataError, match=r"pairs\.csv:4: sub/b2\.png cannot be read, and pairs are never left out"
+    ):
+        load_data("pairs", root, Reading(8, 1, on_bad_image="skip"))
+
+
+def test_a_fold_of_one_label_is_refused(root: Path) -> None:
+    rows = [("a1", "a2", 1, "x"), ("a1", "b1", 0, "x"), ("c1", "c2", 1, "y")]
+    write(root, rows, "first,second,same,fold")
+    with pytest.raises(DataError, match="fold 2: the pairs are all the same"):
+        check_protocol("verification", {}, load_data("pairs", root, READING))
+
+
+def test_no_file(root: Path) -> None:
+    with pytest.raises(DataError, match=r"pairs\.csv: no such file; it must be a CSV with the columns first"):
+        load_data("pairs", root, READING)

@@ -1,0 +1,52 @@
+"""Results of several runs as one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import t as student
+
+from vlfew.evaluation.repeats import merge_results
+from vlfew.evaluation.results import Result, mean_ci95
+
+
+def result(accuracy: float, fingerprint: str = "x", **more: object) -> Result:
+    fields = dict(
+        protocol="verification", data="lfw", split="test", accuracy=accuracy, ci95=0.01, episodes=600, seed=0,
+        input_size=[3, 64, 64], outside_data=False, command="vlfew evaluate runs/lfw", data_fingerprint=fingerprint,
+    )  # fmt: skip
+    return Result(**(fields | more))
+
+
+@pytest.mark.parametrize("n", [2, 3, 10, 31])
+def test_few_values_take_students_t(n: int) -> None:
+    values = np.random.default_rng(n).random(n)
+    mean, half = mean_ci95(values.tolist())
+    low, high = student.interval(0.95, n - 1, loc=values.mean(), scale=values.std(ddof=1) / np.sqrt(n))
+    assert (mean - half, mean + half) == pytest.approx((low, high), abs=2e-4)
+
+
+def test_folds_are_averaged_and_their_pairs_counted() -> None:
+    curves = [[0.1, 0.5, 1.0], [0.3, 0.7, 1.0], [0.2, 0.6, 1.0]]
+    runs = [
+        result(a, f"fold {n}", auc=a + 0.05, pairs=600, roc={"far": [0.01, 0.1, 1], "tar": curve},
+               note=f"View 2, fold {n}; unrestricted", threshold=a, mistakes=[n])
+        for n, (a, curve) in enumerate(zip([0.8, 0.9, 0.88], curves, strict=True))
+    ]  # fmt: skip
+    merged = merge_results(runs, "data.fold")
+    assert merged.accuracy == pytest.approx(0.86)
+    assert merged.get("standard_error") == pytest.approx(np.std([0.8, 0.9, 0.88], ddof=1) / np.sqrt(3))
+    assert merged.ci95 == pytest.approx(4.303 * merged.get("standard_error"))
+    assert merged.get("auc") == pytest.approx(0.91)
+    assert merged.get("pairs") == merged.episodes == 1800
+    assert merged.get("accuracies") == [0.8, 0.9, 0.88] and merged.get("runs") == 3
+    roc = merged.get("roc")
+    assert roc["tar"] == pytest.approx([0.2, 0.6, 1]) and roc["low"][0] == pytest.approx(0.2 - 0.1 / 3**0.5)
+    assert merged.note == "unrestricted"
+    assert merged.get("threshold") is None and merged.get("mistakes") is None
+
+
+def test_seeds_meet_the_same_pairs() -> None:
+    merged = merge_results([result(0.8, pairs=600), result(0.9, pairs=600)], "seed")
+    assert merged.get("pairs") == merged.episodes == 600 and merged.data_fingerprint == "x"
+    assert merged.get("interval") == "over 2 runs (seed)"

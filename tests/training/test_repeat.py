@@ -1,0 +1,80 @@
+"""The same run for several values of a key, and their results as one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.training.conftest import CONFIG
+from vlfew.cli import main
+from vlfew.errors import ConfigError
+from vlfew.pipeline import run_pipeline
+
+SHORT = ["optim.steps=4", "optim.warmup=1", "training.validate_every=4", "training.checkpoint_every=4"]
+
+
+@pytest.fixture(scope="module")
+def repeated(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
+    folder = tmp_path_factory.mktemp("repeated")
+    config = folder / "small.yaml"
+    config.write_text(CONFIG.format(root=pictures) + "repeat: {key: seed, values: [3, 5]}\n")
+    return run_pipeline(config, SHORT, folder).path
+
+
+def read(path: Path) -> dict:
+    (result,) = json.loads((path / "results.json").read_text())
+    return result
+
+
+def test_a_run_for_each_value_and_the_mean_of_both(repeated: Path) -> None:
+    own = [read(repeated / f"seed-{n}") for n in (3, 5)]
+    whole = read(repeated)
+    assert whole["accuracies"] == [r["accuracy"] for r in own]
+    assert whole["accuracy"] == pytest.approx(np.mean(whole["accuracies"]))
+    assert whole["runs"] == 2 and whole["over"] == "seed"
+    weights = [(repeated / f"seed-{n}" / "model.safetensors").read_bytes() for n in (3, 5)]
+    assert weights[0] != weights[1]
+    kept = np.load(repeated / whole["per_episode"])
+    assert kept.shape == (200,) and kept.mean() == pytest.approx(whole["accuracy"])
+
+
+def test_its_command_makes_the_figure_again(
+    repeated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = read(repeated)["command"].split()
+    assert words[:3] == ["vlfew", "evaluate", str(repeated)]
+    with pytest.raises(SystemExit) as left:
+        main([*words[1:], "--json", str(tmp_path / "again.json"), "--per-episode", str(tmp_path / "e.npy")])
+    assert not left.value.code
+    (again,) = json.loads((tmp_path / "again.json").read_text())
+    assert again["accuracy"] == read(repeated)["accuracy"] and again["ci95"] == read(repeated)["ci95"]
+    assert len(np.load(tmp_path / "e.npy")) == 200
+
+
+def test_the_same_command_again_trains_nothing(repeated: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in repeated.rglob("model.safetensors")}
+    run_pipeline(repeated.parent / "small.yaml", SHORT, repeated.parent)
+    assert (
+        before == {p: p.stat().st_mtime_ns for p in repeated.rglob("model.safetensors")} and len(before) == 2
+    )
+
+
+@pytest.mark.parametrize(
+    "repeat, said",
+    [
+        ("{key: sed, values: [1, 2]}", "unknown key 'sed'; did you mean 'seed'"),
+        ("{key: seed, values: [1]}", "at least 2"),
+        ("{key: seed, values: [1, x]}", "seed"),
+    ],
+)
+def test_a_repeat_that_is_no_good_is_told_before_anything_is_trained(
+    tmp_path: Path, pictures: Path, repeat: str, said: str
+) -> None:
+    config = tmp_path / "small.yaml"
+    config.write_text(CONFIG.format(root=pictures) + f"repeat: {repeat}\n")
+    with pytest.raises(ConfigError, match=said):
+        run_pipeline(config, SHORT, tmp_path)
+    assert not (tmp_path / "small").exists()
