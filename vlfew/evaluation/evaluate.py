@@ -79,6 +79,8 @@ def evaluate(
     checked = protocol_options(protocol, options)
     outcome = PROTOCOLS.get(protocol)(subject, **checked)
     data = subject.data
+    # All that was asked: figures are set beside each other where these agree.
+    asked = {k: str(v) if isinstance(v, Path) else v for k, v in checked.items() if v is not None}
     fields = {
         "protocol": protocol,
         "data": data.name,
@@ -95,7 +97,7 @@ def evaluate(
         "skipped_images": len(data.skipped),
         "note": data.note,
     }
-    return Result(**{**fields, **outcome.details}), outcome
+    return Result(**{**asked, **fields, **outcome.details}), outcome
 
 
 def save_per_episode(path: Path, outcome: Outcome) -> None:
