@@ -25,6 +25,12 @@ def setting(result: Result) -> str:
     return f"{among} {shots}-shot" if shots else among
 
 
+def title(result: Result, said: str | None = None) -> str:
+    """`few-shot 20-way 1-shot on glyphs / test`; `said` stands for the setting."""
+    said = setting(result) if said is None else said
+    return f"{result.protocol}{'' if said == '-' else ' ' + said} on {result.data} / {result.split}"
+
+
 def chance(result: Result) -> float | None:
     """Accuracy of guessing, a fraction."""
     ways = result.get("ways")
