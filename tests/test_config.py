@@ -134,6 +134,16 @@ def test_dump_reads_back_to_the_same(tmp_path_factory, lr, steps, root, template
     assert yaml.safe_load(dump_config(again)) == yaml.safe_load(dump_config(config))
 
 
+def test_a_list_of_plain_values_differs_as_one():
+    a, b = (
+        Config.model_validate(
+            {"objective": [{"loss": "contrastive"}], "image": {"backbone": "x", "widths": w}}
+        )
+        for w in ([8, 8], [8, 8, 16])
+    )
+    assert differences(a, b) == ["image.widths: [8, 8] -> [8, 8, 16]"]
+
+
 def test_differences_name_dotted_keys():
     a = Config.model_validate({"objective": [{"loss": "contrastive"}]})
     b = Config.model_validate({"objective": [{"loss": "contrastive", "margin": 2}], "optim": {"lr": 0.5}})

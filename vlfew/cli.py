@@ -177,6 +177,36 @@ def classify(
 
 
 @app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs, up to 8.")],
+    out: Annotated[Path, typer.Option(help="Where to write the page.")] = Path("comparison.html"),
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")] = None,
+) -> None:
+    """Set runs side by side: figures, whether they differ, curves, configurations."""
+    from rich.console import Console
+
+    from vlfew.report.comparison import (
+        compare_runs,
+        comparison_tables,
+        write_comparison,
+        write_comparison_json,
+    )
+
+    compared = compare_runs(runs)
+    write_comparison(compared, out)
+    if json_file is not None:
+        write_comparison_json(compared, json_file)
+    console = Console()
+    # Into a file or pipe, rich would fold the tables to 80 columns.
+    wide = Console(width=console.width if console.is_terminal else 200)
+    for table in comparison_tables(compared):
+        wide.print(table)
+        print()
+    print(compared.found)
+    print(f"page: {out}", file=sys.stderr)
+
+
+@app.command()
 def models() -> None:
     """List image backbones and text encoders."""
     from vlfew.encoders import BACKBONES, TEXT_ENCODERS

@@ -185,23 +185,25 @@ def dump_config(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def differences(old: Config, new: Config) -> list[str]:
-    """One `key: old -> new` for each value that differs, dotted."""
+def flat_values(config: Config) -> dict[str, Any]:
+    """Each value by its dotted key (`optim.lr`, `objective.0.weight`); a list of plain values is one."""
 
-    def flat(value: Any, path: str = "") -> dict[str, Any]:
-        items = (
-            value.items()
-            if isinstance(value, dict)
-            else enumerate(value)
-            if isinstance(value, list)
-            else None
-        )
-        if items is None:
+    def flat(value: Any, path: str) -> dict[str, Any]:
+        if isinstance(value, dict):
+            items = list(value.items())
+        elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+            items = list(enumerate(value))
+        else:
             return {path: value}
         found: dict[str, Any] = {}
         for key, item in items:
             found |= flat(item, f"{path}.{key}" if path else str(key))
         return found
 
-    a, b = flat(old.model_dump(mode="json")), flat(new.model_dump(mode="json"))
+    return flat(config.model_dump(mode="json"), "")
+
+
+def differences(old: Config, new: Config) -> list[str]:
+    """One `key: old -> new` for each value that differs, dotted."""
+    a, b = flat_values(old), flat_values(new)
     return [f"{k}: {a.get(k, 'unset')} -> {b.get(k, 'unset')}" for k in a | b if a.get(k) != b.get(k)]

@@ -328,6 +328,15 @@ def test_a_result_carries_its_protocol(subject: Subject, tmp_path: Path) -> None
     assert [p.name for p in tmp_path.iterdir()] == ["episodes.npy"]
 
 
+def test_a_result_says_all_that_was_asked(subject: Subject, tmp_path: Path) -> None:
+    file = tmp_path / "e.safetensors"
+    for protocol, given in (("few-shot", {"episodes_file": file}), ("zero-shot", {"ways": 3})):
+        asked = {"queries": 2, "episodes": 10, "seed": 4, **given}
+        result, _ = run(subject, protocol, **asked)
+        recorded = json.loads(result.model_dump_json())
+        assert {name: recorded[name] for name in asked} == json.loads(json.dumps(asked, default=str))
+
+
 def test_kept_episodes_are_used_again(subject: Subject, tmp_path: Path) -> None:
     file, options = tmp_path / "e.safetensors", {"queries": 3, "episodes": 10}
     _, first = run(subject, "few-shot", episodes_file=file, seed=1, **options)

@@ -48,8 +48,8 @@ def test_folds_by_loops(data: LabelledImages) -> None:
             for t in [s for s, _ in others] + [np.inf]
             if sum((s >= t) == same for s, same in others) == most
         }
-        assert any(outcome.details["folds"][fold] == pytest.approx(r, abs=1e-9) for r in right_at)
-        by_fold.append(outcome.details["folds"][fold])
+        assert any(outcome.details["fold_accuracies"][fold] == pytest.approx(r, abs=1e-9) for r in right_at)
+        by_fold.append(outcome.details["fold_accuracies"][fold])
     assert outcome.accuracy == pytest.approx(np.mean(by_fold))
     assert outcome.details["standard_error"] == pytest.approx(np.std(by_fold, ddof=1) / 2)
     assert outcome.episodes == 400 and outcome.per_episode is not None and len(outcome.per_episode) == 400

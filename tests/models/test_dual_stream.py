@@ -14,6 +14,7 @@ import vlfew
 from vlfew.errors import DataError, ModelError
 from vlfew.models import DualStream, ModelSpec, build_model, load_model, save_model
 from vlfew.models.dual_stream import TextSpec
+from vlfew.models.saved import parameter_counts
 
 SPEC = ModelSpec(
     backbone="conv4",
@@ -68,6 +69,22 @@ def test_loaded_gives_what_was_saved_without_network_or_package(saved, model, mo
 def test_saved_files_are_readable_by_others(saved):
     umask_says = (saved / "model.json").stat().st_mode
     assert (saved / "model.safetensors").stat().st_mode == umask_says
+
+
+def test_parameters_are_counted_without_the_weights_being_read(model, saved, tmp_path):
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
+    assert parameter_counts(saved) == (trained, frozen) and frozen > trained > 0
+    turned = SPEC.model_copy(deep=True, update={"backbone_frozen": True})
+    assert turned.text is not None
+    turned.text.frozen = False
+    other = build_model(turned)
+    save_model(other, tmp_path)
+    assert parameter_counts(tmp_path)[1] == sum(p.numel() for p in other.backbone.parameters())
+    assert sum(parameter_counts(tmp_path)) == trained + frozen
+    (tmp_path / "model.safetensors").write_bytes(b"cut short")
+    with pytest.raises(ModelError, match=r"model\.safetensors cannot be read"):
+        parameter_counts(tmp_path)
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "gone", "json cut", "json format"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import re
 from collections import Counter
 from itertools import pairwise
 
@@ -19,12 +20,13 @@ from rich.console import Console
 from vlfew.config import Config, Loss
 from vlfew.evaluation.results import Result
 from vlfew.losses.objective import Objective
-from vlfew.report.charts import spread, ticks
+from vlfew.report.charts import Axis, Line, line_chart, spread, ticks
 from vlfew.report.confusions import pair_counts
 from vlfew.report.curves import draw_curves, loss_weights, smooth
 from vlfew.report.maps import principal_plane
 from vlfew.report.markup import Html, element
 from vlfew.report.pictures import THUMBNAIL, data_uri
+from vlfew.report.roc import Drawn, draw_verification, roc_line
 from vlfew.report.table import results_table
 from vlfew.report.wording import counted, duration
 
@@ -50,10 +52,19 @@ def test_labels_never_overlap(wanted: list[tuple[float, float]]) -> None:
     wanted.sort()
     middles, heights = [m for m, _ in wanted], [h for _, h in wanted]
     placed = spread(middles, heights, bottom=200)
-    edges = [(m - h / 2, m + h / 2) for m, h in zip(placed, heights, strict=True)]
-    assert all(below[0] >= above[1] - 1e-6 for above, below in pairwise(edges))
-    assert all(bottom <= 200 + 1e-6 for _, bottom in edges)
-    assert all(p <= m for p, m in zip(placed, middles, strict=True))
+
+    def edges(at: list[float]) -> list[tuple[float, float]]:
+        return [(m - h / 2, m + h / 2) for m, h in zip(at, heights, strict=True)]
+
+    assert all(below[0] >= above[1] - 1e-6 for above, below in pairwise(edges(placed)))
+    assert all(bottom <= 200 + 1e-6 for _, bottom in edges(placed))
+    if sum(heights) <= 200:
+        assert all(top >= -1e-6 for top, _ in edges(placed))
+    asked = edges(middles)
+    if all(top >= 0 and bottom <= 200 for top, bottom in asked) and all(
+        below[0] >= above[1] for above, below in pairwise(asked)
+    ):
+        assert placed == pytest.approx(middles)  # nothing is moved without need
 
 
 @given(st.lists(st.floats(-10, 10), min_size=1, max_size=100))
@@ -124,6 +135,54 @@ def test_curves_bear_a_long_log_and_numbers_that_are_none() -> None:
     assert "nan" not in drawn
     assert len(drawn) < 40_000
     assert "nan" not in draw_curves([{"step": 1, "loss": 2.0, "lr": 0.0}], {})
+
+
+def coordinates(chart: str, style: str) -> list[list[tuple[float, float]]]:
+    """The points of each path of a style."""
+    paths = re.findall(rf'<path d="M([^"Z]*)Z?" class="{style} ', chart)
+    return [[tuple(map(float, point.split())) for point in path.split(" L")] for path in paths]  # type: ignore[misc]
+
+
+def test_equal_ratios_are_equal_distances_on_a_logarithmic_axis() -> None:
+    chart = line_chart("t", [Line([1, 10, 100], [1, 2, 3])], x_axis=Axis("n", log=True))
+    ((a, b, c),) = coordinates(chart, "line")
+    assert b[0] - a[0] == pytest.approx(c[0] - b[0], abs=0.11)
+    assert a[1] > b[1] > c[1]
+
+
+def test_a_band_goes_there_and_back() -> None:
+    chart = line_chart("t", [Line([0, 1], [1, 2], low=[0.5, 1.5], high=[2, 3], colour=3)])
+    ((high, higher, lower, low),) = coordinates(chart, "band")
+    ((first, last),) = coordinates(chart, "line")
+    assert high[0] == low[0] == first[0] and higher[0] == lower[0] == last[0]
+    assert high[1] < first[1] < low[1] and higher[1] < last[1] < lower[1]  # down is up
+
+
+def roc(**given: list[float]) -> Result:
+    fields = {"data": "lfw", "split": "test", "seed": 0, "input_size": [1, 8, 8], "outside_data": False}
+    return Result(protocol="verification", accuracy=0.9, ci95=0, episodes=1, command="", roc=given, **fields)
+
+
+def test_the_roc_starts_where_its_axis_does_with_what_is_accepted_there() -> None:
+    far, tar = [0.1, 1.0, 0.0, 0.0005, 0.01], [0.8, 1.0, 0.2, 0.3, 0.6]
+    line = roc_line(Drawn(roc(far=far, tar=tar), "B", 1))
+    assert list(zip(line.x, line.y, strict=True)) == [(1e-3, 0.3), (0.01, 0.6), (0.1, 0.8), (1.0, 1.0)]
+    assert line.label == "B 60.0%" and line.low == ()
+    with_band = roc_line(Drawn(roc(far=far, tar=tar, low=[t - 0.1 for t in tar], high=[1.0] * 5)))
+    assert list(with_band.low) == pytest.approx([0.2, 0.5, 0.7, 0.9]) and with_band.label == "60.0%"
+
+
+def test_a_roc_that_begins_late_accepts_nothing_before() -> None:
+    line = roc_line(Drawn(roc(far=[0.25, 1.0], tar=[0.5, 1.0])))
+    assert list(line.x) == [0.25, 1.0] and line.label == "0.0%"
+
+
+def test_no_curve_is_drawn_where_there_is_none() -> None:
+    assert draw_verification([roc(), roc(far=[], tar=[])]) is None
+    both = roc(far=[0, 1], tar=[0, 1]).model_copy(update={"cmc": [0.25, 0.5, 1.0]})
+    drawn = draw_verification([both])
+    assert drawn is not None and "ROC, verification on lfw / test" in drawn and "CMC, " in drawn
+    assert ">25.0%</text>" in drawn
 
 
 def test_the_terminal_table_fits_and_says_the_numbers() -> None:

@@ -222,6 +222,14 @@ def test_curves_mark_the_checkpoint_that_was_kept(tmp_path: Path) -> None:
     assert "Learning rate" in text and "Throughput" in text
 
 
+def test_a_verification_has_its_curve(tmp_path: Path) -> None:
+    data = make_data([6] * 10)
+    curve = {"far": [0, 0.01, 1], "tar": [0.1, 0.7, 1], "low": [0, 0.6, 1], "high": [0.2, 0.8, 1]}
+    page = Page(report(make_run(tmp_path), Subject(Toy(data), data), [result(), result(roc=curve)]))
+    assert page.ids.index("verification") == page.ids.index("results") + 1
+    assert "70.0%" in page.text and "false accept rate" in page.text
+
+
 def test_marks_agree_with_the_counts(tmp_path: Path) -> None:
     data = make_data([6] * 10, noise=150)
     html = report(make_run(tmp_path), Subject(Toy(data), data), [])

@@ -83,6 +83,8 @@ def evaluate(
     notes = [data.note]
     if data.split_by == "picture" and trained_on.partition("/")[0] == data.name:
         notes.append(f"{data.name} is split by picture: the classes of this split were trained on")
+    # All that was asked: figures are set beside each other where these agree.
+    asked = {k: str(v) if isinstance(v, Path) else v for k, v in checked.items() if v is not None}
     fields = {
         "protocol": protocol,
         "data": data.name,
@@ -99,7 +101,7 @@ def evaluate(
         "skipped_images": len(data.skipped),
         "note": "; ".join(filter(None, notes)),
     }
-    return Result(**{**fields, **outcome.details}), outcome
+    return Result(**{**asked, **fields, **outcome.details}), outcome
 
 
 def save_per_episode(path: Path, accuracies: Sequence[np.ndarray | None]) -> None:

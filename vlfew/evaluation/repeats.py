@@ -12,7 +12,7 @@ from vlfew.evaluation.results import Result, mean_ci95
 
 SUMMED = ("episodes", "pairs", "trials", "pictures")
 """Counts that add up where the runs are tested on different data."""
-OWN = ("per_episode", "mistakes", "threshold", "folds")
+OWN = ("per_episode", "mistakes", "threshold", "fold_accuracies")
 """What belongs to a single run."""
 
 

@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from vlfew.errors import RunError
 from vlfew.files import write_whole
+
+_AGAIN = "remove it and give the training command again, which then only evaluates"
 
 
 class Result(BaseModel):
@@ -100,5 +103,22 @@ def write_results(path: Path, results: Sequence[Result]) -> None:
 
 
 def read_results(path: Path) -> list[Result]:
-    """What `write_results` wrote."""
-    return [Result(**entry) for entry in json.loads(path.read_text())]
+    """What `write_results` wrote.
+
+    Raises:
+        RunError: the file is damaged, or of a form that this version does not read; says the way out.
+    """
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(entries, list):
+            raise ValueError("it is no list of results")
+    except ValueError as error:
+        raise RunError(f"{path} cannot be read: {error}; {_AGAIN}") from None
+    results = []
+    for number, entry in enumerate(entries, 1):
+        try:
+            results.append(Result.model_validate(entry))
+        except ValidationError as error:
+            names = ", ".join(sorted({str(e["loc"][0]) if e["loc"] else "all" for e in error.errors()}))
+            raise RunError(f"{path}: result {number} lacks or mistakes {names}; {_AGAIN}") from None
+    return results

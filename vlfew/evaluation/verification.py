@@ -106,7 +106,7 @@ def verification(
     if len(numbers) > 1:
         accuracy, ci95 = mean_ci95(by_fold)
         details: dict[str, Any] = {
-            "folds": by_fold,
+            "fold_accuracies": by_fold,
             "standard_error": float(np.std(by_fold, ddof=1) / np.sqrt(len(by_fold))),
             "interval": "over folds",
         }

@@ -7,12 +7,13 @@ load one again: the JSON holds the architecture of both streams and the tokenize
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from vlfew.errors import ModelError
@@ -20,6 +21,8 @@ from vlfew.files import sha256, whole_file, write_whole
 from vlfew.models.dual_stream import DualStream, ModelSpec, TextSpec, build_model
 
 FORMAT = 1
+STATISTICS = ("pixel_mean", "pixel_std", "running_mean", "running_var", "num_batches_tracked")
+"""Names of tensors that are kept beside the parameters."""
 
 
 def save_model(model: DualStream, folder: Path, about: dict[str, Any] | None = None) -> None:
@@ -56,17 +59,45 @@ def read_about(folder: Path) -> dict[str, Any]:
     return about
 
 
+def read_spec(folder: Path) -> ModelSpec:
+    """What the saved model is built from.
+
+    Raises:
+        ModelError: no model there, or not one that this version reads.
+    """
+    try:
+        return ModelSpec.model_validate(_describe(folder)["model"])
+    except (KeyError, ValidationError):
+        raise ModelError(f"{folder / 'model.json'} does not describe a model of this version") from None
+
+
+def parameter_counts(folder: Path) -> tuple[int, int]:
+    """How many parameters of the saved model were trained, and how many frozen; no weights are read.
+
+    Raises:
+        ModelError: missing or damaged files; says which.
+    """
+    spec, weights = read_spec(folder), folder / "model.safetensors"
+    frozen = ("backbone.",) * spec.backbone_frozen
+    frozen += ("text_encoder.",) * (spec.text is not None and spec.text.frozen)
+    counts = {True: 0, False: 0}
+    try:
+        with safe_open(weights, "pt") as file:
+            for name in file.keys():  # noqa: SIM118 - it is no mapping
+                if not name.endswith(STATISTICS):
+                    counts[name.startswith(frozen)] += math.prod(file.get_slice(name).get_shape())
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{weights} cannot be read: {error}") from None
+    return counts[False], counts[True]
+
+
 def load_model(folder: Path) -> DualStream:
     """The model of a run folder, on the CPU, in evaluation mode.
 
     Raises:
         ModelError: missing, cut short or altered files; says which.
     """
-    description = _describe(folder)
-    try:
-        spec = ModelSpec.model_validate(description["model"])
-    except (KeyError, ValidationError):
-        raise ModelError(f"{folder / 'model.json'} does not describe a model of this version") from None
+    description, spec = _describe(folder), read_spec(folder)
     weights = folder / "model.safetensors"
     if not weights.is_file():
         raise ModelError(f"{weights} is missing")

@@ -26,6 +26,7 @@ class Line:
         label: stands at its end, when there is one.
         colour: number in the page's palette; None is the colour of text.
         raw: `y` before smoothing, drawn faintly.
+        low, high: a band around it, drawn faintly; an interval, say.
         dots: whether to mark each point.
     """
 
@@ -34,11 +35,39 @@ class Line:
     label: str = ""
     colour: int | None = None
     raw: Sequence[float] = field(default=())
+    low: Sequence[float] = field(default=())
+    high: Sequence[float] = field(default=())
     dots: bool = False
 
     @property
     def style(self) -> str:
         return "ink" if self.colour is None else f"c{self.colour}"
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The horizontal axis.
+
+    Attributes:
+        name: what it counts, in a word.
+        text: how a tick is written.
+        at: where the ticks are, ascending; round numbers when empty.
+        log: whether equal distances are equal ratios; then all `x` are above zero.
+        zero: whether it starts at zero.
+    """
+
+    name: str = "step"
+    text: Callable[[float], str] = "{:,g}".format
+    at: Sequence[float] = field(default=())
+    log: bool = False
+    zero: bool = True
+
+    def place(self, x: float) -> float:
+        """Where `x` is, on a scale of its own."""
+        return math.log10(x) if self.log else x
+
+
+STEPS = Axis()
 
 
 @dataclass(frozen=True)
@@ -65,31 +94,37 @@ def line_chart(
     title: str,
     lines: Sequence[Line],
     *,
+    x_axis: Axis = STEPS,
     y_text: Callable[[float], str] = "{:,g}".format,
     from_zero: bool = False,
     mark: Mark | None = None,
 ) -> Html:
-    """Curves over steps, labelled where they end.
+    """Curves over steps, or whatever the axis counts, labelled where they end.
 
     Args:
         title: says what the vertical axis is, with its unit.
         lines: the curves, each with at least one point.
+        x_axis: what is counted from left to right.
         y_text: how a vertical tick is written.
         from_zero: whether the vertical axis starts at zero.
         mark: a point to ring and to label, nowhere below its curve.
     """
-    xs = [x for line in lines for x in line.x]
-    ys = [y for line in lines for y in (*line.y, *line.raw)]
+    xs = [x for line in lines for x in (*line.x, *x_axis.at)]
+    ys = [y for line in lines for y in (*line.y, *line.raw, *line.low, *line.high)]
     low, high = (0.0 if from_zero else min(ys)), max(ys)
     pad = (high - low) * 0.08 or abs(high) * 0.1 or 1.0
     low, high = (low if from_zero or low == 0 else low - pad), high + (3 * pad if mark else pad)
-    first, last = min(0.0, *xs) if len(xs) > 1 else 0.0, max(xs)
-    span = last - first or 1.0
+    first, last = min(xs), max(xs)
+    if x_axis.zero and not x_axis.log and len(xs) > 1:
+        first = min(0.0, first)
+    start, span = x_axis.place(first), x_axis.place(last) - x_axis.place(first) or 1.0
 
-    right = WIDTH - (RIGHT if not any(line.label for line in lines) else 7 * LABEL + RIGHT)
+    named = sorted((line for line in lines if line.label), key=lambda line: -line.y[-1])
+    labels = [textwrap.wrap(line.label, LABEL) for line in named]
+    right = WIDTH - RIGHT - max((8 * len(row) + 9 for rows in labels for row in rows), default=0)
 
     def px(x: float) -> float:
-        return LEFT + (x - first) / span * (right - LEFT)
+        return LEFT + (x_axis.place(x) - start) / span * (right - LEFT)
 
     def py(y: float) -> float:
         return HEIGHT - BOTTOM - (y - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
@@ -102,9 +137,15 @@ def line_chart(
     for value in ticks(low, high):
         parts.append(element("path", d=f"M{LEFT} {py(value):.1f} H{right}", class_="grid"))
         parts.append(_text(LEFT - 8, py(value) + 4, y_text(value), "tick", "end"))
-    for value in ticks(first, last):
-        parts.append(_text(px(value), HEIGHT - BOTTOM + 18, f"{value:,g}", "tick", "middle"))
-    parts.append(_text(LEFT - 14, HEIGHT - BOTTOM + 18, "step", "tick", "end"))
+    for value in x_axis.at or ticks(first, last):
+        parts.append(_text(px(value), HEIGHT - BOTTOM + 18, x_axis.text(value), "tick", "middle"))
+    parts.append(_text(LEFT - 22, HEIGHT - BOTTOM + 18, x_axis.name, "tick", "end"))
+    for line in lines:
+        if line.low:
+            above = [f"{px(x):.1f} {py(y):.1f}" for x, y in zip(line.x, line.high, strict=True)]
+            below = [f"{px(x):.1f} {py(y):.1f}" for x, y in zip(line.x, line.low, strict=True)]
+            around = "M" + " L".join([*above, *reversed(below)]) + "Z"
+            parts.append(element("path", d=around, class_=f"band {line.style}"))
     for line in lines:
         if line.raw:
             parts.append(path(line, line.raw, "raw"))
@@ -113,11 +154,8 @@ def line_chart(
         if line.dots:
             dots = (element("circle", cx=px(x), cy=py(y), r=3) for x, y in zip(line.x, line.y, strict=True))
             parts.append(element("g", *dots, class_=f"dots {line.style}"))
-    named = sorted((line for line in lines if line.label), key=lambda line: -line.y[-1])
-    labels = [textwrap.wrap(line.label, LABEL) for line in named]
-    middles = spread(
-        [py(line.y[-1]) for line in named], [LINE * len(rows) + 4 for rows in labels], HEIGHT - BOTTOM
-    )
+    heights = [LINE * len(rows) + 4 for rows in labels]
+    middles = spread([py(line.y[-1]) for line in named], heights, HEIGHT - BOTTOM)
     for line, rows, middle in zip(named, labels, middles, strict=True):
         for n, row in enumerate(rows):
             y = middle + LINE * (n - len(rows) / 2 + 0.75)
@@ -132,12 +170,19 @@ def line_chart(
 
 
 def spread(wanted: Sequence[float], tall: Sequence[float], bottom: float) -> list[float]:
-    """Middles of labels, ascending as `wanted`, moved up just enough not to overlap or pass `bottom`."""
+    """Middles of labels, ascending as `wanted`, moved so that none overlap or leave `0..bottom`.
+
+    They are moved down, then up from the bottom; labels too many to fit overlap nothing but the top.
+    """
     placed: list[float] = []
-    for middle, height in zip(reversed(wanted), reversed(tall), strict=True):
-        placed.append(min(middle, bottom - height / 2))
-        bottom = placed[-1] - height / 2
-    return placed[::-1]
+    top = 0.0
+    for middle, height in zip(wanted, tall, strict=True):
+        placed.append(max(middle, top + height / 2))
+        top = placed[-1] + height / 2
+    for number in reversed(range(len(placed))):
+        placed[number] = min(placed[number], bottom - tall[number] / 2)
+        bottom = placed[number] - tall[number] / 2
+    return placed
 
 
 def _text(x: float, y: float, said: str, style: str, anchor: str) -> Html:

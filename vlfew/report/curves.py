@@ -27,9 +27,9 @@ def draw_curves(log: Sequence[dict[str, Any]], weights: dict[str, float]) -> Htm
     validated = [entry for entry in log if "validation" in entry]
     charts = [c for c in (_losses(steps, weights), _validation(validated)) if c]
     for key, title in (("lr", "Learning rate"), ("images_per_second", "Throughput, pictures per second")):
-        x, y = _points(steps, key)
+        x, y = points(steps, key)
         if x:
-            charts.append(line_chart(title, [Line(*_thin(x, y), colour=0)], from_zero=True))
+            charts.append(line_chart(title, [Line(*thin(x, y), colour=0)], from_zero=True))
     if not charts:
         return paragraph("No curves: log.jsonl holds no training steps.")
     return element("div", *charts, class_="charts")
@@ -62,7 +62,7 @@ def _losses(steps: Sequence[dict[str, Any]], weights: dict[str, float]) -> Html 
     shown = ["loss", *terms] if len(terms) > 1 else ["loss"]
     lines = []
     for number, key in enumerate(shown):
-        x, y = _thin(*_points(steps, key))
+        x, y = thin(*points(steps, key))
         if not x:
             continue
         weight = weights.get(key, 1.0)
@@ -86,13 +86,14 @@ def _validation(entries: Sequence[dict[str, Any]]) -> Html | None:
     return line_chart(title, [Line(x, y, colour=2, dots=True)], y_text=lambda v: f"{100 * v:g}%", mark=mark)
 
 
-def _points(entries: Sequence[dict[str, Any]], key: str) -> tuple[list[float], list[float]]:
-    found = [(float(e["step"]), float(e[key])) for e in entries if key in e]
-    finite = [(x, y) for x, y in found if math.isfinite(y)]
-    return [x for x, _ in finite], [y for _, y in finite]
+def points(entries: Sequence[dict[str, Any]], key: str, x: str = "step") -> tuple[list[float], list[float]]:
+    """`(x, key)` of the entries that say both, in numbers."""
+    found = [(float(e[x]), float(e[key])) for e in entries if key in e and x in e]
+    finite = [(at, y) for at, y in found if math.isfinite(y)]
+    return [at for at, _ in finite], [y for _, y in finite]
 
 
-def _thin(x: list[float], y: list[float]) -> tuple[list[float], list[float]]:
+def thin(x: list[float], y: list[float]) -> tuple[list[float], list[float]]:
     """Means of neighbours, so that at most `POINTS` are left; each stands at its last step."""
     group = -(-len(x) // POINTS) or 1
     means = [math.fsum(part) / len(part) for part in (y[i : i + group] for i in range(0, len(y), group))]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 
 from vlfew.config_file import load_config
@@ -18,9 +17,12 @@ from vlfew.report.curves import draw_curves, loss_weights
 from vlfew.report.episodes import draw_sheets
 from vlfew.report.header import draw_header
 from vlfew.report.maps import draw_map
-from vlfew.report.markup import Html, element, join, paragraph, section
+from vlfew.report.markup import paragraph
+from vlfew.report.mistakes import draw_mistakes
 from vlfew.report.naming import Words, draw_named
+from vlfew.report.page import write_page
 from vlfew.report.results import draw_results
+from vlfew.report.roc import draw_verification
 from vlfew.training.run import RunFolder
 
 
@@ -46,37 +48,21 @@ def write_report(
     bank = subject.bank(split)
     words, why_not = _words(subject, results, split)
     log, name = run.read_log(), run.path.resolve().name
+    verification = draw_verification(results)
+    mistakes = draw_mistakes(subject.data, results)
     parts = {
         "Results": draw_results(results, subject.data),
+        **({"Verification": verification} if verification else {}),
+        **({"Worst mistakes": mistakes} if mistakes else {}),
         "Training": draw_curves(log, loss_weights(config)),
         "Episodes": draw_sheets(subject, bank, seed),
         "Named by words": draw_named(bank, words, seed) if words else paragraph(why_not),
         "Map": draw_map(bank, seed),
         "Most confused": draw_confusions(subject, bank, words, seed),
     }
-    sections = (section(_anchor(title), title, part) for title, part in parts.items())
-    links = (element("a", title, href="#" + _anchor(title)) for title in parts)
     header = draw_header(name, config, about, log, subject, results)
-    write_whole(run.report, _page(name, join(element("nav", *links), header, *sections)))
+    write_whole(run.report, write_page(f"{name}: a vlfew run", header, parts))
     return run.report
-
-
-def _page(title: str, body: Html) -> str:
-    style = files("vlfew.report").joinpath("style.css").read_text(encoding="utf-8")
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("title", f"{title}: a vlfew run"),
-        element("style", Html(style)),
-    )
-    whole = element("html", head, element("body", element("main", body)), lang="en")
-    return f"<!doctype html>\n{whole}\n"
-
-
-def _anchor(title: str) -> str:
-    return title.lower().replace(" ", "-")
 
 
 def _words(subject: Subject, results: Sequence[Result], split: str) -> tuple[Words | None, str]:

@@ -19,7 +19,7 @@ def setting(result: Result) -> str:
     """`20-way 1-shot`, `all 884 classes`."""
     ways, shots = result.get("ways"), result.get("shots")
     if pairs := result.get("pairs"):
-        folds = result.get("folds")
+        folds = result.get("fold_accuracies") or result.get("accuracies")
         told = f"{pairs:,} pairs" + (f", {len(folds)} folds" if folds else "")
         return f"{told}, {'outside data' if result.outside_data else 'unrestricted'}"
     if ways is None:
@@ -29,6 +29,12 @@ def setting(result: Result) -> str:
     # Against all classes every picture is scored once, and the protocol says how many there were.
     among = f"{ways:,}-way" if result.get("pictures") is None else f"all {ways:,} classes"
     return f"{among} {shots}-shot" if shots else among
+
+
+def title(result: Result, said: str | None = None) -> str:
+    """`few-shot 20-way 1-shot on glyphs / test`; `said` stands for the setting."""
+    said = setting(result) if said is None else said
+    return f"{result.protocol}{'' if said == '-' else ' ' + said} on {result.data} / {result.split}"
 
 
 def chance(result: Result) -> float | None:

@@ -1,0 +1,117 @@
+"""Every two runs that answered the same question: how far apart are they, and could it be chance?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vlfew.evaluation.differences import Difference, Floats, holm, paired_difference, unpaired_difference
+from vlfew.evaluation.results import Result
+from vlfew.report.finished import FinishedRun
+from vlfew.report.matching import ANSWERS, Row, asked, said
+
+LEVEL = 0.05
+"""A difference is significant when its corrected p is below this."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs at one question.
+
+    Attributes:
+        row: number of the question.
+        first, second: numbers of the runs; the difference is the second's lead over the first.
+        difference: of their accuracies.
+        episodes: how many both have met; None where the difference is not paired.
+        why: it is not paired; "" where it is.
+        corrected: p after Holm's correction over all comparisons made together.
+    """
+
+    row: int
+    first: int
+    second: int
+    difference: Difference
+    episodes: int | None
+    why: str
+    corrected: float | None = None
+
+    @property
+    def significant(self) -> bool | None:
+        """None where there is no test."""
+        return None if self.corrected is None else self.corrected < LEVEL
+
+
+def compare(runs: Sequence[FinishedRun], rows: Sequence[Row]) -> list[Comparison]:
+    """All pairs of runs at all questions that both answered, with p corrected over all of them."""
+    made = [
+        _compare(runs, number, first, second)
+        for number, row in enumerate(rows)
+        for first, second in combinations(row.given, 2)
+    ]
+    corrected = iter(holm([c.difference.p for c in made if c.difference.p is not None]))
+    return [replace(c, corrected=next(corrected)) if c.difference.p is not None else c for c in made]
+
+
+def why_not_paired(first: Result, second: Result) -> str:
+    """Why two answers to one question were not given on the same episodes; "" when they were."""
+    prints = (first.data_fingerprint, second.data_fingerprint)
+    if not all(prints):
+        return "data not recorded"
+    if prints[0] != prints[1]:
+        return f"other data: {prints[0][:8]} and {prints[1][:8]}"
+    a, b = (_drawing(r) for r in (first, second))
+    differing = [
+        f"{name.replace('_', ' ')} {said(a.get(name))} and {said(b.get(name))}"
+        for name in sorted(a | b)
+        if said(a.get(name)) != said(b.get(name))
+    ]
+    if differing:
+        return f"other episodes: {', '.join(differing)}"
+    if not (first.get("per_episode") and second.get("per_episode")):
+        return "no accuracies by episode"
+    return ""
+
+
+def _compare(
+    runs: Sequence[FinishedRun], row: int, first: tuple[int, Result], second: tuple[int, Result]
+) -> Comparison:
+    (a, one), (b, other) = first, second
+    why, values = why_not_paired(one, other), []
+    if not why:
+        try:
+            values = [_per_episode(runs[a], one), _per_episode(runs[b], other)]
+        except ValueError as error:
+            why = str(error)
+    if values and len(values[0]) != len(values[1]):
+        why = f"other episodes: {len(values[0]):,} and {len(values[1]):,}"
+    if why:
+        unpaired = unpaired_difference(one.accuracy, one.ci95, other.accuracy, other.ci95)
+        return Comparison(row, a, b, unpaired, None, why)
+    return Comparison(row, a, b, paired_difference(*values), len(values[0]), "")
+
+
+def _drawing(result: Result) -> dict[str, Any]:
+    """What the episodes are drawn by."""
+    options = {name: value for name, value in asked(result).items() if name not in ANSWERS}
+    return options | {"seed": result.seed, "episodes": result.episodes, "split": result.split}
+
+
+def _per_episode(run: FinishedRun, result: Result) -> Floats:
+    """The accuracies `[E]` that the result says are kept in the run folder."""
+    name = str(result.get("per_episode"))
+    path: Path = run.folder.path / name
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        raise ValueError(f"{name} of {run.name} cannot be read") from None
+    if not isinstance(values, np.ndarray) or values.ndim != 1 or not len(values):
+        raise ValueError(f"{name} of {run.name} is no list of accuracies")
+    values = values.astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} of {run.name} holds what is no number")
+    return values
