@@ -52,6 +52,7 @@ def _run_repeated(
     from vlfew.evaluation.evaluate import save_per_episode
     from vlfew.evaluation.repeats import merge_results
     from vlfew.evaluation.results import read_results, write_results
+    from vlfew.report.comparison import compare_runs, write_comparison
 
     repeat = config.repeat
     assert repeat is not None
@@ -83,8 +84,10 @@ def _run_repeated(
                 save_per_episode(run.path / name, parts)
                 results[number] = result.model_copy(update={"per_episode": name})
         write_results(run.results, results)
+        write_comparison(compare_runs([run.path]), run.report)
         _say(f"{run.path}: over {len(members)} runs")
         print_results(results)
+        _say(f"report: {run.report}")
     return run
 
 

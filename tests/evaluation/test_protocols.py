@@ -320,7 +320,7 @@ def test_a_result_carries_its_protocol(subject: Subject, tmp_path: Path) -> None
         "protocol": "few-shot", "data": "tiny", "split": "test", "accuracy": outcome.accuracy,
         "ci95": outcome.ci95, "episodes": 10, "seed": 4, "input_size": [1, 16, 16], "outside_data": False,
         "command": "make it again", "data_fingerprint": "tiny", "trained_on": "tiny/train",
-        "skipped_images": 0, "note": "", "ways": 5, "shots": 1, "queries": 3, "scorer": "default",
+        "skipped_images": 0, "note": "", "ways": 5, "shots": 1, "queries": 3, "scorer": "default", "too_few": "refuse",
         "interval": "over episodes",
     }  # fmt: skip
     save_per_episode(tmp_path / "episodes.npy", [outcome.per_episode])

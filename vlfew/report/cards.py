@@ -48,7 +48,11 @@ def facts(run: FinishedRun) -> dict[str, str]:
     counts = [
         f"{n:,} {kind}" for n, kind in zip(run.parameters or (), ("trained", "frozen"), strict=False) if n
     ]
-    return {
+    repeat = config.repeat
+    repeated = (
+        {"Runs": f"{len(repeat.values)}, over {repeat.key}; the rest is of the first"} if repeat else {}
+    )
+    return repeated | {
         "Trained on": str(about.get("trained_on", "-")),
         "Image stream": config.image.backbone,
         "Text stream": words,

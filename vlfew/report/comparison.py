@@ -51,6 +51,12 @@ class Compared:
     def found(self) -> str:
         """What came of it, in a sentence."""
         questions = counted(len(self.rows), "question")
+        if len(self.runs) == 1 and (members := self.runs[0].folder.members):
+            names = f"{members[0].path.name} to {members[-1].path.name}"
+            return (
+                f"{counted(len(members), 'run')}, and their answers to {questions} as one, with intervals over "
+                f"the runs. Each has a page of its own, with pictures: report.html in {names}."
+            )
         if len(self.runs) == 1:
             page = self.runs[0].folder.report
             return f"One run, and its answers to {questions}; its own page, with pictures, is {page}."

@@ -29,7 +29,8 @@ class FinishedRun:
         name: tells it from the others.
         folder: where it is.
         config: of the run.
-        about: what the saved model says about its training.
+        about: what the saved model says about its training; this, the model and the log of a repeated
+            run are those of the first of its runs.
         spec: what the model is built from.
         parameters: how many were trained, and how many frozen; None when the weights are gone.
         log: entries of `log.jsonl`.
@@ -75,15 +76,17 @@ def read_finished(paths: Sequence[Path]) -> list[FinishedRun]:
 
 def _read(number: int, path: Path, name: str) -> FinishedRun:
     folder = RunFolder(path)
+    # A repeated run has no model of its own; the first of its runs stands for them all.
+    shown = next(iter(folder.members), folder)
     return FinishedRun(
         number,
         name,
         folder,
         load_config(folder.config),
-        read_about(path),
-        read_spec(path),
-        parameter_counts(path) if (path / "model.safetensors").is_file() else None,
-        folder.read_log(),
+        read_about(shown.path),
+        read_spec(shown.path),
+        parameter_counts(shown.path) if (shown.path / "model.safetensors").is_file() else None,
+        shown.read_log(),
         read_results(folder.results),
     )
 

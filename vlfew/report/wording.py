@@ -28,7 +28,8 @@ def setting(result: Result) -> str:
         return f"{ways:,} enrolled, {result.get('unknown'):,} unknown, {shots}-shot"
     # Against all classes every picture is scored once, and the protocol says how many there were.
     among = f"{ways:,}-way" if result.get("pictures") is None else f"all {ways:,} classes"
-    return f"{among} {shots}-shot" if shots else among
+    told = f"{among} {shots}-shot" if shots else among
+    return f"{told}, {result.get('runs')} runs" if result.get("runs") else told
 
 
 def title(result: Result, said: str | None = None) -> str:
