@@ -59,6 +59,13 @@ def workspace(tmp_path_factory):
         ("my_sign.png", "arrow1.png", "arrows/a.png", "letters/a.png", "new_pictures/x.png")
     ):
         draw(folder / name, 1000 + number)
+    pairs = ["first,second,same"]
+    for number in range(20):
+        for picture in (1, 2):
+            draw(folder / "my_pairs" / f"p{number}" / f"{picture}.png", 2000 + number)
+        pairs.append(f"p{number}/1.png,p{number}/2.png,1")
+        pairs.append(f"p{number}/1.png,p{(number + 1) % 20}/1.png,0")
+    (folder / "my_pairs" / "pairs.csv").write_text("\n".join(pairs) + "\n")
     text = next(t for _, t in re.findall(r"```(yaml)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL))
     (folder / "classes.yaml").write_text(text)
     return folder
