@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from torch.utils.data import Dataset as TorchDataset
 from vlfew.data.images import LabelledImages
 from vlfew.data.lazy import hold
 from vlfew.data.listing import digest
-from vlfew.data.naming import display_name, is_code
+from vlfew.data.naming import display_name, is_code, unique_names
 from vlfew.data.reading import Reading
 from vlfew.errors import DataError, did_you_mean
 
@@ -161,8 +160,7 @@ def _classes(
         [(k,) if isinstance(k, str) else tuple(k) for k in known] if known else [(str(v),) for v in values]
     )
     names = [display_name(own[0]) for own in given]
-    count = Counter(names)
-    unique = [f"{n} ({i})" if count[n] > 1 else n for i, n in enumerate(names)]
+    unique = list(unique_names(names, range(len(names))))
     texts = [tuple(display_name(t) for t in own if not is_code(t)) for own in given]
     return torch.tensor([number[t] for t in targets], dtype=torch.int64), unique, texts
 

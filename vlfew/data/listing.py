@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
@@ -22,7 +23,7 @@ class DataFile:
         name: path relative to the folder or archive, with forward slashes.
         size: bytes, unpacked.
         stamp: what changes with the content: CRC-32 in an archive, time of change (ns) in a folder.
-        place: the file itself, or the open archive that holds it as `name`.
+        place: the folder, or the open archive, that holds it as `name`.
     """
 
     name: str
@@ -31,7 +32,11 @@ class DataFile:
     place: Path | ZipFile
 
     def read(self) -> bytes:
-        return self.place.read_bytes() if isinstance(self.place, Path) else self.place.read(self.name)
+        return (
+            (self.place / self.name).read_bytes()
+            if isinstance(self.place, Path)
+            else self.place.read(self.name)
+        )
 
 
 def list_files(place: Path) -> list[DataFile]:
@@ -65,12 +70,17 @@ def _in_folder(folder: Path) -> list[DataFile]:
         if real in seen:
             continue
         seen.add(real)
+        # Plain strings: a `Path` for each of some ten thousand files takes longer than to look at them.
+        base = "" if at == str(folder) else Path(at).relative_to(folder).as_posix() + "/"
         for name in names:
-            path = Path(at, name)
-            if hidden(name) or not path.is_file():
+            if hidden(name):
                 continue
-            stat = path.stat()
-            found.append(DataFile(path.relative_to(folder).as_posix(), stat.st_size, stat.st_mtime_ns, path))
+            try:
+                told = os.stat(os.path.join(at, name))
+            except FileNotFoundError:  # a link to nowhere
+                continue
+            if stat.S_ISREG(told.st_mode):
+                found.append(DataFile(base + name, told.st_size, told.st_mtime_ns, folder))
     return found
 
 

@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from vlfew.data.listing import hidden, list_files
 from vlfew.data.root import cache_dir
-from vlfew.data.sources import folder, omniglot
+from vlfew.data.sources import folder, mini_imagenet, omniglot
 from vlfew.errors import DataError, did_you_mean
 
 MAX_BYTES = 200 * 2**30
@@ -43,6 +43,7 @@ class Check:
 
 CHECKS = {
     "omniglot": Check(omniglot.check, frozenset(omniglot.PARTS)),
+    "mini_imagenet": Check(mini_imagenet.check, frozenset()),
     "folder": Check(folder.check, frozenset(folder.SPLIT_FOLDERS)),
 }
 

@@ -18,6 +18,7 @@ SOURCES = Registry(
     {
         "glyphs": "vlfew.data.sources.glyphs:load",
         "omniglot": "vlfew.data.sources.omniglot:load",
+        "mini_imagenet": "vlfew.data.sources.mini_imagenet:load",
         "folder": "vlfew.data.sources.folder:load",
     },
 )
