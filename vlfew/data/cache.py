@@ -1,6 +1,6 @@
 """Decoded pictures kept between starts, in the user's cache folder.
 
-One safetensors file for a list of files and a way of reading them. It is mapped, copy-on-write, so
+One safetensors file for a list of pictures and a way of reading them. It is mapped, copy-on-write, so
 a start costs a check of the bytes and no decoding.
 """
 
@@ -10,14 +10,13 @@ import json
 import logging
 import os
 import zlib
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from torch import Tensor
 
-from vlfew.data.decode import DECODER_VERSION, read_many
-from vlfew.data.listing import DataFile, digest
+from vlfew.data.decode import DECODER_VERSION, Pictures, read_many
+from vlfew.data.listing import digest
 from vlfew.data.reading import Reading
 from vlfew.data.root import cache_dir
 from vlfew.files import whole_file
@@ -28,33 +27,37 @@ _BLOCK = 2**24
 
 
 def read_cached(
-    files: Sequence[DataFile], reading: Reading, label: str
+    pictures: Pictures, reading: Reading, label: str, identity: object = None
 ) -> tuple[Tensor, Tensor, tuple[str, ...]]:
-    """`read_many`, from the cache where the same files were read so before.
+    """`read_many`, from the cache where the same pictures were read so before.
 
     A damaged cache file is read anew; a cache that cannot be written is done without.
 
     Args:
-        files: S picture files.
+        pictures: S of whatever `read_image` takes, by number.
         reading: how to read them; its seed plays no part.
         label: what is being read, for the progress bar.
+        identity: plain values that change when the pictures do; None for a list of files, which is
+            known by their names, sizes and stamps.
 
     Returns:
         The pictures, uint8 `[K, C, H, W]`; their numbers `[K]`; the names of those left out.
     """
-    path = cache_file(files, reading)
+    path = cache_file(pictures, reading, identity)
     found = _load(path)
     if found is None:
-        found = read_many(files, reading, label)
+        found = read_many(pictures, reading, label)
         _save(path, *found)
     return found
 
 
-def cache_file(files: Sequence[DataFile], reading: Reading) -> Path:
-    """Where the decoded pictures of these files are kept."""
+def cache_file(pictures: Pictures, reading: Reading, identity: object = None) -> Path:
+    """Where the decoded pictures are kept."""
     how = (DECODER_VERSION, reading.image_size, reading.channels, reading.resize, reading.on_bad_image)
-    key = digest(how, [(file.name, file.size, file.stamp) for file in files])
-    return cache_dir() / "decoded" / f"{key}.safetensors"
+    if identity is None:
+        files = (pictures[n] for n in range(len(pictures)))
+        identity = [(file.name, file.size, file.stamp) for file in files]
+    return cache_dir() / "decoded" / f"{digest(how, identity)}.safetensors"
 
 
 def _load(path: Path) -> tuple[Tensor, Tensor, tuple[str, ...]] | None:

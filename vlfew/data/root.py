@@ -1,4 +1,4 @@
-"""Where data lie: an explicit path, `$VLFEW_DATA/<name>`, or `<user cache>/vlfew/data/<name>`."""
+"""Where data lie: an explicit path, `$VLFEW_DATA/<folder>`, or `<user cache>/vlfew/data/<folder>`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,20 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vlfew"
 
 
+_FOLDERS = {"cifar_fs": "cifar100", "fc100": "cifar100"}
+"""Sources that read the same data find them in one folder; others in one of their own name."""
+
+
+def folder_name(name: str) -> str:
+    """What the folder of a source's data is called."""
+    return _FOLDERS.get(name, name)
+
+
 def find_data(name: str, root: Path | None = None) -> Path:
     """The folder that holds a source's data.
 
     Args:
-        name: of the source; also the name of its folder.
+        name: of the source.
         root: an explicit folder, which must then exist.
 
     Raises:
@@ -27,9 +36,10 @@ def find_data(name: str, root: Path | None = None) -> Path:
         if not root.is_dir():
             raise DataError(f"data.root {root} is not a folder")
         return root
-    places = [cache_dir() / "data" / name]
+    own = folder_name(name)
+    places = [cache_dir() / "data" / own]
     if os.environ.get("VLFEW_DATA"):
-        places.insert(0, Path(os.environ["VLFEW_DATA"]) / name)
+        places.insert(0, Path(os.environ["VLFEW_DATA"]) / own)
     for place in places:
         if place.is_dir():
             return place

@@ -19,6 +19,8 @@ SOURCES = Registry(
         "glyphs": "vlfew.data.sources.glyphs:load",
         "omniglot": "vlfew.data.sources.omniglot:load",
         "mini_imagenet": "vlfew.data.sources.mini_imagenet:load",
+        "cifar_fs": "vlfew.data.sources.cifar_fs:load",
+        "fc100": "vlfew.data.sources.fc100:load",
         "folder": "vlfew.data.sources.folder:load",
     },
 )
