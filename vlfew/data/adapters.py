@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from torch.utils.data import Dataset as TorchDataset
 from vlfew.data.images import LabelledImages
 from vlfew.data.lazy import hold
 from vlfew.data.listing import digest
-from vlfew.data.naming import display_name, is_code
+from vlfew.data.naming import display_name, is_code, unique_names
 from vlfew.data.reading import Reading
 from vlfew.errors import DataError, did_you_mean
 
@@ -65,7 +64,8 @@ def from_huggingface(
 ) -> LabelledImages:
     """A Hugging Face data set; of a `DatasetDict`, each part is a split (`validation` becomes `val`).
 
-    A single `Dataset` is one split, `all`.
+    A single `Dataset` is one split, `all`. The fingerprint covers the sizes of the encoded pictures,
+    labels, class names and splits.
 
     Args:
         dataset: with a column of pictures and one of labels (`ClassLabel`, text or numbers).
@@ -92,7 +92,7 @@ def from_huggingface(
     joined = concatenate_datasets([rows.select_columns([image, label]) for rows in parts.values()])
     feature = joined.features[label]
     known = feature.names if isinstance(feature, ClassLabel) else None
-    labels, names, texts = _classes(list(joined[label]), known, name)
+    labels, names, texts = _classes(joined[label][:], known, name)
     splits, start = {}, 0
     for part, rows in parts.items():
         splits["val" if part in ("validation", "valid", "dev") else part] = torch.arange(
@@ -100,9 +100,33 @@ def from_huggingface(
         )
         start += len(rows)
     # Undecoded: they go through our reader, which turns, scales 16 bits and composites the same for all.
-    column = joined.cast_column(image, Image(decode=False))[image]
-    identity = ",".join(str(getattr(rows, "_fingerprint", "")) for rows in parts.values())
-    return _labelled(_Encoded(column), reading, name, labels, names, texts, splits, identity, memory_limit_mb)
+    encoded = joined.select_columns([image]).cast_column(image, Image(decode=False))
+    # Their own fingerprints change with the place and the version of the library: good for a cache only.
+    kept_as = [rows._fingerprint for rows in parts.values()]
+    sizes = _sizes(joined, image)
+    return _labelled(
+        _Encoded(encoded, image), reading, name, labels, names, texts, splits, sizes, memory_limit_mb, kept_as
+    )
+
+
+def _sizes(rows: Dataset, image: str) -> list[int]:
+    """Bytes of each encoded picture, in the table or in the file that it names; -1 where there is none."""
+    import pyarrow.compute as compute
+
+    found: list[int] = []
+    for table in rows.select_columns([image]).with_format("arrow").iter(1000):
+        for pictures in table.column(image).chunks:
+            lengths = compute.binary_length(compute.struct_field(pictures, "bytes")).to_pylist()
+            paths = compute.struct_field(pictures, "path").to_pylist()
+            found += [
+                length
+                if length is not None
+                else Path(path).stat().st_size
+                if path and Path(path).exists()
+                else -1
+                for length, path in zip(lengths, paths, strict=True)
+            ]
+    return found
 
 
 class _Images:
@@ -126,16 +150,19 @@ class _Images:
 
 
 class _Encoded:
-    """The pictures of an undecoded Hugging Face column: bytes, or the path of a file."""
+    """The pictures of an undecoded Hugging Face column: bytes, or the path of a file.
 
-    def __init__(self, column: Any) -> None:
-        self.column = column
+    By way of rows: a column of the library's makes a new table for every item that is asked of it.
+    """
+
+    def __init__(self, rows: Dataset, column: str) -> None:
+        self.rows, self.column = rows, column
 
     def __len__(self) -> int:
-        return len(self.column)
+        return len(self.rows)
 
     def __getitem__(self, number: int) -> Any:
-        picture = self.column[number]
+        picture = self.rows[number][self.column]
         if picture is None:
             raise ValueError("there is no picture in this row")
         return Path(picture["path"]) if picture["bytes"] is None else picture["bytes"]
@@ -161,8 +188,7 @@ def _classes(
         [(k,) if isinstance(k, str) else tuple(k) for k in known] if known else [(str(v),) for v in values]
     )
     names = [display_name(own[0]) for own in given]
-    count = Counter(names)
-    unique = [f"{n} ({i})" if count[n] > 1 else n for i, n in enumerate(names)]
+    unique = list(unique_names(names, range(len(names))))
     texts = [tuple(display_name(t) for t in own if not is_code(t)) for own in given]
     return torch.tensor([number[t] for t in targets], dtype=torch.int64), unique, texts
 
@@ -175,10 +201,11 @@ def _labelled(
     names: list[str],
     texts: list[tuple[str, ...]],
     splits: Mapping[str, Tensor],
-    identity: str,
+    identity: object,
     memory_limit_mb: int,
+    kept_as: object = None,
 ) -> LabelledImages:
-    images, kept, skipped = hold(pictures, reading, name, memory_limit_mb)
+    images, kept, skipped = hold(pictures, reading, name, memory_limit_mb, kept_as)
     place = torch.full((len(labels),), -1)
     place[kept] = torch.arange(len(kept))
     numbers = {split: place[index].sort().values for split, index in splits.items()}

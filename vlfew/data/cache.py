@@ -1,6 +1,6 @@
 """Decoded pictures kept between starts, in the user's cache folder.
 
-One safetensors file for a list of files and a way of reading them. It is mapped, copy-on-write, so
+One safetensors file for a list of pictures and a way of reading them. It is mapped, copy-on-write, so
 a start costs a check of the bytes and no decoding.
 """
 
@@ -8,50 +8,57 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import zlib
-from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from torch import Tensor
 
-from vlfew.data.decode import DECODER_VERSION, read_many
-from vlfew.data.listing import DataFile, digest
+from vlfew.data.decode import DECODER_VERSION, Pictures, read_many
+from vlfew.data.listing import digest
 from vlfew.data.reading import Reading
 from vlfew.data.root import cache_dir
 from vlfew.files import whole_file
 
 _log = logging.getLogger(__name__)
+_BLOCK = 2**24
+"""Bytes that a thread checks at a time."""
 
 
 def read_cached(
-    files: Sequence[DataFile], reading: Reading, label: str
+    pictures: Pictures, reading: Reading, label: str, identity: object = None
 ) -> tuple[Tensor, Tensor, tuple[str, ...]]:
-    """`read_many`, from the cache where the same files were read so before.
+    """`read_many`, from the cache where the same pictures were read so before.
 
     A damaged cache file is read anew; a cache that cannot be written is done without.
 
     Args:
-        files: S picture files.
+        pictures: S of whatever `read_image` takes, by number.
         reading: how to read them; its seed plays no part.
         label: what is being read, for the progress bar.
+        identity: plain values that change when the pictures do; None for a list of files, which is
+            known by their names, sizes and stamps.
 
     Returns:
         The pictures, uint8 `[K, C, H, W]`; their numbers `[K]`; the names of those left out.
     """
-    path = cache_file(files, reading)
+    path = cache_file(pictures, reading, identity)
     found = _load(path)
     if found is None:
-        found = read_many(files, reading, label)
+        found = read_many(pictures, reading, label)
         _save(path, *found)
     return found
 
 
-def cache_file(files: Sequence[DataFile], reading: Reading) -> Path:
-    """Where the decoded pictures of these files are kept."""
+def cache_file(pictures: Pictures, reading: Reading, identity: object = None) -> Path:
+    """Where the decoded pictures are kept."""
     # The seed has no part in the pixels.
     how = (DECODER_VERSION, *(v for k, v in vars(reading).items() if k != "seed"))
-    key = digest(how, [(file.name, file.size, file.stamp) for file in files])
-    return cache_dir() / "decoded" / f"{key}.safetensors"
+    if identity is None:
+        files = (pictures[n] for n in range(len(pictures)))
+        identity = [(file.name, file.size, file.stamp) for file in files]
+    return cache_dir() / "decoded" / f"{digest(how, identity)}.safetensors"
 
 
 def _load(path: Path) -> tuple[Tensor, Tensor, tuple[str, ...]] | None:
@@ -84,4 +91,8 @@ def _save(path: Path, images: Tensor, kept: Tensor, skipped: tuple[str, ...]) ->
 
 
 def _crc32(images: Tensor) -> int:
-    return zlib.crc32(images.numpy().data) if images.numel() else 0
+    """Over the sums of blocks, which several threads work out."""
+    content = images.numpy().reshape(-1)
+    blocks = [content[n : n + _BLOCK].data for n in range(0, len(content), _BLOCK)]
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        return zlib.crc32(repr(list(pool.map(zlib.crc32, blocks))).encode())

@@ -50,6 +50,11 @@ _BLOCK = 32
 """Pictures that a thread takes at a time."""
 
 
+def is_picture(name: str) -> bool:
+    """Whether a file is a picture by its suffix."""
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
 class BadPicture(DataError):
     """A picture that cannot be read."""
 

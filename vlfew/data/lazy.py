@@ -112,18 +112,20 @@ class Chosen:
 
 
 def hold(
-    pictures: Pictures, reading: Reading, label: str, memory_limit_mb: int
+    pictures: Pictures, reading: Reading, label: str, memory_limit_mb: int, identity: object = None
 ) -> tuple[ImageStore, Tensor, tuple[str, ...]]:
     """Pictures in memory where they fit, else decoded as they are asked for.
 
-    Files are read by way of the cache of decoded pictures. What does not fit is not touched before
-    it is asked for, except with `on_bad_image: skip`, which takes a look at all.
+    Files, and pictures with an identity, are read by way of the cache of decoded pictures. What does
+    not fit is not touched before it is asked for, except with `on_bad_image: skip`, which takes a look
+    at all.
 
     Args:
         pictures: S pictures by number.
         reading: how to read them.
         label: what is being read, for the progress bar.
         memory_limit_mb: the most that decoded pictures may take, in MiB.
+        identity: plain values that change when the pictures do, if there are such; files have their own.
 
     Returns:
         The pictures; their numbers `[K]` among the S; the names of those left out.
@@ -133,8 +135,9 @@ def hold(
     """
     size = len(pictures) * reading.channels * reading.image_size**2
     if size <= memory_limit_mb * MEBIBYTE:
-        if isinstance(pictures, list) and all(isinstance(p, DataFile) for p in pictures):
-            images, kept, skipped = read_cached(pictures, reading, label)
+        files = isinstance(pictures, list) and all(isinstance(p, DataFile) for p in pictures)
+        if files or identity is not None:
+            images, kept, skipped = read_cached(pictures, reading, label, identity)
         else:
             images, kept, skipped = read_many(pictures, reading, label)
         return InMemory(images), kept, skipped

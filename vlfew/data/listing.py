@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
 import tarfile
 import zlib
 from dataclasses import dataclass
@@ -38,8 +39,7 @@ class DataFile:
         name: path relative to the folder or archive, with forward slashes.
         size: bytes, unpacked.
         stamp: what changes with the content: CRC-32 in a zip archive, else the time of change.
-        place: the file itself, its stretch of a tar archive, or the open zip archive that holds it
-            as `name`.
+        place: the folder or the open zip archive that holds it as `name`, or its stretch of a tar.
     """
 
     name: str
@@ -48,9 +48,13 @@ class DataFile:
     place: Path | Stretch | ZipFile
 
     def read(self) -> bytes:
-        if isinstance(self.place, ZipFile):
-            return self.place.read(self.name)
-        return self.place.read_bytes() if isinstance(self.place, Path) else self.place.read()
+        if isinstance(self.place, Stretch):
+            return self.place.read()
+        return (
+            (self.place / self.name).read_bytes()
+            if isinstance(self.place, Path)
+            else self.place.read(self.name)
+        )
 
     def crc32(self) -> int:
         """CRC-32 of the content, the same in a folder and in an archive (a zip archive notes it)."""
@@ -88,12 +92,17 @@ def _in_folder(folder: Path) -> list[DataFile]:
         if real in seen:
             continue
         seen.add(real)
+        # Plain strings: a `Path` for each of some ten thousand files takes longer than to look at them.
+        base = "" if at == str(folder) else Path(at).relative_to(folder).as_posix() + "/"
         for name in names:
-            path = Path(at, name)
-            if hidden(name) or not path.is_file():
+            if hidden(name):
                 continue
-            stat = path.stat()
-            found.append(DataFile(path.relative_to(folder).as_posix(), stat.st_size, stat.st_mtime_ns, path))
+            try:
+                told = os.stat(os.path.join(at, name))
+            except FileNotFoundError:  # a link to nowhere
+                continue
+            if stat.S_ISREG(told.st_mode):
+                found.append(DataFile(base + name, told.st_size, told.st_mtime_ns, folder))
     return found
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 
 _CODE = re.compile(r"(n\d{6,}|[a-z]{0,3}[_-]?\d+|(class|character|person|subject|id)[_-]?\d+)", re.IGNORECASE)
 
@@ -25,3 +27,11 @@ def display_name(name: str) -> str:
 def same_key(name: str) -> str:
     """Equal for names that a reader takes for the same (Unicode NFKC, case folded)."""
     return unicodedata.normalize("NFKC", display_name(name)).casefold()
+
+
+def unique_names(names: Sequence[str], keys: Sequence[object]) -> tuple[str, ...]:
+    """The names; those that several classes have, with each class's own key beside them."""
+    count = Counter(names)
+    return tuple(
+        f"{name} ({key})" if count[name] > 1 else name for name, key in zip(names, keys, strict=True)
+    )

@@ -19,8 +19,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from vlfew.data.listing import hidden, list_files
-from vlfew.data.root import cache_dir
-from vlfew.data.sources import att_faces, folder, lfw, mnist, omniglot
+from vlfew.data.root import cache_dir, folder_name
+from vlfew.data.sources import att_faces, folder, lfw, load_data, mini_imagenet, mnist, omniglot
 from vlfew.errors import DataError, did_you_mean
 
 MAX_BYTES = 200 * 2**30
@@ -41,8 +41,16 @@ class Check:
     tops: frozenset[str]
 
 
+def _loads(name: str) -> Callable[[Path], Any]:
+    """Loads the source without decoding a picture."""
+    return lambda place: load_data(name, place, memory_limit_mb=0)
+
+
 CHECKS = {
     "omniglot": Check(omniglot.check, frozenset(omniglot.PARTS)),
+    "mini_imagenet": Check(mini_imagenet.check, frozenset()),
+    "cifar_fs": Check(_loads("cifar_fs"), frozenset({"train", "test"})),
+    "fc100": Check(_loads("fc100"), frozenset({"train", "test"})),
     "folder": Check(folder.check, frozenset(folder.SPLIT_FOLDERS)),
     "lfw": Check(lfw.check, frozenset(lfw.PLACES)),
     "att_faces": Check(att_faces.check, frozenset(f"s{n}" for n in range(1, att_faces.PEOPLE + 1))),
@@ -58,7 +66,7 @@ def prepare(name: str, source: Path, root: Path | None = None) -> Path:
     Args:
         name: of the data source.
         source: archive or folder.
-        root: the folder to make; None is `<user cache>/vlfew/data/<name>`.
+        root: the folder to make; None is where `find_data` looks, in the user's cache.
 
     Returns:
         The folder.
@@ -143,7 +151,27 @@ def _download_mnist(staging: Path) -> Path:
     return content
 
 
-DOWNLOADS: dict[str, Callable[[Path], Path]] = {"omniglot": _download_omniglot, "mnist": _download_mnist}
+def _download_cifar100(staging: Path) -> Path:
+    from torchvision.datasets import CIFAR100
+
+    print(f"cifar100: {CIFAR100.filename}, 169 MB, from {CIFAR100.url}", file=sys.stderr)
+    try:
+        CIFAR100(staging, download=True)
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            f"cifar100: cannot be downloaded from {CIFAR100.url}: {_line(error)}; "
+            "fetch the archive by hand, then: vlfew data prepare cifar_fs --from ARCHIVE"
+        ) from None
+    content: Path = staging / CIFAR100.base_folder
+    return content
+
+
+DOWNLOADS: dict[str, Callable[[Path], Path]] = {
+    "omniglot": _download_omniglot,
+    "mnist": _download_mnist,
+    "cifar_fs": _download_cifar100,
+    "fc100": _download_cifar100,
+}
 
 
 def _check(name: str) -> Check:
@@ -167,7 +195,7 @@ def _line(error: BaseException) -> str:
 @contextmanager
 def _staged(name: str, root: Path | None) -> Iterator[tuple[Path, Path]]:
     """A folder to fill, beside the target that it will become."""
-    target = (root or cache_dir() / "data" / name).absolute()
+    target = (root or cache_dir() / "data" / folder_name(name)).absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise DataError(f"{target} is there already; remove it first to prepare {name!r} anew")
     staging = target.with_name(f".{target.name}.{os.getpid()}.part")

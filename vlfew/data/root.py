@@ -14,11 +14,20 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vlfew"
 
 
+_FOLDERS = {"cifar_fs": "cifar100", "fc100": "cifar100"}
+"""Sources that read the same data find them in one folder; others in one of their own name."""
+
+
+def folder_name(name: str) -> str:
+    """What the folder of a source's data is called."""
+    return _FOLDERS.get(name, name)
+
+
 def find_data(name: str, root: Path | None = None, also: Sequence[str] = ()) -> Path:
     """The folder, or the file, that holds a source's data.
 
     Args:
-        name: of the source; also the name of its folder.
+        name: of the source.
         root: an explicit folder, which must then exist.
         also: further names under which folders or files hold the same data.
 
@@ -29,16 +38,17 @@ def find_data(name: str, root: Path | None = None, also: Sequence[str] = ()) -> 
         if not root.is_dir():
             raise DataError(f"data.root {root} is not a folder")
         return root
+    own = folder_name(name)
     above = [cache_dir() / "data"]
     if os.environ.get("VLFEW_DATA"):
         above.insert(0, Path(os.environ["VLFEW_DATA"]))
     for folder in above:
-        if (folder / name).is_dir():
-            return folder / name
+        if (folder / own).is_dir():
+            return folder / own
         for other in also:
             if (folder / other).exists():
                 return folder / other
-    looked = " and ".join(str(folder / name) for folder in above)
+    looked = " and ".join(str(folder / own) for folder in above)
     beside = f" (or {' or '.join(also)} beside it)" if also else ""
     raise DataError(
         f"no data for {name!r}: looked in {looked}{beside}; "

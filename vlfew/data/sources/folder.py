@@ -8,24 +8,23 @@ else read descriptions of the very pictures that it is asked about.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from vlfew.data.decode import IMAGE_SUFFIXES
+from vlfew.data.decode import IMAGE_SUFFIXES, is_picture
 from vlfew.data.images import LabelledImages
 from vlfew.data.lazy import hold
 from vlfew.data.listing import DataFile, digest, hidden, list_files
-from vlfew.data.naming import display_name, is_code, same_key
+from vlfew.data.naming import display_name, is_code, same_key, unique_names
 from vlfew.data.reading import Reading
 from vlfew.data.root import find_data
 from vlfew.data.splits import LEAST, draw_names, split_by_class
+from vlfew.data.tables import read_text, rows_csv
 from vlfew.errors import DataError, did_you_mean
 
 SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -64,7 +63,7 @@ def load(
     found = check(root)
     folders = sorted({p.folder for p in found.pictures})
     words = [_words(folder, found.named) for folder in folders]
-    names = _unique_names(folders, found.named)
+    names = unique_names([(found.named.get(f) or [display_name(f)])[0] for f in folders], folders)
 
     files = [p.file for p in found.pictures]
     images, kept, skipped = hold(files, reading, "reading pictures", memory_limit_mb)
@@ -160,7 +159,7 @@ def check(root: Path) -> Found:
     for file in files:
         steps = file.name.split("/")
         depth = 2 if split_folders else 1
-        if Path(file.name).suffix.lower() not in IMAGE_SUFFIXES or len(steps) <= depth:
+        if not is_picture(file.name) or len(steps) <= depth:
             aside += steps[-1] not in (*METADATA, "classes.yaml")
             continue
         pictures.append(Placed(file, steps[depth - 1], split_folders.get(steps[0], "")))
@@ -224,20 +223,6 @@ def _words(folder: str, named: dict[str, list[str]]) -> list[str]:
     return named.get(folder) or ([] if is_code(folder) else [display_name(folder)])
 
 
-def _unique_names(folders: list[str], named: dict[str, list[str]]) -> tuple[str, ...]:
-    """Display names; where `classes.yaml` gives two classes one name, with the folder beside it."""
-    names = {folder: named[folder][0] if folder in named else display_name(folder) for folder in folders}
-    count = Counter(names.values())
-    return tuple(f"{name} ({folder})" if count[name] > 1 else name for folder, name in names.items())
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as UTF-8 text: {error}") from None
-
-
 def _read_classes_yaml(path: Path, folders: set[str]) -> dict[str, list[str]]:
     """Class folder to its words."""
     import yaml
@@ -246,7 +231,7 @@ def _read_classes_yaml(path: Path, folders: set[str]) -> dict[str, list[str]]:
         return {}
     try:
         # The base loader makes no `no` false and no `010` eight: names stay what they are.
-        content = yaml.load(_read_text(path), Loader=yaml.BaseLoader)
+        content = yaml.load(read_text(path), Loader=yaml.BaseLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f":{mark.line + 1}" if mark else ""
@@ -273,10 +258,10 @@ def _read_captions(root: Path, files: list[DataFile], pictures: list[Placed]) ->
         if name not in METADATA or (base and base not in SPLIT_FOLDERS):
             continue
         path = root / file.name
-        for line, row in _rows_csv(path) if name.endswith(".csv") else _rows_jsonl(path):
+        for line, row in rows_csv(path) if name.endswith(".csv") else _rows_jsonl(path):
             for column in ("file_name", "text"):
                 if not isinstance(row.get(column), str):
-                    had = ", ".join(str(k) for k in row if k is not None)
+                    had = ", ".join(row)
                     raise DataError(f"{path}:{line}: no {column!r}: file_name and text are needed, got {had}")
             picture = f"{base}/{row['file_name']}" if base else row["file_name"]
             if picture not in folder_of:
@@ -286,17 +271,8 @@ def _read_captions(root: Path, files: list[DataFile], pictures: list[Placed]) ->
     return captions
 
 
-def _rows_csv(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    reader = csv.DictReader(io.StringIO(_read_text(path), newline=""))
-    try:
-        for row in reader:
-            yield reader.line_num, row
-    except csv.Error as error:
-        raise DataError(f"{path}:{reader.line_num}: not CSV: {error}") from None
-
-
 def _rows_jsonl(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    for number, line in enumerate(_read_text(path).splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         if not line.strip():
             continue
         try:

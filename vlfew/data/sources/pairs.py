@@ -200,6 +200,5 @@ def _folds(
 
 
 def _file(folder: Path, name: str) -> DataFile:
-    path = folder / name
-    stat = path.stat()
-    return DataFile(name, stat.st_size, stat.st_mtime_ns, path)
+    stat = (folder / name).stat()
+    return DataFile(name, stat.st_size, stat.st_mtime_ns, folder)

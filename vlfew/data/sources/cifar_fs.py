@@ -1,0 +1,30 @@
+"""cifar_fs: CIFAR-100 in the few-shot split of Bertinetto et al. (2019), "Meta-learning with differentiable
+closed-form solvers": 64 classes for training, 16 for validation, 20 for test, drawn at random.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vlfew.data.cifar100 import read_cifar100
+from vlfew.data.class_split import split_by_list
+from vlfew.data.images import LabelledImages
+from vlfew.data.reading import Reading
+from vlfew.data.root import find_data
+
+NAME = "cifar_fs"
+
+
+def load(root: Path | None, reading: Reading, *, memory_limit_mb: int = 2048) -> LabelledImages:
+    """All 600 pictures a class; groups are the superclasses, which the splits share.
+
+    Args:
+        root: folder of CIFAR-100 in a form that `vlfew.data.cifar100` reads; None looks for `cifar100`
+            where data lie.
+        reading: how to read the pictures.
+        memory_limit_mb: larger sets (decoded, in MiB) are decoded as they are asked for.
+
+    Raises:
+        DataError: no CIFAR-100 there, a class that is none of its, or a picture that cannot be read.
+    """
+    return split_by_list(read_cifar100(find_data(NAME, root), reading, memory_limit_mb), NAME)
