@@ -13,6 +13,9 @@ from vlfew.data.images import InMemory, LabelledImages
 # Tests never reach a hub: what they use is made here or installed.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Several processes share the cores.
+    torch.set_num_threads(1)
 
 
 def real_data(*parts: str) -> Path:

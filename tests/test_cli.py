@@ -118,6 +118,20 @@ def test_data_show_writes_a_sheet(capsys, tmp_path):
         assert min(image.size) > 100
 
 
+def test_data_show_names_bad_pictures_or_counts_them(capsys, tmp_path):
+    for name in "abcdef":
+        (tmp_path / "pets" / f"kind {name}").mkdir(parents=True)
+        for n in range(2):
+            Image.new("RGB", (20, 30), (n, 0, 0)).save(tmp_path / "pets" / f"kind {name}" / f"{n}.png")
+    (tmp_path / "pets" / "kind b" / "text.jpg").write_text("hello")
+    show = ("data", "show", "folder", "--root", str(tmp_path / "pets"), "--sheet", str(tmp_path / "a.png"))
+    assert "kind b/text.jpg: cannot be read" in fails(capsys, *show)
+    with pytest.raises(SystemExit) as error:
+        main([*show, "--skip-bad"])
+    assert error.value.code == 0
+    assert "1 pictures that could not be read" in capsys.readouterr().out
+
+
 @pytest.fixture(scope="module")
 def dual_run(tmp_path_factory):
     """A tiny untrained dual-stream model, saved as a run folder."""

@@ -97,6 +97,7 @@ def test_base_cycle(tmp_path):
     ("text", "message"),
     [
         ("a: [1", r"run.yaml:\d+: not YAML"),
+        ("a: '\0'", r"run.yaml: not YAML: [^\n]+$"),
         ("- 1\n", "expected a mapping"),
         ("objective: []\n", "'objective'"),
         ("", "'objective' must be given"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -32,6 +33,10 @@ Options = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; mistakes become one line and exit status 2."""
+    for stream in (sys.stdout, sys.stderr):
+        # A name that the output's encoding lacks is escaped, not a reason to fail.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(arguments, standalone_mode=True)
     except (VlfewError, OSError) as error:

@@ -16,7 +16,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from vlfew.config import Component, Config
-from vlfew.errors import ConfigError, VlfewError, did_you_mean
+from vlfew.errors import ConfigError, VlfewError, did_you_mean, first_line
 from vlfew.registry import Registry
 
 
@@ -126,7 +126,7 @@ def _read(path: Path, source: _Source, seen: tuple[Path, ...]) -> dict[str, Any]
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}{line}: not YAML: {getattr(error, 'problem', error)}") from None
+        raise ConfigError(f"{path}{line}: not YAML: {getattr(error, 'problem', first_line(error))}") from None
     if values is None:
         values = {}
     if not isinstance(values, dict):

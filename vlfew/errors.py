@@ -41,3 +41,9 @@ def did_you_mean(word: str, options: Iterable[str]) -> str:
         return f"; did you mean {close[0]!r}?"
     shown = [*options[:SHOWN], "..."] if len(options) > SHOWN else options
     return f"; known: {', '.join(shown)}" if options else ""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of another library's message, cut to a readable length."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0] if len(lines[0]) <= 160 else lines[0][:157] + "..."

@@ -1,5 +1,6 @@
 """torchvision and Hugging Face data sets come in and go out with the same pictures and labels."""
 
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,14 @@ def test_huggingface_labels_of_text_and_numbers() -> None:
     assert data.class_names == ("a", "b", "c") and data.labels.tolist() == [1, 0, 1, 2]
     numbers = huggingface(range(4)).cast_column("label", Value("int64"))
     assert not from_huggingface(numbers, READING).names_are_words
+
+
+def test_names_that_fold_into_one_stay_apart() -> None:
+    names = ["Cat", "cat", "caf\u00e9", "cafe\u0301", "dog"]
+    rows = huggingface(range(5)).remove_columns("label").add_column("label", names)
+    data = from_huggingface(rows, READING)
+    folded = [unicodedata.normalize("NFKC", name).casefold() for name in data.class_names]
+    assert len(set(folded)) == 5 and "dog" in data.class_names
 
 
 def test_huggingface_sixteen_bits_are_not_cut() -> None:

@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from PIL import Image
 from vlfew.data import Reading
 from vlfew.data import decode as decode_module
 from vlfew.data.decode import read_image, read_many, resize_squares
+from vlfew.data.listing import list_files
 from vlfew.errors import DataError
 
 GREY = Reading(image_size=8, channels=1)
@@ -60,6 +62,83 @@ def test_turned_as_exif_says() -> None:
     stored = upright.transpose(Image.Transpose.ROTATE_90)
     picture = read_image(encoded(stored, "JPEG", exif=exif, quality=95), GREY)[0].float()
     assert picture[:3].mean() < 20 and picture[5:].mean() > 235
+
+
+def stored(upright: np.ndarray, orientation: int) -> np.ndarray:
+    """The picture as a camera held that way stores it; the table of the EXIF standard."""
+    return {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.T,
+        6: np.rot90(upright, 1),
+        7: upright[::-1, ::-1].T,
+        8: np.rot90(upright, -1),
+    }[orientation]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_ends_upright(orientation: int) -> None:
+    upright = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encoded(Image.fromarray(np.ascontiguousarray(stored(upright, orientation))), exif=exif)
+    assert np.array_equal(read_image(content, GREY)[0].numpy(), upright)
+
+
+def png(colour_type: int, depth: int, rows: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG of 8 x 8 pixels, by hand: Pillow reads kinds that it does not write."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    step = len(rows) // 8
+    lines = b"".join(b"\0" + rows[n * step : (n + 1) * step] for n in range(8))
+    header = struct.pack(">IIBBBBB", 8, 8, depth, colour_type, 0, 0, 0)
+    body = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(lines)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*c) for c in body)
+
+
+def sixteen(*values: int) -> bytes:
+    return struct.pack(f">{len(values)}H", *values) * 64
+
+
+@pytest.mark.parametrize(
+    "content, colour",
+    [
+        (png(2, 16, sixteen(0, 0x8080, 0xFFFF)), (0, 128, 255)),
+        (png(6, 16, sixteen(0, 0x8080, 0xFFFF, 0xFFFF)), (0, 128, 255)),
+        (png(6, 16, sixteen(0, 0, 0, 0)), (255, 255, 255)),
+        (png(4, 16, sixteen(0x4040, 0xFFFF)), (64, 64, 64)),
+        (png(4, 16, sixteen(0, 0)), (255, 255, 255)),
+        (png(0, 16, sixteen(7), (b"tRNS", b"\0\7")), (255, 255, 255)),
+        (png(0, 16, sixteen(0x4040), (b"tRNS", b"\0\7")), (64, 64, 64)),
+        (png(2, 8, bytes([9, 8, 7]) * 64, (b"tRNS", b"\0\x09\0\x08\0\x07")), (255, 255, 255)),
+        (png(2, 8, bytes([9, 8, 7]) * 64, (b"tRNS", b"\0\x09\0\x08\0\x00")), (9, 8, 7)),
+        (png(0, 8, bytes([9]) * 64, (b"tRNS", b"\0\x09")), (255, 255, 255)),
+        (png(0, 4, b"\x33" * 32), (51, 51, 51)),
+        (png(0, 1, b"\xff" * 8), (255, 255, 255)),
+        (png(3, 8, bytes([1]) * 64, (b"PLTE", b"\0\0\0\x09\x08\x07")), (9, 8, 7)),
+        (png(3, 2, b"\x55" * 16, (b"PLTE", b"\0\0\0\x00\x00\x00"), (b"tRNS", b"\xff\x80")), (127,) * 3),
+    ],
+)
+def test_kinds_of_png_against_known_pixels(content: bytes, colour: tuple[int, int, int]) -> None:
+    picture = read_image(content, COLOUR)
+    wanted = torch.tensor(colour)[:, None, None].expand(3, 8, 8)
+    assert (picture.int() - wanted).abs().max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
+def test_grey_among_colour_is_the_same_grey(mode: str) -> None:
+    level = 255 if mode == "1" else 102
+    if mode == "I;16":
+        image = Image.fromarray(np.full((8, 8), 257 * level, np.uint16))
+    else:
+        image = Image.new("L", (8, 8), level).convert(mode)
+    content = encoded(image, "TIFF" if mode == "CMYK" else "PNG")
+    for reading in (GREY, COLOUR):
+        assert (read_image(content, reading) == level).all()
 
 
 def test_sixteen_bit_grey_is_scaled_not_cut() -> None:
@@ -134,6 +213,24 @@ def test_too_many_pixels_are_refused_before_decoding() -> None:
     bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
     with pytest.raises(DataError, match=r"^bomb\.png: cannot be read: .*pixels"):
         read_image(bomb, GREY, "bomb.png")
+
+
+def test_too_many_bytes_are_refused_before_they_are_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ZipFile(tmp_path / "a.zip", "w", ZIP_DEFLATED) as archive:
+        archive.writestr("cat/bomb.png", bytes(100_000))
+    (bomb,) = list_files(tmp_path / "a.zip")
+    monkeypatch.setattr(decode_module, "MAX_BYTES", 99_999)
+    monkeypatch.setattr(ZipFile, "read", None)
+    with pytest.raises(DataError, match=r"^cat/bomb\.png: .*100,000 bytes, above the limit of 99,999"):
+        read_image(bomb, GREY)
+
+
+def test_a_picture_with_a_bomb_for_a_comment_is_refused() -> None:
+    comment = (b"zTXt", b"Comment\0\0" + zlib.compress(bytes(200 * 2**20), 9))
+    with pytest.raises(DataError, match=r"^x: cannot be read: \S"):
+        read_image(png(0, 8, bytes(64), comment), GREY, "x")
 
 
 def test_the_pixel_limit_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -198,6 +198,8 @@ def test_two_classes_of_one_word_stay_apart(flat: Path) -> None:
         ("cat: {a: b}", "'cat' needs words"),
         ("cat: ' '", "'cat' needs words"),
         ("- cat", "expected lines like"),
+        ('cat: "a\0b"', r"classes\.yaml: not YAML"),
+        ("../cat: a cat", r"no class folder '\.\./cat'; did you mean 'cat'"),
         ("cat: a\nmug: [", r"classes\.yaml:2: not YAML|classes\.yaml:3: not YAML"),
         (b"cat: \xff\xfe", "UTF-8"),
     ],
@@ -257,6 +259,12 @@ def test_captions_make_no_words_of_codes(tmp_path: Path) -> None:
     "name, content, message",
     [
         ("metadata.csv", "file_name,text\ncat/0.png,a\ncat/9.png,b\n", r"metadata\.csv:3: .*'cat/9\.png'"),
+        (
+            "metadata.csv",
+            "file_name,text\n../flat/cat/0.png,a\n",
+            r"metadata\.csv:2: there is no picture '\.\./",
+        ),
+        ("metadata.csv", "file_name,text\n/etc/passwd,a\n", r"metadata\.csv:2: there is no picture '/etc"),
         ("metadata.csv", "file,text\ncat/0.png,a\n", r"metadata\.csv:2: no 'file_name'.*file, text"),
         ("metadata.csv", "file_name,caption\ncat/0.png,a\n", r"no 'text'.*caption"),
         ("metadata.csv", "file_name,text\ncat/0.png\n", r"metadata\.csv:2: no 'text'"),
@@ -300,9 +308,20 @@ def test_a_class_in_two_splits_is_named(split: Path, twin: str) -> None:
     refused(split, r"is in both '(train|test)' and '(train|test)'")
 
 
-def test_two_folders_of_one_name(flat: Path) -> None:
-    fill(flat / "Hot-Dog")
-    refused(flat, "'Hot-Dog' and 'hot_dog' name one class")
+@pytest.mark.parametrize(
+    "one, other",
+    [("Hot-Dog", "hot_dog"), ("caf\u00e9", "cafe\u0301"), ("ﬁsh", "fish"), ("Straße", "STRASSE"), ("①", "1")],
+)
+def test_two_folders_of_one_name(flat: Path, one: str, other: str) -> None:
+    for name in (one, other):
+        if not (flat / name).exists():
+            fill(flat / name)
+    refused(flat, f"'({one}|{other})' and '({one}|{other})' name one class")
+
+
+def test_words_that_fold_into_one_stay_apart(flat: Path) -> None:
+    (flat / "classes.yaml").write_text("cat: Crane\nmug: crane\n")
+    assert {"Crane (cat)", "crane (mug)"} < set(load(flat).class_names)
 
 
 def test_split_folders_beside_classes(split: Path) -> None:
@@ -339,6 +358,24 @@ def test_bad_pictures(flat: Path) -> None:
         (flat / "cat" / f"{n}.png").write_bytes(b"")
     with pytest.raises(DataError, match="no picture of class 'cat'"):
         load(flat, skip)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_picture_that_may_not_be_read_is_named_or_skipped(flat: Path) -> None:
+    (flat / "cat" / "1.png").chmod(0o000)
+    refused(flat, r"cat/1\.png: cannot be read: Permission denied")
+    data = load(flat, Reading(image_size=8, channels=3, on_bad_image="skip"))
+    assert data.skipped == ("cat/1.png",) and len(data.images) == 17
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"just text", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0\0\x10JFIF\0", b"<svg/>"]
+)
+def test_what_only_looks_like_a_picture_is_named_or_skipped(flat: Path, content: bytes) -> None:
+    (flat / "cat" / "x.jpg").write_bytes(content)
+    refused(flat, r"cat/x\.jpg: cannot be read: \S+.*on_bad_image: skip")
+    data = load(flat, Reading(image_size=8, channels=3, on_bad_image="skip"))
+    assert data.skipped == ("cat/x.jpg",) and len(data.images) == 18
 
 
 @pytest.mark.parametrize("fractions", [(0, 0.2), (0.5, 0.5), (-1, 0.5), (0.7, 0.05)])

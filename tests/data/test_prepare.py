@@ -178,6 +178,14 @@ def test_members_that_lead_outside_are_refused(kind: str, member: str, tmp_path:
     refused("folder", source, home, "refused: member .*evil.* (absolute path|leads out)")
 
 
+def test_a_member_with_a_nul_in_its_name_is_refused(tmp_path: Path, home: Path) -> None:
+    (tmp_path / "in").mkdir()
+    member = tarfile.TarInfo("mine/cat/x.png")
+    member.pax_headers = {"path": "mine/cat/x\0.png"}
+    source = make_tar(tmp_path / "in" / "a.tar", CLASSES, "w", member)
+    refused("folder", source, home, r"refused: member 'mine/cat/x\\x00\.png' has a NUL")
+
+
 def link(name: str, to: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarInfo:
     member = tarfile.TarInfo(name)
     member.type, member.linkname = kind, to

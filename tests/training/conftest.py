@@ -61,6 +61,7 @@ def command(*arguments: object) -> list[str]:
 
 def vlfew(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
     """Runs `vlfew ...` to its end."""
+    options = {"env": ENVIRONMENT, "timeout": 300} | options
     return subprocess.run(  # type: ignore[call-overload, no-any-return]
-        command(*arguments), capture_output=True, text=True, timeout=300, env=ENVIRONMENT, **options
+        command(*arguments), capture_output=True, text=True, **options
     )

@@ -43,6 +43,8 @@ _KINDS = (
 IMAGE_SUFFIXES = frozenset(f".{kind}" for kind in _KINDS)
 MAX_PIXELS = 100_000_000
 """A larger picture is refused before it is decoded."""
+MAX_BYTES = 2**30
+"""A larger file is refused before it is read, or unpacked: no picture within `MAX_PIXELS` needs as much."""
 DECODER_VERSION = 1
 """To be raised when the same file and reading give other pixels: decoded pictures are kept by it."""
 
@@ -83,7 +85,7 @@ def read_image(source: Picture, reading: Reading, name: str = "") -> Tensor:
         name: of the picture, for messages.
 
     Raises:
-        BadPicture: missing, empty, truncated, not a picture or above `MAX_PIXELS`; a `DataError`.
+        BadPicture: missing, empty, truncated, not a picture, above `MAX_PIXELS` or `MAX_BYTES`; a `DataError`.
     """
     from PIL import UnidentifiedImageError
 
@@ -111,6 +113,8 @@ def _decode(source: Picture, reading: Reading) -> Tensor:
     from PIL import Image, ImageOps
 
     if isinstance(source, DataFile):
+        if source.size > MAX_BYTES:
+            raise ValueError(f"{source.size:,} bytes, above the limit of {MAX_BYTES:,}")
         source = source.read()
     if isinstance(source, bytes):
         if not source:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlfew.errors import DataError, did_you_mean
+from vlfew.errors import DataError, did_you_mean, first_line
 
 if TYPE_CHECKING:
     from datasets import DatasetDict, Features
@@ -27,12 +27,6 @@ def quiet() -> Iterator[None]:
     finally:
         if not shown:
             datasets.enable_progress_bars()
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of another library's message, cut to a readable length."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0] if len(lines[0]) <= 200 else lines[0][:197] + "..."
 
 
 def open_local(place: Path, config: str | None = None) -> DatasetDict:

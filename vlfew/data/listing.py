@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -10,11 +11,14 @@ import tarfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 from zipfile import BadZipFile, ZipFile
 
 from vlfew.errors import DataError
 
-_HIDDEN = re.compile(r"(^|/)(\.|__MACOSX(/|$))")
+_HIDDEN = re.compile(r"(^|/)(\.|__MACOSX(/|$)|Icon\r$)")
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+"""Control characters, and what stands for bytes that are no UTF-8: names that no message could show."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +68,18 @@ class DataFile:
 def list_files(place: Path) -> list[DataFile]:
     """All files in a folder, zip or plain tar archive, by name; hidden ones (`.x`, `__MACOSX`) are left out.
 
-    Links to folders are followed, each folder once.
+    Links to folders are followed, each folder once. Links to nowhere are left out.
 
     Raises:
-        DataError: neither a folder nor such an archive.
+        DataError: neither a folder nor such an archive; a folder that cannot be read; a name with
+            control characters in it or that is not UTF-8.
     """
     read = _in_folder if place.is_dir() else _in_tar if place.suffix == ".tar" else _in_zip
-    return sorted(read(place), key=lambda file: file.name)
+    files = read(place)
+    odd = next((file.name for file in files if _UNPRINTABLE.search(file.name)), None)
+    if odd is not None:
+        raise DataError(f"{place}: the name {odd!r} has control characters in it or is not UTF-8; rename it")
+    return sorted(files, key=lambda file: file.name)
 
 
 def digest(*told: object) -> str:
@@ -86,7 +95,7 @@ def hidden(name: str) -> bool:
 def _in_folder(folder: Path) -> list[DataFile]:
     found: list[DataFile] = []
     seen: set[str] = set()
-    for at, folders, names in os.walk(folder, followlinks=True):
+    for at, folders, names in os.walk(folder, onerror=_stop, followlinks=True):
         real = os.path.realpath(at)
         folders[:] = [] if real in seen else [f for f in folders if not hidden(f)]
         if real in seen:
@@ -99,11 +108,17 @@ def _in_folder(folder: Path) -> list[DataFile]:
                 continue
             try:
                 told = os.stat(os.path.join(at, name))
-            except FileNotFoundError:  # a link to nowhere
-                continue
+            except OSError as error:
+                if error.errno in (errno.ENOENT, errno.ELOOP):  # a link to nowhere, or to itself
+                    continue
+                _stop(error)
             if stat.S_ISREG(told.st_mode):
                 found.append(DataFile(base + name, told.st_size, told.st_mtime_ns, folder))
     return found
+
+
+def _stop(error: OSError) -> NoReturn:
+    raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from None
 
 
 def _in_zip(path: Path) -> list[DataFile]:

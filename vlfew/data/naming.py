@@ -30,8 +30,7 @@ def same_key(name: str) -> str:
 
 
 def unique_names(names: Sequence[str], keys: Sequence[object]) -> tuple[str, ...]:
-    """The names; those that several classes have, with each class's own key beside them."""
-    count = Counter(names)
-    return tuple(
-        f"{name} ({key})" if count[name] > 1 else name for name, key in zip(names, keys, strict=True)
-    )
+    """The names; those that a reader takes for the same, with each class's own key beside them."""
+    count = Counter(map(same_key, names))
+    pairs = zip(names, keys, strict=True)
+    return tuple(f"{name} ({key})" if count[same_key(name)] > 1 else name for name, key in pairs)

@@ -266,6 +266,8 @@ def _inside(archive: Path, member: str, staging: Path) -> Path:
     """Where a member goes; refused when its name leads anywhere else."""
     if member.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", member):
         raise DataError(f"{archive}: refused: member {member!r} has an absolute path")
+    if "\0" in member:
+        raise DataError(f"{archive}: refused: member {member!r} has a NUL in its name")
     if ".." in re.split(r"[/\\]", member):
         raise DataError(f"{archive}: refused: member {member!r} leads out of its folder")
     return staging / member

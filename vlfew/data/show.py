@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,9 @@ def contact_sheet(
         16 / total[0], 1 - 18 / total[1], title, va="center", fontsize=11, weight="bold", parse_math=False
     )
     figure.text(16 / total[0], 1 - 38 / total[1], count, va="center", fontsize=8.5, color="#555555")
-    with whole_file(path) as temporary:
+    with whole_file(path) as temporary, warnings.catch_warnings():
+        # A character that the font lacks shows as a box; no other font need be there.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         figure.savefig(temporary, format="png")
 
 

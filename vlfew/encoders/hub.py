@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatch
 from pathlib import Path
 
-from vlfew.errors import ModelError
+from vlfew.errors import ModelError, first_line
 
 
 def cached_folder(repo: str, weights: Sequence[str]) -> Path | None:
@@ -80,12 +80,6 @@ def hub_folder(
     finally:
         if not hidden:
             enable_progress_bars()
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of another library's message, cut to a readable length."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0] if len(lines[0]) <= 160 else lines[0][:157] + "..."
 
 
 def nearest(word: str, options: Iterable[str], listing: str) -> str:

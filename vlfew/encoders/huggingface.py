@@ -13,9 +13,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from vlfew.encoders.hub import cached_folder, first_line, hub_folder
+from vlfew.encoders.hub import cached_folder, hub_folder
 from vlfew.encoders.text import TextEncoder
-from vlfew.errors import ModelError
+from vlfew.errors import ModelError, first_line
 from vlfew.features import Features
 from vlfew.files import sha256
 

@@ -12,9 +12,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from vlfew.encoders.backbone import Backbone, channel_stats, require_size
-from vlfew.encoders.hub import cached_folder, first_line, hub_folder, nearest, weight_size
+from vlfew.encoders.hub import cached_folder, hub_folder, nearest, weight_size
 from vlfew.encoders.text import TextEncoder
-from vlfew.errors import ModelError, did_you_mean
+from vlfew.errors import ModelError, did_you_mean, first_line
 from vlfew.features import Features
 
 CONFIG = "open_clip_config.json"

@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from vlfew.encoders.backbone import Backbone, channel_stats
-from vlfew.encoders.hub import first_line, hub_folder, nearest, weight_size
-from vlfew.errors import ModelError
+from vlfew.encoders.hub import hub_folder, nearest, weight_size
+from vlfew.errors import ModelError, first_line
 from vlfew.features import Features
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from vlfew.encoders.backbone import Backbone, channel_stats
-from vlfew.encoders.hub import first_line, nearest
-from vlfew.errors import ModelError
+from vlfew.encoders.hub import nearest
+from vlfew.errors import ModelError, first_line
 from vlfew.features import Features
 
 

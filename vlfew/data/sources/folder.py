@@ -25,7 +25,7 @@ from vlfew.data.reading import Reading
 from vlfew.data.root import find_data
 from vlfew.data.splits import LEAST, draw_names, split_by_class
 from vlfew.data.tables import read_text, rows_csv
-from vlfew.errors import DataError, did_you_mean
+from vlfew.errors import DataError, did_you_mean, first_line
 
 SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 METADATA = ("metadata.csv", "metadata.jsonl")
@@ -235,7 +235,7 @@ def _read_classes_yaml(path: Path, folders: set[str]) -> dict[str, list[str]]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f":{mark.line + 1}" if mark else ""
-        raise DataError(f"{path}{where}: not YAML: {getattr(error, 'problem', error)}") from None
+        raise DataError(f"{path}{where}: not YAML: {getattr(error, 'problem', first_line(error))}") from None
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected lines like 'n02099601: golden retriever'")
     named = {}
