@@ -39,7 +39,7 @@ def test_folds_are_averaged_and_their_pairs_counted() -> None:
     assert merged.ci95 == pytest.approx(4.303 * merged.get("standard_error"))
     assert merged.get("auc") == pytest.approx(0.91)
     assert merged.get("pairs") == merged.episodes == 1800
-    assert merged.get("accuracies") == [0.8, 0.9, 0.88] and merged.get("runs") == 3
+    assert merged.get("accuracies") == [0.8, 0.9, 0.88] and merged.get("repeats") == 3
     roc = merged.get("roc")
     assert roc["tar"] == pytest.approx([0.2, 0.6, 1]) and roc["low"][0] == pytest.approx(0.2 - 0.1 / 3**0.5)
     assert merged.note == "unrestricted"

@@ -34,7 +34,7 @@ def test_a_run_for_each_value_and_the_mean_of_both(repeated: Path) -> None:
     whole = read(repeated)
     assert whole["accuracies"] == [r["accuracy"] for r in own]
     assert whole["accuracy"] == pytest.approx(np.mean(whole["accuracies"]))
-    assert whole["runs"] == 2 and whole["over"] == "seed"
+    assert whole["repeats"] == 2 and whole["over"] == "seed"
     weights = [(repeated / f"seed-{n}" / "model.safetensors").read_bytes() for n in (3, 5)]
     assert weights[0] != weights[1]
     kept = np.load(repeated / whole["per_episode"])

@@ -52,7 +52,7 @@ def merge_results(results: Sequence[Result], key: str) -> Result:
         "ci95": ci95,
         "standard_error": float(np.std(accuracies, ddof=1) / math.sqrt(len(accuracies))),
         "accuracies": accuracies,
-        "runs": len(results),
+        "repeats": len(results),
         "over": key,
         "interval": f"over {len(results)} runs ({key})",
         "note": "; ".join(part for part in notes[0] if all(part in other for other in notes)),

@@ -29,7 +29,7 @@ def setting(result: Result) -> str:
     # Against all classes every picture is scored once, and the protocol says how many there were.
     among = f"{ways:,}-way" if result.get("pictures") is None else f"all {ways:,} classes"
     told = f"{among} {shots}-shot" if shots else among
-    return f"{told}, {result.get('runs')} runs" if result.get("runs") else told
+    return f"{told}, {result.get('repeats')} runs" if result.get("repeats") else told
 
 
 def title(result: Result, said: str | None = None) -> str:
