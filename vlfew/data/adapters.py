@@ -89,7 +89,12 @@ def from_huggingface(
                 )
         if not isinstance(rows.features[image], Image):
             raise DataError(f"{name} {part!r}: column {image!r} holds {rows.features[image]}, not pictures")
-    joined = concatenate_datasets([rows.select_columns([image, label]) for rows in parts.values()])
+    try:
+        joined = concatenate_datasets([rows.select_columns([image, label]) for rows in parts.values()])
+    except ValueError:
+        raise DataError(
+            f"{name}: {', '.join(parts)} do not have the same classes or kinds of column"
+        ) from None
     feature = joined.features[label]
     known = feature.names if isinstance(feature, ClassLabel) else None
     labels, names, texts = _classes(joined[label][:], known, name)

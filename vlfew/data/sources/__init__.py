@@ -22,6 +22,7 @@ SOURCES = Registry(
         "cifar_fs": "vlfew.data.sources.cifar_fs:load",
         "fc100": "vlfew.data.sources.fc100:load",
         "folder": "vlfew.data.sources.folder:load",
+        "hf:": "vlfew.data.sources.huggingface:load",
     },
 )
 
