@@ -237,18 +237,21 @@ def data_list() -> None:
     """List the data sources and whether their data are at hand."""
     from vlfew.data.sources import SOURCES, find_source
 
+    known = {
+        "glyphs": "built in",
+        "folder": "any folder of pictures: --root PATH",
+        "hf:": "a path, or a data set of the Hugging Face hub",
+    }
     rows = []
     for name in SOURCES.names():
-        if name == "glyphs":
-            place = "built in"
-        elif name == "folder":
-            place = "any folder of pictures: --root PATH"
-        else:
+        place = known.get(name)
+        if place is None:
             try:
                 place = str(find_source(name))
             except VlfewError:
                 place = f"not here: vlfew data prepare {name} --from PATH"
-        rows.append([name, ", ".join(SOURCES.options(name).model_fields) or "-", place])
+        shown, example = (name + "NAME", name + "x") if name.endswith(":") else (name, name)
+        rows.append([shown, ", ".join(SOURCES.options(example).model_fields) or "-", place])
     _print_table(["name", "options", "where"], rows)
 
 
@@ -266,6 +269,7 @@ def data_show(
     """Say what is in a data set, and draw a contact sheet of it."""
     from vlfew.data.reading import Reading
     from vlfew.data.show import contact_sheet, describe
+    from vlfew.files import file_stem
 
     if channels == 2 or image_size < 8:
         raise VlfewError("--channels is 1 or 3, and --image-size at least 8 pixels")
@@ -287,7 +291,7 @@ def data_show(
         rows.append(("skipped", f"{about['skipped']:,} pictures that could not be read"))
     if about["note"]:
         rows.append(("note", about["note"]))
-    path = sheet or Path(f"{name}.png")
+    path = sheet or Path(f"{file_stem(name)}.png")
     contact_sheet(images, split or next(iter(images.splits)), path)
     for key, value in [*rows, ("sheet", path)]:
         print(f"{key:<10} {value}")

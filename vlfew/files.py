@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,11 @@ def write_whole(path: Path, content: str | bytes) -> None:
     """Writes `content` to `path` by way of `whole_file`."""
     with whole_file(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def file_stem(name: str) -> str:
+    """A name that a file can have, from one with slashes or colons in it: `hf:/x/pets` is `hf-x-pets`."""
+    return re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "unnamed"
 
 
 def sha256(path: Path) -> str:

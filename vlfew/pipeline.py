@@ -193,7 +193,7 @@ def evaluations(config: Config, words: bool) -> list[tuple[str, dict[str, Any]]]
 def data_notes(about: dict[str, Any], data: LabelledImages) -> list[str]:
     """What is to be said when the data a run was trained on are no longer what they were."""
     trained_on, fingerprint = str(about.get("trained_on", "")), about.get("data_fingerprint")
-    if trained_on.partition("/")[0] != data.name or fingerprint in (None, data.fingerprint):
+    if trained_on.rpartition("/")[0] != data.name or fingerprint in (None, data.fingerprint):
         return []
     seen = "classes" if data.split_by == "class" else "pictures"
     return [

@@ -8,13 +8,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import ConcatDataset
 from torchvision.datasets import FakeData, ImageFolder
 from torchvision.transforms.v2 import PILToTensor
 
-from vlfew.data import InMemory, Reading
+from vlfew.data import InMemory, LabelledImages, Reading
 from vlfew.data.adapters import from_huggingface, from_torchvision, to_huggingface, to_torch_dataset
 from vlfew.data.lazy import Decoded
+from vlfew.data.splits import split_by_class
 from vlfew.errors import DataError
+from vlfew.evaluation.evaluate import check_protocol, evaluate
+from vlfew.evaluation.subject import Subject
+from vlfew.models.dual_stream import ModelSpec, build_model
 
 READING = Reading(image_size=8, channels=3)
 
@@ -42,6 +47,61 @@ def test_torchvision_folder(folder: Path, limit: int, kind: type) -> None:
     pictures = data.images.batch(torch.arange(12))
     assert pictures[:, 0, 0, 0].tolist() == data.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
     assert data.classes("test").tolist() == [2]
+
+
+def accuracy(data: LabelledImages, split: str) -> float:
+    """Of an untrained model, by one picture a class."""
+    torch.manual_seed(0)
+    spec = ModelSpec(
+        backbone="conv4", backbone_options={"width": 8}, embedding_dim=None, image_size=16, channels=3
+    )
+    asked = {"split": split, "ways": 2, "shots": 1, "queries": 2, "episodes": 20}
+    result, outcome = evaluate(
+        Subject(build_model(spec).eval(), data),
+        "few-shot", asked, command="", trained_on="nothing", outside_data=False,
+    )  # fmt: skip
+    assert result.data == data.name and result.split == split and result.data_fingerprint == data.fingerprint
+    assert outcome.per_episode is not None and len(outcome.per_episode) == 20
+    return result.accuracy
+
+
+def test_an_image_folder_is_split_and_evaluated(tmp_path: Path) -> None:
+    for n in range(7):
+        (tmp_path / f"kind {'abcdefg'[n]}").mkdir()
+        for k in range(3):
+            Image.new("RGB", (8, 8), (36 * n, 255 - 36 * n, 0)).save(
+                tmp_path / f"kind {'abcdefg'[n]}" / f"{k}.png"
+            )
+    source = ImageFolder(tmp_path)
+    splits = split_by_class(torch.tensor(source.targets), source.classes, seed=0)
+    data = from_torchvision(source, Reading(16, 3), name="kinds", splits=splits)
+    assert accuracy(data, "test") == 1.0  # the pictures of a class are all one
+    with pytest.raises(DataError, match="need 5 classes, but the split has 2"):
+        check_protocol("few-shot", {"ways": 5, "queries": 1}, data)
+
+
+def test_fake_data_are_evaluated_at_chance() -> None:
+    data = from_torchvision(FakeData(size=40, image_size=(3, 8, 8), num_classes=4), Reading(16, 3))
+    assert 0.2 < accuracy(data, "all") < 0.8
+
+
+class Pairs(torch.utils.data.Dataset):
+    """The least that is asked of a data set."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, number: int) -> tuple[Image.Image, int]:
+        return Image.new("L", (9, 9), 10 * number), 7 * (number % 2)
+
+
+def test_any_pairs_by_number_will_do() -> None:
+    source: Any = Pairs()
+    for data in (from_torchvision(source, READING), from_torchvision(source, READING, memory_limit_mb=0)):
+        assert data.class_names == ("0", "7") and data.labels.tolist() == [0, 1, 0, 1]
+        assert data.images.batch(torch.arange(4))[:, 2, 0, 0].tolist() == [0, 10, 20, 30]
+    parts = torch.utils.data.Subset(ConcatDataset([source, source]), [1, 4])
+    assert from_torchvision(parts, READING).images.batch(torch.arange(2))[:, 0, 0, 0].tolist() == [10, 0]
 
 
 def test_torchvision_without_targets_or_classes() -> None:

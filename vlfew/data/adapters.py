@@ -1,4 +1,12 @@
-"""torchvision and Hugging Face data sets as `LabelledImages`, and back."""
+"""torchvision and Hugging Face data sets as `LabelledImages`, and back.
+
+A data set handed in from Python goes wherever one of `load_data` goes:
+
+    dataset = torchvision.datasets.ImageFolder("pets")
+    splits = split_by_class(torch.tensor(dataset.targets), dataset.classes, seed=0)
+    data = vlfew.from_torchvision(dataset, model.spec.reading(), name="pets", splits=splits)
+    result, _ = vlfew.evaluate(vlfew.Subject(model, data), "few-shot", {"ways": 5}, ...)
+"""
 
 from __future__ import annotations
 
@@ -30,6 +38,11 @@ def from_torchvision(
     memory_limit_mb: int = 2048,
 ) -> LabelledImages:
     """A torchvision classification data set (or any of `(PIL image, label)` pairs by number).
+
+    Labels are taken from `targets`, `labels` or `_labels`, where torchvision keeps them, else from the
+    pairs; class names from `classes` (which may be set by hand), else they are the labels. Whether they
+    are words is told as for every source (`vlfew.data.naming`). The fingerprint covers labels, names and
+    splits, not the pictures.
 
     Args:
         dataset: built without a transform: pictures are read as `reading` says.
@@ -89,7 +102,12 @@ def from_huggingface(
                 )
         if not isinstance(rows.features[image], Image):
             raise DataError(f"{name} {part!r}: column {image!r} holds {rows.features[image]}, not pictures")
-    joined = concatenate_datasets([rows.select_columns([image, label]) for rows in parts.values()])
+    try:
+        joined = concatenate_datasets([rows.select_columns([image, label]) for rows in parts.values()])
+    except ValueError:
+        raise DataError(
+            f"{name}: {', '.join(parts)} do not have the same classes or kinds of column"
+        ) from None
     feature = joined.features[label]
     known = feature.names if isinstance(feature, ClassLabel) else None
     labels, names, texts = _classes(joined[label][:], known, name)

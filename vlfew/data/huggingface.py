@@ -1,4 +1,4 @@
-"""Hugging Face data sets as they lie on the disk, and which of their columns is what."""
+"""Hugging Face data sets: opened on the disk or from the hub, and which of their columns is what."""
 
 from __future__ import annotations
 
@@ -14,48 +14,120 @@ if TYPE_CHECKING:
     from datasets import DatasetDict, Features
 
 
+PREFIX = "hf:"
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bars of the library's own where there is no terminal to draw them on."""
+    """None of the library's own remarks, and no bars where there is no terminal to draw them on."""
     import datasets
 
-    shown = datasets.are_progress_bars_disabled() or sys.stderr.isatty()
-    if not shown:
+    level, bars = datasets.logging.get_verbosity(), not datasets.are_progress_bars_disabled()
+    datasets.logging.set_verbosity_error()
+    if not sys.stderr.isatty():
         datasets.disable_progress_bars()
     try:
         yield
     finally:
-        if not shown:
+        datasets.logging.set_verbosity(level)
+        if bars:
             datasets.enable_progress_bars()
 
 
-def open_local(place: Path, config: str | None = None) -> DatasetDict:
-    """The parts of a data set on the disk; no picture is decoded.
+def open_local(place: Path, config: str | None = None, *, streaming: bool = False) -> Any:
+    """The parts of a data set on the disk, a `DatasetDict`; no picture is decoded.
 
     Args:
         place: what `save_to_disk` wrote, an image folder, a folder of parquet or arrow files, or one
             such file.
         config: which of several configurations that a folder describes.
+        streaming: an `IterableDatasetDict`, which leaves no copy in the library's cache.
 
     Raises:
         DataError: none of these.
     """
     import datasets
 
+    saved = (place / "dataset_dict.json").is_file() or (place / "state.json").is_file()
+    if config is not None and (saved or place.is_file()):
+        raise DataError(f"{place} has no configurations; leave config ({config}) out")
     try:
         with quiet():
-            if (place / "dataset_dict.json").is_file() or (place / "state.json").is_file():
-                found: Any = datasets.load_from_disk(str(place))
-            elif place.is_file():
-                kind = {".parquet": "parquet", ".arrow": "arrow"}[place.suffix.lower()]
-                found = datasets.load_dataset(kind, data_files=str(place))
-            else:
-                found = datasets.load_dataset(str(place), config)
-    except KeyError:
-        raise DataError(f"{place}: neither a folder nor a parquet or arrow file") from None
+            if saved:
+                found = datasets.load_from_disk(str(place))
+                return found if isinstance(found, dict) else datasets.DatasetDict({"all": found})
+            if not place.is_file():
+                return datasets.load_dataset(str(place), config, streaming=streaming)
+            if (kind := place.suffix.lower().lstrip(".")) in ("parquet", "arrow"):
+                return datasets.load_dataset(kind, data_files=str(place), streaming=streaming)
     except Exception as error:  # the library and the readers beneath it raise many unrelated types
         raise DataError(f"{place}: cannot be read as a Hugging Face data set: {first_line(error)}") from None
-    return found if isinstance(found, datasets.DatasetDict) else datasets.DatasetDict({"all": found})
+    raise DataError(f"{place}: neither a folder nor a parquet or arrow file")
+
+
+def open_hub(
+    name: str, config: str | None, revision: str | None, *, download: bool, streaming: bool = False
+) -> Any:
+    """The parts of a data set of the hub, a `DatasetDict`: from the library's cache, or downloaded.
+
+    Args:
+        name: `owner/name`.
+        config: which of its configurations.
+        revision: a branch, tag or commit; None takes what is cached, else the main branch.
+        download: whether it may be fetched.
+        streaming: an `IterableDatasetDict`, read over the network and not kept.
+
+    Raises:
+        DataError: not cached and not to be downloaded, or it cannot be; says how to have it.
+    """
+    import datasets
+    from huggingface_hub import constants, dataset_info
+
+    who, where = f"hf:{name}", constants.ENDPOINT
+    if not streaming and (found := _cached(name, config, revision)) is not None:
+        return found
+    otherwise = f"fetch it elsewhere with save_to_disk and name its folder: {PREFIX}FOLDER"
+    if not download:
+        ask = "nothing is downloaded unasked" if not streaming else "streaming reads it over the network"
+        raise DataError(
+            f"{who}: no such file or folder, nor is it in {datasets.config.HF_DATASETS_CACHE}, and {ask}: "
+            f"set download: true to take it from {where}, or {otherwise}"
+        )
+    try:
+        siblings = dataset_info(name, revision=revision, files_metadata=True).siblings or []
+        size = sum(file.size or 0 for file in siblings) / 1e6
+        doing = "streaming" if streaming else "downloading"
+        whither = "" if streaming else f" to {datasets.config.HF_DATASETS_CACHE}"
+        print(f"{doing} {name} (at most {size:,.0f} MB) from {where}{whither}", file=sys.stderr)
+        with quiet():
+            return datasets.load_dataset(name, config, revision=revision, streaming=streaming)
+    except Exception as error:  # the library, the hub's client and its transport raise many unrelated types
+        reason = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else first_line(error)
+        raise DataError(f"{who}: cannot be downloaded from {where} ({reason}); {otherwise}") from None
+
+
+def _cached(name: str, config: str | None, revision: str | None) -> DatasetDict | None:
+    """What the library prepared before, without a look at the network."""
+    import datasets
+    from huggingface_hub import constants
+
+    offline = datasets.config.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = True
+    try:
+        with quiet():
+            builder = datasets.load_dataset_builder(name, config)
+            found: DatasetDict = builder.as_dataset()
+    except Exception:  # whatever keeps it from being read, it can be had anew
+        return None
+    finally:
+        datasets.config.HF_HUB_OFFLINE = offline
+    if revision is not None:
+        # The folder of what was prepared is called by its commit; a branch or tag is noted with the files.
+        note = Path(constants.HF_HUB_CACHE) / f"datasets--{name.replace('/', '--')}" / "refs" / revision
+        commit = note.read_text().strip() if note.is_file() else revision
+        if builder.hash != commit:
+            return None
+    return found
 
 
 def image_column(features: Features, given: str | None, who: str) -> str:

@@ -96,7 +96,7 @@ def _facts(
 def _notes(about: dict[str, Any], subject: Subject, results: Sequence[Result]) -> list[str]:
     """What a reader must know, each thing once."""
     data = subject.data
-    notes = [data.note, *about.get("notes", [])]
+    notes = [*data.note.split("; "), *about.get("notes", [])]
     if data.skipped:
         shown = ", ".join(data.skipped[:SHOWN_NAMES])
         more = f" and {len(data.skipped) - SHOWN_NAMES:,} more" if len(data.skipped) > SHOWN_NAMES else ""

@@ -22,7 +22,7 @@ def draw_results(results: Sequence[Result], data: LabelledImages) -> Html:
     columns = {
         "protocol": None,
         "data / split": None,
-        "setting": None,
+        "setting": "asked",
         "accuracy, %": "number",
         "also, %": "extras",
         "chance, %": "number",

@@ -29,6 +29,7 @@ SOURCES = Registry(
         "folder": "vlfew.data.sources.folder:load",
         "att_faces": "vlfew.data.sources.att_faces:load",
         "mnist": "vlfew.data.sources.mnist:load",
+        "hf:": "vlfew.data.sources.huggingface:load",
     },
 )
 

@@ -1,0 +1,434 @@
+"""hf:NAME: data sets on the disk in every form, columns found or asked for, and no download unasked."""
+
+import json
+import shlex
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from zipfile import ZipFile
+
+import pytest
+import torch
+from PIL import Image
+
+from vlfew.cli import main
+from vlfew.data import InMemory, LabelledImages, Reading, load_data
+from vlfew.data.lazy import Decoded
+from vlfew.errors import ConfigError, DataError
+from vlfew.files import file_stem
+
+READING = Reading(image_size=8, channels=3)
+CLASSES = ("cat", "hot_dog", "mug", "owl", "red fox", "tench", "yak")
+EACH = 3
+
+
+@pytest.fixture(autouse=True)
+def own_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "huggingface")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+
+
+def picture(label: int, number: int) -> Image.Image:
+    return Image.new("RGB", (8, 8), (20 * label, number, 0))
+
+
+def rows(labels: list[int], names: tuple[str, ...] = CLASSES, **more: Any) -> Any:
+    """EACH pictures of each of the labels."""
+    from datasets import ClassLabel, Dataset, Features
+    from datasets import Image as Feature
+
+    columns: dict[str, Any] = {
+        "picture": [picture(label, k) for label in labels for k in range(EACH)],
+        "kind": [label for label in labels for _ in range(EACH)],
+    }
+    features = Features({"picture": Feature(), "kind": ClassLabel(names=list(names))})
+    for column, (values, feature) in more.items():
+        columns[column], features[column] = values, feature
+    return Dataset.from_dict(columns, features=features)
+
+
+def both(train: list[int], test: list[int]) -> Any:
+    from datasets import DatasetDict
+
+    return DatasetDict({"train": rows(train), "validation": rows(test)})
+
+
+def make_saved(root: Path) -> str:
+    both([0, 1, 2, 3, 4], [4, 5, 6]).save_to_disk(root)
+    return str(root)
+
+
+def make_saved_part(root: Path) -> str:
+    rows([0, 1, 2, 3, 4, 4, 5, 6]).save_to_disk(root)
+    return str(root)
+
+
+def make_parquet(root: Path) -> str:
+    root.mkdir()
+    for name, part in both([0, 1, 2, 3, 4], [4, 5, 6]).items():
+        part.to_parquet(root / f"{name}-00000-of-00001.parquet")
+    return str(root)
+
+
+def make_parquet_file(root: Path) -> str:
+    rows([0, 1, 2, 3, 4, 4, 5, 6]).to_parquet(root.with_suffix(".parquet"))
+    return str(root.with_suffix(".parquet"))
+
+
+def make_image_folder(root: Path) -> str:
+    for part, labels in (("train", [0, 1, 2, 3, 4]), ("validation", [4, 5, 6])):
+        for label in labels:
+            (root / part / CLASSES[label]).mkdir(parents=True)
+            for k in range(EACH):
+                picture(label, k).save(root / part / CLASSES[label] / f"{k}.png")
+    return str(root)
+
+
+FORMS = {
+    "saved": make_saved,
+    "saved part": make_saved_part,
+    "parquet": make_parquet,
+    "parquet file": make_parquet_file,
+    "image folder": make_image_folder,
+}
+
+
+def load(name: str, reading: Reading = READING, **options: Any) -> LabelledImages:
+    return load_data(f"hf:{name}", reading=reading, **options)
+
+
+def refused(name: str, message: str, **options: Any) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        load(name, **options)
+    assert "\n" not in str(caught.value)
+
+
+def shown(data: LabelledImages) -> list[int]:
+    """The class that each picture really shows."""
+    return (data.images.batch(torch.arange(len(data.labels)))[:, 0, 0, 0].int() // 20).tolist()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_read_and_split_by_class(form: str, tmp_path: Path) -> None:
+    name = FORMS[form](tmp_path / "pets")
+    for limit, kind in ((10, InMemory), (0, Decoded)):
+        data = load(name, memory_limit_mb=limit)
+        assert isinstance(data.images, kind) and data.name == f"hf:{name}" and data.note == ""
+        assert data.class_names == ("cat", "hot dog", "mug", "owl", "red fox", "tench", "yak")
+        assert data.names_are_words and data.labels.tolist() == shown(data)
+        assert data.labels.bincount().tolist() == [3, 3, 3, 3, 6, 3, 3]
+        assert [len(data.classes(s)) for s in ("train", "val", "test")] == [3, 2, 2]
+        for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
+            data.require_disjoint_classes(one, other)
+    drawn = {seed: load(name, Reading(8, 3, seed=seed)) for seed in (0, 1, 2, 3)}
+    assert drawn[0].fingerprint == data.fingerprint
+    assert len({tuple(d.classes("test").tolist()) for d in drawn.values()}) > 1
+    assert len(load(name, val_fraction=0.3, test_fraction=0.3).classes("train")) == 3
+
+
+@pytest.mark.parametrize("form", ["saved", "parquet", "image folder"])
+def test_the_fingerprint_follows_the_content_not_the_place(form: str, tmp_path: Path) -> None:
+    name = FORMS[form](tmp_path / "pets")
+    first = load(name).fingerprint
+    moved = str((tmp_path / "pets").rename(tmp_path / "moved"))
+    assert load(moved).fingerprint == first
+    assert load(moved, take=8).fingerprint != first
+
+
+def test_decoded_pictures_are_kept_between_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = make_saved(tmp_path / "pets")
+    first = load(name)
+    monkeypatch.setattr("vlfew.data.cache.read_many", None)
+    assert torch.equal(load(name).images.batch(torch.arange(24)), first.images.batch(torch.arange(24)))
+
+
+def test_own_splits(tmp_path: Path) -> None:
+    both([0, 1, 3], [2, 4, 5]).save_to_disk(tmp_path / "apart")
+    data = load(str(tmp_path / "apart"), own_splits=True)
+    assert list(data.splits) == ["train", "val"] and "yak" not in data.class_names
+    assert {data.class_names[c] for c in data.classes("val").tolist()} == {"mug", "red fox", "tench"}
+    assert data.labels.tolist() == [n for n in (0, 1, 3, 2, 4, 5) for _ in range(EACH)]
+    name = make_saved(tmp_path / "shared")
+    refused(name, r"class 'red fox' is in both 'train' and 'val'.*; leave own_splits out", own_splits=True)
+
+
+def test_parts_are_chosen_by_name(tmp_path: Path) -> None:
+    from datasets import DatasetDict
+
+    unlabelled = rows([0]).map(lambda row: row | {"kind": -1})
+    DatasetDict({"train": rows(list(range(7))), "test": unlabelled}).save_to_disk(tmp_path / "pets")
+    refused(str(tmp_path / "pets"), r"hf:\S+pets\[21\]: -1 is not the label of a class")
+    assert len(load(str(tmp_path / "pets"), parts=["train"]).labels) == 21
+    refused(str(tmp_path / "pets"), "no part 'trian'; did you mean 'train'", parts=["trian"])
+
+
+def test_columns_are_found_or_asked_for(tmp_path: Path) -> None:
+    from datasets import ClassLabel, Value
+    from datasets import Image as Feature
+
+    labels, count = list(range(7)), 7 * EACH
+    name = str(tmp_path / "pets")
+    more: dict[str, Any] = {
+        "mask": ([picture(0, 0)] * count, Feature()),
+        "colour": (["red"] * count, Value("string")),
+        "coarse": ([0] * count, ClassLabel(names=["animal"])),
+        "score": ([0.5] * count, Value("float32")),
+    }
+    rows(labels, colour=more["colour"], score=more["score"]).save_to_disk(name)
+    assert len(load(name).class_names) == 7  # the only column of named classes
+    rows(labels, **more).save_to_disk(tmp_path / "two")
+    listed = (
+        r"picture \(Image\), kind \(ClassLabel\), mask \(Image\), colour \(string\), coarse \(ClassLabel\)"
+    )
+    refused(str(tmp_path / "two"), rf"several columns could hold the pictures: {listed}.*image_column")
+    refused(str(tmp_path / "two"), rf"several columns could hold the labels: {listed}", image_column="mask")
+    data = load(str(tmp_path / "two"), image_column="picture", label_column="kind")
+    assert data.labels.tolist() == shown(data)
+    refused(name, "no column 'kinds'; did you mean 'kind'", label_column="kinds")
+    refused(name, r"'kind' holds .*, not pictures", image_column="kind")
+    plain = rows(labels).cast_column("kind", Value("int64"))
+    plain.save_to_disk(tmp_path / "numbers")
+    assert not load(str(tmp_path / "numbers")).names_are_words
+    plain.add_column("breed", ["x"] * count).save_to_disk(tmp_path / "three")
+    refused(str(tmp_path / "three"), r"several columns could hold the labels: .*breed \(\w*string\)")
+    plain.remove_columns("picture").save_to_disk(tmp_path / "none")
+    refused(str(tmp_path / "none"), r"no column holds pictures: kind \(int64\); say which with image_column")
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+@pytest.mark.parametrize("form", FORMS)
+def test_the_first_pictures_only(form: str, streaming: bool, tmp_path: Path) -> None:
+    name = FORMS[form](tmp_path / "pets")
+    data = load(name, own_splits=True, take=7, streaming=streaming)
+    taken = [0, 0, 0, 1, 1, 1, 2]
+    if form in ("saved", "parquet", "image folder"):
+        taken += [4, 4, 4, 5, 5, 5, 6]
+        assert data.note == "the first 7 pictures of train; the first 7 pictures of validation"
+    assert shown(data) == taken
+    names = [CLASSES[label].replace("_", " ") for label in taken]
+    assert [data.class_names[c] for c in data.labels.tolist()] == names
+    if streaming and form != "saved":
+        assert not list((tmp_path / "huggingface").rglob("*.arrow"))
+
+
+def test_more_than_there_is_may_be_asked_for(tmp_path: Path) -> None:
+    name = make_saved(tmp_path / "pets")
+    assert len(load(name, take=10**6).labels) == 24 and load(name, take=10**6).note == ""
+    refused(name, "take=0 must be at least 1", take=0)
+    refused(name, "streaming needs take", streaming=True)
+
+
+def test_streaming_out_of_an_archive(tmp_path: Path) -> None:
+    make_image_folder(tmp_path / "pets")
+    (tmp_path / "zipped").mkdir()
+    with ZipFile(tmp_path / "zipped" / "train.zip", "w") as archive:
+        archive.writestr("metadata.csv", "file_name,kind\n0.png,cat\n1.png,mug\n2.png,yak\n")
+        for n, label in enumerate((0, 2, 6)):
+            archive.write(
+                tmp_path / "pets" / ("train" if n < 2 else "validation") / CLASSES[label] / "0.png",
+                f"{n}.png",
+            )
+    data = load(str(tmp_path / "zipped"), streaming=True, take=5, own_splits=True)
+    assert data.class_names == ("cat", "mug", "yak") and shown(data) == [0, 2, 6]
+    # The library takes the names of the classes from the wrong folder here.
+    with ZipFile(tmp_path / "zipped" / "train.zip", "w") as archive:
+        for label in (0, 1):
+            archive.write(tmp_path / "pets" / "train" / CLASSES[label] / "0.png", f"{CLASSES[label]}/0.png")
+    refused(str(tmp_path / "zipped"), r"zipped train: cannot be streamed: \S", streaming=True, take=2)
+
+
+def test_bad_rows_are_named_or_skipped(tmp_path: Path) -> None:
+    make_image_folder(tmp_path / "pets")
+    (tmp_path / "pets" / "train" / "mug" / "1.png").write_bytes(b"text")
+    name = str(tmp_path / "pets")
+    for options in ({}, {"streaming": True, "take": 100}):
+        refused(name, r"(1\.png|hf:\S+pets\[7\]): cannot be read", **options)
+        data = load(name, Reading(8, 3, on_bad_image="skip"), **options)
+        assert len(data.skipped) == 1 and len(data.labels) == 23 and data.labels.tolist() == shown(data)
+
+
+@pytest.mark.parametrize("name", ["/no/such/pets", "./pets", "~/no such pets", "a/b/c"])
+def test_a_path_that_is_not_there(name: str) -> None:
+    refused(name, rf"^hf:{name}: no such file or folder$")
+
+
+def test_what_on_the_disk_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    refused(str(tmp_path / "empty"), r"empty: cannot be read as a Hugging Face data set: \S")
+    (tmp_path / "x.parquet").write_bytes(b"text")
+    refused(str(tmp_path / "x.parquet"), r"x\.parquet: cannot be read as a Hugging Face data set: \S")
+    (tmp_path / "x.txt").write_bytes(b"text")
+    refused(str(tmp_path / "x.txt"), "neither a folder nor a parquet or arrow file")
+    name = make_saved(tmp_path / "pets")
+    refused(name, "has no configurations; leave config", config="small")
+    refused(name, "has no revisions; leave revision out", revision="main")
+    with pytest.raises(DataError, match=r"leave data\.root .* out"):
+        load_data(f"hf:{name}", tmp_path, READING)
+    from datasets import DatasetDict
+
+    DatasetDict({"a": rows([0, 1]), "b": rows([0], ("x", "y"))}).save_to_disk(tmp_path / "unlike")
+    refused(str(tmp_path / "unlike"), "a, b do not have the same classes")
+
+
+SHA = "0123456789abcdef0123456789abcdef01234567"
+
+
+def prepare_cache(cache: Path) -> None:
+    """someone/pets as the library leaves it in its cache after a download."""
+    from datasets import DatasetInfo, SplitDict, SplitInfo
+    from datasets.arrow_writer import ArrowWriter
+
+    folder = cache / "someone___pets" / "default" / "0.0.0" / SHA
+    folder.mkdir(parents=True)
+    part = rows(list(range(7)))
+    with ArrowWriter(path=str(folder / "pets-train.arrow"), features=part.features) as writer:
+        for row in part:
+            writer.write(row)
+        writer.finalize()
+    splits = SplitDict({"train": SplitInfo("train", num_examples=len(part), dataset_name="pets")})
+    info = DatasetInfo(
+        features=part.features, builder_name="parquet", dataset_name="pets", config_name="default",
+        version="0.0.0", splits=splits,
+    )  # fmt: skip
+    info.write_to_directory(str(folder))
+
+
+def no_network(*_: object, **__: object) -> None:
+    raise AssertionError("nothing may be asked of the network")
+
+
+def test_what_is_cached_needs_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("socket.getaddrinfo", no_network)
+    monkeypatch.setattr("socket.socket.connect", no_network)
+    refused("someone/pets", r"no such file or folder, nor .* downloaded unasked: set download: true")
+    prepare_cache(tmp_path / "huggingface")
+    for options in ({}, {"revision": SHA}, {"download": True}):
+        data = load("someone/pets", **options)
+        assert (
+            data.name == "hf:someone/pets" and len(data.labels) == 21 and data.labels.tolist() == shown(data)
+        )
+    refused("someone/pets", "nor is it in", config="large")
+    refused("someone/pets", "nor is it in", revision="v2")
+    refs = tmp_path / "hub" / "datasets--someone--pets" / "refs"
+    refs.mkdir(parents=True)
+    (refs / "v2").write_text(SHA)
+    assert len(load("someone/pets", revision="v2").labels) == 21
+    refused("someone/pets", "streaming reads it over the network: set download: true", streaming=True, take=3)
+    import datasets
+
+    assert datasets.config.HF_HUB_OFFLINE is False
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_download_says_what_from_where_and_how_large(
+    streaming: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[Any] = []
+    siblings = [SimpleNamespace(rfilename=f"{n}.parquet", size=30_000_000) for n in range(3)]
+
+    def fetch(*arguments: Any, **options: Any) -> Any:
+        asked.append((arguments, options))
+        return both([0, 1, 2, 3], [4, 5, 6])
+
+    monkeypatch.setattr("huggingface_hub.dataset_info", lambda *_, **__: SimpleNamespace(siblings=siblings))
+    monkeypatch.setattr("datasets.load_dataset", fetch)
+    options: dict[str, Any] = {"config": "small", "revision": "v1"}
+    if streaming:
+        options |= {"streaming": True, "take": 3}
+    refused("someone/pets", "set download: true", **options)
+    assert not asked
+    data = load("someone/pets", download=True, own_splits=True, **options)
+    assert len(data.labels) == (6 if streaming else 21)
+    assert asked == [(("someone/pets", "small"), {"revision": "v1", "streaming": streaming})]
+    said = capsys.readouterr().err
+    assert "ing someone/pets (at most 90 MB) from https://" in said
+
+
+def test_no_network_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused(
+        "someone/pets", r"cannot be downloaded .*HF_HUB_OFFLINE is set\); fetch it elsewhere", download=True
+    )
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+
+    def fail(*_: object, **__: object) -> None:
+        raise ConnectionError("no route to host\nand more")
+
+    monkeypatch.setattr("huggingface_hub.dataset_info", fail)
+    refused("pets", r"hf:pets: cannot be downloaded from https://\S+ \(no route to host\)", download=True)
+
+
+@pytest.mark.parametrize(
+    "name, stem",
+    [
+        ("hf:/tmp/my pets", "hf-tmp-my-pets"),
+        ("hf:someone/pets", "hf-someone-pets"),
+        ("hf:../x", "hf-..-x"),
+        ("..", "unnamed"),
+        ("omniglot", "omniglot"),
+        ("hf:données/🐈", "hf-données"),
+    ],
+)
+def test_names_become_file_names(name: str, stem: str) -> None:
+    assert file_stem(name) == stem and "/" not in stem
+
+
+CONFIG = """
+name: run
+data: {{name: 'hf:{name}', label_column: kind, image_size: 16, channels: 1}}
+image: {{backbone: conv4, width: 4}}
+text: {{encoder: null}}
+embedding_dim: 8
+objective: [{{loss: supervised_contrastive}}]
+sampling: {{classes: 2, pictures: 2}}
+optim: {{steps: 4, warmup: 1}}
+training: {{validate_every: 2, checkpoint_every: 2}}
+evaluate: [{{protocol: few-shot, ways: 2, shots: 1, queries: 2, episodes: 20}}]
+"""
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    with pytest.raises(SystemExit) as done:
+        main([str(a) for a in arguments])
+    captured = capsys.readouterr()
+    assert done.value.code == 0, captured.err
+    return captured.out + captured.err
+
+
+def test_from_a_configuration_to_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A name with a colon and slashes in it, wherever it is said."""
+    monkeypatch.chdir(tmp_path)
+    name = make_saved(tmp_path / "pets")
+    (tmp_path / "run.yaml").write_text(CONFIG.format(name=name))
+    run(capsys, "train", "run.yaml")
+    (result,) = json.loads(Path("runs/run/results.json").read_text())
+    assert result["data"] == f"hf:{name}" and result["trained_on"] == f"hf:{name}/train"
+    assert f"hf:{name}" in Path("runs/run/report.html").read_text()
+
+    _, *again = shlex.split(result["command"])
+    run(capsys, *again, "--json", "again.json")
+    (same,) = json.loads(Path("again.json").read_text())
+    assert same["accuracy"] == result["accuracy"] and same["note"] == ""
+    command = ("evaluate", "runs/run", "--protocol", "few-shot", "--ways", 2, "--queries", 2, "--episodes", 5)
+    said = run(capsys, *command, "--data", f"hf:{name}", "--set", "take=9")
+    assert "not the data it was trained on" in said and "the first 9 pictures of train" in said
+
+    run(capsys, "data", "show", f"hf:{name}", "--image-size", 8, "--set", "label_column=kind")
+    assert Path(f"{file_stem(f'hf:{name}')}.png").is_file()
+    assert "hf:NAME" in run(capsys, "data", "list")
+
+
+def test_mistakes_in_its_options_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from vlfew.training.setup import read_config
+
+    (tmp_path / "run.yaml").write_text(CONFIG.format(name="x").replace("label_column", "lable_column"))
+    with pytest.raises(ConfigError, match=r"run\.yaml:3: unknown key 'data\.lable_column'.*'label_column'"):
+        read_config(tmp_path / "run.yaml")
+    with pytest.raises(ConfigError, match=r"unknown data source 'hff:x'"):
+        read_config(tmp_path / "run.yaml", ["data.name=hff:x"])
