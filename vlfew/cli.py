@@ -240,6 +240,7 @@ def data_list() -> None:
     known = {
         "glyphs": "built in",
         "folder": "any folder of pictures: --root PATH",
+        "pairs": "any folder with a pairs.csv: --root PATH",
         "hf:": "a path, or a data set of the Hugging Face hub",
     }
     rows = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,19 @@ def test_the_same_command_again_trains_nothing(repeated: Path) -> None:
     assert (
         before == {p: p.stat().st_mtime_ns for p in repeated.rglob("model.safetensors")} and len(before) == 2
     )
+
+
+def test_its_results_as_a_markdown_table(
+    repeated: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = Path(__file__).parents[2] / "scripts" / "results.py"
+    monkeypatch.setattr("sys.argv", ["results.py", str(repeated), str(repeated / "seed-3")])
+    runpy.run_path(str(script), run_name="__main__")
+    head, line, *rows = capsys.readouterr().out.splitlines()
+    assert len(rows) == 2 and {row.count("|") for row in (head, line, *rows)} == {head.count("|")}
+    whole = read(repeated)
+    assert f"**{100 * whole['accuracy']:.2f} ± {100 * whole['ci95']:.2f}**" in rows[0]
+    assert ", ".join(f"{100 * a:.1f}" for a in whole["accuracies"]) in rows[0]
 
 
 @pytest.mark.parametrize(
