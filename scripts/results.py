@@ -10,7 +10,10 @@ from vlfew.evaluation.results import read_results
 from vlfew.report.wording import accuracy, extras, percent, setting
 from vlfew.training.run import RunFolder
 
-COLUMNS = "protocol | data | setting | input | accuracy % | each run | also % | episodes | seed | outside data | command"
+COLUMNS = (
+    "protocol | data | setting | input | accuracy % | each run | also % | episodes | seed | outside data"
+    " | command"
+)
 
 
 def main() -> None:
