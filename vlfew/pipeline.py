@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,6 +96,13 @@ def _run_one(config: Config, runs: Path, trainers: list[Trainer]) -> RunFolder:
     """Trains, evaluates and reports one model; what trained it is added to `trainers`."""
     run = RunFolder(runs / config.name)
     main = int(os.environ.get("RANK", "0")) == 0
+    with run.held() if main else nullcontext():
+        _work(config, run, main, trainers)
+    return run
+
+
+def _work(config: Config, run: RunFolder, main: bool, trainers: list[Trainer]) -> None:
+    """What is left to do of a run."""
     state = run.claim(config) if main else run.state
     if state == "finished":
         from vlfew.evaluation.results import read_results
@@ -103,7 +111,7 @@ def _run_one(config: Config, runs: Path, trainers: list[Trainer]) -> RunFolder:
             _say(f"{run.path} is finished; its results:")
             print_results(read_results(run.results))
             _say(f"report: {run.report}  (train again under another name=..., or remove the folder)")
-        return run
+        return
     use_all_cores()
     data = load_configured_data(config)
     _check_evaluations(config, data)
@@ -123,7 +131,6 @@ def _run_one(config: Config, runs: Path, trainers: list[Trainer]) -> RunFolder:
         trainer.accelerator.wait_for_everyone()
         for tracker in trainer.accelerator.trackers:
             tracker.finish()
-    return run
 
 
 def _check_evaluations(config: Config, data: LabelledImages) -> None:

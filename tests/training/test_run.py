@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from tests.training.conftest import CONFIG, ENVIRONMENT, command, vlfew
 from vlfew.errors import VlfewError
 from vlfew.pipeline import run_pipeline
+from vlfew.training.run import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -299,3 +300,10 @@ def test_impossible_settings_are_one_line(config, override, message, monkeypatch
     with pytest.raises(VlfewError, match=re.escape(message)) as error:
         run_pipeline(config, override.split(), config.parent)
     assert "\n" not in str(error.value)
+
+
+def test_two_processes_do_not_train_in_one_folder(config):
+    run = RunFolder(config.parent / "small")
+    with run.held(), pytest.raises(VlfewError, match="another process is training in .*small"):
+        run_pipeline(config, [], config.parent)
+    assert not (run.path / "config.yaml").exists()

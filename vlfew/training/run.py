@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -76,6 +79,31 @@ class RunFolder:
             return "trained"
         # Without a checkpoint nothing would be lost: a mistake in the first try claims nothing.
         return "unfinished" if any(self.checkpoints.glob("step-*.json")) else "new"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps other processes out of the folder; let go of when the process ends, however it ends.
+
+        Raises:
+            RunError: another process is at work in it.
+        """
+        try:
+            import fcntl
+        except ImportError:  # Windows, where runs are not kept apart
+            yield
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self.path / ".lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno in (errno.EACCES, errno.EAGAIN):
+                    raise RunError(
+                        f"another process is training in {self.path}; wait for it, or give this run its own "
+                        f"folder with name={self.path.name}-2"
+                    ) from None
+                # A file system without locks.
+            yield
 
     def claim(self, config: Config) -> State:
         """Makes the folder this configuration's, or finds that it already is.
