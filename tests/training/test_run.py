@@ -304,6 +304,6 @@ def test_impossible_settings_are_one_line(config, override, message, monkeypatch
 
 def test_two_processes_do_not_train_in_one_folder(config):
     run = RunFolder(config.parent / "small")
-    with run.held(), pytest.raises(VlfewError, match="another process is training in .*small"):
+    with run.held(), pytest.raises(VlfewError, match=r"another process is training in .*small"):
         run_pipeline(config, [], config.parent)
     assert not (run.path / "config.yaml").exists()
