@@ -144,7 +144,7 @@ def evaluate(
         results.append(result)
         episodes_of.append(outcome.per_episode)
     if whole.members:
-        result = merge_results(results, whole.repeated_key)
+        result = merge_results(results, *whole.repeated)
     print_results([result])
     if result.note:
         print(f"note: {result.note}", file=sys.stderr)

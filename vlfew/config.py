@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -151,7 +152,18 @@ class Repeat(Section):
     """The same run for each of some values of one key: the folds of a protocol, or seeds."""
 
     key: str
-    values: Annotated[list[Any], Field(min_length=2)]
+    values: Annotated[list[int | float | str], Field(min_length=2)]
+
+    @model_validator(mode="after")
+    def _each_its_own_run(self) -> Repeat:
+        if self.key.partition(".")[0] in ("name", "repeat", "evaluate"):
+            raise ValueError(f"{self.key} cannot be repeated over: it does not change what is trained")
+        names = [str(value) for value in self.values]
+        if len(set(names)) < len(names):
+            raise ValueError("values must differ from each other")
+        if odd := next((name for name in names if not re.fullmatch(r"[\w.+-]*\w", name)), None):
+            raise ValueError(f"{odd!r} cannot be part of a folder's name")
+        return self
 
 
 class Config(Section):

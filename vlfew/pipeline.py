@@ -15,10 +15,11 @@ from vlfew.training.run import RunFolder, member_names
 from vlfew.training.setup import load_configured_data, read_config, use_all_cores
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+
     from vlfew.config import Config
     from vlfew.data.images import LabelledImages
     from vlfew.evaluation.results import Result
-    from vlfew.training.loop import Trainer
 
 
 def run_pipeline(config_file: Path, overrides: Sequence[str], runs: Path) -> RunFolder:
@@ -33,19 +34,19 @@ def run_pipeline(config_file: Path, overrides: Sequence[str], runs: Path) -> Run
         VlfewError: anything the user can mend.
     """
     config = read_config(config_file, overrides)
-    trainers: list[Trainer] = []
+    accelerators: list[Accelerator] = []
     try:
         if config.repeat is None:
-            return _run_one(config, runs, trainers)
-        return _run_repeated(config, config_file, overrides, runs, trainers)
+            return _run_one(config, runs, accelerators)
+        return _run_repeated(config, config_file, overrides, runs, accelerators)
     finally:
-        if trainers:
+        if accelerators:
             # Once for all: it takes the process group down.
-            trainers[-1].accelerator.end_training()
+            accelerators[-1].end_training()
 
 
 def _run_repeated(
-    config: Config, config_file: Path, overrides: Sequence[str], runs: Path, trainers: list[Trainer]
+    config: Config, config_file: Path, overrides: Sequence[str], runs: Path, accelerators: list[Accelerator]
 ) -> RunFolder:
     """A run for each value of `config.repeat`, and their results as one."""
     import numpy as np
@@ -72,10 +73,10 @@ def _run_repeated(
     for number, member in enumerate(members, 1):
         if main:
             _say(f"run {number} of {len(members)}: {member.name}")
-        _run_one(member, runs, trainers)
+        _run_one(member, runs, accelerators)
     if main:
         own = [read_results(runs / member.name / "results.json") for member in members]
-        results = [merge_results(same, repeat.key) for same in zip(*own, strict=True)]
+        results = [merge_results(same, repeat.key, repeat.values) for same in zip(*own, strict=True)]
         for number, result in enumerate(results):
             result.command = result.command.replace(str(runs / members[0].name), str(run.path), 1)
             kept = [same[number].get("per_episode") for same in own]
@@ -92,16 +93,16 @@ def _run_repeated(
     return run
 
 
-def _run_one(config: Config, runs: Path, trainers: list[Trainer]) -> RunFolder:
-    """Trains, evaluates and reports one model; what trained it is added to `trainers`."""
+def _run_one(config: Config, runs: Path, accelerators: list[Accelerator]) -> RunFolder:
+    """Trains, evaluates and reports one model; leaves in `accelerators` what ran it."""
     run = RunFolder(runs / config.name)
     main = int(os.environ.get("RANK", "0")) == 0
     with run.held() if main else nullcontext():
-        _work(config, run, main, trainers)
+        _work(config, run, main, accelerators)
     return run
 
 
-def _work(config: Config, run: RunFolder, main: bool, trainers: list[Trainer]) -> None:
+def _work(config: Config, run: RunFolder, main: bool, accelerators: list[Accelerator]) -> None:
     """What is left to do of a run."""
     state = run.claim(config) if main else run.state
     if state == "finished":
@@ -120,7 +121,7 @@ def _work(config: Config, run: RunFolder, main: bool, trainers: list[Trainer]) -
         from vlfew.training.loop import Trainer
 
         trainer = Trainer(config, data, run)
-        trainers.append(trainer)
+        accelerators[:] = [trainer.accelerator]
         if main:
             for line in trainer.describe():
                 _say(line)

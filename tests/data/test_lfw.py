@@ -62,7 +62,7 @@ def test_a_fold_of_view_2(root: Path) -> None:
         assert len(pairs) == 2 and pairs.same.tolist() == [True, False]
         assert (data.labels[pairs.i] == data.labels[pairs.j]).equal(pairs.same)
         assert set(data.indices(split).tolist()) >= set(pairs.i.tolist()) | set(pairs.j.tolist())
-    assert "View 2, fold 10" in data.note and "20 of 5,749 people" in data.note
+    assert "View 2" in data.note and "20 of 5,749 people" in data.note
     assert not data.names_are_words
 
 
@@ -129,6 +129,9 @@ def test_the_centre_crop_is_in_the_note(root: Path) -> None:
     "file, old, new, said",
     [
         ("pairs.txt", "\t1\t2", "\t1\t9", r"pairs\.txt:\d+: the picture Ann_\w+_0009\.jpg is missing"),
+        ("pairs.txt", "10\t1\n", "10\t2\n", r"pairs\.txt: 20 pairs, where its first line says 40"),
+        ("pairs.txt", "10\t1\n", "ten\n", r"pairs\.txt:1: expected the number of pairs"),
+        ("pairs.txt", "\t1\t2", "\t1\t²", r"the picture Ann_\w+_000²\.jpg is missing"),
         ("pairs.txt", "\t1\t2", "\t1", r"pairs\.txt:\d+: expected a person and two numbers"),
         ("pairs.txt", "\t1\t2", "\tone\t2", r"the picture Ann_\w+_0one\.jpg is missing"),
         ("people.txt", "Ann_Aa\t1", "Nobody\t1", r"people\.txt:3: there is no picture of Nobody"),
@@ -153,6 +156,19 @@ def test_what_is_missing_is_said(root: Path, tmp_path: Path) -> None:
         load_data("lfw", root, READING)
     (root / "lfw-deepfunneled" / "Ann_Aa" / "portrait.jpg").write_bytes(b"x")
     with pytest.raises(DataError, match=r"Ann_Aa/portrait\.jpg .* is not like First_Last"):
+        load_data("lfw", root, READING)
+
+
+def test_other_pairs_are_other_data(root: Path) -> None:
+    before = load_data("lfw", root, READING).fingerprint
+    text = (root / "pairs.txt").read_text().replace("\t1\t2\n", "\t2\t1\n")
+    (root / "pairs.txt").write_text(text)
+    assert load_data("lfw", root, READING).fingerprint != before
+
+
+def test_lists_that_are_no_text(root: Path) -> None:
+    (root / "pairs.txt").write_bytes(b"10\t1\n\xff\xfe")
+    with pytest.raises(DataError, match=r"pairs\.txt: cannot be read as UTF-8"):
         load_data("lfw", root, READING)
 
 

@@ -71,6 +71,8 @@ def test_folds_and_ids_as_given(root: Path) -> None:
         ([*ROWS, ("a1", "a3", 2)], "first,second,same", r"pairs\.csv:8: same must be 1 or 0, not '2'"),
         (ROWS, "left,right,same", "the columns must be first, second, same"),
         ([], "first,second,same", "no pairs in it"),
+        ([*ROWS, ("a1", "a1", 1)], "first,second,same", r"pairs\.csv:8: sub/a1\.png is paired with itself"),
+        ([("a1", "a2", 1, "")], "first,second,same,fold", r"pairs\.csv:2: no fold"),
         ([("a1", "a2", 1, "A", "B")], "first,second,same,first_id,second_id", "the ids are 'A' and 'B'"),
         (
             [("a1", "a2", 1, "A", "A"), ("a1", "b1", 0, "X", "B")],
@@ -97,6 +99,12 @@ def test_a_picture_that_cannot_be_read_is_never_skipped(root: Path) -> None:
         DataError, match=r"pairs\.csv:4: sub/b2\.png cannot be read, and pairs are never left out"
     ):
         load_data("pairs", root, Reading(8, 1, on_bad_image="skip"))
+
+
+def test_one_picture_has_one_name(root: Path) -> None:
+    lines = "first,second,same\nsub/a1.png,./sub/a2.png,1\nsub/../sub/a1.png,sub/b1.png,0\n"
+    (root / "pairs.csv").write_text(lines)
+    assert load_data("pairs", root, READING).picture_names == ("sub/a1.png", "sub/a2.png", "sub/b1.png")
 
 
 def test_a_fold_of_one_label_is_refused(root: Path) -> None:

@@ -320,8 +320,10 @@ def test_a_result_carries_its_protocol(subject: Subject, tmp_path: Path) -> None
         "protocol": "few-shot", "data": "tiny", "split": "test", "accuracy": outcome.accuracy,
         "ci95": outcome.ci95, "episodes": 10, "seed": 4, "input_size": [1, 16, 16], "outside_data": False,
         "command": "make it again", "data_fingerprint": "tiny", "trained_on": "tiny/train",
-        "skipped_images": 0, "note": "", "ways": 5, "shots": 1, "queries": 3, "scorer": "default", "too_few": "refuse",
-        "interval": "over episodes",
+        "skipped_images": 0, "note": "", "ways": 5, "shots": 1, "queries": 3, "scorer": "default",
+        "interval": "over episodes", "protocol_class": "",
+        "asked": {"split": "test", "ways": 5, "shots": 1, "queries": 3, "episodes": 10, "seed": 4,
+                  "scorer": "default", "too_few": "refuse"},
     }  # fmt: skip
     save_per_episode(tmp_path / "episodes.npy", [outcome.per_episode])
     np.testing.assert_array_equal(np.load(tmp_path / "episodes.npy"), outcome.per_episode)
@@ -334,7 +336,7 @@ def test_a_result_says_all_that_was_asked(subject: Subject, tmp_path: Path) -> N
         asked = {"queries": 2, "episodes": 10, "seed": 4, **given}
         result, _ = run(subject, protocol, **asked)
         recorded = json.loads(result.model_dump_json())
-        assert {name: recorded[name] for name in asked} == json.loads(json.dumps(asked, default=str))
+        assert {name: recorded["asked"][name] for name in asked} == json.loads(json.dumps(asked, default=str))
 
 
 def test_kept_episodes_are_used_again(subject: Subject, tmp_path: Path) -> None:
@@ -413,6 +415,8 @@ def test_what_can_run_passes_the_check(
         "few-shot": {"queries": 3, "episodes": 9, "episodes_file": tmp_path / "e.safetensors"},
         "zero-shot": {},
         "pictures-and-words": {"queries": "all", "episodes": 9},
+        "verification": {"pairs": 60, "folds": 3},
+        "identification": {"draws": 2},
         "omniglot-trials": {"ways": 5, "trials": 9},
         "omniglot-runs": {"runs": tmp_path},
     }

@@ -30,10 +30,10 @@ def test_folds_are_averaged_and_their_pairs_counted() -> None:
     curves = [[0.1, 0.5, 1.0], [0.3, 0.7, 1.0], [0.2, 0.6, 1.0]]
     runs = [
         result(a, f"fold {n}", auc=a + 0.05, pairs=600, roc={"far": [0.01, 0.1, 1], "tar": curve},
-               note=f"View 2, fold {n}; unrestricted", threshold=a, mistakes=[n])
+               note=f"fold {n}; unrestricted", unknown=10 + 2 * n, threshold=a, mistakes=[n])
         for n, (a, curve) in enumerate(zip([0.8, 0.9, 0.88], curves, strict=True))
     ]  # fmt: skip
-    merged = merge_results(runs, "data.fold")
+    merged = merge_results(runs, "data.fold", [1, 2, 3])
     assert merged.accuracy == pytest.approx(0.86)
     assert merged.get("standard_error") == pytest.approx(np.std([0.8, 0.9, 0.88], ddof=1) / np.sqrt(3))
     assert merged.ci95 == pytest.approx(4.303 * merged.get("standard_error"))
@@ -42,11 +42,12 @@ def test_folds_are_averaged_and_their_pairs_counted() -> None:
     assert merged.get("accuracies") == [0.8, 0.9, 0.88] and merged.get("repeats") == 3
     roc = merged.get("roc")
     assert roc["tar"] == pytest.approx([0.2, 0.6, 1]) and roc["low"][0] == pytest.approx(0.2 - 0.1 / 3**0.5)
-    assert merged.note == "unrestricted"
+    assert merged.note == "fold 0 (1 of 3 runs); unrestricted; fold 1 (1 of 3 runs); fold 2 (1 of 3 runs)"
+    assert merged.get("values") == [1, 2, 3] and merged.get("unknown") == 12
     assert merged.get("threshold") is None and merged.get("mistakes") is None
 
 
 def test_seeds_meet_the_same_pairs() -> None:
-    merged = merge_results([result(0.8, pairs=600), result(0.9, pairs=600)], "seed")
+    merged = merge_results([result(0.8, pairs=600), result(0.9, pairs=600)], "seed", [0, 1])
     assert merged.get("pairs") == merged.episodes == 600 and merged.data_fingerprint == "x"
     assert merged.get("interval") == "over 2 runs (seed)"

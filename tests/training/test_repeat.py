@@ -82,6 +82,9 @@ def test_its_results_as_a_markdown_table(
         ("{key: sed, values: [1, 2]}", "unknown key 'sed'; did you mean 'seed'"),
         ("{key: seed, values: [1]}", "at least 2"),
         ("{key: seed, values: [1, x]}", "seed"),
+        ("{key: seed, values: [1, 1]}", "values must differ"),
+        ("{key: name, values: [a, b]}", "name cannot be repeated over"),
+        ("{key: data.root, values: [a/b, c]}", "'a/b' cannot be part of a folder's name"),
     ],
 )
 def test_a_repeat_that_is_no_good_is_told_before_anything_is_trained(

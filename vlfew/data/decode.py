@@ -157,7 +157,8 @@ def resize_squares(pictures: Tensor, reading: Reading) -> Tensor:
     """
     from PIL import Image
 
-    stack, size = pictures.numpy(), reading.image_size
+    first, last = middle(pictures.shape[1], reading.center)
+    stack, size = pictures[:, first:last, first:last].numpy(), reading.image_size
     if stack.size and stack.shape[1] != size:
         for _ in ("rows", "columns"):
             count, h, w = stack.shape

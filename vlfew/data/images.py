@@ -83,6 +83,8 @@ class LabelledImages:
         source_id: `[S]` int64, who or what made the picture (the drawer, the font), if known.
         picture_names: `[S]` file names within the data set, where pictures have names; else empty.
         pairs: split name to the pairs of its pictures that the set's own protocol asks about, if any.
+        training_labels: which labels of the training split a model may have learned from, in the terms of
+            the set's own protocol (LFW: `unrestricted`); "" where there is no such convention.
         skipped: pictures that could not be read and were left out, by `on_bad_image: skip`.
         note: what a reader of results must know ("5,200 of 60,000 pictures at hand"), else "".
     """
@@ -101,6 +103,7 @@ class LabelledImages:
     source_id: Tensor | None = None
     picture_names: tuple[str, ...] = ()
     pairs: Mapping[str, Pairs] = field(default_factory=dict)
+    training_labels: str = ""
     skipped: tuple[str, ...] = field(default=())
     note: str = ""
 

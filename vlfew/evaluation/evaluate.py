@@ -81,10 +81,13 @@ def evaluate(
     outcome = PROTOCOLS.get(protocol)(subject, **checked)
     data = subject.data
     notes = [data.note]
-    if data.split_by == "picture" and trained_on.partition("/")[0] == data.name:
+    if data.split_by == "picture" and trained_on.rpartition("/")[0] == data.name:
         notes.append(f"{data.name} is split by picture: the classes of this split were trained on")
     # All that was asked: figures are set beside each other where these agree.
     asked = {k: str(v) if isinstance(v, Path) else v for k, v in checked.items() if v is not None}
+    # What the figure may be set beside (LFW's terms): what was learned from, and by which labels.
+    own = trained_on.rpartition("/")[0] == data.name
+    terms = data.training_labels if own and not outside_data else "outside data"
     fields = {
         "protocol": protocol,
         "data": data.name,
@@ -95,13 +98,15 @@ def evaluate(
         "seed": checked.get("seed", 0),
         "input_size": list(data.images.shape),
         "outside_data": outside_data,
+        "asked": asked,
+        "protocol_class": terms if data.training_labels else "",
         "command": command,
         "data_fingerprint": data.fingerprint,
         "trained_on": trained_on,
         "skipped_images": len(data.skipped),
         "note": "; ".join(filter(None, notes)),
     }
-    return Result(**{**asked, **fields, **outcome.details}), outcome
+    return Result(**{**fields, **outcome.details}), outcome
 
 
 def save_per_episode(path: Path, accuracies: Sequence[np.ndarray | None]) -> None:

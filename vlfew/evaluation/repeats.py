@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from vlfew.evaluation.results import Result, mean_ci95
+from vlfew.evaluation.roc import band
 
 SUMMED = ("episodes", "pairs", "trials", "pictures")
 """Counts that add up where the runs are tested on different data."""
@@ -16,15 +18,16 @@ OWN = ("per_episode", "mistakes", "threshold", "fold_accuracies")
 """What belongs to a single run."""
 
 
-def merge_results(results: Sequence[Result], key: str) -> Result:
+def merge_results(results: Sequence[Result], key: str, values: Sequence[Any]) -> Result:
     """The mean over runs, with the interval over runs (Student's t).
 
-    Fractions that a protocol adds (`auc`, `top5` ...) are averaged, curves too, with a band of one
-    standard error; what differs otherwise is left out.
+    What a protocol adds is averaged where it differs: fractions (`auc`, `top5` ...), curves, which get a
+    band of one standard error, and counts (people who are unknown), which are rounded.
 
     Args:
         results: of one protocol with the same options, one a run, at least two.
         key: the setting in which the runs differ (`data.fold`, `seed`).
+        values: of that setting, one a run.
     """
     accuracies = [r.accuracy for r in results]
     accuracy, ci95 = mean_ci95(accuracies)
@@ -32,21 +35,24 @@ def merge_results(results: Sequence[Result], key: str) -> Result:
     told = [r.model_dump() for r in results]
     merged: dict[str, Any] = {}
     for name, first in told[0].items():
-        values: list[Any] = [one.get(name) for one in told]
+        found: list[Any] = [one.get(name) for one in told]
         if name in OWN:
             continue
-        if name in SUMMED and apart and all(isinstance(v, int) for v in values):
-            merged[name] = sum(values)
-        elif all(v == first for v in values):
+        if name in SUMMED and apart and all(isinstance(v, int) for v in found):
+            merged[name] = sum(found)
+        elif all(v == first for v in found):
             merged[name] = first
-        elif all(isinstance(v, float) for v in values):
-            merged[name] = math.fsum(values) / len(values)
+        elif all(type(v) is int for v in found):
+            merged[name] = round(math.fsum(found) / len(found))
+        elif all(isinstance(v, int | float) for v in found):
+            merged[name] = math.fsum(found) / len(found)
         elif name == "cmc":
-            short = min(len(v) for v in values)
-            merged[name] = np.mean([v[:short] for v in values], axis=0).tolist()
+            short = min(len(v) for v in found)
+            merged[name] = np.mean([v[:short] for v in found], axis=0).tolist()
         elif name == "roc":
-            merged[name] = _band([v["far"] for v in values], [v["tar"] for v in values])
-    notes = [note.split("; ") for note in (one["note"] for one in told)]
+            merged[name] = band(np.array([v["tar"] for v in found]), np.array(first["far"]))
+        elif name == "dir" and all(found):
+            merged[name] = {"fpir": first["fpir"], "dir": np.mean([v["dir"] for v in found], axis=0).tolist()}
     merged |= {
         "accuracy": accuracy,
         "ci95": ci95,
@@ -54,23 +60,19 @@ def merge_results(results: Sequence[Result], key: str) -> Result:
         "accuracies": accuracies,
         "repeats": len(results),
         "over": key,
+        "values": list(values),
         "interval": f"over {len(results)} runs ({key})",
-        "note": "; ".join(part for part in notes[0] if all(part in other for other in notes)),
+        "note": _notes(told),
         "command": results[0].command,
     }
     if apart:
         merged["data_fingerprint"] = " ".join(r.data_fingerprint for r in results)
-    # What is not a fraction of anything but differs (a count of pictures) takes that of the first run.
     required = {name: told[0][name] for name in Result.model_fields}
     return Result(**(required | merged))
 
 
-def _band(far: list[list[float]], tar: list[list[float]]) -> dict[str, list[float]]:
-    curves = np.array(tar)
-    mean, error = curves.mean(axis=0), curves.std(axis=0, ddof=1) / math.sqrt(len(curves))
-    return {
-        "far": far[0],
-        "tar": mean.tolist(),
-        "low": (mean - error).clip(0).tolist(),
-        "high": (mean + error).clip(max=1).tolist(),
-    }
+def _notes(told: Sequence[dict[str, Any]]) -> str:
+    """Every note of any run; those that not all have say how many do."""
+    counts = Counter(part for one in told for part in dict.fromkeys(filter(None, one["note"].split("; "))))
+    runs = len(told)
+    return "; ".join(note if n == runs else f"{note} ({n} of {runs} runs)" for note, n in counts.items())

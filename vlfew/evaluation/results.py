@@ -30,6 +30,9 @@ class Result(BaseModel):
         input_size: `[C, H, W]` that the image stream saw.
         outside_data: whether weights learned from images outside the training split were used.
         command: that makes the number again.
+        asked: every option of the protocol, as it was given or by default.
+        protocol_class: where a data set has a convention for it: `unrestricted` (LFW: the names of the
+            training people were used), `image-restricted` or `outside data`; else "".
         note: what a reader must know (alignment dropped, part of the data at hand), else "".
 
     What a protocol adds (`ways, shots, queries, top5, ...`) is kept as further fields.
@@ -47,6 +50,8 @@ class Result(BaseModel):
     input_size: list[int]
     outside_data: bool
     command: str
+    asked: dict[str, Any] = {}
+    protocol_class: str = ""
     data_fingerprint: str = ""
     trained_on: str = ""
     skipped_images: int = 0
@@ -74,8 +79,12 @@ def mean_ci95(values: Sequence[float]) -> tuple[float, float]:
     if n == 1:
         return mean, 0.0
     variance = math.fsum((v - mean) ** 2 for v in values) / (n - 1)
-    factor = _T975[n - 2] if n - 2 < len(_T975) else 1.96
-    return mean, factor * math.sqrt(variance / n)
+    return mean, student(n - 1) * math.sqrt(variance / n)
+
+
+def student(freedom: int) -> float:
+    """97.5% point of Student's t; 1.96 beyond 30 degrees of freedom."""
+    return _T975[freedom - 1] if freedom <= len(_T975) else 1.96
 
 
 def cluster_ci95(right: Sequence[float], total: Sequence[float]) -> float:
@@ -89,12 +98,17 @@ def cluster_ci95(right: Sequence[float], total: Sequence[float]) -> float:
         right: `[C]` right answers in each cluster.
         total: `[C]` answers in each cluster.
     """
+    return 1.96 * cluster_error(right, total)
+
+
+def cluster_error(right: Sequence[float], total: Sequence[float]) -> float:
+    """The standard error that `cluster_ci95` stands on; of clusters of one size, that of their mean."""
     clusters, answers = len(total), math.fsum(total)
     if clusters == 1:
         return 0.0
     p = math.fsum(right) / answers
     squares = math.fsum((r - p * n) ** 2 for r, n in zip(right, total, strict=True))
-    return 1.96 * math.sqrt(clusters / (clusters - 1) * squares) / answers
+    return math.sqrt(clusters / (clusters - 1) * squares) / answers
 
 
 def write_results(path: Path, results: Sequence[Result]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from vlfew.errors import DataError
 
 FAR_GRID = np.logspace(-3, 0, 61)
-"""False-accept rates at which curves are drawn."""
+"""False-accept (and false-positive identification) rates at which curves are drawn."""
 
 
 def operating_points(scores: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -37,7 +37,8 @@ def operating_points(scores: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, 
 
 def best_threshold(scores: np.ndarray, same: np.ndarray) -> float:
     """The score that, as a threshold, gets most pairs right; the middle one of several."""
-    thresholds, far, tar = operating_points(scores, same)
+    # The first point, infinity, is none of the scores.
+    thresholds, far, tar = (values[1:] for values in operating_points(scores, same))
     positives = np.asarray(same, bool).sum()
     negatives = len(same) - positives
     right = np.rint(tar * positives) + np.rint((1 - far) * negatives)
@@ -91,3 +92,18 @@ def false_accept_threshold(negatives: np.ndarray, target: float) -> float:
         return float(ranked[-1])
     # Just above the first that must not be accepted; ties with it must not be either.
     return float(np.nextafter(ranked[allowed], np.inf))
+
+
+def band(curves: np.ndarray, far: np.ndarray = FAR_GRID) -> dict[str, list[float]]:
+    """A curve for people to see: TAR at `far`, the mean over folds and one standard error about it.
+
+    Args:
+        curves: `[folds, len(far)]`.
+        far: `[len(far)]`.
+    """
+    mean = curves.mean(axis=0)
+    told = {"far": far.tolist(), "tar": mean.tolist()}
+    if len(curves) > 1:
+        error = curves.std(axis=0, ddof=1) / np.sqrt(len(curves))
+        told |= {"low": (mean - error).clip(0).tolist(), "high": (mean + error).clip(max=1).tolist()}
+    return told

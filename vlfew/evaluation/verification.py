@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from vlfew.counting import generator_at
 from vlfew.data.images import LabelledImages
@@ -14,10 +16,10 @@ from vlfew.data.pairs import Pairs
 from vlfew.errors import ConfigError, DataError
 from vlfew.evaluation.bank import split_pictures
 from vlfew.evaluation.few_shot import check_scorer
-from vlfew.evaluation.results import mean_ci95
+from vlfew.evaluation.results import cluster_error, mean_ci95, student
 from vlfew.evaluation.roc import (
-    FAR_GRID,
     area_under,
+    band,
     best_threshold,
     equal_error_rate,
     false_accept_threshold,
@@ -88,7 +90,6 @@ def verification(
     if len(np.unique(own)) > 1:
         for first, second in np.unique(np.sort(own, axis=1), axis=0):
             apart = ~np.isin(own, (first, second)).any(axis=1)
-            _require_both(same[apart], f"{subject.data.name}: the pairs apart from fold {first + 1}")
             choose((np.sort(own, axis=1) == (first, second)).all(axis=1), scores[apart], same[apart])
         chosen_on = "the other folds"
     else:
@@ -100,20 +101,22 @@ def verification(
         chosen_on = f"{len(others):,} pairs of {calibrate}"
 
     right = ((scores >= thresholds) == same).astype(np.float64)
-    fold = own[:, 0]
+    fold = scoring_fold(tested).numpy()
     numbers = np.unique(fold)
-    by_fold = [float(right[fold == n].mean()) for n in numbers]
+    accuracy, ci95 = mean_ci95(right.tolist())
+    details: dict[str, Any] = {"interval": "over pairs"}
     if len(numbers) > 1:
-        accuracy, ci95 = mean_ci95(by_fold)
-        details: dict[str, Any] = {
-            "fold_accuracies": by_fold,
-            "standard_error": float(np.std(by_fold, ddof=1) / np.sqrt(len(by_fold))),
+        counts = [(float(right[fold == n].sum()), float((fold == n).sum())) for n in numbers]
+        # Folds of one size (LFW's): the mean over folds, and its standard error with ddof 1.
+        error = cluster_error(*zip(*counts, strict=True))
+        ci95 = student(len(numbers) - 1) * error
+        details = {
+            "fold_accuracies": [hits / total for hits, total in counts],
+            "standard_error": error,
             "interval": "over folds",
         }
-    else:
-        accuracy, ci95 = mean_ci95(right.tolist())
-        details = {"interval": "over pairs"}
     details |= {
+        "chance": float(max(same.mean(), 1 - same.mean())),
         "pairs": len(tested),
         "scorer": scorer,
         "threshold": float(np.mean(thresholds)),
@@ -130,7 +133,7 @@ def verification(
         details[f"tar_at_{name}"] = float(accepted[same].mean())
         details[f"measured_{name}"] = float(accepted[~same].mean())
     curves = np.stack([tar_curve(scores[fold == n], same[fold == n]) for n in numbers])
-    details["roc"] = roc_band(curves)
+    details["roc"] = band(curves)
     details["mistakes"] = _mistakes(subject.data, tested, scores, thresholds, right)
     return Outcome(accuracy, ci95, len(tested), details, right)
 
@@ -157,21 +160,34 @@ def split_pairs(data: LabelledImages, split: str, pairs: int, folds: int, seed: 
     own = data.pairs.get(split)
     if own is None:
         return draw_pairs(data, split, pairs, folds, seed)
-    same, fold = own.same.numpy(), own.fold[:, 0].numpy()
+    same, fold = own.same.numpy(), scoring_fold(own).numpy()
     for n in np.unique(fold):
         where = f"{data.name} {split}" + (f", fold {n + 1}" if len(np.unique(fold)) > 1 else "")
         _require_both(same[fold == n], f"{where}: the pairs")
+    for first, second in (
+        np.unique(np.sort(own.fold.numpy(), axis=1), axis=0) if len(np.unique(fold)) > 1 else ()
+    ):
+        apart = ~np.isin(own.fold.numpy(), (first, second)).any(axis=1)
+        _require_both(
+            same[apart], f"{data.name} {split}: the pairs apart from folds {first + 1} and {second + 1}"
+        )
     return own
 
 
-def draw_pairs(data: LabelledImages, split: str, pairs: int, folds: int, seed: int) -> Pairs:
-    """Pairs of a split's pictures, half the same, in folds that share no class.
+def scoring_fold(pairs: Pairs) -> Tensor:
+    """The fold `[M]` in which each pair counts: of a pair across folds, the one with the lower number."""
+    return pairs.fold.min(dim=1).values
 
-    A same pair takes a class of at least two pictures, each as likely as the other, and two of its
-    pictures; a different pair takes two classes of a fold and a picture of each.
+
+def draw_pairs(data: LabelledImages, split: str, pairs: int, folds: int, seed: int) -> Pairs:
+    """Pairs of a split's pictures, half the same, none twice, in folds that share no class.
+
+    As many as are asked for, or as there are of both kinds. A same pair takes a class of at least two pictures, each as
+    likely as the other, and two of its pictures; a different pair takes two classes of a fold and a
+    picture of each.
 
     Raises:
-        DataError: fewer than two classes, or no class with two pictures, in a fold.
+        DataError: fewer than two classes, or no class with two pictures.
         ConfigError: fewer than 2 pairs or 1 fold.
     """
     if pairs < 2 or folds < 1:
@@ -179,7 +195,13 @@ def draw_pairs(data: LabelledImages, split: str, pairs: int, folds: int, seed: i
     split_pictures(data, split)
     members = {c: index.numpy() for c, index in data.by_class(split).items()}
     rng = generator_at(seed, "pairs", split)
-    folds = max(1, min(folds, len(members) // 2, pairs // 2))
+    able = sum(len(own) > 1 for own in members.values())
+    if len(members) < 2 or not able:
+        raise DataError(
+            f"{data.name}: split {split!r} has {len(members)} classes, {able} of them with two pictures or "
+            "more: too few to draw same and different pairs from"
+        )
+    folds = max(1, min(folds, len(members) // 2, able, pairs // 2))
     # Classes that can make a same pair are dealt out first, so that every fold has its share.
     order = sorted(rng.permutation(list(members)), key=lambda c: len(members[c]) < 2)
     i: list[int] = []
@@ -187,40 +209,46 @@ def draw_pairs(data: LabelledImages, split: str, pairs: int, folds: int, seed: i
     same: list[bool] = []
     fold: list[int] = []
     for n in range(folds):
-        classes = order[n::folds]
-        several = [c for c in classes if len(members[c]) > 1]
-        if len(classes) < 2 or not several:
-            raise DataError(
-                f"{data.name}: split {split!r} has {len(members)} classes, {len(several)} of them with two "
-                "pictures or more: too few to draw same and different pairs from"
-            )
-        count = pairs // folds + (n < pairs % folds)
-        for k in range(count):
-            if k < count // 2:
-                one = other = several[rng.integers(len(several))]
-                first, second = rng.choice(members[one], 2, replace=False)
-            else:
-                one, other = rng.choice(classes, 2, replace=False)
-                first, second = rng.choice(members[one]), rng.choice(members[other])
-            i.append(int(first))
-            j.append(int(second))
-            same.append(bool(one == other))
-            fold.append(n)
+        own = [members[c] for c in order[n::folds]]
+        # Every pair once, and as many of one kind as of the other.
+        there = _countable(own)
+        half = min((pairs // folds + (n < pairs % folds)) // 2, *there.values())
+        for kind in (True, False):
+            drawn = _distinct_pairs(own, kind, half, there[kind], rng)
+            i += [a for a, _ in drawn]
+            j += [b for _, b in drawn]
+            same += [kind] * half
+            fold += [n] * half
     return Pairs(torch.tensor(i), torch.tensor(j), torch.tensor(same), torch.tensor([fold, fold]).T)
 
 
-def roc_band(curves: np.ndarray) -> dict[str, list[float]]:
-    """A curve for people to see: TAR at `FAR_GRID`, mean and one standard error about it.
+def _countable(classes: list[np.ndarray]) -> dict[bool, int]:
+    """How many pairs there are that are the same, and different."""
+    sizes = np.array([len(own) for own in classes])
+    within = int((sizes * (sizes - 1) // 2).sum())
+    return {True: within, False: int(sizes.sum() * (sizes.sum() - 1) // 2) - within}
 
-    Args:
-        curves: `[folds, len(FAR_GRID)]`.
-    """
-    mean = curves.mean(axis=0)
-    band = {"far": FAR_GRID.tolist(), "tar": mean.tolist()}
-    if len(curves) > 1:
-        error = curves.std(axis=0, ddof=1) / np.sqrt(len(curves))
-        band |= {"low": (mean - error).clip(0).tolist(), "high": (mean + error).clip(max=1).tolist()}
-    return band
+
+def _distinct_pairs(
+    classes: list[np.ndarray], same: bool, wanted: int, there: int, rng: np.random.Generator
+) -> list[tuple[int, int]]:
+    """As many pairs of pictures as wanted of those that are there, none twice."""
+    sizes = np.array([len(own) for own in classes])
+    if 2 * wanted >= there:
+        labelled = [(int(p), c) for c, own in enumerate(classes) for p in own]
+        every = [(p, q) for (p, a), (q, b) in combinations(labelled, 2) if (a == b) == same]
+        return [every[n] for n in rng.permutation(len(every))[:wanted]]
+    several = np.flatnonzero(sizes > 1)
+    found: dict[tuple[int, int], None] = {}
+    while len(found) < wanted:
+        if same:
+            one = other = several[rng.integers(len(several))]
+            first, second = rng.choice(classes[one], 2, replace=False)
+        else:
+            one, other = rng.choice(len(classes), 2, replace=False)
+            first, second = rng.choice(classes[one]), rng.choice(classes[other])
+        found.setdefault((int(min(first, second)), int(max(first, second))))
+    return list(found)
 
 
 def _require_apart(tested: Pairs, split: str, calibrate: str) -> None:
@@ -248,7 +276,10 @@ def _scores(subject: Subject, similarity: Any, split: str, pairs: Pairs) -> np.n
 def _require_both(same: np.ndarray, what: str) -> None:
     if same.all() or not same.any():
         label = "the same" if len(same) and same.all() else "different"
-        raise DataError(f"{what} are all {label}; both kinds are needed to choose a threshold and to score")
+        raise DataError(
+            f"{what} are all {label}, and both kinds are needed to choose a threshold and to score; "
+            "take fewer folds, or add pairs"
+        )
 
 
 def _mistakes(

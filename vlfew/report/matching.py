@@ -71,7 +71,7 @@ def asked(result: Result) -> dict[str, Any]:
         fields = PROTOCOLS.options(result.protocol).model_fields
     except VlfewError:  # a protocol of another version: what most of them have
         return {name: result.get(name) for name in ("ways", "shots", "queries")}
-    recorded = result.model_dump()
+    recorded = result.model_dump() | result.asked
     return {
         name: recorded.get(name, None if field.is_required() else field.default)
         for name, field in fields.items()

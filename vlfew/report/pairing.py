@@ -72,9 +72,20 @@ def why_not_paired(first: Result, second: Result) -> str:
     ]
     if differing:
         return f"other episodes: {', '.join(differing)}"
-    if not (first.get("per_episode") and second.get("per_episode")):
+    runs = [(r.get("over"), r.get("values")) for r in (first, second)]
+    if runs[0] != runs[1]:
+        return "other runs: " + " and ".join(
+            f"{over} {said(values)}" if over else "a single one" for over, values in runs
+        )
+    if not (_by_run_or_fold(first) or (first.get("per_episode") and second.get("per_episode"))):
         return "no accuracies by episode"
     return ""
+
+
+def _by_run_or_fold(result: Result) -> list[float] | None:
+    """Accuracies of runs or of folds, where the interval is over these: episodes or pairs of one run, or
+    of one fold, are not independent of each other."""
+    return result.get("accuracies") or result.get("fold_accuracies")
 
 
 def _compare(
@@ -103,6 +114,9 @@ def _drawing(result: Result) -> dict[str, Any]:
 
 def _per_episode(run: FinishedRun, result: Result) -> Floats:
     """The accuracies `[E]` that the result says are kept in the run folder."""
+    few = _by_run_or_fold(result)
+    if few is not None:
+        return np.array(few, dtype=np.float64)
     name = str(result.get("per_episode"))
     path: Path = run.folder.path / name
     try:

@@ -83,8 +83,8 @@ def draw_rocs(questions: Sequence[tuple[str, Sequence[Drawn]]], legend: Html | N
         return None
     roc = (
         "ROC: the share of pairs of one class that are accepted, against the false accept rate (FAR), the "
-        f"share of pairs of two classes that are; the label reads it at {_rate(READ_AT)}, the band is its "
-        "95% interval. "
+        f"share of pairs of two classes that are; the label reads it at {_rate(READ_AT)}, the band is one "
+        "standard error about the mean over folds or runs. "
     )
     cmc = "CMC: the share of queries whose true class is among the first k (rank); the label reads rank 1."
     lead = paragraph((roc if rocs else "") + (cmc if cmcs else ""))

@@ -115,10 +115,7 @@ def draw_rows(runs: Sequence[FinishedRun], rows: Sequence[Row], comparisons: Seq
     )
     style = "side-by-side many" if len(runs) > MANY else "side-by-side"
     table = element("table", element("thead", head), element("tbody", *lines), class_=style)
-    lead = (
-        "Accuracy in percent with the half width of its 95% interval, on classes apart from those of "
-        f"training.{told}"
-    )
+    lead = f"Accuracy in percent with the half width of its 95% interval.{told}"
     return join(paragraph(lead), element("div", table, class_="card scroll"))
 
 

@@ -18,18 +18,21 @@ def accuracy(result: Result) -> str:
 def setting(result: Result) -> str:
     """`20-way 1-shot`, `all 884 classes`."""
     ways, shots = result.get("ways"), result.get("shots")
+    repeated = f"{result.get('repeats')} runs" if result.get("repeats") else ""
     if pairs := result.get("pairs"):
-        folds = result.get("fold_accuracies") or result.get("accuracies")
-        told = f"{pairs:,} pairs" + (f", {len(folds)} folds" if folds else "")
-        return f"{told}, {'outside data' if result.outside_data else 'unrestricted'}"
+        folds = len(result.get("fold_accuracies") or ())
+        parts = [f"{pairs:,} pairs", f"{folds} folds" if folds else "", repeated, result.protocol_class]
+        return ", ".join(filter(None, parts))
     if ways is None:
         return "-"
     if result.get("probes"):
-        return f"{ways:,} enrolled, {result.get('unknown'):,} unknown, {shots}-shot"
+        return f"{ways:,} enrolled, {result.get('unknown', 0):,} unknown, {shots}-shot"
     # Against all classes every picture is scored once, and the protocol says how many there were.
     among = f"{ways:,}-way" if result.get("pictures") is None else f"all {ways:,} classes"
     told = f"{among} {shots}-shot" if shots else among
-    return f"{told}, {result.get('repeats')} runs" if result.get("repeats") else told
+    left_out = result.get("classes_left_out")
+    small = f"{left_out:,} small classes left out" if left_out else ""
+    return ", ".join(filter(None, [told, small, repeated]))
 
 
 def title(result: Result, said: str | None = None) -> str:
@@ -41,7 +44,8 @@ def title(result: Result, said: str | None = None) -> str:
 def chance(result: Result) -> float | None:
     """Accuracy of guessing, a fraction."""
     ways = result.get("ways")
-    return 0.5 if result.get("pairs") else 1 / ways if ways else None
+    told: float | None = result.get("chance")
+    return told if told is not None else 1 / ways if ways else None
 
 
 def chance_percent(result: Result) -> str:
@@ -64,7 +68,12 @@ def extras(result: Result) -> list[str]:
         "dir_at_fpir_0.01": "DIR at FPIR 1%",
     }
     found = {label: result.get(key) for key, label in known.items()}
-    return [f"{label} {percent(value, 1)}" for label, value in found.items() if value is not None]
+    told = [f"{label} {percent(value, 1)}" for label, value in found.items() if value is not None]
+    for rate, key in (("1%", "far_0.01_refused"), ("0.1%", "far_0.001_refused")):
+        told += [f"TAR at FAR {rate}: too few pairs"] if result.get(key) else []
+    if error := result.get("standard_error"):
+        told.insert(0, f"standard error {percent(error, 2)}")
+    return told
 
 
 def duration(seconds: float) -> str:

@@ -64,11 +64,11 @@ class RunFolder:
         return [] if repeat is None else [RunFolder(self.path / n) for n in member_names(repeat)]
 
     @property
-    def repeated_key(self) -> str:
-        """The key in which the runs of a repeated one differ."""
+    def repeated(self) -> tuple[str, list[Any]]:
+        """The key in which the runs of a repeated one differ, and its values."""
         repeat = load_config(self.config).repeat
         assert repeat is not None
-        return repeat.key
+        return repeat.key, repeat.values
 
     @property
     def state(self) -> State:

@@ -39,8 +39,10 @@ def load(root: Path | None, reading: Reading) -> LabelledImages:
     """The glyphs at `reading.image_size`, black on white; the split is drawn from `reading.seed`.
 
     Raises:
-        DataError: the fonts are not where matplotlib keeps them.
+        DataError: the fonts are not where matplotlib keeps them; a part of the picture is asked for.
     """
+    if reading.center != 1:
+        raise DataError(f"glyphs are drawn whole; leave data.center ({reading.center:g}) out")
     faces = _faces() if root is None else sorted(root.glob("*.ttf"))
     if not faces:
         raise DataError(f"no fonts (*.ttf) in {root}: glyphs needs at least {MIN_FACES} faces")

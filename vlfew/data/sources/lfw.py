@@ -6,6 +6,7 @@ Read from the deep-funneled pictures (Huang et al. 2012; any other alignment wil
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -27,17 +28,13 @@ from vlfew.data.pairs import Pairs
 from vlfew.data.reading import Reading, middle
 from vlfew.data.root import find_data
 from vlfew.data.splits import draw_names
+from vlfew.data.tables import read_text
 from vlfew.errors import DataError
 
 PEOPLE, PICTURES, SIDE = 5749, 13233, 250
 FOLDS = 10
 ONE_PICTURE_TEST = 1150
 """People to test in the protocol of one picture a person; the other 4,599 are for training."""
-LISTS = {
-    "view-1": ("peopleDevTrain.txt", "peopleDevTest.txt", "pairsDevTest.txt"),
-    "view-2": ("people.txt", "pairs.txt"),
-    "one-picture": (),
-}
 PLACES = ("lfw-deepfunneled", "lfw_funneled", "lfw")
 _PICTURE = re.compile(r"(?P<person>.+)_(?P<number>\d{4})\.jpg")
 
@@ -58,8 +55,8 @@ def load(
     is for training, and test is all 6,000 pairs in their ten folds, for a model trained elsewhere.
     `view-1` is for choosing: test is `peopleDevTest` and its pairs, validation a part of
     `peopleDevTrain`. `one-picture` keeps one picture of
-    each person and makes a partner to it by an affine map or a rotation; 1,150 people test, and
-    each has one same and one different pair.
+    each person and makes a partner to it by an affine map or a rotation; 1,150 people test, each with
+    one same and one different pair, and of the other 4,599 a part is for validation.
 
     Args:
         root: folder that holds pictures and lists; None looks where data lie.
@@ -74,11 +71,12 @@ def load(
     """
     found = check(find_data("lfw", root))
     if protocol == "one-picture":
-        return _one_picture(found, reading, validation_fraction)
+        return _one_picture(found, reading, validation_fraction, memory_limit_mb)
     people = sorted(found.numbers)
     files = list(found.pictures.values())
     images, kept, skipped = hold(files, reading, "reading lfw", memory_limit_mb)
-    at = {list(found.pictures)[n]: position for position, n in enumerate(kept.tolist())}
+    keys = list(found.pictures)
+    at = {keys[n]: position for position, n in enumerate(kept.tolist())}
     number = {person: n for n, person in enumerate(people)}
     labels = torch.tensor([number[person] for person, _ in at])
     if protocol == "view-1":
@@ -95,9 +93,16 @@ def load(
         class_names=_names(people),
         names_are_words=False,
         splits=splits,
-        fingerprint=digest(_told(files), skipped, protocol, {s: i.tolist() for s, i in splits.items()}),
+        fingerprint=digest(
+            _told(files),
+            skipped,
+            protocol,
+            {s: i.tolist() for s, i in splits.items()},
+            {s: (p.i.tolist(), p.j.tolist()) for s, p in pairs.items()},
+        ),
         picture_names=tuple(files[n].name for n in kept.tolist()),
         pairs=pairs,
+        training_labels="unrestricted",
         skipped=skipped,
         note="; ".join(filter(None, [shown, _box(reading), _at_hand(people, files)])),
     )
@@ -188,7 +193,12 @@ def _view_2(
 def _view_1(
     found: Found, at: dict[tuple[str, int], int], seed: int, fraction: float
 ) -> tuple[dict[str, Tensor], dict[str, Pairs]]:
-    (train,), (test,) = (_people(found, name) for name in LISTS["view-1"][:2])
+    sets = [_people(found, name) for name in ("peopleDevTrain.txt", "peopleDevTest.txt")]
+    if any(len(own) != 1 for own in sets):
+        raise DataError(f"lfw: the lists of View 1 in {found.root} must hold one set of people each")
+    (train,), (test,) = sets
+    if both := sorted(train & test):
+        raise DataError(f"lfw: {both[0]} is in both lists of people of View 1 in {found.root}")
     held_out = draw_names(sorted(train), max(2, round(fraction * len(train))), seed, "validation")
     splits = {
         "train": _pictures_of(train - held_out, at),
@@ -198,7 +208,7 @@ def _view_1(
     return splits, {"test": _pairs(found, "pairsDevTest.txt", at, [test])}
 
 
-def _one_picture(found: Found, reading: Reading, fraction: float) -> LabelledImages:
+def _one_picture(found: Found, reading: Reading, fraction: float, memory_limit_mb: int) -> LabelledImages:
     """One picture of each person, and beside it a partner made from it."""
     people = sorted(found.numbers)
     first = {person: min(numbers) for person, numbers in found.numbers.items()}
@@ -206,7 +216,7 @@ def _one_picture(found: Found, reading: Reading, fraction: float) -> LabelledIma
     test = draw_names(people, round(len(people) * ONE_PICTURE_TEST / PEOPLE), reading.seed, "test")
     rest = [person for person in people if person not in test]
     val = draw_names(rest, max(2, round(fraction * len(rest))), reading.seed, "validation")
-    images, kept, skipped = hold(files, reading, "reading lfw", 2048)
+    images, kept, skipped = hold(files, reading, "reading lfw", memory_limit_mb)
     originals = images.batch(torch.arange(len(images)))
     turned = _partners(originals, reading.seed)
     people = [people[n] for n in kept.tolist()]
@@ -239,8 +249,9 @@ def _one_picture(found: Found, reading: Reading, fraction: float) -> LabelledIma
         fingerprint=digest(_told(files), skipped, "one-picture", {s: i.tolist() for s, i in splits.items()}),
         picture_names=tuple(names + [f"{name} (partner)" for name in names]),
         pairs=pairs,
+        training_labels="unrestricted",
         skipped=skipped,
-        note="; ".join(filter(None, [note, _box(reading)])),
+        note="; ".join(filter(None, [note, _box(reading), _at_hand(people, list(found.pictures.values()))])),
     )
 
 
@@ -270,9 +281,13 @@ def _lines(found: Found, name: str) -> Iterator[tuple[str, list[str]]]:
     path = found.root / name
     if not path.is_file():
         raise DataError(f"lfw: the list {name} is missing in {found.root}; it comes with the data set")
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         if line.strip():
             yield f"{path}:{number}", line.split()
+
+
+def _is_number(word: str) -> bool:
+    return word.isascii() and word.isdigit()
 
 
 def _people(found: Found, name: str) -> list[set[str]]:
@@ -291,7 +306,7 @@ def _people(found: Found, name: str) -> list[set[str]]:
         if several and n == 0:
             continue
         if not left:
-            if len(words) != 1 or not words[0].isdigit():
+            if len(words) != 1 or not _is_number(words[0]):
                 raise DataError(f"{where}: expected the number of people that follow")
             sets.append(set())
             left = int(words[0])
@@ -316,13 +331,22 @@ def _pairs(found: Found, name: str, at: dict[tuple[str, int], int], folds: list[
     pictures: list[tuple[int, int]] = []
     same: list[bool] = []
     fold: list[tuple[int, int]] = []
-    for where, words in list(_lines(found, name))[1:]:
+    lines = list(_lines(found, name))
+    head = lines[0][1] if lines else []
+    if len(head) not in (1, 2) or not all(_is_number(word) for word in head):
+        raise DataError(f"{found.root / name}:1: expected the number of pairs of each kind")
+    wanted = 2 * math.prod(int(word) for word in head)
+    if len(lines) - 1 != wanted or not wanted:
+        raise DataError(
+            f"{found.root / name}: {len(lines) - 1:,} pairs, where its first line says {wanted:,}"
+        )
+    for where, words in lines[1:]:
         if len(words) not in (3, 4):
             raise DataError(f"{where}: expected a person and two numbers, or two people with a number each")
         one, other = (words[0], words[1]), (words[0] if len(words) == 3 else words[2], words[-1])
         numbers = []
         for person, n in (one, other):
-            key = (person, int(n) if n.isdigit() else -1)
+            key = (person, int(n) if _is_number(n) else -1)
             if key not in at:
                 missing = f"{person}_{n.zfill(4)}.jpg"
                 why = "cannot be read" if key in found.pictures else "is missing"

@@ -6,8 +6,7 @@ Optional: `first_id` and `second_id`, who is in the pictures; `fold`, in which t
 
 from __future__ import annotations
 
-import csv
-import io
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from vlfew.data.listing import DataFile, digest
 from vlfew.data.pairs import Pairs
 from vlfew.data.reading import Reading
 from vlfew.data.root import find_data
+from vlfew.data.tables import rows_csv
 from vlfew.errors import DataError
 
 _SAME = {"1": True, "true": True, "yes": True, "same": True}
@@ -116,35 +116,30 @@ class Row:
 
 
 def _rows(path: Path) -> Iterator[Row]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(
-            f"{path}: no such file; it must be a CSV with the columns {', '.join(NEEDED)}"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as UTF-8 text: {error}") from None
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    columns = [name.strip() for name in reader.fieldnames or []]
-    missing = [name for name in NEEDED if name not in columns]
-    if missing or len(set(columns) & set(IDS)) == 1:
-        wanted = f"{', '.join(NEEDED)} (and {' and '.join(IDS)} only together)"
-        raise DataError(f"{path}: the columns must be {wanted}; found {', '.join(columns) or 'none'}")
-    reader.fieldnames = columns
-    for values in reader:
-        where = f"{path}:{reader.line_num}"
-        told = {key: (value or "").strip() for key, value in values.items() if isinstance(key, str)}
+    columns = f"{', '.join(NEEDED)} (and {' and '.join(IDS)} together)"
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; it must be a CSV with the columns {columns}")
+    for line, values in rows_csv(path):
+        where = f"{path}:{line}"
+        told = {key.strip(): value.strip() for key, value in values.items()}
+        if any(name not in told for name in NEEDED) or len(told.keys() & set(IDS)) == 1:
+            raise DataError(f"{where}: the columns must be {columns}; found {', '.join(told)}")
         same = (_SAME | _DIFFERENT).get(told["same"].lower())
         if same is None:
             raise DataError(f"{where}: same must be 1 or 0, not {told['same']!r}")
-        pictures = (told["first"], told["second"])
-        for name in pictures:
+        for name in (told["first"], told["second"]):
             if not name or "\0" in name or not (path.parent / name).is_file():
                 raise DataError(f"{where}: there is no picture {name!r} in {path.parent}")
+        # One picture has one name, however its path is written.
+        first, second = (os.path.normpath(told[which]) for which in ("first", "second"))
+        if first == second:
+            raise DataError(f"{where}: {first} is paired with itself")
         ids = (told[IDS[0]], told[IDS[1]]) if IDS[0] in told else None
         if ids is not None and (not all(ids) or (ids[0] == ids[1]) != same):
             raise DataError(f"{where}: same is {int(same)}, but the ids are {ids[0]!r} and {ids[1]!r}")
-        yield Row(where, pictures, same, ids, told.get("fold"))
+        if told.get("fold") == "":
+            raise DataError(f"{where}: no fold; name one, or leave the column out")
+        yield Row(where, (first, second), same, ids, told.get("fold"))
 
 
 def _identities(rows: list[Row], names: list[str]) -> dict[str, str]:
