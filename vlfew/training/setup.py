@@ -117,7 +117,8 @@ def selection(config: Config, data: LabelledImages, has_text: bool) -> tuple[str
     """Protocol and options by which checkpoints are compared; never on the test split.
 
     When none is configured, or the configured one needs words that the run has not: one-shot
-    episodes, 5-way with 15 queries or as large as the validation split allows. None where there is no
+    episodes, 5-way with 15 queries or as large as the validation split allows, among classes of two
+    pictures or more. None where there is no
     validation split: there is nothing to choose by.
 
     Raises:
@@ -141,14 +142,21 @@ def selection(config: Config, data: LabelledImages, has_text: bool) -> tuple[str
             )
         check_protocol(chosen.protocol, options, data)
         return chosen.protocol, protocol_options(chosen.protocol, options)
-    sizes = [len(index) for index in data.by_class("val").values()]
+    # Of classes with one picture nothing can be asked.
+    sizes = [n for n in (len(index) for index in data.by_class("val").values()) if n > 1]
     if len(sizes) < 2:
         raise DataError(
-            f"{data.name}: split 'val' has {len(sizes)} class(es), and choosing a model takes at least 2; "
-            "add classes"
+            f"{data.name}: split 'val' has {len(sizes)} class(es) with two pictures or more, and choosing a "
+            "model takes at least 2; add classes or pictures"
         )
     queries = max(1, min(15, min(sizes) - 1))
-    options = {"split": "val", "ways": min(5, len(sizes)), "queries": queries, "episodes": 500}
+    options = {
+        "split": "val",
+        "ways": min(5, len(sizes)),
+        "queries": queries,
+        "episodes": 500,
+        "too_few": "leave_out",
+    }
     return "few-shot", protocol_options("few-shot", options)
 
 
