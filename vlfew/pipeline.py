@@ -150,7 +150,7 @@ def print_results(results: list[Result]) -> None:
 
     console = Console()
     # Into a file or pipe, rich would fold the table to 80 columns.
-    Console(width=console.width if console.is_terminal else 110).print(results_table(results))
+    Console(width=console.width if console.is_terminal else 160).print(results_table(results))
 
 
 def _evaluate_and_report(config: Config, data: LabelledImages, run: RunFolder) -> None:
