@@ -2,6 +2,8 @@
 
 import os
 import shutil
+from collections import defaultdict
+from io import BytesIO
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -250,3 +252,23 @@ def test_all_characters_are_at_hand() -> None:
     assert len(classes) == 1623 and all(c.drawers == tuple(range(20)) for c in classes)
     assert len({c.alphabet for c in classes if c.part == 0}) == 30
     assert len({c.alphabet for c in classes if c.part == 1}) == 20
+
+
+@needs_real
+def test_the_official_runs_are_drawings_of_careful_drawers() -> None:
+    """What docs/results.md says of runs 01 to 10, by pixels: five alphabets, drawers 1 to 8, one a side."""
+    from vlfew.data.listing import list_files
+
+    def pixels(content: bytes) -> bytes:
+        return np.array(Image.open(BytesIO(content))).tobytes()
+
+    drawn = {}
+    for file in list_files(REAL / "images_evaluation.zip"):
+        if file.name.endswith(tuple(f"_{drawer:02}.png" for drawer in range(1, 9))):
+            drawn[pixels(file.read())] = file.name.split("/")[-3], file.name[-6:-4]
+    sides = defaultdict(set)
+    for file in list_files(REAL / "one_shot_runs.zip"):
+        if file.name.endswith(".png"):
+            sides[file.name.rpartition("/")[0]].add(drawn[pixels(file.read())])
+    assert len(sides) == 20 and all(len(found) == 1 for found in sides.values())
+    assert len({alphabet for found in sides.values() for alphabet, _ in found}) == 5

@@ -72,6 +72,16 @@ def test_folds_and_ids_as_given(root: Path) -> None:
         (ROWS, "left,right,same", "the columns must be first, second, same"),
         ([], "first,second,same", "no pairs in it"),
         ([*ROWS, ("a1", "a1", 1)], "first,second,same", r"pairs\.csv:8: sub/a1\.png is paired with itself"),
+        (
+            [("a1", "a2", 1, "x"), ("b1", "b2", 1)],
+            "first,second,same,fold",
+            r"pairs\.csv:3: fold is missing; give it for every pair",
+        ),
+        (
+            [("a1", "a2", 1, "A", "A"), ("b1", "b2", 1)],
+            "first,second,same,first_id,second_id",
+            r"pairs\.csv:3: first_id, second_id is missing",
+        ),
         ([("a1", "a2", 1, "")], "first,second,same,fold", r"pairs\.csv:2: no fold"),
         ([("a1", "a2", 1, "A", "B")], "first,second,same,first_id,second_id", "the ids are 'A' and 'B'"),
         (

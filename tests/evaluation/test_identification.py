@@ -89,4 +89,6 @@ def test_refusals(data: LabelledImages) -> None:
     with pytest.raises(ConfigError, match="at least 2 enrolled classes and 1 shot"):
         check_protocol("identification", {"enrolled": 1}, data)
     with pytest.raises(ConfigError, match="at least 1 draw"):
+        identification(Subject(Pixels(), data), draws=0)
+    with pytest.raises(ConfigError, match="at least 1 draw"):
         check_protocol("identification", {"draws": 0}, data)

@@ -13,8 +13,9 @@ from vlfew.data.images import LabelledImages
 from vlfew.data.pairs import Pairs
 from vlfew.errors import ConfigError, DataError
 from vlfew.evaluation.evaluate import check_protocol
+from vlfew.evaluation.pairs import draw_pairs
 from vlfew.evaluation.subject import Subject
-from vlfew.evaluation.verification import draw_pairs, verification
+from vlfew.evaluation.verification import verification
 
 
 def score(data: LabelledImages, i: int, j: int) -> float:

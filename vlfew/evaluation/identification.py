@@ -16,6 +16,7 @@ from vlfew.errors import ConfigError, DataError
 from vlfew.evaluation.bank import split_pictures
 from vlfew.evaluation.few_shot import check_scorer
 from vlfew.evaluation.results import mean_ci95
+from vlfew.evaluation.roc import FAR_GRID as FPIR_GRID
 from vlfew.evaluation.subject import Outcome, Subject
 from vlfew.features import Features
 from vlfew.scorers.base import Scorer
@@ -23,7 +24,6 @@ from vlfew.scorers.support import Support
 
 RANKS = 20
 """Ranks of the cumulative match curve that are kept."""
-FPIR_GRID = np.logspace(-3, 0, 61)
 TARGETS = (1e-1, 1e-2)
 """False-positive identification rates at which the detection rate is told."""
 CHUNK = 1024
@@ -80,6 +80,7 @@ def identification(
         DataError: fewer classes with more than `shots` pictures than are to be enrolled, or than 2.
         ConfigError: fewer than 2 enrolled, 1 shot or 1 draw.
     """
+    _require_draws(draws)
     galleries = [_enrol(subject.data, split, enrolled, shots, seed, n) for n in range(draws)]
     similarity = subject.model.scorer(scorer)
     features = subject.bank(split).features
@@ -118,9 +119,13 @@ def check_identification(data: LabelledImages, options: Mapping[str, Any]) -> No
     """Raises what `identification` would, from the labels alone; makes one draw."""
     o = options
     check_scorer(o["scorer"])
-    if o["draws"] < 1:
-        raise ConfigError(f"identification needs at least 1 draw, not {o['draws']}")
+    _require_draws(o["draws"])
     _enrol(data, o["split"], o["enrolled"], o["shots"], o["seed"], 0)
+
+
+def _require_draws(draws: int) -> None:
+    if draws < 1:
+        raise ConfigError(f"identification needs at least 1 draw, not {draws}")
 
 
 def _enrol(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vlfew.evaluation.results import Result, mean_ci95
+from vlfew.evaluation.results import Result, mean_ci95, student
 from vlfew.evaluation.roc import band
 
 SUMMED = ("episodes", "pairs", "trials", "pictures")
@@ -56,7 +56,7 @@ def merge_results(results: Sequence[Result], key: str, values: Sequence[Any]) ->
     merged |= {
         "accuracy": accuracy,
         "ci95": ci95,
-        "standard_error": float(np.std(accuracies, ddof=1) / math.sqrt(len(accuracies))),
+        "standard_error": ci95 / student(len(results) - 1),
         "accuracies": accuracies,
         "repeats": len(results),
         "over": key,

@@ -54,9 +54,9 @@ def load(
     fold's, training the other eight (unrestricted: their names are used). With `fold: all` nobody
     is for training, and test is all 6,000 pairs in their ten folds, for a model trained elsewhere.
     `view-1` is for choosing: test is `peopleDevTest` and its pairs, validation a part of
-    `peopleDevTrain`. `one-picture` keeps one picture of
-    each person and makes a partner to it by an affine map or a rotation; 1,150 people test, each with
-    one same and one different pair, and of the other 4,599 a part is for validation.
+    `peopleDevTrain`. `one-picture` keeps one picture of each person and makes a partner to it by an
+    affine map or a rotation; 1,150 people test, each with one same and one different pair, and of the
+    other 4,599 a part is for validation.
 
     Args:
         root: folder that holds pictures and lists; None looks where data lie.
@@ -83,9 +83,7 @@ def load(
         splits, pairs = _view_1(found, at, reading.seed, validation_fraction)
     else:
         splits, pairs = _view_2(found, at, fold)
-    shown = (
-        "View 1" if protocol == "view-1" else f"View 2, {'ten folds' if fold == 'all' else f'fold {fold}'}"
-    )
+    shown = "View 1" if protocol == "view-1" else "View 2"
     return LabelledImages(
         name="lfw",
         images=images,

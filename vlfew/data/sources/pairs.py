@@ -25,8 +25,9 @@ from vlfew.data.root import find_data
 from vlfew.data.tables import rows_csv
 from vlfew.errors import DataError
 
-_SAME = {"1": True, "true": True, "yes": True, "same": True}
-_DIFFERENT = {"0": False, "false": False, "no": False, "different": False}
+_SAME = dict.fromkeys(("1", "true", "yes", "same"), True) | dict.fromkeys(
+    ("0", "false", "no", "different"), False
+)
 NEEDED, IDS = ("first", "second", "same"), ("first_id", "second_id")
 
 
@@ -119,12 +120,18 @@ def _rows(path: Path) -> Iterator[Row]:
     columns = f"{', '.join(NEEDED)} (and {' and '.join(IDS)} together)"
     if not path.is_file():
         raise DataError(f"{path}: no such file; it must be a CSV with the columns {columns}")
+    optional: set[str] | None = None
     for line, values in rows_csv(path):
         where = f"{path}:{line}"
         told = {key.strip(): value.strip() for key, value in values.items()}
         if any(name not in told for name in NEEDED) or len(told.keys() & set(IDS)) == 1:
             raise DataError(f"{where}: the columns must be {columns}; found {', '.join(told)}")
-        same = (_SAME | _DIFFERENT).get(told["same"].lower())
+        own = told.keys() & {*IDS, "fold"}
+        if own != (optional := own if optional is None else optional):
+            raise DataError(
+                f"{where}: {', '.join(sorted(optional - own))} is missing; give it for every pair"
+            )
+        same = _SAME.get(told["same"].lower())
         if same is None:
             raise DataError(f"{where}: same must be 1 or 0, not {told['same']!r}")
         for name in (told["first"], told["second"]):
@@ -181,10 +188,10 @@ def _folds(
         order = sorted(people, key=lambda person: seed_at(seed, "fold", person))
         count = min(folds, len(people))
         return {person: n % count for n, person in enumerate(order)}
-    numbers: dict[str, int] = {}
+    numbers: dict[str | None, int] = {}
     found: dict[str, int] = {}
     for row in rows:
-        fold = numbers.setdefault(row.fold or "", len(numbers))
+        fold = numbers.setdefault(row.fold, len(numbers))
         for person in (identity[name] for name in row.pictures):
             if found.setdefault(person, fold) != fold:
                 raise DataError(
