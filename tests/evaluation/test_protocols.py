@@ -15,58 +15,14 @@ import torch
 from torch import Tensor
 
 from tests.conftest import make_data
+from tests.evaluation.fakes import FakeModel, run
 from vlfew.data.images import InMemory, LabelledImages
-from vlfew.errors import ConfigError, DataError, ModelError, VlfewError
-from vlfew.evaluation import PROTOCOLS
+from vlfew.errors import ConfigError, DataError, ModelError
 from vlfew.evaluation.bank import FeatureBank, encode_split
 from vlfew.evaluation.episodes import draw_episodes, draw_trials, each_in_turn
 from vlfew.evaluation.evaluate import check_protocol, evaluate, save_per_episode
 from vlfew.evaluation.results import cluster_ci95, mean_ci95
-from vlfew.evaluation.subject import Outcome, Subject
-from vlfew.features import Features
-from vlfew.scorers import SCORERS, Scorer
-
-DIM = 3
-
-
-class FakeModel:
-    """Noisy random projections of pictures; texts by their characters."""
-
-    def __init__(self, has_text: bool = True) -> None:
-        self.has_text = has_text
-        self.projection = torch.randn(256, DIM, generator=torch.Generator().manual_seed(0))
-        self.encoded = 0
-
-    def encode_images(self, images: Tensor) -> Features:
-        self.encoded += len(images)
-        return Features((images.flatten(1).float() - 127) / 255 @ self.projection)
-
-    def encode_texts(self, texts: list[str]) -> Tensor:
-        return torch.stack([self.text(t) for t in texts])
-
-    @staticmethod
-    def text(text: str) -> Tensor:
-        seed = sum(ord(c) * 31**i for i, c in enumerate(text)) % 2**31
-        return torch.randn(DIM, generator=torch.Generator().manual_seed(seed))
-
-    def scorer(self, name: str) -> Scorer:
-        return SCORERS.get("cosine" if name == "default" else name)(DIM)
-
-
-@pytest.fixture
-def data() -> LabelledImages:
-    return make_data(classes=21, pictures=8, groups=1)
-
-
-@pytest.fixture
-def subject(data: LabelledImages) -> Subject:
-    return Subject(FakeModel(), data)
-
-
-def run(subject: Subject, protocol: str, **options: Any) -> tuple[Any, Outcome]:
-    return evaluate(
-        subject, protocol, options, command="make it again", trained_on="tiny/train", outside_data=False
-    )
+from vlfew.evaluation.subject import Subject
 
 
 def unit(x: Tensor) -> Tensor:
@@ -348,118 +304,6 @@ def test_kept_episodes_are_used_again(subject: Subject, tmp_path: Path) -> None:
     assert not np.array_equal(first.per_episode, other.per_episode)
     with pytest.raises(ConfigError, match="name another file"):
         run(subject, "few-shot", episodes_file=file, ways=3, **options)
-
-
-WRONG: list[tuple[str, dict[str, Any], type[Exception], str]] = [
-    ("few-shot", {"way": 5}, ConfigError, "few-shot has no option 'way'; did you mean 'ways'"),
-    ("few-shot", {"ways": "five"}, ConfigError, "few-shot: ways='five'"),
-    ("omniglot-runs", {}, ConfigError, "omniglot-runs needs the option 'runs'"),
-    ("few-shot", {"shots": 0}, ConfigError, "shots is 0"),
-    ("few-shot", {"split": "tset"}, DataError, "no split 'tset'; did you mean 'test'"),
-    ("few-shot", {"queries": 15}, DataError, "class 'word2 thing' has 8 pictures"),
-    ("few-shot", {"ways": 8, "queries": 1}, DataError, "the split has 7"),
-    ("zero-shot", {"templates": ["a picture"]}, ConfigError, "template 'a picture' has no {}"),
-    ("zero-shot", {"ways": 1}, ConfigError, "ways is 1"),
-    ("omniglot-trials", {}, DataError, "the largest here has 7 characters"),
-    ("few-shot", {"ways": 1}, ConfigError, "ways is 1; it must be at least 2"),
-    ("few-shot", {"queries": 3, "episodes": 0}, ConfigError, "episodes is 0"),
-    ("few-shot", {"queries": 3, "episodes": "every"}, ConfigError, "episodes='every'.*'each'"),
-    ("few-shot", {"ways": "all", "shots": 2, "episodes": "each"}, ConfigError, "shots must be 1, not 2"),
-    ("few-shot", {"queries": 3, "episodes": "each"}, ConfigError, "all 7 classes .* take ways=all"),
-    ("few-shot", {"ways": "all", "episodes": "each"}, DataError, "1 shots and 15 queries need 16"),
-    ("zero-shot", {"ways": 3, "episodes": "each"}, ConfigError, "zero-shot: episodes='each'"),
-    ("few-shot", {"queries": 3, "scorer": "cosin"}, VlfewError, "did you mean 'cosine'"),
-    ("few-shot", {"split": "blank"}, DataError, "split 'blank' has no pictures"),
-    ("few-shot", {"split": "single", "ways": "all", "queries": 3}, DataError, "one class, 'word2 thing'"),
-    ("pictures-and-words", {"ways": 1}, ConfigError, "ways is 1; it must be at least 2"),
-    ("pictures-and-words", {"shots": 0}, ConfigError, "shots is 0"),
-    ("pictures-and-words", {"queries": 3, "text_weight": 2.0}, ConfigError, "text_weight 2.0"),
-    ("pictures-and-words", {"queries": 3, "templates": []}, ConfigError, "templates is empty"),
-    ("zero-shot", {"split": "single"}, DataError, "one class, 'word2 thing'"),
-    ("zero-shot", {"ways": 8}, DataError, "the split has 7"),
-    ("zero-shot", {"descriptions": "/none.json"}, DataError, "cannot read descriptions from /none.json"),
-    ("omniglot-trials", {"ways": 1}, ConfigError, "ways is 1; it must be at least 2"),
-    ("omniglot-trials", {"ways": 5, "trials": 0}, ConfigError, "trials is 0"),
-    ("omniglot-trials", {"split": "blank"}, DataError, "split 'blank' has no pictures"),
-    ("omniglot-runs", {"runs": "/none"}, DataError, "/none: no such folder"),
-]
-
-
-class Untouchable(FakeModel):
-    """Whoever encodes with it has not looked at the labels first."""
-
-    def encode_images(self, images: Tensor) -> Features:
-        raise AssertionError("encoded before the labels were looked at")
-
-
-@pytest.mark.parametrize(("protocol", "options", "error", "message"), WRONG)
-def test_wrong_options_get_one_line_before_anything_is_encoded(
-    data: LabelledImages, protocol: str, options: dict[str, Any], error: type[Exception], message: str
-) -> None:
-    test = data.indices("test")
-    few = replace(data, splits={**data.splits, "single": test[:8], "blank": test[:0]})
-    with pytest.raises(error, match=message) as running:
-        run(Subject(Untouchable(), few), protocol, **options)
-    with pytest.raises(error) as checking:
-        check_protocol(protocol, options, few)
-    assert str(checking.value) == str(running.value) and "\n" not in str(running.value)
-
-
-def test_what_can_run_passes_the_check(
-    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pictures = subject.data.images.tensor
-    runs = [SimpleNamespace(name="run01", train=pictures[:4], test=pictures[:4], answer=torch.arange(4))]
-    monkeypatch.setattr("vlfew.data.sources.omniglot.load_runs", lambda *_: runs)
-    options: dict[str, dict[str, Any]] = {
-        "few-shot": {"queries": 3, "episodes": 9, "episodes_file": tmp_path / "e.safetensors"},
-        "zero-shot": {},
-        "pictures-and-words": {"queries": "all", "episodes": 9},
-        "verification": {"pairs": 60, "folds": 3},
-        "identification": {"draws": 2},
-        "omniglot-trials": {"ways": 5, "trials": 9},
-        "omniglot-runs": {"runs": tmp_path},
-    }
-    assert options.keys() == set(PROTOCOLS.names())
-    for protocol, given in options.items():
-        check_protocol(protocol, given, subject.data)
-        assert not list(tmp_path.iterdir())
-    for protocol, given in options.items():
-        run(subject, protocol, **given)
-    check_protocol("few-shot", options["few-shot"], subject.data)  # which now reads the file
-    with pytest.raises(ConfigError, match="name another file"):
-        check_protocol("few-shot", options["few-shot"] | {"episodes": 8}, subject.data)
-
-
-@pytest.mark.parametrize("protocol", ["zero-shot", "pictures-and-words"])
-def test_words_are_needed(protocol: str, data: LabelledImages) -> None:
-    coded = make_data(classes=21, words=False)
-    for attempt in (
-        lambda: run(Subject(FakeModel(), coded), protocol, queries=3, episodes=5),
-        lambda: check_protocol(protocol, {"queries": 3}, coded),
-    ):
-        with pytest.raises(DataError, match="codes, not words"):
-            attempt()
-    with pytest.raises(ModelError, match="no text stream"):
-        run(Subject(FakeModel(has_text=False), data), protocol, queries=3, episodes=5)
-
-
-def test_trials_need_alphabets() -> None:
-    for attempt in (
-        lambda: run(Subject(Untouchable(), make_data()), "omniglot-trials"),
-        lambda: check_protocol("omniglot-trials", {}, make_data()),
-    ):
-        with pytest.raises(DataError, match="alphabets and drawers"):
-            attempt()
-
-
-def test_no_file_of_episodes_where_there_are_none(subject: Subject, tmp_path: Path) -> None:
-    _, outcome = run(subject, "zero-shot")
-    with pytest.raises(
-        VlfewError, match=r"no episodes to write to .*e\.npy.*give a number of ways"
-    ) as caught:
-        save_per_episode(tmp_path / "e.npy", [outcome.per_episode])
-    assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
 
 
 def test_a_collapsed_model_is_at_chance(subject: Subject) -> None:
