@@ -75,10 +75,29 @@ class Text(Component):
 
 
 class Loss(Component):
-    """One term of the objective."""
+    """One term of the objective; it counts from `start` to `stop`, shares of the training."""
 
     loss: str
     weight: Annotated[float, Field(gt=0)] = 1.0
+    start: Fraction = 0.0
+    stop: Fraction = 1.0
+
+    @model_validator(mode="after")
+    def _some_share(self) -> Loss:
+        if self.start >= self.stop:
+            raise ValueError(f"start ({self.start:g}) must be below stop ({self.stop:g})")
+        return self
+
+
+class Similarity(Component):
+    """How alike two pictures are, by name (a scorer), with its options; a name alone will do."""
+
+    scorer: str = "cosine"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"scorer": value} if isinstance(value, str) else value
 
 
 class Sampling(Section):
@@ -180,7 +199,7 @@ class Config(Section):
     image: Image = Image()
     text: Text = Text()
     embedding_dim: Count | None = 256
-    similarity: Literal["cosine", "euclidean", "weighted_l1"] = "cosine"
+    similarity: Similarity = Similarity()
     objective: Annotated[list[Loss], Field(min_length=1)]
     fallback: Loss = Loss(loss="contrastive")
     sampling: Sampling = Sampling()

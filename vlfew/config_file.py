@@ -190,6 +190,8 @@ def _check_parts(values: dict[str, Any], parts: Mapping[str, Part], source: _Sou
         entries = enumerate(value) if isinstance(value, list) else [(None, value)]
         for number, entry in entries:
             at = section if number is None else f"{section}.{number}"
+            if isinstance(entry, str):  # the name alone, where that will do
+                entry = {part.key: entry}
             if not isinstance(entry, dict):
                 continue  # the typed models already complain
             model = _component_model(section)

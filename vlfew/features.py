@@ -12,6 +12,19 @@ from torch import Tensor
 from vlfew.errors import VlfewError
 
 
+@dataclass(frozen=True)
+class Space:
+    """The sizes of what an image stream gives: where scorers and losses with weights of their own live.
+
+    Attributes:
+        dim: D of `embedding [B, D]`.
+        map: `(C, H, W)` of `map [B, C, H, W]`, where the model gives one.
+    """
+
+    dim: int
+    map: tuple[int, int, int] | None = None
+
+
 @dataclass
 class Features:
     """A stream's answer for a batch; objectives and scorers take from it what they need.

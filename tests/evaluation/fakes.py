@@ -10,7 +10,7 @@ from torch import Tensor
 from vlfew.data.images import InMemory, LabelledImages
 from vlfew.evaluation.evaluate import evaluate
 from vlfew.evaluation.subject import Outcome, Subject
-from vlfew.features import Features
+from vlfew.features import Features, Space
 from vlfew.scorers import SCORERS, Scorer
 
 
@@ -26,7 +26,7 @@ class Pixels:
         raise AssertionError("this model has no words")
 
     def scorer(self, name: str) -> Scorer:
-        return SCORERS.get("euclidean" if name == "default" else name)(4)
+        return SCORERS.get("euclidean" if name == "default" else name)(Space(4))
 
 
 def dots(labels: list[int], spread: float = 0.3, seed: int = 0, size: int = 2) -> LabelledImages:
@@ -71,7 +71,7 @@ class FakeModel:
         return torch.randn(DIM, generator=torch.Generator().manual_seed(seed))
 
     def scorer(self, name: str) -> Scorer:
-        return SCORERS.get("cosine" if name == "default" else name)(DIM)
+        return SCORERS.get("cosine" if name == "default" else name)(Space(DIM))
 
 
 def run(subject: Subject, protocol: str, **options: Any) -> tuple[Any, Outcome]:

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from vlfew.errors import ConfigError
-from vlfew.features import Features
+from vlfew.features import Features, Space
 from vlfew.losses import LOSSES
 from vlfew.losses.encoded import Encoded
+from vlfew.losses.term import Trained
 from vlfew.scorers import SCORERS
+
+
+def build(name, dim=8, **options):
+    """A term by name, over four training classes."""
+    kind = LOSSES.get(name)
+    return kind(*[Trained(Space(dim), 4)] * kind.needs_classes, **options)
 
 
 def encoded(labels, dim=8, texts=None, seed=0, dtype=torch.float32):
@@ -23,8 +31,9 @@ def encoded(labels, dim=8, texts=None, seed=0, dtype=torch.float32):
     if texts is not None:
         words = torch.randn(len(texts), dim, generator=generator).to(dtype).requires_grad_()
         word_labels = torch.tensor(texts)
-    similarity = SCORERS.get("weighted_l1")(dim)
-    return Encoded(Features(image), torch.tensor(labels), words, word_labels, similarity)
+    similarity = SCORERS.get("weighted_l1")(Space(dim))
+    labels = torch.tensor(labels)
+    return Encoded(Features(image), labels, labels, words, word_labels, similarity)
 
 
 def unit(x):
@@ -142,8 +151,8 @@ def test_softmax_alignment_can_reach_zero_with_several_pictures_of_a_class():
     batch = Encoded(
         Features(corners.repeat_interleave(4, 0)),
         torch.arange(16).repeat_interleave(4),
-        corners,
-        torch.arange(16),
+        words=corners,
+        word_labels=torch.arange(16),
     )
     assert LOSSES.get("alignment_softmax")(temperature=0.01)(batch).item() < 1e-6
 
@@ -166,14 +175,12 @@ ALL = LOSSES.names()
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_gives_a_finite_loss_near_the_full_one(name, dtype):
     batch = encoded(LABELS, texts=[0, 1, 2, 3])
-    term = LOSSES.get(name)()
+    term = build(name)
     full = term(batch)
-    rounded = Encoded(
-        Features(batch.image.embedding.to(dtype).float()),
-        batch.labels,
-        batch.words.to(dtype).float(),
-        batch.word_labels,
-        batch.similarity,
+    rounded = replace(
+        batch,
+        image=Features(batch.image.embedding.to(dtype).float()),
+        words=batch.words.to(dtype).float(),
     )
     assert term(rounded).item() == pytest.approx(full.item(), rel=0.05)
 
@@ -184,7 +191,7 @@ def test_half_precision_gives_a_finite_loss_near_the_full_one(name, dtype):
 )
 def test_batches_without_valid_pairs_give_numbers_and_gradients(name, labels):
     batch = encoded(labels, texts=sorted(set(labels)))
-    loss = LOSSES.get(name)()(batch)
+    loss = build(name)(batch)
     assert loss.isfinite() and loss.ndim == 0
     loss.backward()
     assert batch.image.embedding.grad is None or batch.image.embedding.grad.isfinite().all()
@@ -195,19 +202,19 @@ def test_equal_vectors_give_finite_gradients(name):
     batch = encoded(LABELS, texts=[0, 1, 2, 3])
     same = torch.ones(len(LABELS), 8, requires_grad=True)
     batch.image = Features(same)
-    LOSSES.get(name)()(batch).backward()
+    build(name)(batch).backward()
     assert same.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_gradient_agrees_with_finite_differences(name):
     batch = encoded(LABELS, dim=4, texts=[0, 1, 2, 3], dtype=torch.float64)
-    term = LOSSES.get(name)().double()
+    term = build(name, dim=4).double()
     similarity = batch.similarity.double()
     image, words = batch.image.embedding.detach(), batch.words.detach()
 
     def loss(x):
-        return term(Encoded(Features(x), batch.labels, words, batch.word_labels, similarity))
+        return term(replace(batch, image=Features(x), words=words, similarity=similarity))
 
     assert torch.autograd.gradcheck(loss, (image.clone().requires_grad_(),))
 
@@ -215,13 +222,13 @@ def test_gradient_agrees_with_finite_differences(name):
 @pytest.mark.parametrize("name", ALL)
 def test_a_few_steps_lower_the_loss(name):
     batch = encoded(LABELS, texts=[0, 1, 2, 3])
-    term = LOSSES.get(name)()
+    term = build(name)
     image = batch.image.embedding.detach().clone().requires_grad_()
     words = batch.words.detach().clone().requires_grad_()
     optimizer = torch.optim.Adam([image, words], lr=0.05)
 
     def loss():
-        return term(Encoded(Features(image), batch.labels, words, batch.word_labels, batch.similarity))
+        return term(replace(batch, image=Features(image), words=words))
 
     before = loss().item()
     for _ in range(20):

@@ -147,10 +147,10 @@ def test_weighted_l1_is_trained_and_saved_with_the_model(tmp_path):
     spec = SPEC.model_copy(update={"text": None, "similarity": "weighted_l1", "embedding_dim": None})
     koch = build_model(spec).eval()
     save_model(koch, tmp_path)
-    x = koch.encode_images(pictures(4)).embedding
+    x = koch.encode_images(pictures(4))
     expected = koch.similarity.pair(x[:2], x[2:]).detach()
     torch.testing.assert_close(load_model(tmp_path).scorer().pair(x[:2], x[2:]).detach(), expected)
-    with pytest.raises(ModelError, match="no trained weighted L1"):
+    with pytest.raises(ModelError, match="no trained weighted_l1"):
         build_model(SPEC.model_copy(update={"text": None})).scorer("weighted_l1")
 
 

@@ -19,7 +19,9 @@ from rich.console import Console
 
 from vlfew.config import Config, Loss
 from vlfew.evaluation.results import Result
-from vlfew.losses.objective import Objective
+from vlfew.features import Space
+from vlfew.losses.objective import Objective, TermSpec, choose_terms
+from vlfew.losses.term import Trained
 from vlfew.report.charts import Axis, Line, line_chart, spread, ticks
 from vlfew.report.confusions import pair_counts
 from vlfew.report.curves import draw_curves, loss_weights, smooth
@@ -123,9 +125,10 @@ def test_pictures_survive(shape: tuple[int, int, int], kind: str) -> None:
 def test_loss_terms_have_the_weights_of_their_objective() -> None:
     losses = [Loss(loss="contrastive", weight=2.0), Loss(loss="contrastive", weight=3.0)]
     config = Config(objective=losses, fallback=Loss(loss="supervised_contrastive", weight=5.0))
-    made = Objective([(loss.loss, loss.weight, {}) for loss in losses], words=False)
+    chosen = choose_terms([TermSpec(loss.loss, loss.weight) for loss in losses], words=False)
+    made = Objective(chosen, Trained(Space(4), 3))
     weights = loss_weights(config)
-    assert {name: weights[name] for name in made.weights} == made.weights
+    assert {name: weights[name] for name in made.specs} == {n: s.weight for n, s in made.specs.items()}
     assert weights["supervised_contrastive"] == 5.0
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from vlfew.errors import ConfigError, VlfewError
-from vlfew.features import Features
+from vlfew.features import Features, Space
 from vlfew.scorers import PICTURE, SCORERS, WORDS, Scorer, Support
 
 SIMILARITIES = ["cosine", "euclidean", "weighted_l1"]
@@ -19,7 +19,7 @@ SIMILARITIES = ["cosine", "euclidean", "weighted_l1"]
 
 def build(name: str, dim: int, **options: object) -> Scorer:
     torch.manual_seed(0)
-    return SCORERS.get(name)(dim, **options).double()
+    return SCORERS.get(name)(Space(dim), **options).double()
 
 
 def items(*shape: int, seed: int = 0) -> Tensor:
@@ -61,7 +61,7 @@ def test_pair_is_the_diagonal_of_matrix_and_has_its_gradient(name: str) -> None:
     scorer = build(name, 5)
     a, b = items(7, 5).requires_grad_(), items(7, 5, seed=1).requires_grad_()
     inputs = [a, b, *scorer.parameters()]
-    pair, diagonal = scorer.pair(a, b), scorer.matrix(a, b).diagonal()
+    pair, diagonal = scorer.pair(Features(a), Features(b)), scorer.matrix(a, b).diagonal()
     torch.testing.assert_close(pair, diagonal)
     for x, y in zip(
         torch.autograd.grad(pair.square().sum(), inputs),
@@ -76,12 +76,12 @@ def test_weighted_l1_with_weights_of_one_sign(sign: int) -> None:
     scorer = build("weighted_l1", 4)
     scorer.linear.weight.data.abs_().mul_(sign)
     a, b = items(3, 4), items(3, 4, seed=1)
-    torch.testing.assert_close(scorer.matrix(a, b).diagonal(), scorer.pair(a, b))
+    torch.testing.assert_close(scorer.matrix(a, b).diagonal(), scorer.pair(Features(a), Features(b)))
 
 
 def test_weighted_l1_never_holds_all_differences() -> None:
     q, s, dim = 400, 400, 256
-    scorer = SCORERS.get("weighted_l1")(dim)
+    scorer = SCORERS.get("weighted_l1")(Space(dim))
     with torch.no_grad(), torch.profiler.profile(profile_memory=True) as profile:
         scorer.matrix(torch.zeros(q, dim), torch.zeros(s, dim))
     largest = max(event.cpu_memory_usage for event in profile.events())
@@ -105,8 +105,8 @@ def test_prototypes_match_a_loop(metric: str) -> None:
         mean = loop_prototype(support[class_id == c], metric)
         expected = likeness(scorer, metric, queries[q], mean)
         assert scores[q, c].item() == pytest.approx(expected)
-    torch.testing.assert_close(scorer.pair(queries, queries.flip(0))[0].item(),
-                               likeness(scorer, metric, queries[0], queries[3]))  # fmt: skip
+    own = scorer.pair(Features(queries), Features(queries.flip(0)))[0]
+    assert own.item() == pytest.approx(likeness(scorer, metric, queries[0], queries[3]))
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])

@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 
 from vlfew.encoders.conv4 import Conv4
 from vlfew.encoders.text import TextEncoder
-from vlfew.losses.objective import Objective
+from vlfew.losses.objective import Objective, TermSpec, choose_terms
+from vlfew.losses.term import Trained
 from vlfew.models.dual_stream import DualStream, ModelSpec, TextSpec
 from vlfew.training.step import TrainingStep
 
@@ -31,8 +32,8 @@ def main(objective: str, output: str) -> None:
     text = TextSpec(encoder="none", projection="mlp", hidden=8, dropout=0.0)
     spec = ModelSpec(backbone="conv4", text=text, embedding_dim=16, image_size=16)
     model = DualStream(spec, Conv4(1, 16, width=8, norm="group"), NoEncoder())
-    terms = [(name, 1.0, {}) for name in objective.split(",")]
-    step = TrainingStep(model, Objective(terms, words=True))
+    chosen = choose_terms([TermSpec(name) for name in objective.split(",")], words=True)
+    step = TrainingStep(model, Objective(chosen, Trained(model.space, CLASSES)), torch.arange(CLASSES))
     pixels = torch.rand(CLASSES * PICTURES, 1, 16, 16) * 255
     words = torch.randn(CLASSES, D_TEXT)
     labels = torch.arange(CLASSES).repeat_interleave(PICTURES)

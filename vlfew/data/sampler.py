@@ -22,12 +22,15 @@ class Batch:
         labels: `[B]` data class number of each picture.
         words: `[T]` data class numbers whose words go with the batch, distinct.
         text: `[T]` which of a class's texts stands for it this time.
+        pairs: `i [M]`, `j [M]` within the batch and `same [M]` bool, where the batch was drawn for
+            certain pairs.
     """
 
     index: Tensor
     labels: Tensor
     words: Tensor
     text: Tensor
+    pairs: tuple[Tensor, Tensor, Tensor] | None = None
 
 
 class ClassBalancedSampler:

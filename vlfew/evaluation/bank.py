@@ -26,7 +26,7 @@ class FeatureBank:
     """Features of all pictures of a split, on the CPU.
 
     Attributes:
-        features: `embedding [S, D]` float32.
+        features: `embedding [S, D]` float32, and `map` in half precision where the similarity needs it.
         labels: `[S]` int64, class number in `data` of each picture.
         index: `[S]` int64, number in `data` of each picture.
         data: what was encoded; its names, groups and sources.
@@ -101,7 +101,7 @@ def encode_split(model: Model, data: LabelledImages, split: str, batch_size: int
     with Progress(f"encoding {data.name} {split}", len(index), "pictures") as bar:
         for batch in index.split(batch_size):
             features = model.encode_images(data.images.batch(batch))
-            parts.append(Features(features.embedding.float().cpu()))
+            parts.append(features)
             bar.step(len(batch))
     features = Features.cat(parts)
     broken = int((~features.embedding.isfinite().all(1)).sum())

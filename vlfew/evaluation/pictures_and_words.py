@@ -16,7 +16,7 @@ from vlfew.evaluation.few_shot import check_few_shot, require_shots, split_episo
 from vlfew.evaluation.results import mean_ci95
 from vlfew.evaluation.subject import Outcome, Subject
 from vlfew.evaluation.words import class_words, prompts
-from vlfew.features import Features
+from vlfew.features import Features, Space
 from vlfew.scorers.pictures_and_words import PicturesAndWords
 from vlfew.scorers.support import PICTURE, WORDS, Support
 
@@ -61,7 +61,7 @@ def pictures_and_words(
     drawn = split_episodes(subject.data, split, ways, shots, queries, episodes, seed, episodes_file)
     classes = subject.data.classes(split)
     words = class_words(subject, classes, templates, descriptions)
-    scorer = PicturesAndWords(words.shape[1], text_weight=text_weight)
+    scorer = PicturesAndWords(Space(words.shape[1]), text_weight=text_weight)
     bank = subject.bank(split)
     n = drawn.classes.shape[1]
     device = scoring_device()
@@ -98,4 +98,4 @@ def check_pictures_and_words(data: LabelledImages, options: Mapping[str, Any]) -
     """Raises what `pictures_and_words` would, from labels and class names alone; draws one episode."""
     check_few_shot(data, options)
     prompts(data, data.classes(options["split"]), options["templates"], options["descriptions"])
-    PicturesAndWords(1, text_weight=options["text_weight"])
+    PicturesAndWords(Space(1), text_weight=options["text_weight"])

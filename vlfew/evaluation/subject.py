@@ -23,7 +23,7 @@ class Model(Protocol):
         ...
 
     def encode_images(self, images: Tensor) -> Features:
-        """uint8 `[B, C, H, W]` to features with `embedding [B, D]`, on the CPU, float32, no gradient."""
+        """uint8 `[B, C, H, W]` to what scorers need: `embedding [B, D]` float32 on the CPU, no gradient."""
         ...
 
     def encode_texts(self, texts: list[str]) -> Tensor:

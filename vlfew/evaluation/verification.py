@@ -27,6 +27,8 @@ from vlfew.evaluation.subject import Outcome, Subject
 
 TARGETS = (1e-2, 1e-3)
 """False-accept rates at which the true-accept rate is told."""
+CHUNK = 1024
+"""Pairs that are scored at a time."""
 SHOWN = 12
 """Worst mistakes that are kept of each kind."""
 
@@ -173,8 +175,12 @@ def _scores(subject: Subject, similarity: Any, split: str, pairs: Pairs) -> np.n
     i, j = place[pairs.i], place[pairs.j]
     if (i < 0).any() or (j < 0).any():
         raise DataError(f"{subject.data.name}: a pair of split {split!r} has a picture of another split")
-    embedding = bank.features.embedding.double()
-    scores: np.ndarray = similarity.double().pair(embedding[i], embedding[j]).detach().numpy()
+    similarity = similarity.double()
+    parts = []
+    for a, b in zip(i.split(CHUNK), j.split(CHUNK), strict=True):
+        first, second = (bank.features[places].apply(Tensor.double) for places in (a, b))
+        parts.append(similarity.pair(first, second).detach())
+    scores: np.ndarray = torch.cat(parts).numpy()
     return scores
 
 

@@ -1,8 +1,6 @@
 """The terms of an objective by name: one file (or class) and one line each.
 
-A term is a module whose keyword-only constructor arguments are its options and whose
-`forward(batch: Encoded) -> scalar` is float32. `needs_words` terms are dropped where classes have
-no words.
+A term is a `vlfew.losses.term.Term`; its keyword-only constructor arguments are its options.
 """
 
 from vlfew.registry import Registry

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from vlfew.errors import DataError
 from vlfew.losses.encoded import Encoded
 from vlfew.losses.temperature import Scale
+from vlfew.losses.term import Term
 
 
-class SoftmaxAlignment(nn.Module):
+class SoftmaxAlignment(Term):
     """CLIP's symmetric loss (Radford et al. 2021, figure 3) with several positives a row.
 
     For a right pair p, `-log(e^{s_p} / (e^{s_p} + sum over wrong n of e^{s_n}))`: the other right
@@ -41,7 +42,7 @@ class SoftmaxAlignment(nn.Module):
         return (_one_way(logits, right) + _one_way(logits.T, right.T)) / 2
 
 
-class SigmoidAlignment(nn.Module):
+class SigmoidAlignment(Term):
     """SigLIP's loss (Zhai et al. 2023, eq. 1): every picture-text pair is a yes-or-no question.
 
     Class-aware without change: each pair of one class is a yes. Summed over texts, averaged over

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from vlfew.errors import ModelError
 from vlfew.losses.encoded import Encoded, balanced_mean
+from vlfew.losses.term import Term
 
 
-class PairBinaryCrossEntropy(nn.Module):
+class PairBinaryCrossEntropy(Term):
     """`-same log p - (1 - same) log(1 - p)`, `p = sigmoid(scale * similarity)`, balanced.
 
     Meant for a learned similarity, such as Koch's weighted L1, whose logit it trains.
@@ -18,7 +19,7 @@ class PairBinaryCrossEntropy(nn.Module):
         scale: factor on the similarity; above 1 for cosines, which never leave [-1, 1].
     """
 
-    needs_words = False
+    trains_similarity = True
 
     def __init__(self, *, scale: float = 1.0) -> None:
         super().__init__()
@@ -28,7 +29,6 @@ class PairBinaryCrossEntropy(nn.Module):
         if batch.similarity is None:
             raise ModelError("binary_cross_entropy needs a model with a similarity")
         i, j, same = batch.pairs
-        x = batch.image.embedding
-        logit = self.scale * batch.similarity.pair(x[i], x[j])
+        logit = self.scale * batch.similarity.pair(batch.image[i], batch.image[j])
         loss = F.binary_cross_entropy_with_logits(logit, same.to(logit.dtype), reduction="none")
         return balanced_mean(loss, same)

@@ -6,15 +6,16 @@ import math
 from typing import Literal
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from vlfew.errors import ConfigError
 from vlfew.losses.encoded import Encoded, balanced_mean
+from vlfew.losses.term import Term
 
 Distance = Literal["euclidean", "squared", "l1"]
 
 
-class PairContrastive(nn.Module):
+class PairContrastive(Term):
     """`1/2 (same D^2 + (1 - same) max(0, m - D)^2)`, balanced between same and different pairs.
 
     Eq. 4 of the paper writes Y = 1 for *different*; here `same` is a bool. `D` is the Euclidean
@@ -28,8 +29,6 @@ class PairContrastive(nn.Module):
     Raises:
         ConfigError: margin not above 0.
     """
-
-    needs_words = False
 
     def __init__(
         self, *, margin: float = 1.0, distance: Distance = "euclidean", normalize: bool = True

@@ -15,8 +15,8 @@ from vlfew.features import Features
 class PairSimilarity(Protocol):
     """The model's similarity, as far as pair losses use it."""
 
-    def pair(self, a: Tensor, b: Tensor) -> Tensor:
-        """`a [M, D]`, `b [M, D]` to `[M]`, higher means more alike."""
+    def pair(self, a: Features, b: Features) -> Tensor:
+        """How alike M pictures and M others are, row by row: `[M]`, higher means more alike."""
         ...
 
 
@@ -33,18 +33,24 @@ class Encoded:
     """A batch after both streams; over all processes, so that every picture meets every other.
 
     Attributes:
-        image: features of B pictures, `embedding [B, D]`.
+        image: features of B pictures, `embedding [B, D]`, and `map` where a term needs it.
         labels: `[B]` class of each picture.
+        target: `[B]` the same, counted among the training classes: 0 to C-1.
         words: `[T, D]` embeddings of texts, if the classes have any.
         word_labels: `[T]` class of each text.
         similarity: the model's own, for terms that train it.
+        drawn_pairs: the pairs that the batch was drawn for, if it was.
+        progress: the share of the training that is done, 0 to 1.
     """
 
     image: Features
     labels: Tensor
+    target: Tensor | None = None
     words: Tensor | None = None
     word_labels: Tensor | None = None
     similarity: PairSimilarity | None = None
+    drawn_pairs: Pairs | None = None
+    progress: float = 0.0
 
     @cached_property
     def same_class(self) -> Tensor:
@@ -53,7 +59,9 @@ class Encoded:
 
     @cached_property
     def pairs(self) -> Pairs:
-        """Every pair of different pictures, once."""
+        """Those the batch was drawn for, else every pair of different pictures, once."""
+        if self.drawn_pairs is not None:
+            return self.drawn_pairs
         i, j = torch.triu_indices(len(self.labels), len(self.labels), offset=1, device=self.labels.device)
         return Pairs(i, j, self.labels[i] == self.labels[j])
 

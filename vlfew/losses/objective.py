@@ -1,8 +1,9 @@
-"""The objective: a weighted sum of named terms."""
+"""The objective: a weighted sum of named terms, each over its share of the training."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,54 +12,119 @@ from torch import Tensor, nn
 from vlfew.errors import ConfigError
 from vlfew.losses import LOSSES
 from vlfew.losses.encoded import Encoded
+from vlfew.losses.term import Term, Trained
+
+
+@dataclass(frozen=True)
+class TermSpec:
+    """A term as it is configured.
+
+    Attributes:
+        name: of the loss.
+        weight: in the sum.
+        options: of the loss.
+        start, stop: the share of the training, 0 to 1, from and up to which it counts.
+    """
+
+    name: str
+    weight: float = 1.0
+    options: dict[str, Any] = field(default_factory=dict)
+    start: float = 0.0
+    stop: float = 1.0
+
+    @property
+    def kind(self) -> type[Term]:
+        kind = LOSSES.get(self.name)
+        assert isinstance(kind, type) and issubclass(kind, Term)
+        return kind
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The terms that can be trained.
+
+    Attributes:
+        kept: those.
+        dropped: names of the terms that were left out for want of words.
+        fell_back: whether the fallback is in use.
+    """
+
+    kept: tuple[TermSpec, ...]
+    dropped: tuple[str, ...] = ()
+    fell_back: bool = False
+
+    @property
+    def needs_words(self) -> bool:
+        return any(term.kind.needs_words for term in self.kept)
+
+
+def choose_terms(terms: Sequence[TermSpec], words: bool, fallback: TermSpec | None = None) -> Chosen:
+    """Leaves out the terms that need words where classes have none.
+
+    Args:
+        terms: as configured.
+        words: whether classes have words.
+        fallback: the loss over pictures that takes over when nothing else is left.
+
+    Raises:
+        ConfigError: nothing is left, or nothing for some part of the training.
+    """
+    kept = tuple(term for term in terms if words or not term.kind.needs_words)
+    dropped = tuple(term.name for term in terms if term not in kept)
+    fell_back = not kept
+    if fell_back:
+        if fallback is None:
+            raise ConfigError("every term of the objective needs words, and there is no fallback")
+        if fallback.kind.needs_words:
+            raise ConfigError(f"fallback {fallback.name!r} needs words itself; choose a loss over pictures")
+        kept = (fallback,)
+    reached = 0.0
+    for term in sorted(kept, key=lambda t: t.start):
+        if term.start > reached:
+            break
+        reached = max(reached, term.stop)
+    if reached < 1:
+        raise ConfigError(
+            f"no term of the objective counts at {reached:.0%} of the training; let one start or stop there"
+        )
+    return Chosen(kept, dropped, fell_back)
 
 
 class Objective(nn.Module):
     """Weighted sum of terms; a term used twice gets a number ("contrastive#2").
 
     Args:
-        terms: `(name, weight, options)` of each.
-        words: whether classes have words. Without, terms that need them are dropped.
-        fallback: the pair loss that takes over when nothing else is left.
-
-    Attributes:
-        dropped: names of the terms that were left out for want of words.
-        fell_back: whether the fallback is in use.
+        chosen: the terms.
+        trained: for those that learn something of each class.
     """
 
-    def __init__(
-        self,
-        terms: Sequence[tuple[str, float, dict[str, Any]]],
-        words: bool,
-        fallback: tuple[str, float, dict[str, Any]] | None = None,
-    ) -> None:
+    def __init__(self, chosen: Chosen, trained: Trained) -> None:
         super().__init__()
-        made = [(name, weight, LOSSES.get(name)(**options)) for name, weight, options in terms]
-        kept = [entry for entry in made if words or not entry[2].needs_words]
-        self.dropped = [name for name, _, module in made if module.needs_words and not words]
-        self.fell_back = not kept
-        if not kept:
-            if fallback is None:
-                raise ConfigError("every term of the objective needs words, and there is no fallback")
-            name, weight, options = fallback
-            kept = [(name, weight, LOSSES.get(name)(**options))]
-            if kept[0][2].needs_words:
-                raise ConfigError(f"fallback {name!r} needs words itself; choose a loss over pictures")
-        self.weights: dict[str, float] = {}
+        self.chosen = chosen
+        self.specs: dict[str, TermSpec] = {}
         self.terms = nn.ModuleDict()
-        for name, weight, module in kept:
-            times = sum(used.partition("#")[0] == name for used in self.weights)
-            unique = f"{name}#{times + 1}" if times else name
-            self.weights[unique], self.terms[unique] = weight, module
+        for spec in chosen.kept:
+            times = sum(used.name == spec.name for used in self.specs.values())
+            unique = f"{spec.name}#{times + 1}" if times else spec.name
+            needed = (trained,) if spec.kind.needs_classes else ()
+            self.specs[unique], self.terms[unique] = spec, spec.kind(*needed, **spec.options)
 
     @property
-    def needs_words(self) -> bool:
-        return any(bool(term.needs_words) for term in self.terms.values())
+    def needs_map(self) -> bool:
+        return any(bool(term.needs_map) for term in self.terms.values())
 
     def forward(self, batch: Encoded) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted sum and each term's own value, float32 scalars."""
+        """The weighted sum and the value of each term that counts by now, float32 scalars."""
+        total = batch.image.embedding.new_zeros(())
+        values: dict[str, Tensor] = {}
         # Similarities at a temperature of 0.05 lose their digits in half precision.
         with torch.autocast(batch.labels.device.type, enabled=False):
-            values = {name: term(batch) for name, term in self.terms.items()}
-        total = torch.stack([self.weights[name] * value for name, value in values.items()]).sum()
+            for name, term in self.terms.items():
+                spec = self.specs[name]
+                if spec.start <= batch.progress < spec.stop:
+                    values[name] = term(batch)
+                    total = total + spec.weight * values[name]
+                else:
+                    # Processes that wait for one another's gradients wait for those of every weight.
+                    total = total + sum(0.0 * p.sum() for p in term.parameters() if p.requires_grad)
         return total, {name: value.detach() for name, value in values.items()}

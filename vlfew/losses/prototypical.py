@@ -6,13 +6,14 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from vlfew.losses.encoded import Encoded
 from vlfew.losses.temperature import Scale
+from vlfew.losses.term import Term
 
 
-class Prototypical(nn.Module):
+class Prototypical(Term):
     """Each picture is a query in turn; its own class's prototype is made without it.
 
     Leave-one-out makes every picture of the batch both support and query, where Snell et al. part
@@ -23,8 +24,6 @@ class Prototypical(nn.Module):
         temperature: the metric is divided by it.
         learned: train the temperature.
     """
-
-    needs_words = False
 
     def __init__(
         self,

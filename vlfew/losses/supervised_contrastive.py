@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from vlfew.losses.encoded import Encoded
 from vlfew.losses.temperature import Scale
+from vlfew.losses.term import Term
 
 
-class SupervisedContrastive(nn.Module):
+class SupervisedContrastive(Term):
     """Eq. 2 (L_out): for each picture, minus the mean log softmax of the pictures of its class.
 
     The softmax of picture i runs over all others of the batch, at cosine / temperature. Pictures
@@ -19,8 +20,6 @@ class SupervisedContrastive(nn.Module):
         temperature: of the softmax.
         learned: train the temperature.
     """
-
-    needs_words = False
 
     def __init__(self, *, temperature: float = 0.1, learned: bool = False) -> None:
         super().__init__()

@@ -85,7 +85,7 @@ class Classifier:
             class_names=self.classes,
         )
         scorer: Scorer = (
-            SCORERS.get("pictures_and_words")(model.dim, text_weight=text_weight)
+            SCORERS.get("pictures_and_words")(model.space, text_weight=text_weight)
             if texts
             else model.scorer("default")
         )

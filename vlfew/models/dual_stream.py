@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -16,8 +17,8 @@ from vlfew.encoders import BACKBONES, TEXT_ENCODERS
 from vlfew.encoders.backbone import Backbone
 from vlfew.encoders.text import TextEncoder
 from vlfew.errors import ModelError
-from vlfew.features import Features
-from vlfew.scorers import SCORERS
+from vlfew.features import Features, Space
+from vlfew.scorers import SCORERS, SIMILARITIES
 from vlfew.scorers.base import Scorer
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ VIEWS: dict[Views, int] = {"one": 1, "mirror": 2, "turns": 4}
 """How many views of a picture each kind has."""
 
 ProjectionKind = Literal["none", "linear", "mlp"]
-Similarity = Literal["cosine", "euclidean", "weighted_l1"]
 
 
 class TextSpec(BaseModel):
@@ -65,7 +65,8 @@ class ModelSpec(BaseModel):
     views: Views = "one"
     text: TextSpec | None = None
     embedding_dim: int | None = 256
-    similarity: Similarity = "cosine"
+    similarity: str = "cosine"
+    similarity_options: dict[str, Any] = {}
     image_size: int = 32
     channels: int = 1
     resize: Resize = "squash"
@@ -133,7 +134,8 @@ class DualStream(nn.Module):
             )
             text_encoder.requires_grad_(not t.frozen)
         backbone.requires_grad_(not spec.backbone_frozen)
-        self.similarity: Scorer = SCORERS.get(spec.similarity)(self.dim)
+        self.space = Space(self.dim, _map_shape(backbone, spec))
+        self.similarity: Scorer = SIMILARITIES.get(spec.similarity)(self.space, **spec.similarity_options)
         self.pixel_mean: Tensor
         self.pixel_std: Tensor
         mean = backbone.pixel_mean or (127.5 / 255,) * spec.channels
@@ -188,7 +190,7 @@ class DualStream(nn.Module):
 
         Views lie side by side, each normalised where the similarity is the cosine, so that cosines and
         squared distances of the whole are those of the views, averaged or summed. Maps are those of
-        the picture itself.
+        the picture itself, in half precision, and there where the similarity needs them.
         """
         self.eval()
         images = images.to(self.device)
@@ -199,7 +201,8 @@ class DualStream(nn.Module):
             if self.spec.similarity == "cosine":
                 parts = [normalize(part, dim=1) for part in parts]
             features.embedding = torch.cat(parts, dim=1)
-        return features.apply(lambda t: t.float().cpu())
+        maps = features.need("map", self.spec.similarity) if self.similarity.needs_map else None
+        return Features(features.embedding.float().cpu(), None if maps is None else maps.half().cpu())
 
     @torch.inference_mode()
     def encode_texts(self, texts: list[str]) -> Tensor:
@@ -229,18 +232,20 @@ class DualStream(nn.Module):
     def scorer(self, name: str = "default") -> Scorer:
         """A scorer for this model's space.
 
-        `default` is the one it was trained for: prototypes under its metric, or its own weighted L1.
+        `default` is the one it was trained for: its own similarity where that is learned, or else
+        prototypes under its metric.
+
+        Raises:
+            ModelError: a learned one that is not this model's.
         """
-        if name == "weighted_l1" or (name == "default" and self.spec.similarity == "weighted_l1"):
-            if self.spec.similarity != "weighted_l1":
-                raise ModelError("this model has no trained weighted L1; train with similarity: weighted_l1")
-            own: Scorer = SCORERS.get("weighted_l1")(self.dim)
-            own.load_state_dict(self.similarity.state_dict())
-            return own.eval()
+        if self.similarity.learned and name in ("default", self.spec.similarity):
+            return deepcopy(self.similarity).cpu().eval()
         if name == "default":
-            prototypes: Scorer = SCORERS.get("prototypes")(self.dim, metric=self.spec.similarity)
+            prototypes: Scorer = SCORERS.get("prototypes")(self.space, metric=self.spec.similarity)
             return prototypes
-        scorer: Scorer = SCORERS.get(name)(self.dim)
+        scorer: Scorer = SCORERS.get(name)(self.space)
+        if scorer.learned:
+            raise ModelError(f"this model has no trained {name}; train with similarity: {name}")
         return scorer
 
     def classifier(self, classes: Mapping[str, ClassDescription], text_weight: float = 0.5) -> Classifier:
@@ -248,6 +253,16 @@ class DualStream(nn.Module):
         from vlfew.models.classifier import Classifier
 
         return Classifier(self, classes, text_weight)
+
+
+@torch.inference_mode()
+def _map_shape(backbone: Backbone, spec: ModelSpec) -> tuple[int, int, int] | None:
+    """`(C, H, W)` of the backbone's map, found out by showing it a picture."""
+    training = backbone.training
+    blank = torch.zeros(1, spec.channels, spec.image_size, spec.image_size)
+    shown = backbone.eval()(blank.contiguous(memory_format=torch.channels_last)).map
+    backbone.train(training)
+    return None if shown is None else tuple(shown.shape[1:])
 
 
 def _further_views(images: Tensor, views: Views) -> list[Tensor]:

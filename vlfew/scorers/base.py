@@ -14,8 +14,16 @@ from vlfew.scorers.support import Support
 class Scorer(nn.Module):
     """Scores queries against classes; higher means more alike.
 
-    Scorers that learn (Koch's weighted L1) are trained with the model and saved with it.
+    Built as `SCORERS.get(name)(space, *, option=default, ...)`. Scorers that learn (Koch's weighted L1)
+    are trained with the model and saved with it.
+
+    Attributes:
+        needs_map: whether it looks at `features.map`, which is then kept beside the embedding.
+        learned: whether it has weights, which some term of the objective must train.
     """
+
+    needs_map = False
+    learned = False
 
     @abstractmethod
     def fit(self, support: Support) -> Self:
@@ -29,5 +37,5 @@ class Scorer(nn.Module):
         """
 
     @abstractmethod
-    def pair(self, a: Tensor, b: Tensor) -> Tensor:
-        """How alike `a [M, D]` and `b [M, D]` are, row by row: `[M]`. No support is needed."""
+    def pair(self, a: Features, b: Features) -> Tensor:
+        """How alike `a` and `b`, of M pictures each, are, row by row: `[M]`. No support is needed."""

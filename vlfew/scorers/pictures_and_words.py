@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from vlfew.errors import ConfigError
-from vlfew.features import Features
+from vlfew.features import Features, Space
 from vlfew.scorers.base import Scorer
 from vlfew.scorers.prototypes import normalised_mean
 from vlfew.scorers.similarity import cosine, cosine_matrix
@@ -21,18 +21,18 @@ class PicturesAndWords(Scorer):
     A class with only pictures or only words is what it has.
 
     Args:
-        dim: D, the embedding width.
+        space: where the embeddings are.
         text_weight: w in `[0, 1]`.
 
     Raises:
         ConfigError: text_weight outside `[0, 1]`.
     """
 
-    def __init__(self, dim: int, *, text_weight: float = 0.5) -> None:
+    def __init__(self, space: Space, *, text_weight: float = 0.5) -> None:
         super().__init__()
         if not 0 <= text_weight <= 1:
             raise ConfigError(f"text_weight {text_weight} is not between 0 (pictures) and 1 (words)")
-        self.dim, self.text_weight = dim, text_weight
+        self.text_weight = text_weight
 
     def fit(self, support: Support) -> Self:
         support.require_items(type(self).__name__)
@@ -47,6 +47,5 @@ class PicturesAndWords(Scorer):
     def score(self, queries: Features) -> Tensor:
         return cosine_matrix(queries.embedding, self._prototypes)
 
-    def pair(self, a: Tensor, b: Tensor) -> Tensor:
-        """Cosine of `a [M, D]` and `b [M, D]`, row by row: `[M]`."""
-        return cosine(a, b)
+    def pair(self, a: Features, b: Features) -> Tensor:
+        return cosine(a.embedding, b.embedding)

@@ -7,7 +7,7 @@ from typing import Literal, Self
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from vlfew.features import Features
+from vlfew.features import Features, Space
 from vlfew.scorers.base import Scorer
 from vlfew.scorers.similarity import (
     cosine,
@@ -33,14 +33,14 @@ class Prototypes(Scorer):
     """Snell, Swersky, Zemel 2017, equations 1 and 2: similarity to the class means.
 
     Args:
-        dim: D, the embedding width.
+        space: where the embeddings are.
         metric: `cosine` to `normalised_mean`, or `euclidean`, the negative squared distance to the
             plain mean.
     """
 
-    def __init__(self, dim: int, *, metric: Literal["cosine", "euclidean"] = "cosine") -> None:
+    def __init__(self, space: Space, *, metric: Literal["cosine", "euclidean"] = "cosine") -> None:
         super().__init__()
-        self.dim, self.metric = dim, metric
+        self.metric = metric
 
     def fit(self, support: Support) -> Self:
         support.require_items(type(self).__name__)
@@ -54,6 +54,6 @@ class Prototypes(Scorer):
         matrix = cosine_matrix if self.metric == "cosine" else negative_squared_distance_matrix
         return matrix(queries.embedding, self._prototypes)
 
-    def pair(self, a: Tensor, b: Tensor) -> Tensor:
-        """Similarity of `a [M, D]` and `b [M, D]`, row by row: `[M]`."""
-        return cosine(a, b) if self.metric == "cosine" else negative_squared_distance(a, b)
+    def pair(self, a: Features, b: Features) -> Tensor:
+        rows = cosine if self.metric == "cosine" else negative_squared_distance
+        return rows(a.embedding, b.embedding)

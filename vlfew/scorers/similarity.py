@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from vlfew.features import Features
+from vlfew.features import Features, Space
 from vlfew.scorers.base import Scorer
 from vlfew.scorers.support import Support
 
@@ -52,16 +52,19 @@ class Similarity(Scorer):
     """Scores a class by the similarities of a query to the class's items.
 
     Args:
-        dim: D, the embedding width.
+        space: gives D, the embedding width.
         reduce: of several items a class: `mean` of their scores, or `max`, the nearest neighbour.
     """
 
-    def __init__(self, dim: int, *, reduce: Reduce = "mean") -> None:
+    def __init__(self, space: Space, *, reduce: Reduce = "mean") -> None:
         super().__init__()
-        self.dim, self.reduce = dim, reduce
+        self.reduce = reduce
+
+    def pair(self, a: Features, b: Features) -> Tensor:
+        return self.rows(a.embedding, b.embedding)
 
     @abstractmethod
-    def pair(self, a: Tensor, b: Tensor) -> Tensor:
+    def rows(self, a: Tensor, b: Tensor) -> Tensor:
         """Similarity of `a [M, D]` and `b [M, D]`, row by row: `[M]`."""
 
     @abstractmethod
@@ -90,7 +93,7 @@ class Similarity(Scorer):
 class Cosine(Similarity):
     """Cosine of the angle between two embeddings, in `[-1, 1]`."""
 
-    def pair(self, a: Tensor, b: Tensor) -> Tensor:
+    def rows(self, a: Tensor, b: Tensor) -> Tensor:
         return cosine(a, b)
 
     def matrix(self, queries: Tensor, items: Tensor) -> Tensor:
@@ -100,7 +103,7 @@ class Cosine(Similarity):
 class Euclidean(Similarity):
     """Negative squared Euclidean distance between two embeddings."""
 
-    def pair(self, a: Tensor, b: Tensor) -> Tensor:
+    def rows(self, a: Tensor, b: Tensor) -> Tensor:
         return negative_squared_distance(a, b)
 
     def matrix(self, queries: Tensor, items: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from vlfew.features import Space
 from vlfew.scorers.similarity import Reduce, Similarity
 
 
@@ -15,15 +16,17 @@ class WeightedL1(Similarity):
     probabilities near 1 still have an order.
 
     Args:
-        dim: D, the embedding width; alpha is the weight of a linear layer `D -> 1`.
+        space: gives D, the embedding width; alpha is the weight of a linear layer `D -> 1`.
         reduce: of several items a class: `mean` of their logits, or `max`, the nearest neighbour.
     """
 
-    def __init__(self, dim: int, *, reduce: Reduce = "mean") -> None:
-        super().__init__(dim, reduce=reduce)
-        self.linear = nn.Linear(dim, 1)
+    learned = True
 
-    def pair(self, a: Tensor, b: Tensor) -> Tensor:
+    def __init__(self, space: Space, *, reduce: Reduce = "mean") -> None:
+        super().__init__(space, reduce=reduce)
+        self.linear = nn.Linear(space.dim, 1)
+
+    def rows(self, a: Tensor, b: Tensor) -> Tensor:
         logits: Tensor = self.linear((a - b).abs())
         return logits.squeeze(-1)
 

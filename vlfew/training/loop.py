@@ -26,6 +26,7 @@ from vlfew.data.sampler import Batch, ClassBalancedSampler
 from vlfew.errors import ConfigError, RunError
 from vlfew.evaluation import PROTOCOLS
 from vlfew.evaluation.subject import Subject
+from vlfew.losses.encoded import Pairs
 from vlfew.models.saved import save_model
 from vlfew.progress import Progress
 from vlfew.training.checkpoint import (
@@ -43,6 +44,7 @@ from vlfew.training.run import RunFolder
 from vlfew.training.setup import (
     build_configured_model,
     build_objective,
+    choose_objective,
     choose_precision,
     pixel_statistics,
     selection,
@@ -95,10 +97,12 @@ class Trainer:
                 f"shared equally by {self.accelerator.num_processes} processes"
             )
         self.augment = BatchAugment(config.augment, config.seed)
-        objective = build_objective(config, data)
-        self.model = build_configured_model(config, objective)
+        chosen = choose_objective(config, data)
+        self.model = build_configured_model(config, chosen)
         self.model.set_pixel_statistics(*pixel_statistics(data, "train"))
-        self.module = TrainingStep(self.model, objective)
+        self.module = TrainingStep(
+            self.model, build_objective(chosen, self.model, data), data.classes("train")
+        )
         self.optimizer, self.names = make_optimizer(self.module, config.optim)
         if not self.names:
             raise ConfigError("nothing is trained: every stream is frozen and nothing is learned on top")
@@ -122,7 +126,11 @@ class Trainer:
         trained = sum(p.numel() for p in self.module.parameters() if p.requires_grad)
         frozen = sum(p.numel() for p in self.module.parameters() if not p.requires_grad)
         train = self.data.indices("train")
-        terms = " + ".join(f"{w:g} {name}" for name, w in self.module.objective.weights.items())
+        terms = " + ".join(
+            f"{spec.weight:g} {name}"
+            + ("" if (spec.start, spec.stop) == (0, 1) else f" ({spec.start:.0%} to {spec.stop:.0%})")
+            for name, spec in self.module.objective.specs.items()
+        )
         place = f"{self.accelerator.num_processes} process(es) on {self.accelerator.device.type}"
         lines = [
             f"data       {self.data.name}: {len(train):,} training pictures of "
@@ -139,16 +147,12 @@ class Trainer:
     def notes(self) -> list[str]:
         """What a reader of the log and the results must know about the training."""
         notes = [] if self.selection else ["no validation split: the weights of the last step are kept"]
-        objective = self.module.objective
-        if not objective.dropped:
+        chosen = self.module.objective.chosen
+        if not chosen.dropped:
             return notes
-        left = (
-            "the fallback " + ", ".join(objective.weights)
-            if objective.fell_back
-            else ", ".join(objective.weights)
-        )
+        left = "the fallback " * chosen.fell_back + ", ".join(term.name for term in chosen.kept)
         why = "class names are codes, not words" if not self.data.names_are_words else "no text encoder"
-        return [*notes, f"{', '.join(objective.dropped)} dropped: {why}; training on {left}"]
+        return [*notes, f"{', '.join(chosen.dropped)} dropped: {why}; training on {left}"]
 
     def train(self) -> None:
         """Runs to the end, or from the last checkpoint on; then saves the best model, or else the last.
@@ -248,6 +252,8 @@ class Trainer:
                     batch.labels.to(accelerator.device),
                     *(self.words(batch) if self.words is not None else (None, None)),
                     own_seed,
+                    batch.pairs and Pairs(*(t.to(accelerator.device) for t in batch.pairs)),
+                    step / self.config.optim.steps,
                 )
                 accelerator.backward(loss / accumulation)
             losses.append(loss.detach())

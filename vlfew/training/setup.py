@@ -20,13 +20,16 @@ from vlfew.errors import ConfigError, DataError
 from vlfew.evaluation import NEEDS_WORDS, PROTOCOLS
 from vlfew.evaluation.evaluate import check_protocol, protocol_options
 from vlfew.losses import LOSSES
-from vlfew.losses.objective import Objective
+from vlfew.losses.objective import Chosen, Objective, TermSpec, choose_terms
+from vlfew.losses.term import Trained
 from vlfew.models.dual_stream import DualStream, ModelSpec, TextSpec, build_model
+from vlfew.scorers import SIMILARITIES
 
 PARTS = {
     "data": Part(SOURCES, "name"),
     "image": Part(BACKBONES, "backbone"),
     "text": Part(TEXT_ENCODERS, "encoder"),
+    "similarity": Part(SIMILARITIES, "scorer"),
     "objective": Part(LOSSES, "loss"),
     "fallback": Part(LOSSES, "loss"),
     "select": Part(PROTOCOLS, "protocol"),
@@ -57,27 +60,35 @@ def load_configured_data(config: Config) -> LabelledImages:
     return data
 
 
-def build_objective(config: Config, data: LabelledImages) -> Objective:
-    """The objective; without words its alignment terms are dropped (`Objective.dropped`)."""
+def choose_objective(config: Config, data: LabelledImages) -> Chosen:
+    """The terms of the objective; without words those of alignment are dropped."""
 
-    def term(loss: Loss) -> tuple[str, float, dict[str, object]]:
-        return loss.loss, loss.weight, loss.options
+    def term(loss: Loss) -> TermSpec:
+        return TermSpec(loss.loss, loss.weight, loss.options, loss.start, loss.stop)
 
     words = data.names_are_words and config.text.encoder is not None
-    return Objective([term(loss) for loss in config.objective], words, term(config.fallback))
+    return choose_terms([term(loss) for loss in config.objective], words, term(config.fallback))
 
 
-def build_configured_model(config: Config, objective: Objective) -> DualStream:
+def build_objective(chosen: Chosen, model: DualStream, data: LabelledImages) -> Objective:
+    """The objective over the training classes, in the space of the model."""
+    return Objective(chosen, Trained(model.space, len(data.classes("train"))))
+
+
+def build_configured_model(config: Config, objective: Chosen) -> DualStream:
     """The model, with a text stream only when the objective trains one."""
-    trains_similarity = any(name.startswith("binary_cross_entropy") for name in objective.terms)
-    if config.similarity == "weighted_l1" and not trains_similarity:
+    trains_similarity = any(term.kind.trains_similarity for term in objective.kept)
+    similarity = config.similarity.scorer
+    learned = getattr(SIMILARITIES.get(similarity), "learned", False)
+    if learned and not trains_similarity:
+        able = [name for name in LOSSES.names() if TermSpec(name).kind.trains_similarity]
         raise ConfigError(
-            "similarity: weighted_l1 is learned, and no term of the objective trains it; "
-            "add {loss: binary_cross_entropy} to the objective"
+            f"similarity: {similarity} is learned, and no term of the objective trains it; "
+            f"add {' or '.join('{loss: ' + name + '}' for name in able)} to the objective"
         )
-    if config.similarity == "weighted_l1" and config.image.views != "one":
+    if learned and config.image.views != "one":
         raise ConfigError(
-            "similarity: weighted_l1 is learned on single views; leave image.views at 'one', "
+            f"similarity: {similarity} is learned on single views; leave image.views at 'one', "
             "or take similarity: cosine"
         )
     text = None
@@ -99,7 +110,8 @@ def build_configured_model(config: Config, objective: Objective) -> DualStream:
         views=config.image.views,
         text=text,
         embedding_dim=config.embedding_dim,
-        similarity=config.similarity,
+        similarity=similarity,
+        similarity_options=config.similarity.options,
         image_size=config.data.image_size,
         channels=config.data.channels,
         resize=config.data.resize,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from vlfew.features import Features
-from vlfew.losses.encoded import Encoded
+from vlfew.losses.encoded import Encoded, Pairs
 from vlfew.losses.gather import all_gather
 from vlfew.losses.objective import Objective
 from vlfew.models.dual_stream import DualStream
@@ -17,11 +17,19 @@ class TrainingStep(nn.Module):
 
     Gathering inside makes the loss, and so the gradient, the same whatever the number of processes
     (BatchNorm and dropout in the image stream aside, which are of each process's own pictures).
+
+    Args:
+        model: the model.
+        objective: what is made small.
+        classes: `[C]` the training classes, ascending.
     """
 
-    def __init__(self, model: DualStream, objective: Objective) -> None:
+    classes: Tensor
+
+    def __init__(self, model: DualStream, objective: Objective, classes: Tensor) -> None:
         super().__init__()
         self.model, self.objective = model, objective
+        self.register_buffer("classes", classes, persistent=False)
 
     def forward(
         self,
@@ -30,6 +38,8 @@ class TrainingStep(nn.Module):
         words: Tensor | dict[str, Tensor] | None = None,
         word_labels: Tensor | None = None,
         seed: int | None = None,
+        pairs: Pairs | None = None,
+        progress: float = 0.0,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of a batch and its terms.
 
@@ -40,19 +50,28 @@ class TrainingStep(nn.Module):
                 trained too.
             word_labels: `[T]` class of each text.
             seed: of this process's dropout in the image stream.
+            pairs: those that the batch was drawn for, over the whole batch.
+            progress: the share of the training that is done, 0 to 1.
         """
         # Words first: they are the same in every process, and so is their dropout then.
         text = None if words is None else self._texts(words)
         if seed is not None:
             torch.manual_seed(seed)
         local = self.model.forward_images(pixels)
-        image = Features(all_gather(local.embedding.float()))
+        needs_map = self.objective.needs_map or self.model.similarity.needs_map
+        image = Features(
+            all_gather(local.embedding.float()),
+            map=all_gather(local.need("map", "the objective").float()) if needs_map else None,
+        )
         batch = Encoded(
             image=image,
             labels=labels,
+            target=torch.searchsorted(self.classes, labels),
             words=text,
             word_labels=word_labels,
             similarity=self.model.similarity,
+            drawn_pairs=pairs,
+            progress=progress,
         )
         return self.objective(batch)
 

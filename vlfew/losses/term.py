@@ -1,0 +1,43 @@
+"""What a term of the objective is."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from vlfew.features import Space
+from vlfew.losses.encoded import Encoded
+
+
+class Trained(NamedTuple):
+    """What a term that learns something of each training class must know.
+
+    Attributes:
+        space: the sizes of what the image stream gives.
+        classes: C, how many classes are trained on.
+    """
+
+    space: Space
+    classes: int
+
+
+class Term(nn.Module):
+    """A loss. Its keyword-only constructor arguments are its options.
+
+    Attributes:
+        needs_words: dropped where classes have no words.
+        needs_map: looks at `image.map`.
+        trains_similarity: trains the model's own similarity.
+        needs_classes: learns something of each training class; its constructor takes a `Trained` first.
+    """
+
+    needs_words = False
+    needs_map = False
+    trains_similarity = False
+    needs_classes = False
+
+    @abstractmethod
+    def forward(self, batch: Encoded) -> Tensor:
+        """A float32 scalar."""
