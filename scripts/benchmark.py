@@ -7,6 +7,7 @@ from importlib import import_module
 
 BENCHMARKS = {
     "episodes": "few-shot episodes from cached features, against easyfsl",
+    "loading": "first and further loading of a data set",
     "training": "training steps against a plain loop, and what data and augmentation cost",
 }
 """Subcommand to what it measures; each is `benchmark_<name>.py` beside this file, with `add_arguments`

@@ -337,14 +337,33 @@ def _count_or(word: str, text: str | None, flag: str) -> int | str | None:
 def _load_data(name: str, root: Path | None, reading: Reading, options: list[str]) -> LabelledImages:
     from vlfew.data.sources import load_data
 
-    return load_data(name, root, reading, **_data_options(name, options))
+    reading, asked = _data_options(name, reading, options)
+    return load_data(name, root, reading, **asked)
 
 
-def _data_options(name: str, options: list[str]) -> dict[str, Any]:
+def _data_options(name: str, reading: Reading, options: list[str]) -> tuple[Reading, dict[str, Any]]:
+    """What `--set` says: how these data's pictures are framed, and the options of their source.
+
+    A model wants pictures of its size and channels, but how much of a picture is background is a matter
+    of the data.
+    """
+    from dataclasses import replace
+
+    from pydantic import create_model
+
+    from vlfew.config import Center, Resize
     from vlfew.config_file import parse_values
     from vlfew.data.sources import SOURCES
 
-    return parse_values(options, SOURCES.options(name), f"data source {name!r}")
+    schema = create_model(
+        "options",
+        __base__=SOURCES.options(name),
+        center=(Center, reading.center),
+        resize=(Resize, reading.resize),
+    )
+    asked = parse_values(options, schema, f"data source {name!r}")
+    framing = {key: asked.pop(key) for key in ("center", "resize") if key in asked}
+    return replace(reading, **framing), asked
 
 
 def _data_for(
@@ -365,8 +384,8 @@ def _data_for(
     if own is not None and name in (None, own.name):
         # Its own seed and options: another split would put classes it was trained on into the test.
         reading = replace(reading, on_bad_image=own.on_bad_image, seed=own.split_seed)
-        asked = own.options | _data_options(own.name, options)
-        return load_data(own.name, root or own.root, reading, **asked), about
+        reading, asked = _data_options(own.name, reading, options)
+        return load_data(own.name, root or own.root, reading, **own.options | asked), about
     if name is None:
         raise VlfewError(f"{run} does not say what it was trained on: name the data with --data")
     return _load_data(name, root, reading, options), about

@@ -143,6 +143,16 @@ def test_ten_new_people_by_every_choice_of_their_picture(
     assert again["accuracy"] == result["accuracy"] and again["command"].endswith("--episodes each")
 
 
+def test_other_data_are_framed_in_their_own_way(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A model of faces within a wide frame is asked about faces that fill theirs."""
+    run = run_pipeline(config, ["data.center=0.5"], config.parent)
+    asked = (run.path, "--ways", 10, "--queries", 9, "--episodes", 200)
+    whole = evaluated(capsys, config.parent, *asked, "--set", "center=1")
+    middle = evaluated(capsys, config.parent, *asked)
+    assert whole["accuracy"] != middle["accuracy"] and whole["input_size"] == middle["input_size"]
+    assert "--set center=1" in whole["command"]
+
+
 def test_a_run_of_omniglot_answers_for_digits_in_dark_ink(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
