@@ -1,6 +1,15 @@
-"""Image backbones and text encoders, by name."""
+"""Front ends, image backbones and text encoders, by name."""
 
 from vlfew.registry import Registry
+
+FRONT_ENDS = Registry(
+    "front end",
+    {
+        "wavelet": "vlfew.encoders.wavelet:Wavelet",
+        "pca": "vlfew.encoders.pca:PCA",
+    },
+)
+"""Called with `(in_channels, image_size, **options)`; each gives a `FrontEnd`."""
 
 BACKBONES = Registry(
     "backbone",
@@ -25,4 +34,4 @@ TEXT_ENCODERS = Registry(
 )
 """Called with the options; each gives a `TextEncoder`."""
 
-__all__ = ["BACKBONES", "TEXT_ENCODERS"]
+__all__ = ["BACKBONES", "FRONT_ENDS", "TEXT_ENCODERS"]

@@ -1,0 +1,113 @@
+"""The PCA front end against scikit-learn."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import numpy as np
+import pytest
+import torch
+from sklearn.decomposition import PCA as Reference
+
+from vlfew.encoders import FRONT_ENDS
+from vlfew.encoders.pca import PCA
+from vlfew.errors import ModelError
+
+SHAPE = (2, 6, 6)
+"""Of the pictures: 72 numbers each."""
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def draw(count: int, seed: int = 0) -> torch.Tensor:
+    """Pictures whose directions vary unequally, around no picture of zeros."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(count, 72, generator=generator) * torch.linspace(0.1, 3, 72)
+    return (x + torch.linspace(-2, 2, 72)).view(count, *SHAPE)
+
+
+def fitted(train: torch.Tensor, **options: object) -> PCA:
+    front_end: PCA = FRONT_ENDS.get("pca")(2, 6, **options)
+    front_end.fit(iter(train.split(32)))
+    return front_end
+
+
+@pytest.mark.parametrize("count", [40, 300], ids=["fewer pictures than numbers", "more"])
+@pytest.mark.parametrize("components", [1, 7, 39])
+def test_back_from_the_components_as_scikit_learn_has_it(count: int, components: int) -> None:
+    train, other = draw(count), draw(9, seed=1)
+    front_end = fitted(train, components=components)
+    reference = Reference(components, svd_solver="full").fit(train.flatten(1).numpy())
+    expected = reference.inverse_transform(reference.transform(other.flatten(1).numpy()))
+    found = front_end(other)
+    assert found.shape == other.shape and (front_end.out_channels, front_end.out_size) == (2, 6)
+    np.testing.assert_allclose(found.flatten(1), expected, atol=1e-10)
+    np.testing.assert_allclose(front_end.deviation**2, reference.explained_variance_, rtol=1e-10)
+
+
+@pytest.mark.parametrize("count", [40, 300])
+def test_whitened_components_are_those_of_scikit_learn(count: int) -> None:
+    train, other = draw(count), draw(9, seed=1)
+    found = fitted(train, components=7, whiten=True)(other).flatten(1)
+    reference = Reference(7, whiten=True, svd_solver="full").fit(train.flatten(1).numpy())
+    scores = reference.transform(other.flatten(1).numpy())
+    np.testing.assert_allclose(found, sqrt(72 / 7) * scores @ reference.components_, atol=1e-10)
+
+
+def test_whitened_pixels_vary_as_normalised_ones_do() -> None:
+    train = draw(300)
+    found = fitted(train, components=20, whiten=True)(train)
+    assert found.mean((0,)).abs().max() < 1e-10
+    assert found.var(0).mean().item() == pytest.approx(1.0)
+
+
+def test_all_components_give_the_picture_back() -> None:
+    other = draw(5, seed=1)
+    torch.testing.assert_close(fitted(draw(100), components=72)(other), other)
+
+
+def test_how_the_pictures_are_dealt_out_does_not_matter() -> None:
+    train, other = draw(100), draw(5, seed=1)
+    one, two = PCA(2, 6, components=5), PCA(2, 6, components=5)
+    one.fit([train])
+    two.fit(train.split(7))
+    torch.testing.assert_close(one(other), two(other))
+
+
+def test_rebuilt_and_loaded_it_is_the_same() -> None:
+    front_end = fitted(draw(40), components=5, whiten=True, pictures=40)
+    name, options = front_end.rebuild
+    again = FRONT_ENDS.get(name)(2, 6, **options)
+    assert again.rebuild == front_end.rebuild and not list(again.parameters())
+    assert again(draw(3)).isnan().all()  # before it is loaded it shall not pass for one
+    again.load_state_dict(front_end.state_dict())
+    assert torch.equal(again(draw(3)), front_end(draw(3)))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"components": 0}, r"components is 0; pictures of 2 x 6 x 6 have from 1 to 72"),
+        ({"components": 73}, r"components is 73; .*from 1 to 72"),
+        ({"pictures": 1}, "pictures is 1; it must be at least 2"),
+        ({"components": 40}, "40, but the 40 training pictures it looked at .* at most 39"),
+    ],
+)
+def test_more_than_there_can_be_is_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ModelError, match=message) as error:
+        fitted(draw(40), **options)
+    assert "\n" not in str(error.value)
+
+
+def test_pixels_that_never_change_have_no_components() -> None:
+    """A black border, in float32 and far from zero: what is left are the pixels within."""
+    train = draw(300).float()
+    train[:, :, 0] = -1.7320508
+    with pytest.raises(ModelError, match="in no more than 60 directions"):
+        fitted(train, components=61)
+    assert fitted(train, components=60, whiten=True)(train).isfinite().all()
