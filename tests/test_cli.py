@@ -92,7 +92,7 @@ def test_prepare_needs_exactly_one_way(capsys):
 
 def test_models_and_data_list(capsys):
     for arguments, words in (
-        (["models"], ["koch", "timm:NAME", "minilm"]),
+        (["models"], ["wavelet", "pca", "koch", "timm:NAME", "minilm"]),
         (["data", "list"], ["glyphs", "omniglot", "att_faces", "mnist"]),
     ):
         with pytest.raises(SystemExit) as error:

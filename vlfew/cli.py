@@ -213,12 +213,12 @@ def report(
 
 @app.command()
 def models() -> None:
-    """List image backbones and text encoders."""
-    from vlfew.encoders import BACKBONES, TEXT_ENCODERS
+    """List front ends, image backbones and text encoders."""
+    from vlfew.encoders import BACKBONES, FRONT_ENDS, TEXT_ENCODERS
 
-    internal = {"load", "config"}  # for building a saved model again
+    internal = {"load", "config", "taps"}  # for building a saved model again
     rows = []
-    for kind, registry in (("image", BACKBONES), ("text", TEXT_ENCODERS)):
+    for kind, registry in (("front end", FRONT_ENDS), ("image", BACKBONES), ("text", TEXT_ENCODERS)):
         for name in registry.names():
             shown = name + "NAME" if name.endswith(":") else name
             example = name + "x" if name.endswith(":") else name

@@ -49,16 +49,30 @@ class Data(Component):
 Views = Literal["one", "mirror", "turns"]
 
 
+class FrontEnd(Component):
+    """What pictures go through before the backbone, by name, with its options."""
+
+    name: str
+
+
 class Image(Component):
     """The image stream: a backbone and its options.
+
+    `front_end` stands before the backbone, in training, evaluation and use alike.
 
     `views` is what evaluation and use see of a picture: itself; itself and its mirror image; or its
     four quarter turns. Two pictures are then as alike as their views of the same kind are on average.
     """
 
     backbone: str = "conv4"
+    front_end: FrontEnd | None = None
     frozen: bool = False
     views: Views = "one"
+
+    @property
+    def stream(self) -> str:
+        """Its name for people: of the backbone and, if there is one, what stands before it."""
+        return self.backbone if self.front_end is None else f"{self.front_end.name} into {self.backbone}"
 
 
 class Text(Component):

@@ -46,7 +46,7 @@ def load_config(path: Path, overrides: Sequence[str] = (), parts: Mapping[str, P
     Args:
         path: of the YAML file; its `base: other.yaml` key, if any, names a file to start from.
         overrides: dotted keys with YAML values (`optim.lr=1e-3`, `objective.0.weight=2`).
-        parts: section name to who checks its component options.
+        parts: section name, dotted where it is in another one, to who checks its component options.
 
     Raises:
         ConfigError: with one line for each mistake: file, line, what is wrong, a suggestion.
@@ -186,7 +186,9 @@ def _check_parts(values: dict[str, Any], parts: Mapping[str, Part], source: _Sou
     problems = []
     for section, part in parts.items():
         # What the file leaves out, the defaults say.
-        value = values.get(section)
+        value: Any = values
+        for step in section.split("."):
+            value = value.get(step) if isinstance(value, dict) else None
         entries = enumerate(value) if isinstance(value, list) else [(None, value)]
         for number, entry in entries:
             at = section if number is None else f"{section}.{number}"
@@ -214,11 +216,14 @@ def _check_parts(values: dict[str, Any], parts: Mapping[str, Part], source: _Sou
 
 
 def _component_model(section: str) -> type[Component]:
-    annotation = Config.model_fields[section].annotation
-    if get_origin(annotation) is not None:  # list[Loss], Protocol | None
-        annotation = next(a for a in get_args(annotation) if isinstance(a, type) and issubclass(a, Component))
-    model = annotation
-    assert isinstance(model, type) and issubclass(model, Component)
+    model: type[BaseModel] = Config
+    for step in section.split("."):
+        annotation: Any = model.model_fields[step].annotation
+        if get_origin(annotation) is not None:  # list[Loss], Protocol | None
+            known = (a for a in get_args(annotation) if isinstance(a, type) and issubclass(a, Component))
+            annotation = next(known)
+        model = annotation
+    assert issubclass(model, Component)
     return model
 
 

@@ -13,8 +13,9 @@ from torch.nn.functional import normalize
 
 from vlfew.config import Resize, Views
 from vlfew.data.reading import Reading
-from vlfew.encoders import BACKBONES, TEXT_ENCODERS
-from vlfew.encoders.backbone import Backbone
+from vlfew.encoders import BACKBONES, FRONT_ENDS, TEXT_ENCODERS
+from vlfew.encoders.backbone import Backbone, channel_stats
+from vlfew.encoders.front_end import FrontEnd
 from vlfew.encoders.text import TextEncoder
 from vlfew.errors import ModelError
 from vlfew.features import Features, Space
@@ -52,6 +53,7 @@ class ModelSpec(BaseModel):
 
     Attributes:
         backbone: registry name, with `backbone_options`.
+        front_end: registry name of what stands before the backbone, with `front_end_options`.
         views: what `encode_images` sees of a picture (`vlfew.config.Image`).
         embedding_dim: D; None takes the backbone's own vectors.
         outside_data: whether the image stream starts from weights learned on other pictures.
@@ -62,6 +64,8 @@ class ModelSpec(BaseModel):
     backbone: str
     backbone_options: dict[str, Any] = {}
     backbone_frozen: bool = False
+    front_end: str | None = None
+    front_end_options: dict[str, Any] = {}
     views: Views = "one"
     text: TextSpec | None = None
     embedding_dim: int | None = 256
@@ -112,11 +116,19 @@ class DualStream(nn.Module):
         spec: what it was built from.
         backbone: pictures `[B, C, H, W]` to `Features`.
         text_encoder: texts to `[T, D_text]`; None for a model without words.
+        front_end: normalised pictures to what the backbone sees; None where it sees them as they are.
     """
 
-    def __init__(self, spec: ModelSpec, backbone: Backbone, text_encoder: TextEncoder | None) -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        backbone: Backbone,
+        text_encoder: TextEncoder | None,
+        front_end: FrontEnd | None = None,
+    ) -> None:
         super().__init__()
         self.spec = spec
+        self.front_end = front_end
         # Weights and pixels alike: one of the two in the other layout undoes it for the whole network.
         self.backbone = backbone.to(memory_format=torch.channels_last)
         self.dim = spec.embedding_dim or backbone.dim
@@ -134,12 +146,13 @@ class DualStream(nn.Module):
             )
             text_encoder.requires_grad_(not t.frozen)
         backbone.requires_grad_(not spec.backbone_frozen)
-        self.space = Space(self.dim, _map_shape(backbone, spec))
+        self.space = Space(self.dim, _map_shape(backbone, *_seen(spec, front_end)))
         self.similarity: Scorer = SIMILARITIES.get(spec.similarity)(self.space, **spec.similarity_options)
         self.pixel_mean: Tensor
         self.pixel_std: Tensor
-        mean = backbone.pixel_mean or (127.5 / 255,) * spec.channels
-        std = backbone.pixel_std or (0.25,) * spec.channels
+        # Of the pictures' channels, which a front end may have made more of than the backbone's weights knew.
+        mean = channel_stats(backbone.pixel_mean or (127.5 / 255,), spec.channels)
+        std = channel_stats(backbone.pixel_std or (0.25,), spec.channels)
         self.register_buffer("pixel_mean", torch.tensor(mean).mul(255).view(-1, 1, 1))
         self.register_buffer("pixel_std", torch.tensor(std).mul(255).view(-1, 1, 1))
 
@@ -169,9 +182,17 @@ class DualStream(nn.Module):
             self.text_encoder.eval()
         return self
 
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """Pixels `[B, C, H, W]` in 0..255 (any number type) by the model's mean and deviation, float32."""
+        return (pixels.float() - self.pixel_mean) / self.pixel_std
+
     def forward_images(self, pixels: Tensor) -> Features:
         """Pixels `[B, C, H, W]` in 0..255 (any number type) to features, `embedding [B, D]`."""
-        x = (pixels.float() - self.pixel_mean) / self.pixel_std
+        x = self.normalised(pixels)
+        if self.front_end is not None:
+            # In float32 whatever the network is trained in: half precision would coarsen the pictures.
+            with torch.autocast(x.device.type, enabled=False):
+                x = self.front_end(x)
         # Convolutions in half precision are much faster on channels-last memory, CPU and GPU alike.
         features: Features = self.backbone(x.contiguous(memory_format=torch.channels_last))
         features.embedding = self.image_projection(features.embedding)
@@ -255,11 +276,18 @@ class DualStream(nn.Module):
         return Classifier(self, classes, text_weight)
 
 
+def _seen(spec: ModelSpec, front_end: FrontEnd | None) -> tuple[int, int]:
+    """Channels and side in pixels of what the backbone sees."""
+    if front_end is None:
+        return spec.channels, spec.image_size
+    return front_end.out_channels, front_end.out_size
+
+
 @torch.inference_mode()
-def _map_shape(backbone: Backbone, spec: ModelSpec) -> tuple[int, int, int] | None:
-    """`(C, H, W)` of the backbone's map, found out by showing it a picture."""
+def _map_shape(backbone: Backbone, channels: int, size: int) -> tuple[int, int, int] | None:
+    """`(C, H, W)` of the backbone's map, found out by showing it a picture of what it takes."""
     training = backbone.training
-    blank = torch.zeros(1, spec.channels, spec.image_size, spec.image_size)
+    blank = torch.zeros(1, channels, size, size)
     shown = backbone.eval()(blank.contiguous(memory_format=torch.channels_last)).map
     backbone.train(training)
     return None if shown is None else tuple(shown.shape[1:])
@@ -278,7 +306,11 @@ def build_model(spec: ModelSpec) -> DualStream:
     Raises:
         VlfewError: unknown part, missing weights, or sizes that do not fit.
     """
-    backbone: Backbone = BACKBONES.get(spec.backbone)(spec.channels, spec.image_size, **spec.backbone_options)
+    front_end: FrontEnd | None = None
+    if spec.front_end is not None:
+        shape = (spec.channels, spec.image_size)
+        front_end = FRONT_ENDS.get(spec.front_end)(*shape, **spec.front_end_options)
+    backbone: Backbone = BACKBONES.get(spec.backbone)(*_seen(spec, front_end), **spec.backbone_options)
     text = None
     if spec.text is not None:
         text = (
@@ -286,4 +318,4 @@ def build_model(spec: ModelSpec) -> DualStream:
             if spec.text.saved is not None
             else TEXT_ENCODERS.get(spec.text.encoder)(**spec.text.options)
         )
-    return DualStream(spec, backbone, text)
+    return DualStream(spec, backbone, text, front_end)

@@ -35,6 +35,8 @@ def save_model(model: DualStream, folder: Path, about: dict[str, Any] | None = N
     """
     name, options = model.backbone.rebuild
     spec = model.spec.model_copy(update={"backbone": name, "backbone_options": options}, deep=True)
+    if model.front_end is not None:
+        spec.front_end, spec.front_end_options = model.front_end.rebuild
     if model.text_encoder is not None and spec.text is not None:
         spec.text.saved = model.text_encoder.saved_config()
     weights = folder / "model.safetensors"
@@ -84,7 +86,7 @@ def parameter_counts(folder: Path) -> tuple[int, int]:
     try:
         with safe_open(weights, "pt") as file:
             for name in file.keys():  # noqa: SIM118 - it is no mapping
-                if not name.endswith(STATISTICS):
+                if not name.startswith("front_end.") and not name.endswith(STATISTICS):
                     counts[name.startswith(frozen)] += math.prod(file.get_slice(name).get_shape())
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{weights} cannot be read: {error}") from None

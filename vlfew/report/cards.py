@@ -54,7 +54,7 @@ def facts(run: FinishedRun) -> dict[str, str]:
     )
     return repeated | {
         "Trained on": str(about.get("trained_on", "-")),
-        "Image stream": config.image.backbone,
+        "Image stream": config.image.stream,
         "Text stream": words,
         "Input": f"{size} × {size} pixels, {'grey' if grey else 'colour'}",
         "Parameters": ", ".join(counts) or "-",

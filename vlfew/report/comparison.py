@@ -143,6 +143,7 @@ def _facts(run: FinishedRun) -> dict[str, Any]:
         "trained_on": run.about.get("trained_on"),
         "data_fingerprint": run.about.get("data_fingerprint"),
         "backbone": run.config.image.backbone,
+        "front_end": spec.front_end,
         "text_encoder": run.config.text.encoder if spec.text else None,
         "input_size": [spec.channels, spec.image_size, spec.image_size],
         "outside_data": spec.outside_data,

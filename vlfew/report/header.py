@@ -58,7 +58,7 @@ def _summary(config: Config, about: dict[str, Any], subject: Subject) -> str:
         pictures, classes = len(data.indices("train")), len(data.classes("train"))
         trained += f": {counted(pictures, 'picture')} of {counted(classes, 'class')}"
     took = f" for {duration(about['seconds'])}" if "seconds" in about else ""
-    return f"An image stream ({config.image.backbone}){words}, trained{took} on {trained}."
+    return f"An image stream ({config.image.stream}){words}, trained{took} on {trained}."
 
 
 def _facts(
@@ -69,7 +69,7 @@ def _facts(
     facts = {
         "Trained on": str(about.get("trained_on", data.name)),
         "Data fingerprint": data.fingerprint,
-        "Image stream": config.image.backbone,
+        "Image stream": config.image.stream,
         "Text stream": "none",
     }
     if model.has_text:

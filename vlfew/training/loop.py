@@ -46,6 +46,7 @@ from vlfew.training.setup import (
     build_objective,
     choose_objective,
     choose_precision,
+    fit_front_end,
     pixel_statistics,
     selection,
 )
@@ -100,6 +101,7 @@ class Trainer:
         chosen = choose_objective(config, data)
         self.model = build_configured_model(config, chosen)
         self.model.set_pixel_statistics(*pixel_statistics(data, "train"))
+        fit_front_end(self.model, data, "train")
         self.module = TrainingStep(
             self.model, build_objective(chosen, self.model, data), data.classes("train")
         )
@@ -135,7 +137,7 @@ class Trainer:
         lines = [
             f"data       {self.data.name}: {len(train):,} training pictures of "
             f"{len(self.data.classes('train')):,} classes",
-            f"streams    {self.config.image.backbone}"
+            f"streams    {self.config.image.stream}"
             + (f" + {self.config.text.encoder}" if self.model.has_text else ", no words")
             + f": {trained:,} parameters trained, {frozen:,} frozen",
             f"objective  {terms}",

@@ -15,7 +15,7 @@ from vlfew.config_file import Part, load_config
 from vlfew.data.images import LabelledImages
 from vlfew.data.reading import Reading
 from vlfew.data.sources import SOURCES, load_data
-from vlfew.encoders import BACKBONES, TEXT_ENCODERS
+from vlfew.encoders import BACKBONES, FRONT_ENDS, TEXT_ENCODERS
 from vlfew.errors import ConfigError, DataError
 from vlfew.evaluation import NEEDS_WORDS, PROTOCOLS
 from vlfew.evaluation.evaluate import check_protocol, protocol_options
@@ -28,6 +28,7 @@ from vlfew.scorers import SIMILARITIES
 PARTS = {
     "data": Part(SOURCES, "name"),
     "image": Part(BACKBONES, "backbone"),
+    "image.front_end": Part(FRONT_ENDS, "name"),
     "text": Part(TEXT_ENCODERS, "encoder"),
     "similarity": Part(SIMILARITIES, "scorer"),
     "objective": Part(LOSSES, "loss"),
@@ -103,10 +104,13 @@ def build_configured_model(config: Config, objective: Chosen) -> DualStream:
             hidden=t.hidden,
             dropout=t.dropout,
         )
+    front_end = config.image.front_end
     spec = ModelSpec(
         backbone=config.image.backbone,
         backbone_options=config.image.options,
         backbone_frozen=config.image.frozen,
+        front_end=front_end.name if front_end is not None else None,
+        front_end_options=front_end.options if front_end is not None else {},
         views=config.image.views,
         text=text,
         embedding_dim=config.embedding_dim,
@@ -174,8 +178,7 @@ def selection(config: Config, data: LabelledImages, has_text: bool) -> tuple[str
 
 def pixel_statistics(data: LabelledImages, split: str, sample: int = 4096) -> tuple[Tensor, Tensor]:
     """Mean and deviation per channel `[C]` (0..255) over up to `sample` evenly spread pictures."""
-    index = data.indices(split)
-    index = index[torch.linspace(0, len(index) - 1, min(sample, len(index))).long()]
+    index = _evenly(data.indices(split), sample)
     total = torch.zeros(data.images.shape[0], dtype=torch.float64)
     squares = torch.zeros_like(total)
     for part in index.split(512):
@@ -185,6 +188,22 @@ def pixel_statistics(data: LabelledImages, split: str, sample: int = 4096) -> tu
     mean = total / len(index)
     std = (squares / len(index) - mean.square()).clamp(min=1.0).sqrt()
     return mean.float(), std.float()
+
+
+def fit_front_end(model: DualStream, data: LabelledImages, split: str) -> None:
+    """Shows the front end, if there is one to fit, evenly spread pictures of the split, normalised.
+
+    Raises:
+        ModelError: too few of them for what was asked.
+    """
+    if model.front_end is not None and model.front_end.sample:
+        index = _evenly(data.indices(split), model.front_end.sample)
+        model.front_end.fit(model.normalised(data.images.batch(part)) for part in index.split(512))
+
+
+def _evenly(index: Tensor, sample: int) -> Tensor:
+    """Up to `sample` evenly spread entries of `index [n]`."""
+    return index[torch.linspace(0, len(index) - 1, min(sample, len(index))).long()]
 
 
 def choose_precision(wanted: str) -> Precision:
