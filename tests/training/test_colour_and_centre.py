@@ -1,0 +1,66 @@
+"""mini-ImageNet by its own configuration, in colour or grey, whole or without what surrounds the subject."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vlfew.models import load_model
+from vlfew.pipeline import run_pipeline
+from vlfew.training.setup import load_configured_data, read_config
+
+CONFIG = Path(__file__).parents[2] / "configs" / "mini_imagenet.yaml"
+SHORT = [
+    "optim.steps=1",
+    "optim.warmup=0",
+    "image.width=4",
+    "text.encoder=null",
+    "sampling={classes: 2, pictures: 2}",
+    "select={protocol: few-shot, ways: 2, queries: 1, episodes: 5}",
+    "evaluate=[{protocol: few-shot, ways: 2, queries: 1, episodes: 5}]",
+]
+
+
+@pytest.fixture(scope="module")
+def mini_imagenet(tmp_path_factory) -> Path:
+    """Two classes a split: a dark reddish subject within a frame of white."""
+    root, rng = tmp_path_factory.mktemp("mini_imagenet"), np.random.default_rng(0)
+    (root / "images").mkdir()
+    for number, split in enumerate(("train", "val", "test")):
+        lines = ["filename,label"]
+        for wnid in (f"n0000000{2 * number}", f"n0000000{2 * number + 1}"):
+            for picture in range(3):
+                pixels = np.full((100, 100, 3), 255, np.uint8)
+                pixels[10:90, 10:90] = rng.integers([60, 0, 0], [120, 60, 60], (80, 80, 3))
+                name = f"{wnid}{picture:08d}.jpg"
+                Image.fromarray(pixels).save(root / "images" / name, quality=95)
+                lines.append(f"{name},{wnid}")
+        (root / f"{split}.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("overrides", "channels", "framed"),
+    [([], 3, True), (["data.channels=1"], 1, True), (["data.center=0.7"], 3, False)],
+    ids=["as it is", "grey", "centre"],
+)
+def test_trains_a_step_and_evaluates(overrides, channels, framed, mini_imagenet, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    overrides = [*SHORT, f"data.root={mini_imagenet}", *overrides]
+    run = run_pipeline(CONFIG, overrides, tmp_path)
+    (result,) = json.loads(run.results.read_text())
+    assert result["input_size"] == [channels, 84, 84]
+    config = read_config(CONFIG, overrides)
+    spec = load_model(run.path).spec
+    assert spec.reading().channels == channels and spec.reading().center == config.data.center
+    data = load_configured_data(config)
+    pixels = data.images.batch(torch.arange(len(data.images))).float()
+    assert pixels.shape[1] == channels
+    assert (pixels[..., 0, :].mean().item() > 200) == framed
+    if channels == 3:
+        assert (pixels[:, 0] - pixels[:, 2])[..., 30:50, 30:50].mean() > 30
