@@ -1,7 +1,7 @@
 """Every command and Python block of README and guide runs, in order, as it is written.
 
-Trainings are cut to a few steps, one selection and one small evaluation, and those of LFW to one fold; nothing
-else is changed.
+Trainings are cut to a few steps, one selection and one small evaluation, those of LFW to one fold and searches to two
+trials; nothing else is changed.
 """
 
 from __future__ import annotations
@@ -67,8 +67,9 @@ def workspace(tmp_path_factory):
         pairs.append(f"p{number}/1.png,p{number}/2.png,1")
         pairs.append(f"p{number}/1.png,p{(number + 1) % 20}/1.png,0")
     (folder / "my_pairs" / "pairs.csv").write_text("\n".join(pairs) + "\n")
-    text = next(t for _, t in re.findall(r"```(yaml)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL))
-    (folder / "classes.yaml").write_text(text)
+    for page, name in (("README.md", "classes.yaml"), ("docs/guide.md", "space.yaml")):
+        texts = re.findall(r"```yaml\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+        (folder / name).write_text(texts[0])
     return folder
 
 
@@ -105,6 +106,9 @@ def test_block_runs(name, language, text, workspace, monkeypatch, tmp_path_facto
             continue
         if arguments[0] == "train":
             arguments += SHORT + (["repeat=null"] if "configs/lfw.yaml" in arguments else [])
+        if arguments[0] == "tune":
+            arguments[arguments.index("--trials") + 1] = "2"
+            arguments += SHORT
         with pytest.raises(SystemExit) as error:
             main(arguments)
         assert error.value.code == 0, line

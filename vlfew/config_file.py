@@ -5,6 +5,7 @@ Each mistake says where it was made: file and line, or the override.
 
 from __future__ import annotations
 
+import json
 import re
 import types
 from collections.abc import Mapping, Sequence
@@ -29,12 +30,13 @@ class Part:
 
 
 @dataclass
-class _Source:
+class Source:
     """Where each key was said: dotted path to `file:line`, or to the override itself."""
 
     lines: dict[str, str] = field(default_factory=dict)
 
     def of(self, path: str) -> str:
+        """Where a key was said, or else the key around it."""
         while path and path not in self.lines:
             path = path.rpartition(".")[0]
         return self.lines.get(path, self.lines.get("", ""))
@@ -51,8 +53,8 @@ def load_config(path: Path, overrides: Sequence[str] = (), parts: Mapping[str, P
     Raises:
         ConfigError: with one line for each mistake: file, line, what is wrong, a suggestion.
     """
-    source = _Source()
-    values = _read(path, source, ())
+    source = Source()
+    values = read_yaml(path, source)
     problems = [p for o in overrides if (p := _override(values, o, source))]
     if problems:
         raise ConfigError(problems)
@@ -60,9 +62,9 @@ def load_config(path: Path, overrides: Sequence[str] = (), parts: Mapping[str, P
     return parse_config(values, parts or {}, source)
 
 
-def parse_config(values: dict[str, Any], parts: Mapping[str, Part], source: _Source | None = None) -> Config:
+def parse_config(values: dict[str, Any], parts: Mapping[str, Part], source: Source | None = None) -> Config:
     """Checks plain values; see `load_config`."""
-    source = source or _Source({"": "config"})
+    source = source or Source({"": "config"})
     config: Config | None = None
     options_problems = _check_parts(values, parts, source)
     problems: list[str] = []
@@ -88,7 +90,7 @@ def parse_values(pairs: Sequence[str], schema: type[BaseModel], owner: str) -> d
         ConfigError: one line for each mistake.
     """
     values: dict[str, Any] = {}
-    source = _Source({"": "options"})
+    source = Source({"": "options"})
     problems = [p for pair in pairs if (p := _override(values, pair, source))]
     try:
         checked = schema.model_validate(values)
@@ -110,14 +112,27 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _read(path: Path, source: _Source, seen: tuple[Path, ...]) -> dict[str, Any]:
+def read_yaml(
+    path: Path, source: Source, seen: tuple[Path, ...] = (), kind: str = "configuration file"
+) -> dict[str, Any]:
+    """A YAML mapping, on top of the one that its key `base` names.
+
+    Args:
+        path: of the file.
+        source: is told the line of every key.
+        seen: files that led here by their `base`.
+        kind: of file, for messages.
+
+    Raises:
+        ConfigError: the file is missing, not YAML, or no mapping.
+    """
     if path.resolve() in seen:
         raise ConfigError(f"{path}: a chain of 'base' files leads back to this file")
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.yaml")])
-        raise ConfigError(f"{path}: no such configuration file{near}") from None
+        raise ConfigError(f"{path}: no such {kind}{near}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as text: {error}") from None
     try:
@@ -133,7 +148,7 @@ def _read(path: Path, source: _Source, seen: tuple[Path, ...]) -> dict[str, Any]
         raise ConfigError(f"{path}:1: expected a mapping of settings")
     if "base" in values:
         base = path.parent / str(values.pop("base"))
-        values = _merge(_read(base, source, (*seen, path.resolve())), values)
+        values = _merge(read_yaml(base, source, (*seen, path.resolve()), kind), values)
     source.lines[""] = str(path)
     _note_lines(node, "", path, source)
     return values
@@ -145,7 +160,7 @@ def _merge(base: Any, over: Any) -> Any:
     return over
 
 
-def _note_lines(node: Any, at: str, path: Path, source: _Source) -> None:
+def _note_lines(node: Any, at: str, path: Path, source: Source) -> None:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             here = f"{at}.{key.value}" if at else str(key.value)
@@ -157,15 +172,12 @@ def _note_lines(node: Any, at: str, path: Path, source: _Source) -> None:
             _note_lines(value, f"{at}.{number}", path, source)
 
 
-def _override(values: dict[str, Any], override: str, source: _Source) -> str | None:
+def _override(values: dict[str, Any], override: str, source: Source) -> str | None:
     """Puts one `key=value` into `values`; returns what is wrong with it, if anything."""
     key, equals, text = override.partition("=")
     if not equals or not key:
         return f"{override!r}: an override is key=value, such as optim.lr=1e-3"
-    try:
-        value = yaml.load(text, _Loader) if text else None
-    except yaml.YAMLError:
-        value = text
+    value = override_value(text)
     at: Any = values
     *path, last = key.split(".")
     try:
@@ -181,7 +193,22 @@ def _override(values: dict[str, Any], override: str, source: _Source) -> str | N
     return None
 
 
-def _check_parts(values: dict[str, Any], parts: Mapping[str, Part], source: _Source) -> list[str]:
+def override_value(text: str) -> Any:
+    """The value of an override; text that is not YAML stands for itself."""
+    try:
+        return yaml.load(text, _Loader) if text else None
+    except yaml.YAMLError:
+        return text
+
+
+def override_text(value: Any) -> str:
+    """What to write behind `key=` for a plain value: `adamw`, `1e-05`, `[1, 2]`, `null`."""
+    if isinstance(value, str) and override_value(value) == value:
+        return value
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _check_parts(values: dict[str, Any], parts: Mapping[str, Part], source: Source) -> list[str]:
     """Checks the component options of every section that `parts` names, and gives them their types."""
     problems = []
     for section, part in parts.items():
@@ -231,7 +258,7 @@ def _explain(
     error: ValidationError,
     model: type[BaseModel],
     at: str,
-    source: _Source,
+    source: Source,
     known: Sequence[str] = (),
     owner: str = "",
 ) -> list[str]:

@@ -8,9 +8,11 @@ import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vlfew.errors import ConfigError
 from vlfew.training.run import RunFolder, member_names
 from vlfew.training.setup import load_configured_data, read_config, use_all_cores
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from vlfew.config import Config
     from vlfew.data.images import LabelledImages
     from vlfew.evaluation.results import Result
+    from vlfew.training.study import Pruner
 
 
 def run_pipeline(config_file: Path, overrides: Sequence[str], runs: Path) -> RunFolder:
@@ -43,6 +46,90 @@ def run_pipeline(config_file: Path, overrides: Sequence[str], runs: Path) -> Run
         if accelerators:
             # Once for all: it takes the process group down.
             accelerators[-1].end_training()
+
+
+def run_search(
+    config_file: Path,
+    overrides: Sequence[str],
+    space_file: Path,
+    runs: Path,
+    *,
+    trials: int,
+    pruner: Pruner,
+    seed: int,
+) -> Path:
+    """Searches for settings; goes on where an earlier call left off, until there are `trials` in all.
+
+    Args:
+        config_file: YAML of the configuration.
+        overrides: `key=value`, for every trial.
+        space_file: YAML of the settings to try.
+        runs: folder of run folders; the trials land in `runs/<config.name>-tune/`.
+        trials: how many are wanted.
+        pruner: of trials that fall behind.
+        seed: of the suggestions.
+
+    Returns:
+        The folder of the search.
+
+    Raises:
+        VlfewError: anything the user can mend.
+    """
+    if find_spec("optuna") is None:
+        raise ConfigError("a search takes Optuna, which is not installed (pip install 'vlfew[tune]')")
+    from rich.console import Console
+
+    from vlfew.report.tuned import Searched, search_table, write_tuned
+    from vlfew.training.tuning import Search
+
+    search = Search(config_file, overrides, space_file, runs, trials=trials, pruner=pruner, seed=seed)
+    with search.opened() as study:
+
+        def found() -> Searched:
+            best = study.best
+            evaluate = "" if best is None else _evaluate_trial(search.config, search.run_of(best))
+            return Searched(search, study.trials, best, study.importances(), evaluate)
+
+        for _ in search.go_on(study, _report_trial, _say):
+            # A search takes hours: its page can be read all along.
+            write_tuned(found())
+        searched = found()
+        page = write_tuned(searched)
+    if searched.best is None:
+        why = next((t.why for t in reversed(searched.trials) if t.why), "all were pruned")
+        raise ConfigError(
+            f"{search.path}: no trial was trained to its end ({searched.counts}); the last: {why}"
+        )
+    console = Console()
+    # Into a file or pipe, rich would fold the table to 80 columns.
+    Console(width=console.width if console.is_terminal else 160).print(search_table(searched))
+    print(f"\n{searched.warning}\n")
+    print(f"best     trial {searched.best.number}: {' '.join(searched.best.overrides)}")
+    print(f"train    {search.command(searched.best)}")
+    print(f"evaluate {searched.evaluate}")
+    _say(f"page: {page}")
+    return search.path
+
+
+def _report_trial(run: RunFolder, data: LabelledImages) -> None:
+    """The page of a trial, with pictures of the validation split: no trial sees the test split."""
+    from vlfew.evaluation.accuracy import scoring_device
+    from vlfew.evaluation.results import write_results
+    from vlfew.evaluation.subject import Subject
+    from vlfew.models.saved import load_model
+    from vlfew.report import write_report
+
+    write_report(run, Subject(load_model(run.path).to(scoring_device()), data), [], split="val")
+    write_results(run.results, [])
+
+
+def _evaluate_trial(config: Config, run: RunFolder) -> str:
+    """The command line of the first evaluation that the configuration asks for, in the trial's own folder."""
+    from vlfew.models.saved import read_spec
+
+    wanted = evaluations(config, read_spec(run.path).text is not None)
+    protocol, options = next(iter(wanted), ("few-shot", {}))
+    return evaluate_command(str(run.path), protocol, None, options)
 
 
 def _run_repeated(

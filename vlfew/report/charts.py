@@ -28,6 +28,7 @@ class Line:
         raw: `y` before smoothing, drawn faintly.
         low, high: a band around it, drawn faintly; an interval, say.
         dots: whether to mark each point.
+        faint: whether it stands behind the others.
     """
 
     x: Sequence[float]
@@ -38,10 +39,29 @@ class Line:
     low: Sequence[float] = field(default=())
     high: Sequence[float] = field(default=())
     dots: bool = False
+    faint: bool = False
 
     @property
     def style(self) -> str:
         return "ink" if self.colour is None else f"c{self.colour}"
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A point of its own.
+
+    Attributes:
+        x, y: where it is.
+        label: is read when pointed at.
+        style: a class of the style sheet.
+        href: where it leads.
+    """
+
+    x: float
+    y: float
+    label: str
+    style: str
+    href: str | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +74,7 @@ class Axis:
         at: where the ticks are, ascending; round numbers when empty.
         log: whether equal distances are equal ratios; then all `x` are above zero.
         zero: whether it starts at zero.
+        span: where it starts and ends, whatever is drawn; by what is drawn when None.
     """
 
     name: str = "step"
@@ -61,6 +82,7 @@ class Axis:
     at: Sequence[float] = field(default=())
     log: bool = False
     zero: bool = True
+    span: tuple[float, float] | None = None
 
     def place(self, x: float) -> float:
         """Where `x` is, on a scale of its own."""
@@ -90,10 +112,22 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
     return [round(n * step, 12) for n in range(first, last + 1)]
 
 
+def ratio_ticks(low: float, high: float) -> list[float]:
+    """Round numbers within `low..high` for a logarithmic axis: powers of ten or, if few, 1, 2, 5 of each."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for multiples in ((1,), (1, 2, 5)):
+        found = [m * 10.0**p for p in powers for m in multiples]
+        inside = [v for v in found if low * (1 - 1e-9) <= v <= high * (1 + 1e-9)]
+        if len(inside) > 2:
+            break
+    return inside or [low, high]
+
+
 def line_chart(
     title: str,
     lines: Sequence[Line],
     *,
+    dots: Sequence[Dot] = (),
     x_axis: Axis = STEPS,
     y_text: Callable[[float], str] = "{:,g}".format,
     from_zero: bool = False,
@@ -104,18 +138,19 @@ def line_chart(
     Args:
         title: says what the vertical axis is, with its unit.
         lines: the curves, each with at least one point.
+        dots: points of their own, in front of the curves; one point at least in all.
         x_axis: what is counted from left to right.
         y_text: how a vertical tick is written.
         from_zero: whether the vertical axis starts at zero.
         mark: a point to ring and to label, nowhere below its curve.
     """
-    xs = [x for line in lines for x in (*line.x, *x_axis.at)]
-    ys = [y for line in lines for y in (*line.y, *line.raw, *line.low, *line.high)]
+    xs = [x for line in lines for x in (*line.x, *x_axis.at)] + [dot.x for dot in dots]
+    ys = [y for line in lines for y in (*line.y, *line.raw, *line.low, *line.high)] + [dot.y for dot in dots]
     low, high = (0.0 if from_zero else min(ys)), max(ys)
     pad = (high - low) * 0.08 or abs(high) * 0.1 or 1.0
     low, high = (low if from_zero or low == 0 else low - pad), high + (3 * pad if mark else pad)
-    first, last = min(xs), max(xs)
-    if x_axis.zero and not x_axis.log and len(xs) > 1:
+    first, last = x_axis.span or (min(xs), max(xs))
+    if x_axis.span is None and x_axis.zero and not x_axis.log and len(xs) > 1:
         first = min(0.0, first)
     start, span = x_axis.place(first), x_axis.place(last) - x_axis.place(first) or 1.0
 
@@ -150,10 +185,15 @@ def line_chart(
         if line.raw:
             parts.append(path(line, line.raw, "raw"))
     for line in lines:
-        parts.append(path(line, line.y, "line"))
+        parts.append(path(line, line.y, "raw" if line.faint else "line"))
         if line.dots:
-            dots = (element("circle", cx=px(x), cy=py(y), r=3) for x, y in zip(line.x, line.y, strict=True))
-            parts.append(element("g", *dots, class_=f"dots {line.style}"))
+            marks = (element("circle", cx=px(x), cy=py(y), r=3) for x, y in zip(line.x, line.y, strict=True))
+            parts.append(element("g", *marks, class_=f"dots {line.style}"))
+    for dot in dots:
+        drawn = element(
+            "circle", element("title", dot.label), cx=px(dot.x), cy=py(dot.y), r=5, class_=f"dot {dot.style}"
+        )
+        parts.append(drawn if dot.href is None else element("a", drawn, href=dot.href))
     heights = [LINE * len(rows) + 4 for rows in labels]
     middles = spread([py(line.y[-1]) for line in named], heights, HEIGHT - BOTTOM)
     for line, rows, middle in zip(named, labels, middles, strict=True):

@@ -7,6 +7,7 @@ was killed goes on from its last checkpoint to the same weights.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from datetime import timedelta
@@ -67,6 +68,10 @@ class Stopped(RunError):
         self.signal = signal
 
 
+class Diverged(RunError):
+    """The loss or the weights are no longer numbers."""
+
+
 class Trainer:
     """Trains the model of a configuration and leaves it in the run folder.
 
@@ -74,10 +79,18 @@ class Trainer:
         config: checked.
         data: read as the configuration says.
         run: claimed for this configuration.
+        on_validation: is told the step and the accuracy of each validation; what it raises ends the training.
     """
 
-    def __init__(self, config: Config, data: LabelledImages, run: RunFolder) -> None:
+    def __init__(
+        self,
+        config: Config,
+        data: LabelledImages,
+        run: RunFolder,
+        on_validation: Callable[[int, float], None] | None = None,
+    ) -> None:
         self.config, self.data, self.run = config, data, run
+        self.on_validation = on_validation
         t = config.training
         # Accelerate holds on to the first precision of a process; a further run may want another.
         AcceleratorState._reset_state()
@@ -161,7 +174,8 @@ class Trainer:
 
         Raises:
             Stopped: on SIGTERM or Ctrl-C, with the state saved.
-            RunError: the loss is no longer a number, or a checkpoint is damaged.
+            Diverged: the loss is no longer a number.
+            RunError: a checkpoint is damaged.
         """
         self._resume()
         config, accelerator = self.config, self.accelerator
@@ -287,7 +301,7 @@ class Trainer:
             return
         good = latest_checkpoint(self.run.checkpoints)
         kept = f"the last good checkpoint is {good}" if good else "no checkpoint was made yet"
-        raise RunError(
+        raise Diverged(
             f"the loss is not a number since step {bad_step}; {kept} (in {self.run.checkpoints}); "
             f"try a lower optim.lr, optim.clip, or training.mixed_precision=no, under another name=..."
         )
@@ -331,6 +345,8 @@ class Trainer:
             )
             if self.config.training.trackers:
                 self.accelerator.log({f"validation/{protocol}": value}, step=p.step)
+        if self.on_validation is not None:
+            self.on_validation(p.step, value)
 
     def _checkpoint(self) -> None:
         if self.main:

@@ -1,0 +1,439 @@
+"""Searches as their users meet them: trials that are ordinary runs, interrupted, pruned, refused."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tests.test_cli import fails
+from tests.training.conftest import CONFIG
+from vlfew.cli import main
+from vlfew.data.images import LabelledImages
+from vlfew.errors import RunError, VlfewError
+from vlfew.evaluation.results import write_results
+from vlfew.training import setup, tuning
+from vlfew.training.loop import Trainer
+from vlfew.training.run import RunFolder
+from vlfew.training.step import TrainingStep
+from vlfew.training.study import OpenTrial, Trial
+from vlfew.training.tuning import Search
+
+SPACE = """
+optim.lr: {low: 1e-3, high: 1e-1, log: true}
+image.width: {choices: [4, 8]}
+"""
+SHORT = [
+    "optim.steps=4",
+    "optim.warmup=1",
+    "training.validate_every=2",
+    "training.checkpoint_every=2",
+    "training.log_every=1",
+    "select.episodes=20",
+]
+
+
+def tune(folder: Path, *arguments: object) -> list[str]:
+    """Arguments of a search of `folder`'s small configuration."""
+    given = ["tune", folder / "small.yaml", "--space", folder / "space.yaml", "--runs", folder, *SHORT]
+    return [str(word) for word in (*given, *arguments)]
+
+
+def make_search(folder: Path, *overrides: str, space: str = SPACE, trials: int = 2, seed: int = 0) -> Search:
+    (folder / "space.yaml").write_text(space)
+    arguments = (folder / "small.yaml", [*SHORT, *overrides], folder / "space.yaml", folder)
+    return Search(*arguments, trials=trials, pruner="median", seed=seed)
+
+
+def no_page(run: RunFolder, data: LabelledImages) -> None:
+    """In place of a trial's page, which takes longer than its training."""
+    write_results(run.results, [])
+
+
+def go(search: Search, report: Any = no_page) -> tuple[list[Trial], list[str]]:
+    """All trials of a search, and what was said."""
+    said: list[str] = []
+    with search.opened() as study:
+        for _ in search.go_on(study, report, said.append):
+            pass
+        return study.trials, said
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> tuple[Path, str, str]:
+    """A search of three trials by the command line, and what it said."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "small.yaml").write_text(CONFIG.format(root=pictures))
+    (folder / "space.yaml").write_text(SPACE)
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as left:
+        main(tune(folder, "--trials", 3))
+    assert left.value.code == 0, err.getvalue()
+    return folder, out.getvalue(), err.getvalue()
+
+
+def test_every_trial_is_an_ordinary_run(finished: tuple[Path, str, str]) -> None:
+    folder, _, _ = finished
+    assert sorted(p.name for p in (folder / "small-tune").iterdir() if not p.name.startswith(".")) == [
+        "study.journal", "study.json", "trial-001", "trial-002", "trial-003", "tuning.html",
+    ]  # fmt: skip
+    for number in (1, 2, 3):
+        run = RunFolder(folder / f"small-tune/trial-{number:03d}")
+        config = yaml.safe_load(run.config.read_text())
+        assert config["name"] == f"small-tune/trial-{number:03d}"
+        assert config["evaluate"] == [] and json.loads(run.results.read_text()) == []
+        assert run.state == "finished" and run.report.is_file()
+        assert (run.path / "model.safetensors").is_file()
+    first = yaml.safe_load((folder / "small-tune/trial-001/config.yaml").read_text())
+    assert (first["optim"]["lr"], first["image"]["width"]) == (0.01, 8)  # as configured
+
+
+def test_it_says_what_is_done_and_what_came_of_it(finished: tuple[Path, str, str]) -> None:
+    folder, out, err = finished
+    lines = [line for line in err.splitlines() if not line.startswith("step ")]
+    assert lines[:2] == ["space      optim.lr: 0.001 to 0.1, logarithmic", "space      image.width: 4 or 8"]
+    assert lines[2].startswith("measured   few-shot on val (ways 3, ") and lines[2].endswith(
+        "nothing on test"
+    )
+    assert lines[3].startswith("trials     3: the first is the configuration as it stands; ")
+    assert lines[4] == "trial 1 of 3: optim.lr=0.01 image.width=8"
+    assert re.fullmatch(r"trial 1 of 3: val \d+\.\d%, the best so far", lines[5])
+    assert re.fullmatch(
+        r"trial 3 of 3: val \d+\.\d%(, the best so far| \(best \d+\.\d% of trial \d\))", lines[9]
+    )
+    assert lines[-1] == f"page: {folder / 'small-tune/tuning.html'}"
+    head, *rows = out.splitlines()
+    assert head.split() == ["trial", "validation", "%", "kept", "at", "step", "optim.lr", "image.width"]
+    accuracies = [float(row.split()[1]) for row in rows[:3]]
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert "The best of 3 trials on the validation split that it was chosen by" in out
+    assert "Traceback" not in err and "[I " not in err
+
+
+def commands(out: str) -> dict[str, list[str]]:
+    """The command lines at the end of what was printed."""
+    lines = [line.split(maxsplit=1) for line in out.splitlines()]
+    return {k: v.split() for k, v in (line for line in lines if len(line) == 2) if v.startswith("vlfew ")}
+
+
+def test_the_commands_that_it_prints_work(
+    finished: tuple[Path, str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out, _ = finished
+    best = int(out.splitlines()[1].split()[0])
+    for name, more in (("train", []), ("evaluate", ["--json", str(folder / "own.json")])):
+        with pytest.raises(SystemExit) as left:
+            main([*commands(out)[name][1:], *more])
+        assert left.value.code == 0, capsys.readouterr().err
+    (own,), (anew,) = (json.loads((folder / f).read_text()) for f in ("own.json", "small-tuned/results.json"))
+    assert own["split"] == anew["split"] == "test" and own["accuracy"] == anew["accuracy"]
+    # Trained anew it is the same model, on the same machine.
+    names = (f"small-tune/trial-{best:03d}", "small-tuned")
+    one, other = (load_file(folder / name / "model.safetensors") for name in names)
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_the_same_command_again_trains_nothing_and_a_larger_number_goes_on(
+    finished: tuple[Path, str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out, _ = finished
+    before = {p: p.stat().st_mtime_ns for p in folder.rglob("model.safetensors")}
+    for trials in (3, 2):
+        with pytest.raises(SystemExit) as left:
+            main(tune(folder, "--trials", trials))
+        assert left.value.code == 0
+        again = capsys.readouterr()
+        assert again.out == out and again.err.startswith("page: ")
+    assert {p: p.stat().st_mtime_ns for p in folder.rglob("model.safetensors")} == before
+    search = make_search(folder, trials=4)
+    trials_now, said = go(search)
+    assert len(trials_now) == 4 and sum("trial 4 of 4" in line for line in said) == 2
+    assert not any("trial 3" in line.split(":")[0] for line in said)
+
+
+@pytest.mark.parametrize(
+    ("space", "first"),
+    [
+        ("optim.clip: {choices: [2.0, 1]}\n", {"optim.clip": "1"}),
+        ("text.encoder: {choices: [minilm, null]}\n", {"text.encoder": "null"}),
+        ("objective: {choices: [[{loss: supervised_contrastive}], [{loss: contrastive}]]}\n",
+         {"objective": '[{"loss": "supervised_contrastive"}]'}),
+        ("optim.weight_decay: {low: 0.01, high: 0.11, step: 0.02}\n", {"optim.weight_decay": 0.05}),
+        ("optim.weight_decay: {low: 0.01, high: 0.11, step: 0.03}\n", None),
+        ("optim.weight_decay: {low: 0.1, high: 0.2}\n", None),
+        ("objective.0.temperature: {low: 0.01, high: 0.2}\n", None),
+        ("optim.lr: {low: 0.001, high: 0.1}\noptim.clip: {choices: [2.0, 3.0]}\n", None),
+    ],
+)  # fmt: skip
+def test_the_configuration_as_it_stands_is_found_in_the_space(
+    config: Path, space: str, first: dict[str, Any] | None
+) -> None:
+    assert make_search(config.parent, space=space).as_configured() == first
+
+
+class Killed(BaseException):
+    """In place of a signal that cannot be caught."""
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
+    """An uninterrupted search of three trials."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "small.yaml").write_text(CONFIG.format(root=pictures))
+    go(make_search(folder, trials=3))
+    return folder
+
+
+@pytest.mark.parametrize("where", ["drawn", "in its third step", "before it is told"])
+def test_killed_in_the_second_trial_it_goes_on_to_the_same_trials(
+    whole: Path, config: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    folder, search = config.parent, make_search(config.parent, trials=3)
+    with monkeypatch.context() as patch:
+        if where == "drawn":
+            work_on = Search._work_on
+
+            def not_begun(self: Search, trial: OpenTrial, *arguments: Any) -> Trial:
+                if trial.told.number == 2:
+                    raise Killed
+                return work_on(self, trial, *arguments)
+
+            patch.setattr(Search, "_work_on", not_begun)
+        elif where == "in its third step":
+            forward, steps = TrainingStep.forward, iter(range(1, 10**6))
+
+            def killed(self: TrainingStep, *arguments: Any) -> Any:
+                if next(steps) == 4 + 3:
+                    raise Killed
+                return forward(self, *arguments)
+
+            patch.setattr(TrainingStep, "forward", killed)
+        else:
+            finish = OpenTrial.finish
+
+            def not_told(self: OpenTrial, accuracy: float) -> Trial:
+                if self.told.number == 2:
+                    raise Killed
+                return finish(self, accuracy)
+
+            patch.setattr(OpenTrial, "finish", not_told)
+        with pytest.raises(Killed):
+            go(search)
+    trials, said = go(make_search(folder, trials=3))
+    again = "" if where == "drawn" else ", taken up again"
+    assert said[4].startswith("trial 2 of 3: optim.lr=") and said[4].endswith(
+        f"image.width={trials[1].values['image.width']}{again}"
+    )
+    expected, _ = go(make_search(whole, trials=3))
+    assert trials == expected
+    for number in (1, 2, 3):
+        name = f"small-tune/trial-{number:03d}"
+        one, other = (load_file(root / name / "model.safetensors") for root in (whole, folder))
+        assert all(torch.equal(one[key], other[key]) for key in one)
+        logs = [RunFolder(root / name).read_log() for root in (whole, folder)]
+        once, twice = ([entry.get("loss") for entry in log] for log in logs)
+        assert once == twice
+
+
+def test_a_pruned_trial_keeps_its_folder_and_the_search_goes_on(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = OpenTrial.report
+    monkeypatch.setattr(
+        OpenTrial, "report", lambda self, s, a: report(self, s, a) or (self.told.number == 2 and s == 4)
+    )
+    search = make_search(config.parent, trials=3)
+    trials, said = go(search)
+    assert [t.state for t in trials] == ["finished", "pruned", "finished"]
+    assert list(trials[1].curve) == [2, 4] and trials[1].accuracy == max(trials[1].curve.values())
+    assert re.match(r"trial 2 of 3: pruned at step 4, val \d+\.\d% \(best ", said[7])
+    run = search.run_of(trials[1])
+    assert run.state == "unfinished" and not (run.path / "model.json").exists()
+    assert max(e["step"] for e in run.read_log()) == 4
+
+
+def test_trials_that_cannot_be_trained_are_told_and_left_behind(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch of more classes than there are, a loss that is none, a device that is full."""
+    spoiled = {2: float("nan"), 3: None}
+    forward, current = TrainingStep.forward, {"trial": 0}
+    init = Trainer.__init__
+
+    def counted(self: Trainer, *arguments: Any) -> None:
+        current["trial"] = int(arguments[2].path.name[-3:])
+        init(self, *arguments)
+
+    def failing(self: TrainingStep, *arguments: Any) -> Any:
+        loss, terms = forward(self, *arguments)
+        factor = spoiled.get(current["trial"], 1.0)
+        if factor is None:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return loss * factor, terms
+
+    monkeypatch.setattr(Trainer, "__init__", counted)
+    monkeypatch.setattr(TrainingStep, "forward", failing)
+    search = make_search(config.parent, space="optim.lr: {low: 1e-3, high: 1e-1, log: true}\n", trials=3)
+    trials, said = go(search)
+    assert [t.state for t in trials] == ["finished", "failed", "failed"]
+    assert trials[1].why == "the loss is not a number since step 1"
+    assert trials[2].why == "it did not fit into the memory of the device"
+    assert "failed: the loss is not a number since step 1 (best " in said[6]
+
+
+def test_a_search_of_which_nothing_can_be_trained_ends_in_one_line_and_claims_nothing(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = config.parent
+    (folder / "space.yaml").write_text("sampling.classes: {choices: [50, 60]}\n")
+    with pytest.raises(SystemExit) as left:
+        main(tune(folder, "--trials", 2))
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert left.value.code == 2
+    assert "no trial was trained to its end (2 trials: 2 failed); the last: " in last
+    assert "a batch wants " in last
+    trials, _ = go(make_search(folder, space="sampling.classes: {choices: [4, 8]}\n", trials=2))
+    assert [t.state for t in trials] == ["finished", "finished"]
+
+
+def test_the_same_values_are_not_trained_twice(config: Path) -> None:
+    search = make_search(config.parent, space="image.width: {choices: [4, 8]}\n", trials=4)
+    trials, said = go(search)
+    twins = [t for t in trials if t.twin is not None]
+    assert len(twins) == 2 and len(list(search.path.glob("trial-*/model.json"))) == 2
+    for twin in twins:
+        of = trials[twin.twin - 1]  # type: ignore[operator]
+        assert (twin.values, twin.accuracy, twin.state) == (of.values, of.accuracy, "finished")
+        assert any(f"trial {twin.number} of 4: the same as trial {of.number}, val " in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "space", "seed", "difference"),
+    [
+        (["optim.weight_decay=0.2"], SPACE, 0, "optim.weight_decay: 0.05 -> 0.2"),
+        (
+            [],
+            SPACE.replace("1e-1", "1e-2"),
+            0,
+            "space of optim.lr: 0.001 to 0.1, logarithmic -> 0.001 to 0.01",
+        ),
+        ([], SPACE + "optim.warmup: {low: 0, high: 3}\n", 0, "space of optim.warmup: unset -> 0 to 3, whole"),
+        ([], SPACE, 1, "seed of the search: 0 -> 1"),
+    ],
+)
+def test_another_search_in_the_same_folder_is_refused_with_the_difference(
+    whole: Path, overrides: list[str], space: str, seed: int, difference: str
+) -> None:
+    try:
+        with pytest.raises(RunError, match=re.escape(difference)) as error:
+            go(make_search(whole, *overrides, space=space, seed=seed))
+    finally:
+        (whole / "space.yaml").write_text(SPACE)
+    assert "\n" not in str(error.value)
+    assert f"another name=..., or remove {whole / 'small-tune'}" in str(error.value)
+
+
+def test_evaluations_may_change_and_another_release_of_optuna_may_not(
+    whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(go(make_search(whole, "evaluate=[]", trials=3))[0]) == 3
+    monkeypatch.setattr("optuna.__version__", "6.1.0")
+    with pytest.raises(RunError, match=r"Optuna: 5\.x -> 6\.x"):
+        go(make_search(whole))
+
+
+def test_nothing_is_read_of_the_test_split(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vlfew.pipeline import _report_trial
+
+    seen: set[int] = set()
+
+    class Watched:
+        """Pictures that remember which of them were asked for."""
+
+        def __init__(self, images: Any) -> None:
+            self.images, self.shape, self.nbytes = images, images.shape, images.nbytes
+
+        def __len__(self) -> int:
+            return len(self.images)
+
+        def batch(self, index: Tensor) -> Tensor:
+            seen.update(index.flatten().tolist())
+            batch: Tensor = self.images.batch(index)
+            return batch
+
+    data = setup.load_configured_data(setup.read_config(config))
+    monkeypatch.setattr(tuning, "load_configured_data", lambda _: replace(data, images=Watched(data.images)))
+    go(make_search(config.parent, trials=2), _report_trial)
+    assert set(data.indices("val").tolist()) <= seen and len(seen & set(data.indices("train").tolist())) > 20
+    assert not seen & set(data.indices("test").tolist())
+
+
+def refusal(folder: Path, *overrides: str, space: str = SPACE) -> str:
+    with pytest.raises(VlfewError) as error:
+        go(make_search(folder, *overrides, space=space))
+    assert not list(folder.glob("small-tune/trial-*"))
+    (line,) = str(error.value).splitlines()
+    return line
+
+
+def test_what_is_refused_before_anything_is_trained(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = config.parent
+    assert "a trial is trained once; give repeat=null" in refusal(
+        folder, "repeat={key: seed, values: [1, 2]}"
+    )
+    assert "unknown key 'optim.lrr'" in refusal(folder, space="optim.lrr: {low: 0.1, high: 1.0}\n")
+    assert "unknown key 'optim.lrr'" in refusal(folder, "optim.lrr=3")
+    data = setup.load_configured_data(setup.read_config(config))
+    with monkeypatch.context() as patch:
+        none = replace(data, splits={k: v for k, v in data.splits.items() if k != "val"})
+        patch.setattr(tuning, "load_configured_data", lambda _: none)
+        said = refusal(folder)
+    assert said.startswith("a search goes by the validation split, and folder as configured has none; ")
+    with make_search(folder).opened(), pytest.raises(RunError, match=r"another process is .*small-tune"):
+        go(make_search(folder))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "a search runs in one process, and 2 were started" in refusal(folder)
+
+
+def test_a_setting_that_changes_the_question_is_refused(config: Path, pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "mixed").mkdir()
+    for path in pictures.glob("*/*"):
+        (tmp_path / "mixed" / path.name).symlink_to(path)
+    mixed = [f"data.root={tmp_path / 'mixed'}", "select=null"]
+    said = refusal(config.parent, *mixed, space="data.split_seed: {choices: [0, 3]}\n")
+    assert "space.yaml:1: data.split_seed=3 changes what is asked on the validation split" in said
+    # Its size does not: the same pictures are asked about.
+    size = "data.image_size: {choices: [16, 12]}\n"
+    trials, _ = go(make_search(config.parent, *mixed, "sampling.classes=3", space=size))
+    assert [t.state for t in trials] == ["finished", "finished"]
+
+
+def test_without_optuna(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    (config.parent / "space.yaml").write_text(SPACE)
+    line = fails(capsys, *tune(config.parent))
+    assert line == "vlfew: a search takes Optuna, which is not installed (pip install 'vlfew[tune]')"
+
+
+def test_a_damaged_description_is_one_line(whole: Path) -> None:
+    about = whole / "small-tune/study.json"
+    text = about.read_text()
+    about.write_text(text[:20])
+    try:
+        with pytest.raises(RunError, match=r"study\.json is damaged.*remove"):
+            go(make_search(whole))
+    finally:
+        about.write_text(text)
