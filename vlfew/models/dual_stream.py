@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from vlfew.config import Resize, Views
+from vlfew.config import Resize, Twins, Views
 from vlfew.data.reading import Reading
 from vlfew.encoders import BACKBONES, TEXT_ENCODERS
 from vlfew.encoders.backbone import Backbone
@@ -20,6 +20,7 @@ from vlfew.errors import ModelError
 from vlfew.features import Features, Space
 from vlfew.scorers import SCORERS, SIMILARITIES
 from vlfew.scorers.base import Scorer
+from vlfew.scorers.unshared import Unshared
 
 if TYPE_CHECKING:
     from vlfew.models.classifier import ClassDescription, Classifier
@@ -53,6 +54,7 @@ class ModelSpec(BaseModel):
     Attributes:
         backbone: registry name, with `backbone_options`.
         views: what `encode_images` sees of a picture (`vlfew.config.Image`).
+        twins: whether both sides of a comparison have one backbone, or each has its own.
         embedding_dim: D; None takes the backbone's own vectors.
         outside_data: whether the image stream starts from weights learned on other pictures.
     """
@@ -63,6 +65,7 @@ class ModelSpec(BaseModel):
     backbone_options: dict[str, Any] = {}
     backbone_frozen: bool = False
     views: Views = "one"
+    twins: Twins = "shared"
     text: TextSpec | None = None
     embedding_dim: int | None = 256
     similarity: str = "cosine"
@@ -112,17 +115,31 @@ class DualStream(nn.Module):
         spec: what it was built from.
         backbone: pictures `[B, C, H, W]` to `Features`.
         text_encoder: texts to `[T, D_text]`; None for a model without words.
+        right: a second backbone, where the twins share no weights; the first one is then the left.
+
+    Raises:
+        ModelError: words, for twins that share no weights.
     """
 
-    def __init__(self, spec: ModelSpec, backbone: Backbone, text_encoder: TextEncoder | None) -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        backbone: Backbone,
+        text_encoder: TextEncoder | None,
+        right: Backbone | None = None,
+    ) -> None:
         super().__init__()
         self.spec = spec
         # Weights and pixels alike: one of the two in the other layout undoes it for the whole network.
         self.backbone = backbone.to(memory_format=torch.channels_last)
         self.dim = spec.embedding_dim or backbone.dim
-        self.image_projection = (
-            nn.Identity() if spec.embedding_dim is None else nn.Linear(backbone.dim, self.dim)
-        )
+        self.image_projection = _projection(backbone, spec)
+        self.right_backbone: Backbone | None = None
+        if right is not None:
+            if text_encoder is not None:
+                raise ModelError("twins that share no weights have no space in common for words to be in")
+            self.right_backbone = right.to(memory_format=torch.channels_last)
+            self.right_projection = _projection(right, spec)
         self.text_encoder = text_encoder
         self.text_projection: TextProjection | None = None
         self._kept: dict[str, Tensor] = {}
@@ -134,8 +151,12 @@ class DualStream(nn.Module):
             )
             text_encoder.requires_grad_(not t.frozen)
         backbone.requires_grad_(not spec.backbone_frozen)
+        if right is not None:
+            right.requires_grad_(not spec.backbone_frozen)
         self.space = Space(self.dim, _map_shape(backbone, spec))
-        self.similarity: Scorer = SIMILARITIES.get(spec.similarity)(self.space, **spec.similarity_options)
+        self.similarity: Scorer = self._over_sides(
+            SIMILARITIES.get(spec.similarity)(self.space, **spec.similarity_options)
+        )
         self.pixel_mean: Tensor
         self.pixel_std: Tensor
         mean = backbone.pixel_mean or (127.5 / 255,) * spec.channels
@@ -165,17 +186,27 @@ class DualStream(nn.Module):
         super().train(mode)
         if self.spec.backbone_frozen:
             self.backbone.eval()
+            if self.right_backbone is not None:
+                self.right_backbone.eval()
         if self.text_encoder is not None and self.spec.text is not None and self.spec.text.frozen:
             self.text_encoder.eval()
         return self
 
     def forward_images(self, pixels: Tensor) -> Features:
-        """Pixels `[B, C, H, W]` in 0..255 (any number type) to features, `embedding [B, D]`."""
+        """Pixels `[B, C, H, W]` in 0..255 (any number type) to features, `embedding [B, D]`.
+
+        From twins that share no weights, `[B, 2 D]`: what the left one gives beside what the right one
+        gives; and no maps.
+        """
         x = (pixels.float() - self.pixel_mean) / self.pixel_std
         # Convolutions in half precision are much faster on channels-last memory, CPU and GPU alike.
-        features: Features = self.backbone(x.contiguous(memory_format=torch.channels_last))
+        x = x.contiguous(memory_format=torch.channels_last)
+        features: Features = self.backbone(x)
         features.embedding = self.image_projection(features.embedding)
-        return features
+        if self.right_backbone is None:
+            return features
+        right = self.right_projection(self.right_backbone(x).embedding)
+        return Features(torch.cat([features.embedding, right], dim=1))
 
     def forward_texts(self, encoded: Tensor) -> Tensor:
         """The text encoder's vectors `[T, D_text]` to `[T, D]`."""
@@ -189,8 +220,9 @@ class DualStream(nn.Module):
         """uint8 `[B, C, H, W]` to features on the CPU, float32; `embedding [B, V * D]` for V views.
 
         Views lie side by side, each normalised where the similarity is the cosine, so that cosines and
-        squared distances of the whole are those of the views, averaged or summed. Maps are those of
-        the picture itself, in half precision, and there where the similarity needs them.
+        squared distances of the whole are those of the views, averaged or summed. Of twins that share
+        no weights, all views by the left one come first. Maps are those of the picture itself, in half
+        precision, and there where the similarity needs them.
         """
         self.eval()
         images = images.to(self.device)
@@ -198,6 +230,9 @@ class DualStream(nn.Module):
         if self.spec.views != "one":
             parts = [features.embedding]
             parts += [self.forward_images(view).embedding for view in _further_views(images, self.spec.views)]
+            if self.right_backbone is not None:
+                sides = zip(*(part.chunk(2, dim=1) for part in parts), strict=True)
+                parts = [view for side in sides for view in side]
             if self.spec.similarity == "cosine":
                 parts = [normalize(part, dim=1) for part in parts]
             features.embedding = torch.cat(parts, dim=1)
@@ -241,18 +276,26 @@ class DualStream(nn.Module):
         if self.similarity.learned and name in ("default", self.spec.similarity):
             return deepcopy(self.similarity).cpu().eval()
         if name == "default":
-            prototypes: Scorer = SCORERS.get("prototypes")(self.space, metric=self.spec.similarity)
-            return prototypes
+            return self._over_sides(SCORERS.get("prototypes")(self.space, metric=self.spec.similarity))
         scorer: Scorer = SCORERS.get(name)(self.space)
         if scorer.learned:
             raise ModelError(f"this model has no trained {name}; train with similarity: {name}")
-        return scorer
+        return self._over_sides(scorer)
+
+    def _over_sides(self, scorer: Scorer) -> Scorer:
+        """The scorer, for embeddings as this model gives them."""
+        return scorer if self.right_backbone is None else Unshared(scorer)
 
     def classifier(self, classes: Mapping[str, ClassDescription], text_weight: float = 0.5) -> Classifier:
         """A classifier over classes said in pictures, words or both; see `Classifier`."""
         from vlfew.models.classifier import Classifier
 
         return Classifier(self, classes, text_weight)
+
+
+def _projection(backbone: Backbone, spec: ModelSpec) -> nn.Module:
+    """From the backbone's own vectors to those of the common space."""
+    return nn.Identity() if spec.embedding_dim is None else nn.Linear(backbone.dim, spec.embedding_dim)
 
 
 @torch.inference_mode()
@@ -278,7 +321,14 @@ def build_model(spec: ModelSpec) -> DualStream:
     Raises:
         VlfewError: unknown part, missing weights, or sizes that do not fit.
     """
-    backbone: Backbone = BACKBONES.get(spec.backbone)(spec.channels, spec.image_size, **spec.backbone_options)
+
+    def backbone() -> Backbone:
+        built: Backbone = BACKBONES.get(spec.backbone)(
+            spec.channels, spec.image_size, **spec.backbone_options
+        )
+        return built
+
+    left, right = backbone(), backbone() if spec.twins == "unshared" else None
     text = None
     if spec.text is not None:
         text = (
@@ -286,4 +336,4 @@ def build_model(spec: ModelSpec) -> DualStream:
             if spec.text.saved is not None
             else TEXT_ENCODERS.get(spec.text.encoder)(**spec.text.options)
         )
-    return DualStream(spec, backbone, text)
+    return DualStream(spec, left, text, right)
