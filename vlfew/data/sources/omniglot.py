@@ -26,7 +26,6 @@ from vlfew.errors import DataError
 
 PARTS = ("images_background", "images_evaluation")
 CHARACTERS, DRAWERS = 1623, 20
-SPLIT_OWN = "40 alphabets to develop and 10 to test, not the authors' 30 and 20"
 _DRAWING = re.compile(r"\d+_(\d+)\.png")
 
 
@@ -44,8 +43,10 @@ def load(
     are to develop with: validation is a part of them drawn from `reading.seed`, training the rest. In
     `own-40-10`, which some studies have, 40 of all 50 alphabets, drawn from the seed, are to develop
     with and 10 are test (four fifths and one fifth of those at hand). It is no standard: its figures
-    cannot be set beside those of the authors' split. The fingerprint covers which drawings of which characters are
-    at hand, their sizes in bytes, and the split; it is the same for folders and archives.
+    cannot be set beside those of the authors' split.
+
+    The fingerprint covers which drawings of which characters are at hand, their sizes in bytes, and the
+    split; it is the same for folders and archives.
 
     Args:
         root: folder that holds both parts; None looks where data lie.
@@ -62,7 +63,7 @@ def load(
     alphabets = sorted({c.alphabet for c in classes})
     test = {c.alphabet for c in classes if c.part == 1}
     if split == "own-40-10":
-        test = draw_names(alphabets, round(len(alphabets) / 5), reading.seed, "test")
+        test = draw_names(alphabets, max(1, round(len(alphabets) / 5)), reading.seed, "test")
     background = [a for a in alphabets if a not in test]
     if not 0 <= validation_alphabets < len(background):
         raise DataError(
@@ -78,7 +79,11 @@ def load(
     split_of = torch.tensor(split_of_class)[labels]
     parts = {"train": 0, "val": 1, "test": 2} if held_out else {"train": 0, "test": 2}
     drawn = [(c.part, c.alphabet, c.character, c.drawers, [f.size for f in c.files]) for c in classes]
-    own = () if split == "lake" else (sorted(test),)
+    own: tuple[list[str], ...] = ()
+    shown = ""
+    if split != "lake":
+        own = (sorted(test),)
+        shown = f"{len(background)} alphabets to develop with and {len(test)} to test, not the authors' split"
     data = LabelledImages(
         name="omniglot",
         images=InMemory(images),
@@ -91,7 +96,7 @@ def load(
         group_names=tuple(alphabets),
         source_id=torch.tensor([drawer for c in classes for drawer in c.drawers])[kept],
         skipped=skipped,
-        note="; ".join(filter(None, ["" if split == "lake" else SPLIT_OWN, _at_hand(classes, files)])),
+        note="; ".join(filter(None, [shown, _at_hand(classes, files)])),
     )
     return _with_quarter_turns(data, images) if rotations else data
 
