@@ -98,6 +98,7 @@ def evaluate(
     draws: Annotated[int | None, typer.Option(help="Of the gallery [10].")] = None,
     scorer: Annotated[str | None, typer.Option(help="By name; the model's own if not given.")] = None,
     too_few: Annotated[str | None, typer.Option(help="Classes with too few pictures: leave_out.")] = None,
+    support_split: Annotated[str | None, typer.Option(help="Split that gives the support.")] = None,
     template: Annotated[list[str] | None, typer.Option(help="Prompt such as 'a photo of a {}'.")] = None,
     descriptions: Annotated[Path | None, typer.Option(help="JSON: class name to texts.")] = None,
     text_weight: Annotated[float | None, typer.Option(help="Share of the words, 0 to 1.")] = None,
@@ -106,6 +107,9 @@ def evaluate(
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write results here.")] = None,
     episodes_file: Annotated[
         Path | None, typer.Option(help="Keep the episodes here, or take them from here when it is there.")
+    ] = None,
+    pairs_file: Annotated[
+        Path | None, typer.Option(help="Keep the drawn pairs here, or take them from here when it is there.")
     ] = None,
     per_episode: Annotated[Path | None, typer.Option(help="Write accuracies of all episodes here.")] = None,
 ) -> None:
@@ -136,11 +140,13 @@ def evaluate(
         "draws": draws,
         "scorer": scorer,
         "too_few": too_few,
+        "support_split": support_split,
         "templates": template,
         "descriptions": descriptions,
         "text_weight": text_weight,
         "runs": folder,
         "episodes_file": episodes_file,
+        "pairs_file": pairs_file,
     }
     asked = {key: value for key, value in given.items() if value is not None}
     protocol_options(protocol, asked)

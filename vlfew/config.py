@@ -47,6 +47,7 @@ class Data(Component):
 
 
 Views = Literal["one", "mirror", "turns"]
+Twins = Literal["shared", "unshared"]
 
 
 class FrontEnd(Component):
@@ -62,12 +63,15 @@ class Image(Component):
 
     `views` is what evaluation and use see of a picture: itself; itself and its mirror image; or its
     four quarter turns. Two pictures are then as alike as their views of the same kind are on average.
+    `twins: unshared` is a pseudo-Siamese pair: two backbones of the same make with weights of their own,
+    one for each side of a comparison.
     """
 
     backbone: str = "conv4"
     front_end: FrontEnd | None = None
     frozen: bool = False
     views: Views = "one"
+    twins: Twins = "shared"
 
     @property
     def stream(self) -> str:
@@ -114,21 +118,95 @@ class Similarity(Component):
         return {"scorer": value} if isinstance(value, str) else value
 
 
-class Sampling(Section):
-    """A batch: `classes` classes with `pictures` pictures each.
+Form = Literal["classes", "pairs", "tasks", "given_pairs"]
+Even = Annotated[int, Field(ge=2, multiple_of=2)]
 
-    With `groups`, the classes come from that many groups (alphabets) in equal parts, so that the
-    batch holds the confusions that within-group evaluation asks about. The words of `more_words`
-    further training classes go with the batch as wrong answers. Classes with fewer pictures than
-    `least_pictures` are left out.
+
+class Sampling(Section):
+    """A batch, in one of four forms; `classes: 64, pictures: 4` where none is given.
+
+    - `classes` classes with `pictures` pictures each.
+    - `pairs` pairs of pictures, half of one class and half of two.
+    - `tasks` one-shot tasks: a query, and one picture of each of `ways` classes, its own among them.
+    - `given_pairs` of the data set's own training pairs, half the same and half different. Nothing else
+      is told of the pictures, and only losses over pairs can be trained.
+
+    With `groups`, a batch comes from that many groups (alphabets) in equal parts: classes of each, or
+    pairs and tasks that lie within one. So it holds the confusions that within-group evaluation asks
+    about. `distinct_sources` sets pictures of different sources (drawers) beside each other. The words
+    of `more_words` further training classes go with the batch as wrong answers. Classes with fewer
+    pictures than `least_pictures` are left out.
     """
 
-    classes: Annotated[int, Field(ge=2)] = 64
-    pictures: Count = 4
+    classes: Annotated[int, Field(ge=2)] | None = None
+    pictures: Count | None = None
+    pairs: Even | None = None
+    tasks: Count | None = None
+    ways: Annotated[int, Field(ge=2)] | None = None
+    given_pairs: Even | None = None
     groups: Count | None = None
     distinct_sources: bool = True
     more_words: Annotated[int, Field(ge=0)] = 0
     least_pictures: Count = 1
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Sampling:
+        forms = {
+            "classes and pictures": self.classes is not None or self.pictures is not None,
+            "pairs": self.pairs is not None,
+            "tasks and ways": self.tasks is not None or self.ways is not None,
+            "given_pairs": self.given_pairs is not None,
+        }
+        asked = [form for form, given in forms.items() if given]
+        if len(asked) > 1:
+            raise ValueError(
+                f"a batch is of one form: {' or '.join(asked)}; set those of the other forms to null"
+            )
+        if (self.tasks is None) != (self.ways is None):
+            raise ValueError("tasks and ways go together")
+        if self.form == "classes":
+            self.classes = 64 if self.classes is None else self.classes
+            self.pictures = 4 if self.pictures is None else self.pictures
+        if self.given_pairs is not None:
+            if "distinct_sources" not in self.model_fields_set:
+                self.distinct_sources = False
+            if self.groups or self.distinct_sources or self.more_words or self.least_pictures > 1:
+                raise ValueError(
+                    "given_pairs are as they are: groups, distinct_sources, more_words and least_pictures "
+                    "have no part in them"
+                )
+        return self
+
+    @property
+    def form(self) -> Form:
+        """Which of the four forms it is."""
+        if self.pairs is not None:
+            return "pairs"
+        if self.given_pairs is not None:
+            return "given_pairs"
+        return "classes" if self.tasks is None else "tasks"
+
+    @property
+    def batch_size(self) -> int:
+        """Pictures in a batch."""
+        sizes = {
+            "classes": (self.classes or 0) * (self.pictures or 0),
+            "pairs": 2 * (self.pairs or 0),
+            "tasks": (self.tasks or 0) * (1 + (self.ways or 0)),
+            "given_pairs": 2 * (self.given_pairs or 0),
+        }
+        return sizes[self.form]
+
+    def options(self) -> dict[str, Any]:
+        """What the sampler of the form takes."""
+        own = {
+            "classes": {"classes", "pictures"},
+            "pairs": {"pairs"},
+            "tasks": {"tasks", "ways"},
+            "given_pairs": {"given_pairs"},
+        }[self.form]
+        common = {"groups", "distinct_sources", "more_words", "least_pictures"}
+        return self.model_dump(include=own if self.form == "given_pairs" else own | common)
 
 
 class Augment(Section):

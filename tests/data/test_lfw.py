@@ -196,3 +196,38 @@ def test_the_real_lists() -> None:
     (train,), (test,) = _people(found, "peopleDevTrain.txt"), _people(found, "peopleDevTest.txt")
     assert (len(train), len(test)) == (4038, 1711) and not train & test
     assert len(_pairs(found, "pairsDevTest.txt", at, [test])) == 1000
+
+
+def test_image_restricted_tells_of_pairs_and_of_nobody(root: Path) -> None:
+    free, data = (
+        load_data("lfw", root, READING, fold=10, training_labels=labels)
+        for labels in ("unrestricted", "image-restricted")
+    )
+    assert data.training_labels == "image-restricted" and "View 2, image-restricted" in data.note
+    assert data.fingerprint != free.fingerprint and "train" not in free.pairs
+    lines = (root / "pairs.txt").read_text().splitlines()[1:]
+    for split, folds in (("val", range(1)), ("train", range(1, 9))):
+        pairs = data.pairs[split]
+        told = [line for fold in folds for line in lines[2 * fold : 2 * fold + 2]]
+        assert len(pairs) == len(told)
+        for line, i, j, same in zip(told, pairs.i, pairs.j, pairs.same, strict=True):
+            words = line.split("\t")
+            other = words[0] if len(words) == 3 else words[2]
+            assert data.picture_names[i].endswith(f"/{words[0]}_{int(words[1]):04}.jpg")
+            assert data.picture_names[j].endswith(f"/{other}_{int(words[-1]):04}.jpg")
+            assert same.item() == (len(words) == 3)
+        used = data.indices(split)
+        assert set(used.tolist()) == {*pairs.i.tolist(), *pairs.j.tolist()}
+        # A class of its own for every picture: no loss and no protocol can go by who is in it.
+        assert len(data.labels[used].unique()) == len(used) < len(data.labels)
+    test = data.indices("test")
+    assert test.equal(free.indices("test")) and data.pairs["test"].i.equal(free.pairs["test"].i)
+    names = [[d.class_names[c] for c in d.labels[test].tolist()] for d in (data, free)]
+    assert names[0] == names[1]
+    assert len(set(data.class_names)) == len(data.class_names) == int(data.labels.max()) + 1
+
+
+@pytest.mark.parametrize("options", [{"fold": "all"}, {"protocol": "view-1"}, {"protocol": "one-picture"}])
+def test_there_must_be_a_training_to_restrict(root: Path, options: dict) -> None:
+    with pytest.raises(DataError, match="take protocol=view-2 and a fold from 1 to 10"):
+        load_data("lfw", root, READING, training_labels="image-restricted", **options)

@@ -15,6 +15,7 @@ from PIL import Image
 from vlfew.data import LabelledImages, Reading, load_data
 from vlfew.data.sources.omniglot import load_runs
 from vlfew.errors import DataError
+from vlfew.evaluation.few_shot import split_episodes
 
 READING = Reading(image_size=16, channels=1)
 REAL = Path(os.environ.get("VLFEW_DATA", "")) / "omniglot"
@@ -272,3 +273,32 @@ def test_the_official_runs_are_drawings_of_careful_drawers() -> None:
             sides[file.name.rpartition("/")[0]].add(drawn[pixels(file.read())])
     assert len(sides) == 20 and all(len(found) == 1 for found in sides.values())
     assert len({alphabet for found in sides.values() for alphabet, _ in found}) == 5
+
+
+def test_ten_of_all_alphabets_to_test(root: Path) -> None:
+    lake = load_data("omniglot", root, READING, validation_alphabets=1)
+    seen = set()
+    for seed in range(8):
+        data = load_data(
+            "omniglot", root, Reading(16, 1, seed=seed), split="own-40-10", validation_alphabets=1
+        )
+        parts = [alphabets(data, split) for split in ("train", "val", "test")]
+        assert [len(part) for part in parts] == [5, 1, 2] and set.union(*parts) == set("ABCDEFXY")
+        assert data.note.startswith("6 alphabets to develop with and 2 to test, not the authors' split")
+        assert data.fingerprint != lake.fingerprint
+        seen |= parts[2]
+    assert len(seen) > 3 and seen - {"X", "Y"}  # background alphabets are tested as well
+
+
+@needs_real
+def test_forty_and_ten_of_the_real_alphabets() -> None:
+    data = load_data("omniglot", REAL, READING, split="own-40-10")
+    counts = [len(alphabets(data, split)) for split in ("train", "val", "test")]
+    if len(data.group_names) == 50:
+        assert counts == [35, 5, 10]
+    # A character is drawn once by each hand, so a query and its match are by two.
+    episodes = split_episodes(data, "test", 20, 1, 1, 352, 0)
+    index = data.indices("test")
+    support, query = (data.source_id[index[part]] for part in (episodes.support, episodes.query))
+    assert episodes.support.shape == (352, 20, 1) and not (support == query).any()
+    assert any(len(data.class_group[own].unique()) > 1 for own in episodes.classes)

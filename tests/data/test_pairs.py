@@ -127,3 +127,41 @@ def test_a_fold_of_one_label_is_refused(root: Path) -> None:
 def test_no_file(root: Path) -> None:
     with pytest.raises(DataError, match=r"pairs\.csv: no such file; it must be a CSV with the columns first"):
         load_data("pairs", root, READING)
+
+
+GIVEN = [
+    (f"{who}1", f"{who}2", 1, who, who, fold)
+    for who, fold in (("a", "x"), ("b", "y"), ("c", "z"))
+]  # fmt: skip
+HEADER = "first,second,same,first_id,second_id"
+
+
+def test_a_fold_to_test_one_to_choose_and_the_others_to_train(root: Path) -> None:
+    write(root, GIVEN, HEADER + ",fold")
+    for fold, order in ((1, "ABC"), (2, "BCA"), (3, "CAB")):
+        data = load_data("pairs", root, READING, fold=fold)
+        for split, who in zip(("test", "val", "train"), order, strict=True):
+            assert [data.class_names[c] for c in data.classes(split).tolist()] == [who.lower()]
+            pairs = data.pairs[split]
+            assert [data.picture_names[n] for n in (*pairs.i, *pairs.j)] == [
+                f"sub/{who.lower()}{n}.png" for n in (1, 2)
+            ]
+        assert not data.note
+    assert list(load_data("pairs", root, READING).splits) == ["test"]
+
+
+def test_pairs_across_splits_are_left_out_and_counted(root: Path) -> None:
+    rows = [r[:5] for r in GIVEN] + [("a1", "b1", 0, "a", "b"), ("c1", "b2", 0, "c", "b")]
+    write(root, rows, HEADER)
+    data = load_data("pairs", root, READING, fold=2)
+    assert data.note == "2 of 5 pairs lie across splits and are left out"
+    assert [len(data.pairs[s]) for s in ("train", "val", "test")] == [1, 1, 1]
+
+
+def test_a_fold_that_there_is_not(root: Path) -> None:
+    write(root, GIVEN, HEADER + ",fold")
+    with pytest.raises(DataError, match=r"pairs\.csv: fold=4 of 3 folds"):
+        load_data("pairs", root, READING, fold=4)
+    write(root, GIVEN[:2], HEADER + ",fold")
+    with pytest.raises(DataError, match=r"fold=1 of 2 folds; training takes at least 3"):
+        load_data("pairs", root, READING, fold=1)

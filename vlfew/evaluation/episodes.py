@@ -257,6 +257,74 @@ def _urns(
     return order, numbers, starts, sizes, n
 
 
+def draw_apart(
+    support_labels: Tensor,
+    query_labels: Tensor,
+    ways: int | Literal["all"],
+    shots: int,
+    queries: int | Literal["all"],
+    episodes: int,
+    seed: int,
+    class_names: Sequence[str] = (),
+) -> Episodes:
+    """Episodes whose support comes from other pictures than the queries: of another split, say.
+
+    Classes are those that both have. Positions of the queries go on where those of the support end.
+    Episode e depends on the arguments and the seed only, not on how many episodes are drawn.
+
+    Args:
+        support_labels: `[A]` class number of each picture that may be support.
+        query_labels: `[B]` class number of each picture that may be a query; its position is `A + b`.
+        ways: N, at least 2, or `all`: each class once, in ascending order.
+        shots: K support pictures a class, at least 1.
+        queries: Q query pictures a class, or `all`.
+        episodes: E.
+        seed: of the draws.
+        class_names: by class number, for messages.
+
+    Raises:
+        DataError: fewer classes in both than N, or than 2; a class (named) with fewer pictures than K
+            or Q.
+        ConfigError: fewer than 2 ways, another count below 1.
+    """
+    _require(episodes, 1, "episodes")
+    _require(shots, 1, "shots")
+    _require(1 if queries == "all" else queries, 1, "queries")
+    numbers = np.intersect1d(support_labels.numpy(), query_labels.numpy())
+    if ways == "all":
+        require_two_classes(numbers.tolist(), class_names)
+    n = len(numbers) if ways == "all" else ways
+    _require(n, 2, "ways")
+    if len(numbers) < n:
+        raise DataError(
+            f"{n}-way episodes need {n} classes in both splits, which have {len(numbers)}; lower ways"
+        )
+    sides = []
+    for labels, need, what in ((support_labels, shots, "shots"), (query_labels, queries, "queries")):
+        order = labels.argsort(stable=True).numpy()
+        ranked = labels.numpy()[order]
+        starts = np.searchsorted(ranked, numbers)
+        sizes = np.searchsorted(ranked, numbers, side="right") - starts
+        draws = int(sizes.max()) if need == "all" else need
+        short = np.flatnonzero(sizes < (1 if need == "all" else need))
+        if len(short):
+            name = _name(int(numbers[short[0]]), class_names)
+            raise DataError(f"class {name} has {sizes[short[0]]} pictures for {need} {what}; lower {what}")
+        sides.append((order, starts, sizes, draws))
+    drawn: list[Tensor] = []
+    picked = np.empty((episodes, n), np.int64)
+    for e in range(episodes):
+        rng = generator_at(seed, "episodes apart", e)
+        picked[e] = np.arange(n) if ways == "all" else rng.permutation(len(numbers))[:n]
+        for order, starts, sizes, draws in sides:
+            within = sample(sizes[picked[e]], rng.random((n, draws)))
+            found = order[np.maximum(starts[picked[e], None] + within, 0)]
+            drawn.append(torch.from_numpy(np.where(within < 0, -1, found)))
+    support, query = torch.stack(drawn[::2]), torch.stack(drawn[1::2])
+    query = torch.where(query < 0, query, query + len(support_labels))
+    return Episodes(support, query, torch.from_numpy(numbers[picked]))
+
+
 def draw_trials(
     labels: Tensor,
     class_group: Tensor,

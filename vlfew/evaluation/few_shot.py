@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,7 +14,7 @@ from vlfew.data.images import LabelledImages
 from vlfew.errors import ConfigError
 from vlfew.evaluation.accuracy import Score, episode_accuracies, scoring_device
 from vlfew.evaluation.bank import split_pictures
-from vlfew.evaluation.episodes import Episodes, draw_episodes, each_in_turn
+from vlfew.evaluation.episodes import Episodes, draw_apart, draw_episodes, each_in_turn
 from vlfew.evaluation.results import mean_ci95
 from vlfew.evaluation.subject import Outcome, Subject
 from vlfew.features import Features
@@ -32,15 +33,30 @@ def split_episodes(
     seed: int,
     file: Path | None = None,
     too_few: Literal["refuse", "leave_out"] = "refuse",
+    support_split: str | None = None,
 ) -> Episodes:
     """`draw_episodes` (or `each_in_turn`) from a split; kept in `file`, or read from it when there.
 
-    With `too_few="leave_out"`, from those of its classes alone that have pictures enough.
+    With `too_few="leave_out"`, from those of its classes alone that have pictures enough. With a
+    `support_split`, `draw_apart` from both: positions are in its bank and then in that of `split`.
 
     Raises:
         ConfigError: as these, or the file holds other episodes than were asked for.
         DataError: no such split, or as these and `Episodes.load`.
     """
+    drawn_from = f"{data.name} {data.fingerprint} {split}"
+    if support_split is not None:
+        _require_apart(split, support_split, episodes, too_few)
+        assert episodes != "each"
+        first, second = (data.labels[split_pictures(data, name)] for name in (support_split, split))
+        drawn_from += f", support from {support_split}"
+        if file is not None and file.exists():
+            both = np.intersect1d(first.numpy(), second.numpy())
+            return _kept(file, drawn_from, (episodes, len(both) if ways == "all" else ways, shots), queries)
+        apart = draw_apart(first, second, ways, shots, queries, episodes, seed, data.class_names)
+        if file is not None:
+            apart.save(file, drawn_from)
+        return apart
     labels = data.labels[split_pictures(data, split)]
     places = torch.arange(len(labels))
     if too_few == "leave_out":
@@ -51,16 +67,9 @@ def split_episodes(
     if episodes == "each":
         each = each_in_turn(labels, ways, shots, queries, seed, data.class_names).among(places)
         episodes = len(each)
-    drawn_from = f"{data.name} {data.fingerprint} {split}"
     if file is not None and file.exists():
-        kept = Episodes.load(file, drawn_from)
         n = len(labels.unique()) if ways == "all" else ways
-        q = kept.query.shape[2] if queries == "all" else queries
-        asked, held = (episodes, n, shots, q), (*kept.support.shape, kept.query.shape[2])
-        if asked != held:
-            raise ConfigError(
-                f"{file} holds {held} episodes, ways, shots and queries, not {asked}; name another file"
-            )
+        kept = _kept(file, drawn_from, (episodes, n, shots), queries)
         if each is not None and not torch.equal(each.support, kept.support):
             raise ConfigError(f"{file} does not hold each picture in turn as the support; name another file")
         return kept
@@ -70,6 +79,31 @@ def split_episodes(
     if file is not None:
         drawn.save(file, drawn_from)
     return drawn
+
+
+def _kept(
+    file: Path, drawn_from: str, asked: tuple[int, int, int], queries: int | Literal["all"]
+) -> Episodes:
+    """The episodes in a file, held to being those that are asked for: so many, their ways and shots."""
+    kept = Episodes.load(file, drawn_from)
+    held = (*kept.support.shape, kept.query.shape[2])
+    wanted = (*asked, kept.query.shape[2] if queries == "all" else queries)
+    if wanted != held:
+        raise ConfigError(
+            f"{file} holds {held} episodes, ways, shots and queries, not {wanted}; name another file"
+        )
+    return kept
+
+
+def _require_apart(split: str, support_split: str, episodes: int | str, too_few: str) -> None:
+    """Refuses what has no meaning where the support comes from another split."""
+    if support_split == split:
+        raise ConfigError(f"support_split is the split {split!r} itself; leave it out")
+    for name, value, default in (("episodes", episodes, "each"), ("too_few", too_few, "leave_out")):
+        if value == default:
+            raise ConfigError(
+                f"{name}={value} is for support and queries of one split; leave support_split out"
+            )
 
 
 def require_shots(shots: int) -> None:
@@ -105,6 +139,7 @@ def few_shot(
     scorer: str = "default",
     episodes_file: Path | None = None,
     too_few: Literal["refuse", "leave_out"] = "refuse",
+    support_split: str | None = None,
 ) -> Outcome:
     """Mean over episodes of the share of queries that get their class; interval over episodes.
 
@@ -121,17 +156,24 @@ def few_shot(
         episodes_file: the episodes are kept here, or taken from here when it is there.
         too_few: what is done about classes with fewer pictures than shots and queries; how many were
             left out is said in the result.
+        support_split: the support is drawn from this split, among the classes that it shares with
+            `split`: where splits part the pictures, training pictures can be the support.
 
     Raises:
         DataError: too few classes or pictures, named.
         ConfigError: fewer than 2 ways or 1 shot, `each` with more shots or fewer ways, or episodes_file
-            holds other episodes.
+            holds other episodes; a support_split with `each` or `leave_out`, or that is `split` itself.
     """
     require_shots(shots)
-    drawn = split_episodes(subject.data, split, ways, shots, queries, episodes, seed, episodes_file, too_few)
+    drawn = split_episodes(
+        subject.data, split, ways, shots, queries, episodes, seed, episodes_file, too_few, support_split
+    )
     n = drawn.classes.shape[1]
     score = from_pictures(subject.model.scorer(scorer), n, shots)
-    accuracies = episode_accuracies(subject.bank(split).features, drawn, score)
+    features = subject.bank(split).features
+    if support_split is not None:
+        features = Features.cat([subject.bank(support_split).features, features])
+    accuracies = episode_accuracies(features, drawn, score)
     accuracy, ci95 = mean_ci95(accuracies.tolist())
     details = {
         "ways": n,
@@ -140,6 +182,8 @@ def few_shot(
         "scorer": scorer,
         "interval": "over episodes" + (", each picture in turn the support" if episodes == "each" else ""),
     }
+    if support_split is not None:
+        details["support_split"] = support_split
     if too_few == "leave_out":
         need = shots + (1 if queries == "all" else queries)
         sizes = [len(index) for index in subject.data.by_class(split).values()]
@@ -165,6 +209,7 @@ def check_few_shot(data: LabelledImages, options: Mapping[str, Any]) -> None:
         o["seed"],
         kept,
         o.get("too_few", "refuse"),
+        o.get("support_split"),
     )
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from vlfew.counting import generator_at
 from vlfew.data.images import LabelledImages
 from vlfew.data.pairs import Pairs
 from vlfew.errors import ConfigError, DataError
 from vlfew.evaluation.bank import split_pictures
+from vlfew.files import whole_file
 
 
 def split_pairs(data: LabelledImages, split: str, pairs: int, folds: int, seed: int) -> Pairs:
@@ -37,6 +41,48 @@ def split_pairs(data: LabelledImages, split: str, pairs: int, folds: int, seed: 
             which = f"fold {first + 1}" if first == second else f"folds {first + 1} and {second + 1}"
             _require_both(same[apart], f"{data.name} {split}: the pairs apart from {which}")
     return own
+
+
+def kept_pairs(
+    data: LabelledImages, split: str, pairs: int, folds: int, seed: int, file: Path | None
+) -> Pairs:
+    """`split_pairs`; where they are drawn, kept in `file`, or read from it when it is there.
+
+    Raises:
+        ConfigError: the split has pairs of its own; the file holds others than were asked for.
+        DataError: the file is damaged or of other data; as `split_pairs`.
+    """
+    if file is None:
+        return split_pairs(data, split, pairs, folds, seed)
+    if split in data.pairs:
+        raise ConfigError(
+            f"the pairs of {data.name} {split} are its own, not drawn ones; leave pairs_file out"
+        )
+    drawn_from, asked = f"{data.name} {data.fingerprint} {split}", f"{pairs} pairs in {folds} folds"
+    if file.exists():
+        return _load_pairs(file, drawn_from, asked)
+    drawn = draw_pairs(data, split, pairs, folds, seed)
+    tensors = {name: getattr(drawn, name).contiguous() for name in ("i", "j", "same", "fold")}
+    with whole_file(file) as temporary:
+        save_file(tensors, temporary, metadata={"fingerprint": drawn_from, "asked": asked})
+    return drawn
+
+
+def _load_pairs(path: Path, drawn_from: str, asked: str) -> Pairs:
+    """The pairs in a file, held to being of these data and those that are asked for."""
+    try:
+        with safe_open(path, "pt") as file:
+            told = file.metadata() or {}
+            pairs = Pairs(*(file.get_tensor(name) for name in ("i", "j", "same", "fold")))
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"cannot read pairs from {path}: {error}") from error
+    if told.get("fingerprint") != drawn_from:
+        raise DataError(
+            f"the pairs in {path} were drawn from {told.get('fingerprint')}, not from {drawn_from}"
+        )
+    if told.get("asked") != asked:
+        raise ConfigError(f"{path} holds {told.get('asked')}, not {asked}; name another file")
+    return pairs
 
 
 def draw_pairs(data: LabelledImages, split: str, pairs: int, folds: int, seed: int) -> Pairs:

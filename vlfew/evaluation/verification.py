@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from vlfew.data.images import LabelledImages
 from vlfew.data.pairs import Pairs
 from vlfew.errors import ConfigError, DataError
 from vlfew.evaluation.few_shot import check_scorer
-from vlfew.evaluation.pairs import draw_pairs, split_pairs
+from vlfew.evaluation.pairs import draw_pairs, kept_pairs, split_pairs
 from vlfew.evaluation.results import cluster_error, mean_ci95, student
 from vlfew.evaluation.roc import (
     area_under,
@@ -43,6 +44,7 @@ def verification(
     folds: int = 10,
     seed: int = 0,
     scorer: str = "default",
+    pairs_file: Path | None = None,
 ) -> Outcome:
     """Share of pairs that are told right, each by a threshold chosen on pairs of other classes.
 
@@ -65,13 +67,15 @@ def verification(
         folds: of the drawn pairs; at most half the classes.
         seed: of the draws.
         scorer: by name; `default` is what the model was trained for.
+        pairs_file: drawn pairs that are scored are kept here, or taken from here when it is there.
 
     Raises:
         DataError: no such split; too few classes or pictures to draw pairs from; a fold whose pairs
             are all the same or all different.
-        ConfigError: fewer than 2 pairs or 1 fold; a threshold chosen by the pairs that are scored.
+        ConfigError: fewer than 2 pairs or 1 fold; a threshold chosen by the pairs that are scored; a
+            pairs_file that holds others, or where none are drawn.
     """
-    tested = split_pairs(subject.data, split, pairs, folds, seed)
+    tested = kept_pairs(subject.data, split, pairs, folds, seed, pairs_file)
     _require_apart(tested, split, calibrate)
     similarity = subject.model.scorer(scorer)
     scores, same, own = _scores(subject, similarity, split, tested), tested.same.numpy(), tested.fold.numpy()
@@ -140,7 +144,10 @@ def check_verification(data: LabelledImages, options: Mapping[str, Any]) -> None
     """Raises what `verification` would, from the labels alone."""
     o = options
     check_scorer(o["scorer"])
-    tested = split_pairs(data, o["split"], o["pairs"], o["folds"], o["seed"])
+    file = o["pairs_file"]
+    # A file that is not there yet is written when the pairs are scored.
+    kept = file if file is not None and (file.exists() or o["split"] in data.pairs) else None
+    tested = kept_pairs(data, o["split"], o["pairs"], o["folds"], o["seed"], kept)
     _require_apart(tested, o["split"], o["calibrate"])
     if len(tested.fold.unique()) == 1:
         _calibrating(data, o["calibrate"], o["pairs"], o["calibration_pairs"], o["seed"])

@@ -30,6 +30,9 @@ class PairContrastive(Term):
         ConfigError: margin not above 0.
     """
 
+    over_pairs = True
+    takes_sides = True
+
     def __init__(
         self, *, margin: float = 1.0, distance: Distance = "euclidean", normalize: bool = True
     ) -> None:
@@ -39,11 +42,11 @@ class PairContrastive(Term):
         self.margin, self.distance, self.normalize = margin, distance, normalize
 
     def forward(self, batch: Encoded) -> Tensor:
-        x = batch.image.embedding
+        left, right = batch.sides
         if self.normalize:
-            x = F.normalize(x, dim=1)
-        i, j, same = batch.pairs
-        difference = x[i] - x[j]
+            left, right = F.normalize(left, dim=1), F.normalize(right, dim=1)
+        i, j, same = batch.compared
+        difference = left[i] - right[j]
         if self.distance == "l1":
             d = difference.abs().sum(1)
         else:

@@ -41,6 +41,8 @@ class Encoded:
         similarity: the model's own, for terms that train it.
         drawn_pairs: the pairs that the batch was drawn for, if it was.
         progress: the share of the training that is done, 0 to 1.
+        unshared: whether the embedding is of two streams that share no weights, side by side: what
+            the left one gives, `[B, D / 2]`, and then what the right one gives.
     """
 
     image: Features
@@ -51,6 +53,7 @@ class Encoded:
     similarity: PairSimilarity | None = None
     drawn_pairs: Pairs | None = None
     progress: float = 0.0
+    unshared: bool = False
 
     @cached_property
     def same_class(self) -> Tensor:
@@ -64,6 +67,26 @@ class Encoded:
             return self.drawn_pairs
         i, j = torch.triu_indices(len(self.labels), len(self.labels), offset=1, device=self.labels.device)
         return Pairs(i, j, self.labels[i] == self.labels[j])
+
+    @cached_property
+    def sides(self) -> tuple[Tensor, Tensor]:
+        """What the left and the right stream give of each picture; where they share weights, the same."""
+        x = self.image.embedding
+        if not self.unshared:
+            return x, x
+        left, right = x.chunk(2, dim=1)
+        return left, right
+
+    @cached_property
+    def compared(self) -> Pairs:
+        """`pairs` as they are compared, the left of `i` with the right of `j`.
+
+        Where the streams share no weights, each pair is compared both ways round.
+        """
+        i, j, same = self.pairs
+        if not self.unshared:
+            return self.pairs
+        return Pairs(torch.cat([i, j]), torch.cat([j, i]), torch.cat([same, same]))
 
 
 def balanced_mean(loss: Tensor, same: Tensor) -> Tensor:

@@ -31,12 +31,16 @@ class Term(nn.Module):
         needs_map: looks at `image.map`.
         trains_similarity: trains the model's own similarity.
         needs_classes: learns something of each training class; its constructor takes a `Trained` first.
+        over_pairs: of labels it looks at `pairs` alone, and so can be trained where only these are known.
+        takes_sides: compares `left` with `right`, and so can train twins that share no weights.
     """
 
     needs_words = False
     needs_map = False
     trains_similarity = False
     needs_classes = False
+    over_pairs = False
+    takes_sides = False
 
     @abstractmethod
     def forward(self, batch: Encoded) -> Tensor:

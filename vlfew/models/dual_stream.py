@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from vlfew.config import Resize, Views
+from vlfew.config import Resize, Twins, Views
 from vlfew.data.reading import Reading
 from vlfew.encoders import BACKBONES, FRONT_ENDS, TEXT_ENCODERS
 from vlfew.encoders.backbone import Backbone, channel_stats
@@ -21,6 +21,7 @@ from vlfew.errors import ModelError
 from vlfew.features import Features, Space
 from vlfew.scorers import SCORERS, SIMILARITIES
 from vlfew.scorers.base import Scorer
+from vlfew.scorers.unshared import Unshared
 
 if TYPE_CHECKING:
     from vlfew.models.classifier import ClassDescription, Classifier
@@ -55,6 +56,7 @@ class ModelSpec(BaseModel):
         backbone: registry name, with `backbone_options`.
         front_end: registry name of what stands before the backbone, with `front_end_options`.
         views: what `encode_images` sees of a picture (`vlfew.config.Image`).
+        twins: whether both sides of a comparison have one backbone, or each has its own.
         embedding_dim: D; None takes the backbone's own vectors.
         outside_data: whether the image stream starts from weights learned on other pictures.
     """
@@ -67,6 +69,7 @@ class ModelSpec(BaseModel):
     front_end: str | None = None
     front_end_options: dict[str, Any] = {}
     views: Views = "one"
+    twins: Twins = "shared"
     text: TextSpec | None = None
     embedding_dim: int | None = 256
     similarity: str = "cosine"
@@ -117,6 +120,10 @@ class DualStream(nn.Module):
         backbone: pictures `[B, C, H, W]` to `Features`.
         text_encoder: texts to `[T, D_text]`; None for a model without words.
         front_end: normalised pictures to what the backbone sees; None where it sees them as they are.
+        right: a second backbone, where the twins share no weights; the first one is then the left.
+
+    Raises:
+        ModelError: words, for twins that share no weights.
     """
 
     def __init__(
@@ -125,6 +132,7 @@ class DualStream(nn.Module):
         backbone: Backbone,
         text_encoder: TextEncoder | None,
         front_end: FrontEnd | None = None,
+        right: Backbone | None = None,
     ) -> None:
         super().__init__()
         self.spec = spec
@@ -132,9 +140,13 @@ class DualStream(nn.Module):
         # Weights and pixels alike: one of the two in the other layout undoes it for the whole network.
         self.backbone = backbone.to(memory_format=torch.channels_last)
         self.dim = spec.embedding_dim or backbone.dim
-        self.image_projection = (
-            nn.Identity() if spec.embedding_dim is None else nn.Linear(backbone.dim, self.dim)
-        )
+        self.image_projection = _projection(backbone, spec)
+        self.right_backbone: Backbone | None = None
+        if right is not None:
+            if text_encoder is not None:
+                raise ModelError("twins that share no weights have no space in common for words to be in")
+            self.right_backbone = right.to(memory_format=torch.channels_last)
+            self.right_projection = _projection(right, spec)
         self.text_encoder = text_encoder
         self.text_projection: TextProjection | None = None
         self._kept: dict[str, Tensor] = {}
@@ -147,7 +159,11 @@ class DualStream(nn.Module):
             text_encoder.requires_grad_(not t.frozen)
         backbone.requires_grad_(not spec.backbone_frozen)
         self.space = Space(self.dim, _map_shape(backbone, *_seen(spec, front_end)))
-        self.similarity: Scorer = SIMILARITIES.get(spec.similarity)(self.space, **spec.similarity_options)
+        if right is not None:
+            right.requires_grad_(not spec.backbone_frozen)
+        self.similarity: Scorer = self._over_sides(
+            SIMILARITIES.get(spec.similarity)(self.space, **spec.similarity_options)
+        )
         self.pixel_mean: Tensor
         self.pixel_std: Tensor
         # Of the pictures' channels, which a front end may have made more of than the backbone's weights knew.
@@ -178,6 +194,8 @@ class DualStream(nn.Module):
         super().train(mode)
         if self.spec.backbone_frozen:
             self.backbone.eval()
+            if self.right_backbone is not None:
+                self.right_backbone.eval()
         if self.text_encoder is not None and self.spec.text is not None and self.spec.text.frozen:
             self.text_encoder.eval()
         return self
@@ -187,16 +205,24 @@ class DualStream(nn.Module):
         return (pixels.float() - self.pixel_mean) / self.pixel_std
 
     def forward_images(self, pixels: Tensor) -> Features:
-        """Pixels `[B, C, H, W]` in 0..255 (any number type) to features, `embedding [B, D]`."""
+        """Pixels `[B, C, H, W]` in 0..255 (any number type) to features, `embedding [B, D]`.
+
+        From twins that share no weights, `[B, 2 D]`: what the left one gives beside what the right one
+        gives; and no maps.
+        """
         x = self.normalised(pixels)
         if self.front_end is not None:
             # In float32 whatever the network is trained in: half precision would coarsen the pictures.
             with torch.autocast(x.device.type, enabled=False):
                 x = self.front_end(x)
         # Convolutions in half precision are much faster on channels-last memory, CPU and GPU alike.
-        features: Features = self.backbone(x.contiguous(memory_format=torch.channels_last))
+        x = x.contiguous(memory_format=torch.channels_last)
+        features: Features = self.backbone(x)
         features.embedding = self.image_projection(features.embedding)
-        return features
+        if self.right_backbone is None:
+            return features
+        right = self.right_projection(self.right_backbone(x).embedding)
+        return Features(torch.cat([features.embedding, right], dim=1))
 
     def forward_texts(self, encoded: Tensor) -> Tensor:
         """The text encoder's vectors `[T, D_text]` to `[T, D]`."""
@@ -210,8 +236,9 @@ class DualStream(nn.Module):
         """uint8 `[B, C, H, W]` to features on the CPU, float32; `embedding [B, V * D]` for V views.
 
         Views lie side by side, each normalised where the similarity is the cosine, so that cosines and
-        squared distances of the whole are those of the views, averaged or summed. Maps are those of
-        the picture itself, in half precision, and there where the similarity needs them.
+        squared distances of the whole are those of the views, averaged or summed. Of twins that share
+        no weights, all views by the left one come first. Maps are those of the picture itself, in half
+        precision, and there where the similarity needs them.
         """
         self.eval()
         images = images.to(self.device)
@@ -219,6 +246,9 @@ class DualStream(nn.Module):
         if self.spec.views != "one":
             parts = [features.embedding]
             parts += [self.forward_images(view).embedding for view in _further_views(images, self.spec.views)]
+            if self.right_backbone is not None:
+                sides = zip(*(part.chunk(2, dim=1) for part in parts), strict=True)
+                parts = [view for side in sides for view in side]
             if self.spec.similarity == "cosine":
                 parts = [normalize(part, dim=1) for part in parts]
             features.embedding = torch.cat(parts, dim=1)
@@ -262,12 +292,15 @@ class DualStream(nn.Module):
         if self.similarity.learned and name in ("default", self.spec.similarity):
             return deepcopy(self.similarity).cpu().eval()
         if name == "default":
-            prototypes: Scorer = SCORERS.get("prototypes")(self.space, metric=self.spec.similarity)
-            return prototypes
+            return self._over_sides(SCORERS.get("prototypes")(self.space, metric=self.spec.similarity))
         scorer: Scorer = SCORERS.get(name)(self.space)
         if scorer.learned:
             raise ModelError(f"this model has no trained {name}; train with similarity: {name}")
-        return scorer
+        return self._over_sides(scorer)
+
+    def _over_sides(self, scorer: Scorer) -> Scorer:
+        """The scorer, for embeddings as this model gives them."""
+        return scorer if self.right_backbone is None else Unshared(scorer)
 
     def classifier(self, classes: Mapping[str, ClassDescription], text_weight: float = 0.5) -> Classifier:
         """A classifier over classes said in pictures, words or both; see `Classifier`."""
@@ -281,6 +314,11 @@ def _seen(spec: ModelSpec, front_end: FrontEnd | None) -> tuple[int, int]:
     if front_end is None:
         return spec.channels, spec.image_size
     return front_end.out_channels, front_end.out_size
+
+
+def _projection(backbone: Backbone, spec: ModelSpec) -> nn.Module:
+    """From the backbone's own vectors to those of the common space."""
+    return nn.Identity() if spec.embedding_dim is None else nn.Linear(backbone.dim, spec.embedding_dim)
 
 
 @torch.inference_mode()
@@ -310,7 +348,12 @@ def build_model(spec: ModelSpec) -> DualStream:
     if spec.front_end is not None:
         shape = (spec.channels, spec.image_size)
         front_end = FRONT_ENDS.get(spec.front_end)(*shape, **spec.front_end_options)
-    backbone: Backbone = BACKBONES.get(spec.backbone)(*_seen(spec, front_end), **spec.backbone_options)
+
+    def backbone() -> Backbone:
+        built: Backbone = BACKBONES.get(spec.backbone)(*_seen(spec, front_end), **spec.backbone_options)
+        return built
+
+    left, right = backbone(), backbone() if spec.twins == "unshared" else None
     text = None
     if spec.text is not None:
         text = (
@@ -318,4 +361,4 @@ def build_model(spec: ModelSpec) -> DualStream:
             if spec.text.saved is not None
             else TEXT_ENCODERS.get(spec.text.encoder)(**spec.text.options)
         )
-    return DualStream(spec, backbone, text, front_end)
+    return DualStream(spec, left, text, front_end, right)

@@ -80,7 +80,7 @@ def parameter_counts(folder: Path) -> tuple[int, int]:
         ModelError: missing or damaged files; says which.
     """
     spec, weights = read_spec(folder), folder / "model.safetensors"
-    frozen = ("backbone.",) * spec.backbone_frozen
+    frozen = ("backbone.", "right_backbone.") * spec.backbone_frozen
     frozen += ("text_encoder.",) * (spec.text is not None and spec.text.frozen)
     counts = {True: 0, False: 0}
     try:

@@ -44,7 +44,7 @@ def facts(run: FinishedRun) -> dict[str, str]:
     config, about = run.config, run.about
     words = f"{config.text.encoder}{', frozen' if config.text.frozen else ''}" if run.spec.text else "none"
     size, grey = run.spec.image_size, run.spec.channels == 1
-    batch = config.sampling.classes * config.sampling.pictures * config.training.accumulation
+    batch = config.sampling.batch_size * config.training.accumulation
     counts = [
         f"{n:,} {kind}" for n, kind in zip(run.parameters or (), ("trained", "frozen"), strict=False) if n
     ]

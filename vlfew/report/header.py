@@ -81,7 +81,7 @@ def _facts(
     if terms := loss_terms(log):
         weights = loss_weights(config)
         facts["Objective"] = " + ".join(f"{weights.get(t, 1):g} × {t.replace('_', ' ')}" for t in terms)
-    batch = config.sampling.classes * config.sampling.pictures
+    batch = config.sampling.batch_size
     facts["Length"] = f"{config.optim.steps:,} steps of {batch * config.training.accumulation:,} pictures"
     if "best_step" in about:
         facts["Checkpoint kept"] = f"step {about['best_step']:,}, chosen on validation"

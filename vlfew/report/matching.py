@@ -14,7 +14,7 @@ from vlfew.report.wording import setting, title
 
 ANSWERS = ("scorer", "templates", "descriptions", "text_weight")
 """Options of protocols that say how a question is answered: methods differ in them on the same episodes."""
-DRAWS = ("seed", "episodes", "trials", "episodes_file", "runs")
+DRAWS = ("seed", "episodes", "trials", "episodes_file", "pairs_file", "runs")
 """Options that say which episodes are drawn, or where they are taken from; the question is the same."""
 
 Key = tuple[str, ...]

@@ -32,7 +32,9 @@ def setting(result: Result) -> str:
     told = f"{among} {shots}-shot" if shots else among
     left_out = result.get("classes_left_out")
     small = f"{left_out:,} small classes left out" if left_out else ""
-    return ", ".join(filter(None, [told, small, repeated]))
+    support = result.get("support_split")
+    apart = f"support from {support}" if support else ""
+    return ", ".join(filter(None, [told, apart, small, repeated]))
 
 
 def title(result: Result, said: str | None = None) -> str:

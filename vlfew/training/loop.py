@@ -23,7 +23,8 @@ from vlfew.config import Config
 from vlfew.counting import seed_at
 from vlfew.data.augment import BatchAugment
 from vlfew.data.images import LabelledImages
-from vlfew.data.sampler import Batch, ClassBalancedSampler
+from vlfew.data.sampler import Batch
+from vlfew.data.samplers import make_sampler
 from vlfew.errors import ConfigError, RunError
 from vlfew.evaluation import PROTOCOLS
 from vlfew.evaluation.subject import Subject
@@ -103,12 +104,12 @@ class Trainer:
             log_with=_trackers(t.trackers),
             project_dir=str(run.path),
         )
-        self.sampler = ClassBalancedSampler(data, "train", seed=config.seed, **config.sampling.model_dump())
-        self.batch_size = config.sampling.classes * config.sampling.pictures
+        self.sampler = make_sampler(data, "train", config.sampling, config.seed)
+        self.batch_size = config.sampling.batch_size
         if self.batch_size % self.accelerator.num_processes:
             raise ConfigError(
-                f"a batch of {self.batch_size} pictures (sampling.classes x sampling.pictures) cannot be "
-                f"shared equally by {self.accelerator.num_processes} processes"
+                f"a batch of {self.batch_size} pictures (see sampling) cannot be shared equally by "
+                f"{self.accelerator.num_processes} processes"
             )
         self.augment = BatchAugment(config.augment, config.seed)
         chosen = choose_objective(config, data)
@@ -131,6 +132,8 @@ class Trainer:
         )
         if t.compile:
             self.model.backbone.compile()
+            if self.model.right_backbone is not None:
+                self.model.right_backbone.compile()
 
     @property
     def main(self) -> bool:
@@ -140,7 +143,10 @@ class Trainer:
         """What will be trained, in a few lines for people."""
         trained = sum(p.numel() for p in self.module.parameters() if p.requires_grad)
         frozen = sum(p.numel() for p in self.module.parameters() if not p.requires_grad)
-        train = self.data.indices("train")
+        train, given = self.data.indices("train"), self.data.pairs.get("train", ())
+        of = f"{len(self.data.classes('train')):,} classes"
+        if self.config.sampling.form == "given_pairs":
+            of = f"{len(given):,} pairs"
         terms = " + ".join(
             f"{spec.weight:g} {name}"
             + ("" if (spec.start, spec.stop) == (0, 1) else f" ({spec.start:.0%} to {spec.stop:.0%})")
@@ -148,9 +154,9 @@ class Trainer:
         )
         place = f"{self.accelerator.num_processes} process(es) on {self.accelerator.device.type}"
         lines = [
-            f"data       {self.data.name}: {len(train):,} training pictures of "
-            f"{len(self.data.classes('train')):,} classes",
+            f"data       {self.data.name}: {len(train):,} training pictures of {of}",
             f"streams    {self.config.image.stream}"
+            + (" twice, no weights shared" if self.config.image.twins == "unshared" else "")
             + (f" + {self.config.text.encoder}" if self.model.has_text else ", no words")
             + f": {trained:,} parameters trained, {frozen:,} frozen",
             f"objective  {terms}",

@@ -62,13 +62,32 @@ def load_configured_data(config: Config) -> LabelledImages:
 
 
 def choose_objective(config: Config, data: LabelledImages) -> Chosen:
-    """The terms of the objective; without words those of alignment are dropped."""
+    """The terms of the objective; without words those of alignment are dropped.
+
+    Raises:
+        ConfigError: a term that asks for more than the batches or the image stream have to give.
+    """
 
     def term(loss: Loss) -> TermSpec:
         return TermSpec(loss.loss, loss.weight, loss.options, loss.start, loss.stop)
 
     words = data.names_are_words and config.text.encoder is not None
-    return choose_terms([term(loss) for loss in config.objective], words, term(config.fallback))
+    chosen = choose_terms([term(loss) for loss in config.objective], words, term(config.fallback))
+    if config.sampling.form == "given_pairs":
+        why = "looks at classes, and sampling.given_pairs tells only which pairs are the same"
+        _require_terms(chosen, "over_pairs", why)
+    if config.image.twins == "unshared":
+        why = "compares pictures by one vector each, and image.twins=unshared gives two"
+        _require_terms(chosen, "takes_sides", why)
+    return chosen
+
+
+def _require_terms(chosen: Chosen, attribute: str, why: str) -> None:
+    """Holds all terms to an attribute of theirs."""
+    unable = [term.name for term in chosen.kept if not getattr(term.kind, attribute)]
+    if unable:
+        able = [name for name in LOSSES.names() if getattr(TermSpec(name).kind, attribute)]
+        raise ConfigError(f"objective: {unable[0]} {why}; losses that can be trained so: {', '.join(able)}")
 
 
 def build_objective(chosen: Chosen, model: DualStream, data: LabelledImages) -> Objective:
@@ -112,6 +131,7 @@ def build_configured_model(config: Config, objective: Chosen) -> DualStream:
         front_end=front_end.name if front_end is not None else None,
         front_end_options=front_end.options if front_end is not None else {},
         views=config.image.views,
+        twins=config.image.twins,
         text=text,
         embedding_dim=config.embedding_dim,
         similarity=similarity,

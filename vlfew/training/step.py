@@ -72,6 +72,7 @@ class TrainingStep(nn.Module):
             similarity=self.model.similarity,
             drawn_pairs=pairs,
             progress=progress,
+            unshared=self.model.spec.twins == "unshared",
         )
         return self.objective(batch)
 

@@ -45,6 +45,7 @@ def load(
     *,
     protocol: Literal["view-1", "view-2", "one-picture"] = "view-2",
     fold: Annotated[int, Field(ge=1, le=FOLDS)] | Literal["all"] = 1,
+    training_labels: Literal["unrestricted", "image-restricted"] = "unrestricted",
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1,
     memory_limit_mb: int = 2048,
 ) -> LabelledImages:
@@ -63,12 +64,21 @@ def load(
         reading: how to read the pictures; its seed draws what the lists do not say.
         protocol: see above.
         fold: of View 2, 1 to 10.
+        training_labels: what may be known of the people who are not for testing, in View 2: who they are,
+            or only the labels of the pairs.
         validation_fraction: of the training people, where the protocol has no validation people.
         memory_limit_mb: larger sets (decoded, in MiB) are decoded as they are asked for.
 
     Raises:
-        DataError: pictures or lists are missing; a line names a picture that is not there.
+        DataError: pictures or lists are missing; a line names a picture that is not there; there is no
+            training to restrict.
     """
+    restricted = training_labels == "image-restricted"
+    if restricted and (protocol != "view-2" or fold == "all"):
+        raise DataError(
+            "lfw: training_labels=image-restricted is about training by the pairs of View 2; "
+            f"take protocol=view-2 and a fold from 1 to {FOLDS}"
+        )
     found = check(find_data("lfw", root))
     if protocol == "one-picture":
         return _one_picture(found, reading, validation_fraction, memory_limit_mb)
@@ -79,28 +89,38 @@ def load(
     at = {keys[n]: position for position, n in enumerate(kept.tolist())}
     number = {person: n for n, person in enumerate(people)}
     labels = torch.tensor([number[person] for person, _ in at])
+    names = _names(people)
     if protocol == "view-1":
         splits, pairs = _view_1(found, at, reading.seed, validation_fraction)
     else:
         splits, pairs = _view_2(found, at, fold)
-    shown = "View 1" if protocol == "view-1" else "View 2"
+    told: tuple[object, ...] = ()
+    if restricted:
+        assert isinstance(fold, int)
+        pairs["train"] = _pairs_apart(found, at, fold)
+        for split in ("train", "val"):
+            splits[split] = torch.cat([pairs[split].i, pairs[split].j]).unique()
+        labels, names = _nobody_known(labels, names, splits, list(at))
+        told = (training_labels,)
+    shown = "View 1" if protocol == "view-1" else "View 2" + ", image-restricted" * restricted
     return LabelledImages(
         name="lfw",
         images=images,
         labels=labels,
-        class_names=_names(people),
+        class_names=names,
         names_are_words=False,
         splits=splits,
         fingerprint=digest(
             _told(files),
             skipped,
             protocol,
+            *told,
             {s: i.tolist() for s, i in splits.items()},
             {s: (p.i.tolist(), p.j.tolist()) for s, p in pairs.items()},
         ),
         picture_names=tuple(files[n].name for n in kept.tolist()),
         pairs=pairs,
-        training_labels="unrestricted",
+        training_labels=training_labels,
         skipped=skipped,
         note="; ".join(filter(None, [shown, _box(reading), _at_hand(people, files)])),
     )
@@ -178,7 +198,7 @@ def _view_2(
     pairs = _pairs(found, "pairs.txt", at, folds)
     if fold == "all":
         return {"test": _pictures_of(set().union(*folds), at)}, {"test": pairs}
-    part = {"test": fold, "val": fold % FOLDS + 1}
+    part = _parts(fold)
     rest = set().union(*(people for n, people in enumerate(folds, 1) if n not in part.values()))
     splits = {"train": _pictures_of(rest, at)}
     chosen = {}
@@ -186,6 +206,29 @@ def _view_2(
         splits[split] = _pictures_of(folds[part[split] - 1], at)
         chosen[split] = _within(pairs, pairs.fold[:, 0] == part[split] - 1)
     return splits, chosen
+
+
+def _parts(fold: int) -> dict[str, int]:
+    """The folds that test and validation are."""
+    return {"test": fold, "val": fold % FOLDS + 1}
+
+
+def _pairs_apart(found: Found, at: dict[tuple[str, int], int], fold: int) -> Pairs:
+    """The pairs of the eight folds that are neither for testing nor for validation."""
+    pairs = _pairs(found, "pairs.txt", at, _people(found, "people.txt"))
+    held_out = torch.tensor([n - 1 for n in _parts(fold).values()])
+    return _within(pairs, ~torch.isin(pairs.fold[:, 0], held_out))
+
+
+def _nobody_known(
+    labels: Tensor, names: tuple[str, ...], splits: dict[str, Tensor], pictures: list[tuple[str, int]]
+) -> tuple[Tensor, tuple[str, ...]]:
+    """Labels and names of classes where every picture that is not for testing is a class of its own."""
+    known = torch.isin(torch.arange(len(labels)), splits["test"])
+    own = torch.arange(len(labels)) + len(names)
+    used, dense = torch.where(known, labels, own).unique(return_inverse=True)
+    every = (*names, *(f"{person}_{number:04}" for person, number in pictures))
+    return dense, tuple(every[n] for n in used.tolist())
 
 
 def _view_1(

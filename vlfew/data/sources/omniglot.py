@@ -10,6 +10,7 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -29,41 +30,60 @@ _DRAWING = re.compile(r"\d+_(\d+)\.png")
 
 
 def load(
-    root: Path | None, reading: Reading, *, rotations: bool = False, validation_alphabets: int = 5
+    root: Path | None,
+    reading: Reading,
+    *,
+    split: Literal["lake", "own-40-10"] = "lake",
+    rotations: bool = False,
+    validation_alphabets: int = 5,
 ) -> LabelledImages:
     """All characters at hand. Groups are the alphabets, `source_id` is the drawer (0 to 19).
 
-    Test is the evaluation alphabets, validation a part of the background alphabets drawn from
-    `reading.seed`, training the rest. The fingerprint covers which drawings of which characters are
-    at hand, their sizes in bytes, and the split; it is the same for folders and archives.
+    In the split of the authors (`lake`) test is the evaluation alphabets, and the background alphabets
+    are to develop with: validation is a part of them drawn from `reading.seed`, training the rest. In
+    `own-40-10`, which some studies have, 40 of all 50 alphabets, drawn from the seed, are to develop
+    with and 10 are test (four fifths and one fifth of those at hand). It is no standard: its figures
+    cannot be set beside those of the authors' split.
+
+    The fingerprint covers which drawings of which characters are at hand, their sizes in bytes, and the
+    split; it is the same for folders and archives.
 
     Args:
         root: folder that holds both parts; None looks where data lie.
         reading: how to read the drawings.
+        split: which alphabets are test.
         rotations: quarter turns of a training character as classes of their own, in groups of their
             own: `Greek@90/character01` is turned counter-clockwise (Santoro et al. 2016).
-        validation_alphabets: background alphabets kept for validation; 0 for none.
+        validation_alphabets: of those to develop with, for validation; 0 for none.
 
     Raises:
         DataError: a part is missing or empty, a file is none of Omniglot's, or too few alphabets.
     """
     classes = check(find_data("omniglot", root))
-    background = sorted({c.alphabet for c in classes if c.part == 0})
+    alphabets = sorted({c.alphabet for c in classes})
+    test = {c.alphabet for c in classes if c.part == 1}
+    if split == "own-40-10":
+        test = draw_names(alphabets, max(1, round(len(alphabets) / 5)), reading.seed, "test")
+    background = [a for a in alphabets if a not in test]
     if not 0 <= validation_alphabets < len(background):
         raise DataError(
-            f"omniglot: validation_alphabets={validation_alphabets} of {len(background)} background "
-            "alphabets must leave at least one for training"
+            f"omniglot: validation_alphabets={validation_alphabets} of {len(background)} alphabets to "
+            "develop with must leave at least one for training"
         )
     held_out = draw_names(background, validation_alphabets, reading.seed, "validation")
     files = [file for c in classes for file in c.files]
     images, kept, skipped = read_cached(files, reading, "reading omniglot")
 
-    alphabets = sorted({c.alphabet for c in classes})
     labels = torch.tensor([n for n, c in enumerate(classes) for _ in c.files])[kept]
-    split_of_class = [2 if c.part == 1 else 1 if c.alphabet in held_out else 0 for c in classes]
+    split_of_class = [2 if c.alphabet in test else 1 if c.alphabet in held_out else 0 for c in classes]
     split_of = torch.tensor(split_of_class)[labels]
     parts = {"train": 0, "val": 1, "test": 2} if held_out else {"train": 0, "test": 2}
     drawn = [(c.part, c.alphabet, c.character, c.drawers, [f.size for f in c.files]) for c in classes]
+    own: tuple[list[str], ...] = ()
+    shown = ""
+    if split != "lake":
+        own = (sorted(test),)
+        shown = f"{len(background)} alphabets to develop with and {len(test)} to test, not the authors' split"
     data = LabelledImages(
         name="omniglot",
         images=InMemory(images),
@@ -71,12 +91,12 @@ def load(
         class_names=tuple(f"{c.alphabet}/{c.character}" for c in classes),
         names_are_words=False,
         splits={name: (split_of == number).nonzero().flatten() for name, number in parts.items()},
-        fingerprint=digest(drawn, skipped, sorted(held_out), rotations),
+        fingerprint=digest(drawn, skipped, sorted(held_out), rotations, *own),
         class_group=torch.tensor([alphabets.index(c.alphabet) for c in classes]),
         group_names=tuple(alphabets),
         source_id=torch.tensor([drawer for c in classes for drawer in c.drawers])[kept],
         skipped=skipped,
-        note=_at_hand(classes, files),
+        note="; ".join(filter(None, [shown, _at_hand(classes, files)])),
     )
     return _with_quarter_turns(data, images) if rotations else data
 

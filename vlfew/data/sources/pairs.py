@@ -10,10 +10,11 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from vlfew.counting import seed_at
 from vlfew.data.images import LabelledImages
@@ -37,9 +38,14 @@ def load(
     *,
     file: str = "pairs.csv",
     folds: Annotated[int, Field(ge=1)] = 10,
+    fold: Annotated[int, Field(ge=1)] | Literal["all"] = "all",
     memory_limit_mb: int = 2048,
 ) -> LabelledImages:
-    """The pictures that the pairs name, all of them the split `test`.
+    """The pictures that the pairs name, all of them the split `test` unless there is to be training.
+
+    With a `fold`, the identities of that fold and the pairs among them are for testing, those of the
+    next one for validation, and those of the others for training. Pairs across these are left out, and
+    counted.
 
     Classes are the identities: given as ids, else pictures joined by pairs that are the same. Without
     a column `fold`, identities are dealt into folds by `reading.seed`, and a threshold for a pair is
@@ -50,11 +56,12 @@ def load(
         reading: how to read the pictures.
         file: the CSV file in it.
         folds: of identities; at most as many as there are.
+        fold: which is for testing, where some are to be trained on.
         memory_limit_mb: larger sets (decoded, in MiB) are decoded as they are asked for.
 
     Raises:
         DataError: columns are missing; a line names a picture that is not there, contradicts the
-            others, or puts an identity into a second fold.
+            others, or puts an identity into a second fold; a fold that there is not, or fewer than 3.
     """
     path = find_data("pairs", root) / file
     rows = list(_rows(path))
@@ -74,27 +81,56 @@ def load(
             raise DataError(f"{row.where}: {lost} cannot be read, and pairs are never left out")
     number = {person: n for n, person in enumerate(people)}
     folded = torch.tensor([[fold_of[identity[name]] for name in row.pictures] for row in rows])
+    every = Pairs(
+        torch.tensor([at[row.pictures[0]] for row in rows]),
+        torch.tensor([at[row.pictures[1]] for row in rows]),
+        torch.tensor([row.same for row in rows]),
+        folded,
+    )
+    splits, pairs, note = {"test": torch.arange(len(at))}, {"test": every}, ""
+    if fold != "all":
+        fold_of_picture = torch.tensor([fold_of[identity[name]] for name in at])
+        splits, pairs = _parted(every, fold_of_picture, fold, f"{path}")
+        left_out = len(every) - sum(map(len, pairs.values()))
+        note = f"{left_out:,} of {len(every):,} pairs lie across splits and are left out" * (left_out > 0)
     return LabelledImages(
         name="pairs",
         images=images,
         labels=torch.tensor([number[identity[name]] for name in at]),
         class_names=tuple(people),
         names_are_words=False,
-        splits={"test": torch.arange(len(at))},
+        splits=splits,
         fingerprint=digest(
-            [(f.name, f.size) for f in files], [(*r.pictures, r.same) for r in rows], folded.tolist()
+            [(f.name, f.size) for f in files],
+            [(*r.pictures, r.same) for r in rows],
+            folded.tolist(),
+            *(() if fold == "all" else (fold,)),
         ),
         picture_names=tuple(at),
-        pairs={
-            "test": Pairs(
-                torch.tensor([at[row.pictures[0]] for row in rows]),
-                torch.tensor([at[row.pictures[1]] for row in rows]),
-                torch.tensor([row.same for row in rows]),
-                folded,
-            )
-        },
+        pairs=pairs,
         skipped=skipped,
+        note=note,
     )
+
+
+def _parted(
+    every: Pairs, fold_of_picture: Tensor, fold: int, where: str
+) -> tuple[dict[str, Tensor], dict[str, Pairs]]:
+    """Pictures and pairs of each split, by the folds of the identities."""
+    count = int(fold_of_picture.max()) + 1
+    if count < 3 or fold > count:
+        raise DataError(
+            f"{where}: fold={fold} of {count} folds; training takes at least 3, for test, validation and training"
+        )
+    part = torch.zeros(count, dtype=torch.int64)
+    part[fold - 1], part[fold % count] = 2, 1
+    splits, pairs = {}, {}
+    for number, split in enumerate(("train", "val", "test")):
+        splits[split] = (part[fold_of_picture] == number).nonzero().flatten()
+        own = (part[every.fold] == number).all(dim=1)
+        # Of training the folds play no part any more, and of the others there is one.
+        pairs[split] = Pairs(every.i[own], every.j[own], every.same[own], torch.zeros_like(every.fold[own]))
+    return splits, pairs
 
 
 @dataclass(frozen=True)

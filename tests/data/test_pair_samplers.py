@@ -1,0 +1,235 @@
+"""Batches of pairs, tasks and given pairs: what is in them, and that they are functions of their number."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from tests.conftest import make_data
+from vlfew.config import Sampling
+from vlfew.data.given_pairs import GivenPairSampler
+from vlfew.data.images import InMemory, LabelledImages
+from vlfew.data.pair_sampler import PairSampler
+from vlfew.data.pairs import Pairs
+from vlfew.data.samplers import make_sampler
+from vlfew.data.task_sampler import TaskSampler
+from vlfew.errors import DataError
+
+
+def pictures(data: LabelledImages, batch) -> list[tuple[int, int, bool]]:
+    """The two pictures of each pair, and whether it is said to be the same."""
+    i, j, same = batch.pairs
+    return list(zip(batch.index[i].tolist(), batch.index[j].tolist(), same.tolist(), strict=True))
+
+
+def equal(one, other) -> bool:
+    both = ((one.index, other.index), (one.text, other.text), *zip(one.pairs, other.pairs, strict=True))
+    return all(torch.equal(a, b) for a, b in both)
+
+
+@given(half=st.integers(1, 40), number=st.integers(0, 10**6), seed=st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_pairs_are_balanced_true_and_a_function_of_their_number(half, number, seed):
+    data = make_data()
+    batch = PairSampler(data, "train", pairs=2 * half, seed=seed).batch(number)
+    again = PairSampler(data, "train", pairs=2 * half, seed=seed).batch(number)
+    assert equal(batch, again)
+    assert len(batch.index) == 4 * half and torch.equal(data.labels[batch.index], batch.labels)
+    assert set(batch.index.tolist()) <= set(data.indices("train").tolist())
+    drawn = pictures(data, batch)
+    assert sum(same for *_, same in drawn) == half == len(drawn) // 2
+    for a, b, same in drawn:
+        assert (data.labels[a] == data.labels[b]).item() == same
+        assert a != b and data.source_id[a] != data.source_id[b]
+    assert set(batch.words.tolist()) == set(batch.labels.tolist())
+
+
+def test_every_class_has_its_turn(tiny):
+    sampler = PairSampler(tiny, "train", pairs=16)
+    for number in range(20):
+        drawn = pictures(tiny, sampler.batch(number))
+        alike = Counter(int(tiny.labels[a]) for a, _, same in drawn if same)
+        assert sorted(alike.values()) == [2, 2, 2, 2]
+
+
+def test_a_class_of_one_picture_is_its_own_partner():
+    data = replace(make_data(pictures=1), source_id=None)
+    for a, b, same in pictures(data, PairSampler(data, "train", pairs=20).batch(0)):
+        assert (a == b) == same
+
+
+def test_small_classes_can_be_left_out(tiny):
+    keep = torch.cat(
+        [tiny.splits["train"][:13], tiny.splits["train"][18:]]
+    )  # the third class has one picture
+    data = replace(tiny, splits={"train": keep})
+    batch = PairSampler(data, "train", pairs=40, least_pictures=2).batch(0)
+    assert len(batch.labels.unique()) == 3
+    assert len(PairSampler(data, "train", pairs=40).batch(0).labels.unique()) == 4
+
+
+def test_sources_may_be_the_same_when_asked(tiny):
+    two = replace(tiny, source_id=tiny.source_id % 2)
+    apart = pictures(two, PairSampler(two, "train", pairs=200).batch(0))
+    assert all(two.source_id[a] != two.source_id[b] for a, b, _ in apart)
+    free = pictures(two, PairSampler(two, "train", pairs=200, distinct_sources=False).batch(0))
+    assert any(two.source_id[a] == two.source_id[b] for a, b, _ in free)
+    assert all(a != b for a, b, _ in free)
+
+
+def test_with_one_source_only_pictures_still_differ(tiny):
+    one = replace(tiny, source_id=torch.zeros_like(tiny.source_id))
+    assert all(a != b for a, b, _ in pictures(one, PairSampler(one, "train", pairs=40).batch(0)))
+
+
+def test_pairs_of_groups_lie_within_one():
+    data = make_data(classes=36, groups=4)
+    for number in range(30):
+        batch = PairSampler(data, "train", pairs=24, groups=2, seed=0).batch(number)
+        groups = Counter()
+        for a, b, same in pictures(data, batch):
+            group = {int(data.class_group[data.labels[n]]) for n in (a, b)}
+            assert len(group) == 1
+            groups[group.pop(), same] += 1
+        assert sorted(groups.values()) == [6, 6, 6, 6]
+
+
+@given(tasks=st.integers(1, 12), ways=st.integers(2, 4), number=st.integers(0, 10**6))
+@settings(max_examples=40, deadline=None)
+def test_a_task_has_one_match_among_different_classes(tasks, ways, number):
+    data = make_data()
+    sampler = TaskSampler(data, "train", tasks=tasks, ways=ways, seed=1)
+    batch = sampler.batch(number)
+    assert equal(batch, sampler.batch(number))
+    assert len(batch.index) == tasks * (1 + ways)
+    i, j, same = (t.view(tasks, ways) for t in batch.pairs)
+    for t in range(tasks):
+        query = batch.index[t]
+        assert i[t].tolist() == [t] * ways
+        support = batch.index[j[t]]
+        assert len(data.labels[support].unique()) == ways
+        assert same[t].tolist() == [True] + [False] * (ways - 1)
+        assert data.labels[support[0]] == data.labels[query] and support[0] != query
+        assert all(data.source_id[s] != data.source_id[query] for s in support)
+    assert j.flatten().tolist() == list(range(tasks, tasks * (1 + ways)))
+
+
+def test_tasks_of_groups_lie_within_one():
+    data = make_data(classes=36, groups=4)
+    batch = TaskSampler(data, "train", tasks=6, ways=3, groups=2).batch(5)
+    i, j, _ = (t.view(6, 3) for t in batch.pairs)
+    groups = []
+    for t in range(6):
+        own = data.class_group[batch.labels[torch.cat([i[t, :1], j[t]])]].unique()
+        assert len(own) == 1
+        groups.append(int(own))
+    assert groups[0] != groups[1] and groups == groups[:2] * 3
+
+
+@pytest.mark.parametrize(("more", "words"), [(0, 2), (1, 3), (99, 4)])
+def test_further_words_go_with_a_batch(tiny, more, words):
+    batch = TaskSampler(tiny, "train", tasks=1, ways=2, more_words=more).batch(0)
+    assert len(batch.words.unique()) == len(batch.text) == words
+    assert set(batch.labels.tolist()) <= set(batch.words.tolist()) <= set(tiny.classes("train").tolist())
+
+
+def with_pairs(same: int, different: int) -> LabelledImages:
+    """Pictures of which is told only which pairs are the same, and labels that would betray a look."""
+    count = 2 * (same + different)
+    told = torch.arange(same + different) < same
+    pairs = Pairs(
+        torch.arange(count)[::2], torch.arange(count)[1::2], told, torch.zeros(count // 2, 2).long()
+    )
+    return LabelledImages(
+        name="told",
+        images=InMemory(torch.zeros(count, 1, 8, 8, dtype=torch.uint8)),
+        labels=torch.arange(count),
+        class_names=tuple(map(str, range(count))),
+        names_are_words=False,
+        splits={"train": torch.arange(count)},
+        fingerprint="told",
+        pairs={"train": pairs},
+    )
+
+
+def test_given_pairs_are_those_of_the_data_and_nothing_else_is_told():
+    data = with_pairs(30, 50)
+    sampler, seen = GivenPairSampler(data, "train", given_pairs=20, seed=4), set()
+    for number in range(40):
+        batch = sampler.batch(number)
+        assert equal(batch, sampler.batch(number))
+        drawn = pictures(data, batch)
+        assert len(set(drawn)) == 20 and sum(same for *_, same in drawn) == 10
+        assert all(b == a + 1 and a % 2 == 0 and same == (a < 60) for a, b, same in drawn)
+        assert batch.labels.tolist() == [-1] * 40 and len(batch.words) == 0
+        seen |= set(drawn)
+    assert len(seen) == 80
+
+
+@pytest.mark.parametrize(
+    ("sampling", "message"),
+    [
+        ({"pairs": 4, "least_pictures": 9}, r"0 classes of 9 pictures or more, and sampling\.pairs wants 2"),
+        ({"tasks": 2, "ways": 5}, r"tiny: split 'train' has 4 classes, and sampling\.ways=5 wants 5"),
+        ({"pairs": 4, "groups": 1}, r"no groups of classes; leave sampling\.groups unset"),
+        ({"given_pairs": 4}, r"tiny as configured has no pairs of its own for training"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(tiny, sampling, message):
+    with pytest.raises(DataError, match=message) as error:
+        make_sampler(tiny, "train", Sampling(**sampling), 0)
+    assert "\n" not in str(error.value)
+
+
+def test_too_few_groups_or_given_pairs_say_how_many_there_are():
+    with pytest.raises(DataError, match=r"has 4 groups of 3 classes or more .*set sampling\.groups=4"):
+        make_sampler(make_data(classes=36, groups=4), "train", Sampling(tasks=1, ways=3, groups=5), 0)
+    with pytest.raises(
+        DataError, match=r"3 training pairs are the same and 9 different.*set it to 6 or fewer"
+    ):
+        make_sampler(with_pairs(3, 9), "train", Sampling(given_pairs=8), 0)
+    with pytest.raises(DataError, match="both kinds are needed"):
+        make_sampler(with_pairs(3, 0), "train", Sampling(given_pairs=2), 0)
+
+
+@pytest.mark.parametrize(
+    ("values", "form", "size"),
+    [
+        ({}, "classes", 256),
+        ({"pictures": 2}, "classes", 128),
+        ({"pairs": 200}, "pairs", 400),
+        ({"tasks": 20, "ways": 10}, "tasks", 220),
+        ({"given_pairs": 64}, "given_pairs", 128),
+    ],
+)
+def test_one_form_and_its_size(values, form, size):
+    sampling = Sampling(**values)
+    assert (sampling.form, sampling.batch_size) == (form, size)
+    assert Sampling(**sampling.model_dump()) == sampling  # as a run folder keeps it
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"pairs": 4, "classes": 3},
+            "one form: classes and pictures or pairs; set those of the other forms to null",
+        ),
+        ({"tasks": 4}, "tasks and ways go together"),
+        ({"ways": 4, "pairs": 2}, "one form: pairs or tasks and ways"),
+        ({"pairs": 3}, "multiple of 2"),
+        ({"tasks": 3, "ways": 1}, "greater than or equal to 2"),
+        ({"given_pairs": 4, "groups": 2}, "given_pairs are as they are"),
+        ({"given_pairs": 4, "distinct_sources": True}, "given_pairs are as they are"),
+        ({"given_pairs": 4, "least_pictures": 2}, "given_pairs are as they are"),
+    ],
+)
+def test_mixed_forms_are_refused(values, message):
+    with pytest.raises(ValidationError, match=message):
+        Sampling(**values)

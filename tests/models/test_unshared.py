@@ -1,0 +1,149 @@
+"""Twins that share no weights: built, trained on by losses, saved, loaded, evaluated and used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from vlfew.errors import ModelError
+from vlfew.features import Features, Space
+from vlfew.losses import LOSSES
+from vlfew.losses.encoded import Encoded, Pairs
+from vlfew.models import ModelSpec, build_model, load_model, save_model
+from vlfew.models.dual_stream import TextSpec
+from vlfew.models.saved import parameter_counts
+from vlfew.scorers import SIMILARITIES
+from vlfew.scorers.unshared import Unshared
+
+SPEC = ModelSpec(
+    backbone="conv4",
+    backbone_options={"width": 8, "norm": "group"},
+    embedding_dim=6,
+    image_size=16,
+    twins="unshared",
+)
+
+
+def build(**changes: object):
+    torch.manual_seed(0)
+    return build_model(SPEC.model_copy(update=changes)).eval()
+
+
+def pictures(count: int = 5) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(0, 256, (count, 1, 16, 16), generator=generator, dtype=torch.uint8)
+
+
+def test_both_streams_are_whole_and_their_own():
+    model, single = build(), build(twins="shared")
+    count = sum(p.numel() for p in single.backbone.parameters()) + 6 * (single.backbone.dim + 1)
+    assert sum(p.numel() for p in model.parameters()) == 2 * count
+    left, right = model.encode_images(pictures()).embedding.chunk(2, dim=1)
+    x = (pictures().float() - model.pixel_mean) / model.pixel_std
+    torch.testing.assert_close(left, model.image_projection(model.backbone(x).embedding).detach())
+    torch.testing.assert_close(right, model.right_projection(model.right_backbone(x).embedding).detach())
+    assert not torch.allclose(left, right)
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "euclidean", "weighted_l1"])
+def test_swapping_a_pair_gives_the_same_score(similarity):
+    model = build(similarity=similarity)
+    features = model.encode_images(pictures(6))
+    a, b = features[:3], features[3:]
+    scorer = model.scorer()
+    assert torch.equal(scorer.pair(a, b), scorer.pair(b, a))
+
+
+@pytest.mark.parametrize("views, ways", [("mirror", 2), ("turns", 4)])
+def test_views_are_compared_with_views_of_the_same_kind(views, ways):
+    plain, several = build(), build(views=views)
+    x = pictures(6)
+    seen = {"mirror": lambda n: x.flip(3) if n else x, "turns": lambda n: x.rot90(n, (2, 3))}[views]
+    expected = torch.zeros(3)
+    for n in range(ways):
+        own = plain.encode_images(seen(n))
+        expected += plain.scorer("cosine").pair(own[:3], own[3:]) / ways
+    whole = several.encode_images(x)
+    torch.testing.assert_close(several.scorer("cosine").pair(whole[:3], whole[3:]), expected)
+
+
+def test_saved_and_loaded_it_is_the_same(tmp_path: Path):
+    model = build(similarity="weighted_l1")
+    save_model(model, tmp_path)
+    again, x = load_model(tmp_path), pictures(6)
+    assert again.spec.twins == "unshared"
+    features = model.encode_images(x)
+    assert torch.equal(again.encode_images(x).embedding, features.embedding)
+    pair = [m.scorer().pair(features[:3], features[3:]).detach() for m in (model, again)]
+    assert torch.equal(*pair)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_both_backbones_are_counted_frozen_or_trained(frozen: bool, tmp_path: Path):
+    model = build(backbone_frozen=frozen)
+    save_model(model, tmp_path)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in model.parameters())
+    assert parameter_counts(tmp_path) == (trained, total - trained)
+    model.train()
+    assert model.right_backbone.training == model.backbone.training == (not frozen)
+
+
+def test_it_classifies(tmp_path: Path):
+    shots = [Image.fromarray(p[0].numpy()) for p in pictures(3)]
+    model = build(similarity="euclidean")
+    classifier = model.classifier({"a": shots[0], "b": [shots[1]], "c": shots[2]})
+    support = model.encode_images(pictures(3))
+    scores = classifier.scores(shots)
+    for q in range(3):
+        for c in range(3):
+            pair = model.scorer("euclidean").pair(support[q : q + 1], support[c : c + 1])
+            assert scores[q, c].item() == pytest.approx(pair.item(), rel=1e-4)
+
+
+def test_words_have_no_space_to_be_in():
+    with pytest.raises(ModelError, match="no space in common for words"):
+        build(text=TextSpec(encoder="minilm"))
+
+
+def encoded(drawn: Pairs | None = None) -> Encoded:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(6, 8, generator=generator, dtype=torch.float64).requires_grad_()
+    torch.manual_seed(0)
+    similarity = Unshared(SIMILARITIES.get("weighted_l1")(Space(4)).double())
+    labels = torch.tensor([0, 0, 1, 1, 2, 3])
+    return Encoded(Features(x), labels, similarity=similarity, drawn_pairs=drawn, unshared=True)
+
+
+DRAWN = Pairs(torch.tensor([0, 5, 2]), torch.tensor([1, 0, 4]), torch.tensor([True, False, False]))
+
+
+@pytest.mark.parametrize("drawn", [None, DRAWN])
+@pytest.mark.parametrize("normalize", [True, False])
+def test_contrastive_compares_the_left_of_each_with_the_right_of_the_other(drawn, normalize):
+    batch = encoded(drawn)
+    unit = (lambda v: F.normalize(v, dim=0)) if normalize else (lambda v: v)
+    losses = {True: [], False: []}
+    for i, j, same in zip(*(t.tolist() for t in batch.pairs), strict=True):
+        for a, b in ((i, j), (j, i)):
+            x = batch.image.embedding
+            d = (unit(x[a, :4]) - unit(x[b, 4:])).norm()
+            losses[same].append(d**2 / 2 if same else max(0, 1 - d) ** 2 / 2)
+    expected = sum(sum(own) / len(own) for own in losses.values()) / 2
+    loss = LOSSES.get("contrastive")(normalize=normalize)(batch)
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    assert (batch.image.embedding.grad.abs().sum(0) > 0).all()
+
+
+def test_binary_cross_entropy_trains_the_score_that_is_used():
+    batch = encoded(DRAWN)
+    i, j, same = DRAWN
+    logit = batch.similarity.pair(batch.image[i], batch.image[j])
+    each = F.binary_cross_entropy_with_logits(logit, same.double(), reduction="none")
+    expected = (each[0] + (each[1] + each[2]) / 2) / 2
+    torch.testing.assert_close(LOSSES.get("binary_cross_entropy")()(batch), expected)

@@ -1,0 +1,137 @@
+"""Runs on pairs: every form of batch, image-restricted training, twins that share no weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from vlfew.errors import ConfigError
+from vlfew.models import load_model
+from vlfew.pipeline import run_pipeline
+
+FEW = ["optim.steps=4", "optim.warmup=1", "training.validate_every=2", "training.checkpoint_every=2"]
+PLAIN = "sampling={pairs: 20}"
+
+
+def train(config: Path, *overrides: str) -> tuple[Path, dict]:
+    """The run folder and its only result."""
+    run = run_pipeline(config, [*FEW, "training.log_every=1", *overrides], config.parent)
+    losses = [entry["loss"] for entry in run.read_log() if "loss" in entry]
+    assert len(losses) == 4 and all(torch.tensor(losses).isfinite())
+    (result,) = json.loads(run.results.read_text())
+    return run.path, result
+
+
+@pytest.mark.parametrize(
+    ("sampling", "objective"),
+    [
+        ("{pairs: 20}", "[{loss: contrastive}, {loss: supervised_contrastive}]"),
+        ("{tasks: 4, ways: 5}", "[{loss: contrastive}, {loss: prototypical}]"),
+    ],
+)
+def test_a_form_of_batch_trains(config: Path, sampling: str, objective: str) -> None:
+    path, _ = train(config, f"sampling={sampling}", f"objective={objective}")
+    size = {"{pairs: 20}": 40, "{tasks: 4, ways: 5}": 24}[sampling]
+    assert f"4 steps of {size} pictures" in (path / "report.html").read_text()
+
+
+def test_killed_on_pairs_it_goes_on_to_the_same_weights(config: Path) -> None:
+    overrides = (PLAIN, "objective=[{loss: contrastive}]", "image.twins=unshared")
+    whole, _ = train(config, *overrides, "name=whole")
+    cut, _ = train(config, *overrides, "name=cut")
+    for path in (cut / "results.json", cut / "model.json", *cut.glob("checkpoints/step-00000004.*")):
+        path.unlink()
+    run_pipeline(config, [*FEW, "training.log_every=1", *overrides, "name=cut"], config.parent)
+    one, other = (load_file(path / "model.safetensors") for path in (whole, cut))
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    ("similarity", "loss"), [("cosine", "contrastive"), ("weighted_l1", "binary_cross_entropy")]
+)
+def test_twins_that_share_no_weights(config: Path, similarity: str, loss: str, capsys) -> None:
+    path, result = train(
+        config,
+        PLAIN,
+        "image.twins=unshared",
+        f"similarity={similarity}",
+        f"objective=[{{loss: {loss}}}]",
+        "evaluate=[{protocol: verification, pairs: 40, folds: 2}]",
+    )
+    assert 0 <= result["accuracy"] <= 1
+    model = load_model(path)
+    trained = sum(p.numel() for p in model.parameters())
+    assert f"{trained:,} trained" in (path / "report.html").read_text()
+    assert f"conv4 twice, no weights shared, no words: {trained:,} parameters" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["image.twins=unshared"],
+            r"objective: supervised_contrastive compares pictures by one vector each, and "
+            r"image\.twins=unshared gives two; losses that can be trained so: contrastive, binary_cross_entropy",
+        ),
+        (["sampling.pairs=4"], "a batch is of one form: classes and pictures or pairs"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(config: Path, overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as error:
+        run_pipeline(config, overrides, config.parent)
+    assert "\n" not in str(error.value)
+
+
+@pytest.fixture
+def own_pairs(tmp_path: Path) -> Path:
+    """Twelve people of two pictures in three folds, and pairs among them."""
+    rng, root, lines = np.random.default_rng(0), tmp_path / "own", ["first,second,same,fold"]
+    for person in range(12):
+        pattern = rng.integers(0, 200, (16, 16))
+        for number in (1, 2):
+            path = root / f"p{person}" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray((pattern + rng.integers(0, 56, (16, 16))).astype(np.uint8)).save(path)
+        fold = person // 4
+        lines.append(f"p{person}/1.png,p{person}/2.png,1,{fold}")
+        lines.append(f"p{person}/1.png,p{4 * fold + (person + 1) % 4}/2.png,0,{fold}")
+    (root / "pairs.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def test_own_pairs_are_trained_on_and_nothing_else(
+    config: Path, own_pairs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, result = train(
+        config,
+        f"data={{name: pairs, root: {own_pairs}, fold: 2, image_size: 16, channels: 1}}",
+        "sampling={given_pairs: 8, classes: null, pictures: null}",
+        "objective=[{loss: contrastive}]",
+        "select={protocol: verification}",
+        "evaluate=[{protocol: verification}]",
+    )
+    assert "8 training pictures of 8 pairs" in capsys.readouterr().err
+    assert result["pairs"] == 8 and result["threshold_chosen_on"] == "8 pairs of val"
+    assert (path / "report.html").exists()
+
+
+def test_a_loss_over_classes_is_refused_where_only_pairs_are_known(config: Path, own_pairs: Path) -> None:
+    overrides = [
+        f"data={{name: pairs, root: {own_pairs}, fold: 2, image_size: 16, channels: 1}}",
+        "sampling={given_pairs: 8}",
+        "select={protocol: verification}",
+        "evaluate=[]",
+    ]
+    message = (
+        r"objective: supervised_contrastive looks at classes, and sampling\.given_pairs tells only which "
+        r"pairs are the same; losses that can be trained so: contrastive, binary_cross_entropy"
+    )
+    with pytest.raises(ConfigError, match=message) as error:
+        run_pipeline(config, overrides, config.parent)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,71 @@
+"""Batches of one-shot tasks: which of N pictures is of the query's class?"""
+
+from __future__ import annotations
+
+import torch
+
+from vlfew.counting import generator_at
+from vlfew.data.images import LabelledImages
+from vlfew.data.pool import Pool, in_turn
+from vlfew.data.sampler import Batch
+
+
+class TaskSampler:
+    """Draws T one-shot tasks: a query, and a support of one picture each of N classes, its own among them.
+
+    The queries are pictures `0..T-1` of the batch; the supports of task t are
+    `T + t N .. T + t N + N - 1`, the match first. The pairs are each query with each of its supports:
+    T of them the same, T (N - 1) different.
+
+    Args:
+        data: the data set.
+        split: to draw from.
+        tasks: T.
+        ways: N, at least 2.
+        groups: with a number G, the tasks come from G groups in turn, and the classes of a task from one.
+        distinct_sources: the supports come from other sources (drawers) than the query, where they can.
+        more_words: how many further classes give their words to the batch.
+        least_pictures: classes with fewer are never drawn.
+        seed: of all draws.
+
+    Raises:
+        DataError: fewer than N classes; no groups, or too few of them with N classes.
+    """
+
+    def __init__(
+        self,
+        data: LabelledImages,
+        split: str,
+        *,
+        tasks: int,
+        ways: int,
+        groups: int | None = None,
+        distinct_sources: bool = True,
+        more_words: int = 0,
+        least_pictures: int = 1,
+        seed: int = 0,
+    ) -> None:
+        self.tasks, self.ways, self.seed = tasks, ways, seed
+        self._pool = Pool(
+            data,
+            split,
+            wanted=ways,
+            key=f"sampling.ways={ways}",
+            groups=groups,
+            distinct_sources=distinct_sources,
+            more_words=more_words,
+            least_pictures=least_pictures,
+        )
+
+    def batch(self, number: int) -> Batch:
+        """Batch `number`, the same whenever and wherever it is asked for."""
+        rng, pool = generator_at(self.seed, "tasks", number), self._pool
+        sets = pool.sets(rng)
+        queries: list[int] = []
+        supports: list[int] = []
+        for task in range(self.tasks):
+            classes = in_turn(rng, sets[task % len(sets)], self.ways)
+            queries.append(pool.picture(rng, classes[0]))
+            supports += [pool.beside(rng, queries[-1], c) for c in classes]
+        i = torch.arange(self.tasks).repeat_interleave(self.ways)
+        return pool.batch(rng, queries + supports, i, self.tasks + torch.arange(len(supports)))
