@@ -20,6 +20,7 @@ class PairBinaryCrossEntropy(Term):
     """
 
     trains_similarity = True
+    over_pairs = True
 
     def __init__(self, *, scale: float = 1.0) -> None:
         super().__init__()

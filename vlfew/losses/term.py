@@ -30,12 +30,14 @@ class Term(nn.Module):
         needs_words: dropped where classes have no words.
         needs_map: looks at `image.map`.
         trains_similarity: trains the model's own similarity.
+        over_pairs: looks at `batch.pairs` alone, never at classes.
         needs_classes: learns something of each training class; its constructor takes a `Trained` first.
     """
 
     needs_words = False
     needs_map = False
     trains_similarity = False
+    over_pairs = False
     needs_classes = False
 
     @abstractmethod
