@@ -15,6 +15,8 @@ losses = pytest.importorskip("pytorch_metric_learning.losses")
 miners = pytest.importorskip("pytorch_metric_learning.miners")
 reducers = pytest.importorskip("pytorch_metric_learning.reducers")
 
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:pytorch_metric_learning")
+
 LABELS = [0, 0, 1, 1, 1, 2, 3, 3]
 DISTANCES = [("euclidean", 2, 1), ("squared", 2, 2), ("l1", 1, 1)]
 """Our name, and the norm and power of theirs."""
@@ -30,7 +32,7 @@ class SquaredHinge(losses.ContrastiveLoss):
 
 
 def distance_of(norm, power):
-    # Theirs divides by the 2-norm before any distance; L1 distances are to be between such vectors too.
+    # Theirs would divide by the norm of the distance, ours always by the Euclidean one: done beforehand.
     return distances.LpDistance(normalize_embeddings=False, p=norm, power=power)
 
 

@@ -111,7 +111,5 @@ def test_equal_vectors_and_finite_differences_under_mining(mining):
 
 
 def test_semi_hard_needs_a_margin():
-    with pytest.raises(
-        ConfigError, match="^mining: semi_hard takes triplets within a margin; margin must be a number$"
-    ):
+    with pytest.raises(ConfigError, match=r"^mining: semi_hard takes triplets within a margin; margin must"):
         build("triplet", margin=None, mining="semi_hard")
