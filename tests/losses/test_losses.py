@@ -8,39 +8,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-import torch.nn.functional as F
 
+from tests.losses.conftest import LABELS, MAP, build, encoded, unit
 from vlfew.errors import ConfigError
-from vlfew.features import Features, Space
+from vlfew.features import Features
 from vlfew.losses import LOSSES
 from vlfew.losses.encoded import Encoded
-from vlfew.losses.term import Trained
-from vlfew.scorers import SCORERS
-
-
-def build(name, dim=8, **options):
-    """A term by name, over four training classes."""
-    kind = LOSSES.get(name)
-    return kind(*[Trained(Space(dim), 4)] * kind.needs_classes, **options)
-
-
-def encoded(labels, dim=8, texts=None, seed=0, dtype=torch.float32):
-    generator = torch.Generator().manual_seed(seed)
-    image = torch.randn(len(labels), dim, generator=generator).to(dtype).requires_grad_()
-    words = word_labels = None
-    if texts is not None:
-        words = torch.randn(len(texts), dim, generator=generator).to(dtype).requires_grad_()
-        word_labels = torch.tensor(texts)
-    similarity = SCORERS.get("weighted_l1")(Space(dim))
-    labels = torch.tensor(labels)
-    return Encoded(Features(image), labels, labels, words, word_labels, similarity)
-
-
-def unit(x):
-    return F.normalize(x, dim=1)
-
-
-LABELS = [0, 0, 1, 1, 1, 2, 3]
 
 
 @pytest.mark.parametrize("distance", ["euclidean", "squared", "l1"])
@@ -179,7 +152,7 @@ def test_half_precision_gives_a_finite_loss_near_the_full_one(name, dtype):
     full = term(batch)
     rounded = replace(
         batch,
-        image=Features(batch.image.embedding.to(dtype).float()),
+        image=batch.image.apply(lambda t: t.to(dtype).float()),
         words=batch.words.to(dtype).float(),
     )
     assert term(rounded).item() == pytest.approx(full.item(), rel=0.05)
@@ -201,9 +174,10 @@ def test_batches_without_valid_pairs_give_numbers_and_gradients(name, labels):
 def test_equal_vectors_give_finite_gradients(name):
     batch = encoded(LABELS, texts=[0, 1, 2, 3])
     same = torch.ones(len(LABELS), 8, requires_grad=True)
-    batch.image = Features(same)
+    batch.image = Features(same, map=torch.ones(len(LABELS), *MAP, requires_grad=True))
     build(name)(batch).backward()
     assert same.grad.isfinite().all()
+    assert batch.image.map.grad is None or batch.image.map.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -211,10 +185,10 @@ def test_gradient_agrees_with_finite_differences(name):
     batch = encoded(LABELS, dim=4, texts=[0, 1, 2, 3], dtype=torch.float64)
     term = build(name, dim=4).double()
     similarity = batch.similarity.double()
-    image, words = batch.image.embedding.detach(), batch.words.detach()
+    image, words, maps = batch.image.embedding.detach(), batch.words.detach(), batch.image.map.detach()
 
     def loss(x):
-        return term(replace(batch, image=Features(x), words=words, similarity=similarity))
+        return term(replace(batch, image=Features(x, map=maps), words=words, similarity=similarity))
 
     assert torch.autograd.gradcheck(loss, (image.clone().requires_grad_(),))
 
@@ -224,11 +198,11 @@ def test_a_few_steps_lower_the_loss(name):
     batch = encoded(LABELS, texts=[0, 1, 2, 3])
     term = build(name)
     image = batch.image.embedding.detach().clone().requires_grad_()
-    words = batch.words.detach().clone().requires_grad_()
+    words, maps = batch.words.detach().clone().requires_grad_(), batch.image.map.detach()
     optimizer = torch.optim.Adam([image, words], lr=0.05)
 
     def loss():
-        return term(replace(batch, image=Features(image), words=words))
+        return term(replace(batch, image=Features(image, map=maps), words=words))
 
     before = loss().item()
     for _ in range(20):
@@ -251,6 +225,9 @@ def test_temperature_has_a_ceiling_and_a_floor():
     ("name", "option"),
     [
         ("contrastive", "margin"),
+        ("weighted_contrastive", "margin"),
+        ("triplet", "margin"),
+        ("focal", "temperature"),
         ("supervised_contrastive", "temperature"),
         ("prototypical", "temperature"),
         ("alignment_softmax", "temperature"),

@@ -3,10 +3,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tests.losses.conftest import build, encoded
 from vlfew.errors import ConfigError
 from vlfew.features import Features, Space
-from vlfew.losses.encoded import Encoded
-from vlfew.losses.objective import Objective, TermSpec, choose_terms
+from vlfew.losses import LOSSES
+from vlfew.losses.encoded import Encoded, Pairs
+from vlfew.losses.objective import Objective, TermSpec, choose_terms, losses_with
 from vlfew.losses.term import Trained
 
 TERMS = [
@@ -91,3 +93,42 @@ def test_a_share_of_the_training_without_any_term_is_refused():
     terms = [TermSpec("contrastive", stop=0.25), TermSpec("prototypical", start=0.5)]
     with pytest.raises(ConfigError, match="no term of the objective counts at 25% of the training"):
         choose_terms(terms, words=True)
+
+
+def test_classifier_first_then_triplets():
+    """Each stage trains by its own loss; the classifier stands still in the second."""
+    objective = objective_of([TermSpec("cross_entropy", stop=0.5), TermSpec("triplet", start=0.5)])
+    for progress, name in ((0.0, "cross_entropy"), (0.5, "triplet"), (0.99, "triplet")):
+        one = replace(batch(), progress=progress)
+        one.image.embedding.requires_grad_()
+        objective.zero_grad()
+        total, values = objective(one)
+        assert list(values) == [name] and total > 0
+        total.backward()
+        assert one.image.embedding.grad.abs().sum() > 0
+        classifier = objective.terms["cross_entropy"].linear.weight.grad
+        assert bool(classifier.any()) == (name == "cross_entropy")
+
+
+def test_annealing_is_over_the_terms_own_part():
+    late = objective_of([TermSpec("l_softmax", start=0.5), TermSpec("contrastive", stop=0.5)])
+    whole = objective_of([TermSpec("l_softmax")])
+    whole.load_state_dict({k: v for k, v in late.state_dict().items() if k in whole.state_dict()})
+    for progress, own in ((0.5, 0.0), (0.6, 0.2), (0.9, 0.8)):
+        value = late(replace(batch(), progress=progress))[1]["l_softmax"]
+        torch.testing.assert_close(value, whole(replace(batch(), progress=own))[1]["l_softmax"])
+
+
+def test_losses_over_pairs_are_those_that_no_class_label_changes():
+    """All that data of pairs without classes can be trained by."""
+    blind = []
+    for name in LOSSES.names():
+        one = encoded([0, 0, 1, 1, 2, 3], texts=[0, 1, 2, 3])
+        drawn = Pairs(torch.tensor([0, 2, 4]), torch.tensor([1, 4, 5]), torch.tensor([True, False, False]))
+        values = []
+        for labels in ([0, 0, 1, 1, 2, 3], [3, 1, 3, 0, 0, 3]):
+            asked = torch.tensor(labels)
+            values.append(build(name)(replace(one, labels=asked, target=asked, drawn_pairs=drawn)).item())
+        if values[0] == values[1]:
+            blind.append(name)
+    assert blind == losses_with("over_pairs")

@@ -40,7 +40,8 @@ class Encoded:
         word_labels: `[T]` class of each text.
         similarity: the model's own, for terms that train it.
         drawn_pairs: the pairs that the batch was drawn for, if it was.
-        progress: the share of the training that is done, 0 to 1.
+        progress: the share of the training that is done, 0 to 1; a term that counts for a part of it
+            sees the share of that part.
         unshared: whether the embedding is of two streams that share no weights, side by side: what
             the left one gives, `[B, D / 2]`, and then what the right one gives.
     """

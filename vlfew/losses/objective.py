@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -56,6 +56,11 @@ class Chosen:
     @property
     def needs_words(self) -> bool:
         return any(term.kind.needs_words for term in self.kept)
+
+
+def losses_with(attribute: str) -> list[str]:
+    """Names of the losses whose `attribute` (of `Term`) is true."""
+    return [name for name in LOSSES.names() if getattr(TermSpec(name).kind, attribute)]
 
 
 def choose_terms(terms: Sequence[TermSpec], words: bool, fallback: TermSpec | None = None) -> Chosen:
@@ -122,7 +127,8 @@ class Objective(nn.Module):
             for name, term in self.terms.items():
                 spec = self.specs[name]
                 if spec.start <= batch.progress < spec.stop:
-                    values[name] = term(batch)
+                    own = (batch.progress - spec.start) / (spec.stop - spec.start)
+                    values[name] = term(replace(batch, progress=own))
                     total = total + spec.weight * values[name]
                 else:
                     # Processes that wait for one another's gradients wait for those of every weight.

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from vlfew.errors import ConfigError
+from vlfew.losses.checks import require_above_zero
 
 MAX_SCALE = 100.0
 """Beyond this the softmax saturates and training becomes unstable."""
@@ -26,8 +26,7 @@ class Scale(nn.Module):
 
     def __init__(self, temperature: float, learned: bool) -> None:
         super().__init__()
-        if not 0 < temperature < math.inf:
-            raise ConfigError(f"temperature is {temperature}; it must be a number above 0")
+        require_above_zero("temperature", temperature)
         self.log = nn.Parameter(torch.tensor(-math.log(temperature)), requires_grad=learned)
 
     def forward(self) -> Tensor:

@@ -20,7 +20,7 @@ from vlfew.errors import ConfigError, DataError
 from vlfew.evaluation import NEEDS_WORDS, PROTOCOLS
 from vlfew.evaluation.evaluate import check_protocol, protocol_options
 from vlfew.losses import LOSSES
-from vlfew.losses.objective import Chosen, Objective, TermSpec, choose_terms
+from vlfew.losses.objective import Chosen, Objective, TermSpec, choose_terms, losses_with
 from vlfew.losses.term import Trained
 from vlfew.models.dual_stream import DualStream, ModelSpec, TextSpec, build_model
 from vlfew.scorers import SIMILARITIES
@@ -86,8 +86,8 @@ def _require_terms(chosen: Chosen, attribute: str, why: str) -> None:
     """Holds all terms to an attribute of theirs."""
     unable = [term.name for term in chosen.kept if not getattr(term.kind, attribute)]
     if unable:
-        able = [name for name in LOSSES.names() if getattr(TermSpec(name).kind, attribute)]
-        raise ConfigError(f"objective: {unable[0]} {why}; losses that can be trained so: {', '.join(able)}")
+        able = ", ".join(losses_with(attribute))
+        raise ConfigError(f"objective: {unable[0]} {why}; losses that can be trained so: {able}")
 
 
 def build_objective(chosen: Chosen, model: DualStream, data: LabelledImages) -> Objective:
@@ -101,7 +101,7 @@ def build_configured_model(config: Config, objective: Chosen) -> DualStream:
     similarity = config.similarity.scorer
     learned = getattr(SIMILARITIES.get(similarity), "learned", False)
     if learned and not trains_similarity:
-        able = [name for name in LOSSES.names() if TermSpec(name).kind.trains_similarity]
+        able = losses_with("trains_similarity")
         raise ConfigError(
             f"similarity: {similarity} is learned, and no term of the objective trains it; "
             f"add {' or '.join('{loss: ' + name + '}' for name in able)} to the objective"

@@ -24,7 +24,7 @@ from vlfew.models.saved import read_about
 from vlfew.training.loop import Diverged, Trainer
 from vlfew.training.run import RunFolder
 from vlfew.training.setup import (
-    build_objective,
+    choose_objective,
     load_configured_data,
     read_config,
     selection,
@@ -306,7 +306,7 @@ class Search:
 
 def question(config: Config, data: LabelledImages) -> tuple[Any, ...]:
     """What is asked on the validation split: by which protocol, about which pictures of which classes."""
-    asked = selection(config, data, build_objective(config, data).needs_words)
+    asked = selection(config, data, choose_objective(config, data).needs_words)
     pictures = []
     for label, index in data.by_class("val").items():
         # Their numbers among the pictures of their class: further training classes may stand before them.

@@ -1,0 +1,73 @@
+"""Losses as people meet them: named in a configuration, added by the recipe of CONTRIBUTING.md."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import vlfew.losses
+from tests.training.conftest import config, pictures  # noqa: F401
+from vlfew.errors import ConfigError
+from vlfew.losses import LOSSES
+from vlfew.losses.objective import losses_with
+from vlfew.pipeline import run_pipeline
+
+ROOT = Path(__file__).parents[2]
+GUIDE = (ROOT / "docs/guide.md").read_text()
+OBJECTIVES = re.findall(r"^```yaml\n(objective:\n.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
+FEW = ["optim.steps=4", "optim.warmup=1", "training.log_every=1", "select=null", "evaluate=[]"]
+
+
+def train(path: Path, *overrides: str) -> list[dict[str, float]]:
+    """What was logged at each step."""
+    run = run_pipeline(path, [*FEW, *overrides], path.parent)
+    return [entry for entry in run.read_log() if "loss" in entry]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_objectives_of_the_guide_train(objective, config):  # noqa: F811
+    path = config.with_name("guide.yaml")
+    path.write_text(f"base: {config.name}\n{objective}")
+    steps = train(path)
+    assert len(steps) == 4 and all(torch.tensor(step["loss"]).isfinite() for step in steps)
+    logged = {name for step in steps for name in step}
+    assert set(re.findall(r"loss: (\w+)", objective)) <= logged
+
+
+def test_the_guide_has_a_row_for_every_loss_with_its_options():
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", GUIDE.partition("## Objectives")[2], re.MULTILINE))
+    assert set(LOSSES.names()) <= set(rows)
+    for name in LOSSES.names():
+        options = LOSSES.options(name).model_fields
+        said = rows[name].rpartition(" | ")[2]
+        if said != "the same":
+            assert set(re.findall(r"`(\w+)[`:]", said)) - {"null", "squared"} == set(options), name
+    over_pairs = re.search(r"What (.*?) know of classes is whether a pair", GUIDE, re.DOTALL).group(1)
+    assert sorted(re.findall(r"`(\w+)`", over_pairs)) == sorted(losses_with("over_pairs"))
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    """What CONTRIBUTING.md says of adding a loss, done: its file written, its line registered."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    path, code = re.search(r"```python\n# vlfew/losses/(\w+\.py)\n(.*?)```", text, re.DOTALL).groups()
+    folder = tmp_path / "losses"
+    folder.mkdir()
+    (folder / path).write_text(code)
+    monkeypatch.setattr(vlfew.losses, "__path__", [*vlfew.losses.__path__, str(folder)])
+    name, target = re.search(r'and, in `vlfew/losses/__init__\.py`, `"(\w+)": "(.+?)"`', text).groups()
+    monkeypatch.setitem(LOSSES.entries, name, target)
+    yield name
+    sys.modules.pop(target.partition(":")[0], None)
+
+
+def test_one_file_and_one_line_add_a_loss(recipe, config):  # noqa: F811
+    one = train(config, f"objective=[{{loss: {recipe}}}]", "name=one", "optim.steps=2")
+    half = train(config, f"objective=[{{loss: {recipe}, scale: 0.5}}]", "name=half", "optim.steps=2")
+    assert len(one) == 2 and half[0]["loss"] == pytest.approx(one[0]["loss"] / 2)
+    with pytest.raises(ConfigError, match=r"unknown key 'objective\.0\.scael' .*; did you mean 'scale'\?"):
+        train(config, f"objective=[{{loss: {recipe}, scael: 0.5}}]")

@@ -1,0 +1,73 @@
+"""Focal loss over pairs (Lin, Goyal, Girshick, He and Dollar 2017)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vlfew.errors import ModelError
+from vlfew.losses.checks import require_within
+from vlfew.losses.encoded import Encoded, balanced_mean
+from vlfew.losses.temperature import Scale
+from vlfew.losses.term import Term
+
+
+class PairFocal(Term):
+    """Eq. 5: `-alpha_t (1 - p_t)^gamma log p_t`, balanced between same and different pairs.
+
+    `p = sigmoid(similarity / temperature + bias)` is the probability that a pair is of one class,
+    from the model's own similarity; `p_t` is p for same pairs and 1 - p for different ones.
+
+    The bias is what lets p pass 1/2 both ways. Without it a *distance* d >= 0 through a sigmoid never
+    does: `sigmoid(d)`, the probability of different, is 1/2 or more for whatever pair, and all pairs
+    are called different. `{temperature: 1, bias: -1, learned: false}` over `similarity: cosine` is that
+    very form: p = sigmoid(-(1 - cos)), the distance 1 - cos in [0, 2], sigmoid(d) in 0.50 to 0.88.
+
+    Args:
+        alpha: weight of same pairs, and 1 - alpha that of different ones, each kind averaged by itself.
+            (The paper averages neither, and its alpha of 0.25 belongs to one right box in a thousand.)
+        gamma: how little pairs count that are clear already; 0 is the cross entropy.
+        temperature: at the start; 0.1 suits cosines, and 1 Koch's weighted L1, a logit already.
+        bias: at the start.
+        learned: train temperature and bias.
+
+    Raises:
+        ConfigError: alpha not from 0 to 1, gamma below 0, temperature not above 0.
+    """
+
+    trains_similarity = True
+    over_pairs = True
+    takes_sides = True
+
+    def __init__(
+        self,
+        *,
+        alpha: float = 0.5,
+        gamma: float = 2.0,
+        temperature: float = 0.1,
+        bias: float = 0.0,
+        learned: bool = True,
+    ) -> None:
+        super().__init__()
+        require_within("alpha", alpha, 0, 1)
+        require_within("gamma", gamma, 0)
+        self.alpha, self.gamma = alpha, gamma
+        self.scale = Scale(temperature, learned)
+        self.bias = nn.Parameter(torch.tensor(bias), requires_grad=learned)
+
+    def logits(self, batch: Encoded) -> Tensor:
+        """`[M]`, the log odds that each pair is of one class."""
+        if batch.similarity is None:
+            raise ModelError("focal needs a model with a similarity")
+        i, j, _ = batch.pairs
+        return batch.similarity.pair(batch.image[i], batch.image[j]) * self.scale() + self.bias
+
+    def forward(self, batch: Encoded) -> Tensor:
+        same = batch.pairs.same
+        logit = self.logits(batch)
+        toward = torch.where(same, logit, -logit)
+        alpha = torch.where(same, self.alpha, 1 - self.alpha)
+        # In logarithms: a power below 1 of (1 - p_t) has an infinite slope where that rounds to 0.
+        loss = -alpha * (self.gamma * F.logsigmoid(-toward)).exp() * F.logsigmoid(toward)
+        return balanced_mean(loss, same)

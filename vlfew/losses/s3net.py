@@ -1,0 +1,95 @@
+"""The two losses of S3Net (Xue et al. 2022), which look at feature maps beside embeddings."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vlfew.errors import ModelError
+from vlfew.losses.checks import require_above_zero
+from vlfew.losses.class_weights import target_of
+from vlfew.losses.distance import Distance, pair_distance
+from vlfew.losses.encoded import Encoded, balanced_mean
+from vlfew.losses.term import Term, Trained
+
+
+def centre_vectors(maps: Tensor) -> Tensor:
+    """The vectors in the middle of `maps [B, C, H, W]`: `[B, C]`.
+
+    Where a side is even there are two middles, and their mean is taken.
+    """
+    height, width = maps.shape[2:]
+    middle = maps[:, :, (height - 1) // 2 : height // 2 + 1, (width - 1) // 2 : width // 2 + 1]
+    return middle.mean((2, 3))
+
+
+class WeightedContrastive(Term):
+    """`same (1 - w) D + (1 - same) w max(0, m - D)`, balanced between same and different pairs.
+
+    w is the cosine of the two maps' centre vectors, clamped to [0, 1]: same pairs count where the
+    middles of the pictures look different, different ones where they look alike. The hinge is not
+    squared. w is a weight and gets no gradient: through it the loss could fall to 0, at w = 1 for same
+    pairs and 0 for different ones, with every distance as it was.
+
+    Args:
+        margin: m, in units of D.
+        distance: which D, between embeddings.
+        normalize: take distances between unit vectors.
+
+    Raises:
+        ConfigError: margin not above 0.
+    """
+
+    needs_map = True
+    over_pairs = True
+
+    def __init__(
+        self, *, margin: float = 1.0, distance: Distance = "euclidean", normalize: bool = True
+    ) -> None:
+        super().__init__()
+        require_above_zero("margin", margin)
+        self.margin, self.distance, self.normalize = margin, distance, normalize
+
+    def forward(self, batch: Encoded) -> Tensor:
+        x = batch.image.embedding
+        if self.normalize:
+            x = F.normalize(x, dim=1)
+        centre = F.normalize(centre_vectors(batch.image.need("map", "weighted_contrastive").detach()), dim=1)
+        i, j, same = batch.pairs
+        w = (centre[i] * centre[j]).sum(1).clamp(0, 1)
+        d = pair_distance(x[i], x[j], self.distance)
+        return balanced_mean(same * (1 - w) * d + ~same * w * (self.margin - d).clamp(min=0), same)
+
+
+class AdaptiveCrossEntropy(Term):
+    """Cross entropy of `softmax(alpha y1 + beta y2)`, two branches whose shares are learned.
+
+    y1 are the logits of a linear classifier on the embedding and y2 those of one on the map, averaged
+    over positions. alpha and beta start at 0.5. All is dropped at the end.
+
+    Args:
+        trained: gives D, C and the size of the map.
+
+    Raises:
+        ModelError: the image stream gives no map.
+    """
+
+    needs_map = True
+    needs_classes = True
+
+    def __init__(self, trained: Trained) -> None:
+        super().__init__()
+        if trained.space.map is None:
+            raise ModelError(
+                "adaptive_cross_entropy needs a feature map, which this image stream does not give; "
+                "take a backbone that has one, such as conv4"
+            )
+        self.of_embedding = nn.Linear(trained.space.dim, trained.classes)
+        self.of_map = nn.Linear(trained.space.map[0], trained.classes)
+        self.alpha, self.beta = nn.Parameter(torch.tensor(0.5)), nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, batch: Encoded) -> Tensor:
+        pooled = batch.image.need("map", "adaptive_cross_entropy").mean((2, 3))
+        logits = self.alpha * self.of_embedding(batch.image.embedding) + self.beta * self.of_map(pooled)
+        return F.cross_entropy(logits, target_of(batch))
