@@ -30,12 +30,14 @@ class Term(nn.Module):
         needs_words: dropped where classes have no words.
         needs_map: looks at `image.map`.
         trains_similarity: trains the model's own similarity.
+        of_similarity: the one similarity that it can train, where it cannot train any.
         needs_classes: learns something of each training class; its constructor takes a `Trained` first.
     """
 
     needs_words = False
     needs_map = False
     trains_similarity = False
+    of_similarity: str | None = None
     needs_classes = False
 
     @abstractmethod

@@ -233,20 +233,26 @@ class DualStream(nn.Module):
         """A scorer for this model's space.
 
         `default` is the one it was trained for: its own similarity where that is learned, or else
-        prototypes under its metric.
+        prototypes under its metric. None has gradients.
 
         Raises:
             ModelError: a learned one that is not this model's.
         """
         if self.similarity.learned and name in ("default", self.spec.similarity):
-            return deepcopy(self.similarity).cpu().eval()
+            return deepcopy(self.similarity).cpu().eval().requires_grad_(False)
         if name == "default":
             prototypes: Scorer = SCORERS.get("prototypes")(self.space, metric=self.spec.similarity)
             return prototypes
-        scorer: Scorer = SCORERS.get(name)(self.space)
-        if scorer.learned:
-            raise ModelError(f"this model has no trained {name}; train with similarity: {name}")
-        return scorer
+        component = SCORERS.get(name)
+        if not getattr(component, "learned", False):
+            scorer: Scorer = component(self.space)
+            return scorer
+        trained = getattr(component, "weights_of", None) or name
+        if trained != self.spec.similarity:
+            raise ModelError(f"this model has no trained {trained}; train with similarity: {trained}")
+        learned: Scorer = component(self.space, **self.spec.similarity_options)
+        learned.load_state_dict(self.similarity.state_dict())
+        return learned.eval().requires_grad_(False)
 
     def classifier(self, classes: Mapping[str, ClassDescription], text_weight: float = 0.5) -> Classifier:
         """A classifier over classes said in pictures, words or both; see `Classifier`."""
