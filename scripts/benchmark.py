@@ -8,9 +8,10 @@ from importlib import import_module
 BENCHMARKS = {
     "episodes": "few-shot episodes from cached features, against easyfsl",
     "loading": "first and further loading of a data set",
+    "cross-attention": "few-shot episodes by cross attention from cached maps",
     "training": "training steps against a plain loop, and what data and augmentation cost",
 }
-"""Subcommand to what it measures; each is `benchmark_<name>.py` beside this file, with `add_arguments`
+"""Subcommand to what it measures; each is `benchmark_<name>.py` (`_` for `-`) beside this file, with `add_arguments`
 and `run`."""
 
 
@@ -18,7 +19,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     subcommands = parser.add_subparsers(dest="benchmark", required=True)
     for name, what in BENCHMARKS.items():
-        module = import_module(f"benchmark_{name}")
+        module = import_module(f"benchmark_{name.replace('-', '_')}")
         subcommand = subcommands.add_parser(name, help=what, description=module.__doc__)
         module.add_arguments(subcommand)
         subcommand.set_defaults(run=module.run)

@@ -24,6 +24,19 @@ class Space:
     dim: int
     map: tuple[int, int, int] | None = None
 
+    def need_map(self, who: str) -> tuple[int, int, int]:
+        """The sizes of the map.
+
+        Raises:
+            VlfewError: the model does not give one.
+        """
+        if self.map is None:
+            raise VlfewError(
+                f"{who} needs features.map, which this model does not give; choose a backbone of "
+                "convolutions (conv4, koch, resnet12)"
+            )
+        return self.map
+
 
 @dataclass
 class Features:

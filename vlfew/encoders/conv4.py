@@ -8,6 +8,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from vlfew.encoders.backbone import Backbone, require_rate, require_size
+from vlfew.encoders.cbam import Cbam, require_places
 from vlfew.errors import ModelError
 from vlfew.features import Features
 
@@ -31,6 +32,7 @@ class Conv4(Backbone):
         head: `flatten` keeps positions apart, `average` pools them (any picture size, `widths[-1]`-d).
         norm: `group` and `none` make a picture's features independent of its batch.
         dropout: on the embedding, in `[0, 1)`.
+        cbam: numbers of the blocks that end in CBAM attention; `[1]` is after the first pooling.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Conv4(Backbone):
         head: Literal["flatten", "average"] = "flatten",
         norm: Literal["batch", "group", "none"] = "batch",
         dropout: float = 0.0,
+        cbam: list[int] = [],  # noqa: B006
     ) -> None:
         super().__init__()
         blocks = [width] * 4 if widths is None else list(widths)
@@ -50,13 +53,23 @@ class Conv4(Backbone):
             raise ModelError(f"conv4 needs at least one block, each of width 1 or more, got widths {blocks}")
         require_size("conv4", image_size, 2 ** len(blocks))
         require_rate("conv4's dropout", dropout)
-        options: dict[str, Any] = {"widths": blocks, "head": head, "norm": norm, "dropout": dropout}
+        attended = require_places(cbam, len(blocks), "conv4's blocks")
+        options: dict[str, Any] = {
+            "widths": blocks,
+            "head": head,
+            "norm": norm,
+            "dropout": dropout,
+            "cbam": attended,
+        }
         self.rebuild = ("conv4", options)
         layers = []
-        for before, after in zip([in_channels, *blocks], blocks, strict=False):
+        for number, (before, after) in enumerate(zip([in_channels, *blocks], blocks, strict=False), 1):
             convolution = nn.Conv2d(before, after, 3, padding=1)
             # Pooling before ReLU gives the same numbers, and ReLU a quarter of the work.
-            layers.append(nn.Sequential(convolution, _norm(norm, after), nn.MaxPool2d(2), nn.ReLU()))
+            block = nn.Sequential(convolution, _norm(norm, after), nn.MaxPool2d(2), nn.ReLU())
+            if number in attended:
+                block.append(Cbam(after))
+            layers.append(block)
         self.blocks = nn.Sequential(*layers)
         self.pool = nn.AdaptiveAvgPool2d(1) if head == "average" else nn.Identity()
         self.dropout = nn.Dropout(dropout)

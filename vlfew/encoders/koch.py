@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vlfew.encoders.backbone import Backbone, require_size
+from vlfew.encoders.cbam import Cbam, require_places
 from vlfew.features import Features
 
 KERNELS = ((10, 64), (7, 128), (4, 128), (4, 256))
@@ -26,16 +27,24 @@ class Koch(Backbone):
         batch_norm: BatchNorm after each convolution; the paper has none.
         koch_init: the paper's initialisation (convolutions N(0, 0.01), dense N(0, 0.2), biases
             N(0.5, 0.01)) instead of torch's. At 0.2 the sigmoids start out saturated.
+        cbam: numbers of the poolings, 1 to 3, that CBAM attention comes after.
     """
 
     dim = 4096
 
     def __init__(
-        self, in_channels: int, image_size: int, *, batch_norm: bool = False, koch_init: bool = True
+        self,
+        in_channels: int,
+        image_size: int,
+        *,
+        batch_norm: bool = False,
+        koch_init: bool = True,
+        cbam: list[int] = [],  # noqa: B006
     ) -> None:
         super().__init__()
         require_size("koch", image_size, 65)
-        options: dict[str, Any] = {"batch_norm": batch_norm, "koch_init": koch_init}
+        attended = require_places(cbam, len(KERNELS) - 1, "koch's poolings")
+        options: dict[str, Any] = {"batch_norm": batch_norm, "koch_init": koch_init, "cbam": attended}
         self.rebuild = ("koch", options)
         layers: list[nn.Module] = []
         width, side = in_channels, image_size
@@ -43,6 +52,8 @@ class Koch(Backbone):
             if i:
                 layers.append(nn.MaxPool2d(2))
                 side //= 2
+                if i in attended:
+                    layers.append(Cbam(width))
             layers.append(nn.Conv2d(width, out, kernel))
             if batch_norm:
                 layers.append(nn.BatchNorm2d(out))
@@ -54,7 +65,8 @@ class Koch(Backbone):
             self._koch_init()
 
     def _koch_init(self) -> None:
-        for module in self.modules():
+        # The network's own layers, not those inside CBAM.
+        for module in (*self.convolutions, self.dense):
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.normal_(module.weight, 0.0, 0.01 if isinstance(module, nn.Conv2d) else 0.2)
                 assert module.bias is not None

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vlfew.encoders.backbone import Backbone, require_rate, require_size
+from vlfew.encoders.cbam import Cbam, require_places
 from vlfew.errors import ModelError
 from vlfew.features import Features
 
@@ -40,9 +41,17 @@ class DropBlock(nn.Module):
 
 
 class Block(nn.Module):
-    """Three 3x3 convolutions beside a 1x1 shortcut, then max-pool 2 and dropping."""
+    """Three 3x3 convolutions beside a 1x1 shortcut, then max-pool 2 and dropping.
 
-    def __init__(self, before: int, after: int, drop: nn.Module) -> None:
+    Args:
+        before, after: channels.
+        drop: what drops.
+        cbam: attention on the convolutions' answer before the shortcut is added (Woo et al. 2018,
+            figure 3).
+        ceil: pooling keeps the last row and column of an odd side.
+    """
+
+    def __init__(self, before: int, after: int, drop: nn.Module, cbam: bool, ceil: bool) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for i in range(3):
@@ -50,14 +59,16 @@ class Block(nn.Module):
             layers += [convolution, nn.BatchNorm2d(after)]
             if i < 2:
                 layers.append(nn.LeakyReLU(0.1))
+        if cbam:
+            layers.append(Cbam(after))
         self.body = nn.Sequential(*layers)
         self.shortcut = nn.Sequential(nn.Conv2d(before, after, 1, bias=False), nn.BatchNorm2d(after))
-        self.drop = drop
+        self.drop, self.ceil = drop, ceil
 
     def forward(self, maps: Tensor) -> Tensor:
-        """`[B, before, H, W]` to `[B, after, H/2, W/2]`."""
+        """`[B, before, H, W]` to `[B, after, H/2, W/2]`, rounded down, or up with `ceil`."""
         maps = F.leaky_relu(self.body(maps) + self.shortcut(maps), 0.1)
-        dropped: Tensor = self.drop(F.max_pool2d(maps, 2))
+        dropped: Tensor = self.drop(F.max_pool2d(maps, 2, ceil_mode=self.ceil))
         return dropped
 
 
@@ -71,6 +82,9 @@ class ResNet12(Backbone):
         drop_rate: of dropout after the first two blocks and DropBlock after the last two, in
             `[0, 1)`; held constant, where MetaOptNet (0.1) lets DropBlock rise over the first 20,000 batches.
         dropblock_size: side of DropBlock's regions.
+        cbam: numbers of the blocks, 1 to 4, with CBAM attention before the shortcut is added.
+        ceil: poolings keep the last row and column of an odd side; maps are then 6 x 6 at 84 pixels, as
+            CAN's, else 5 x 5.
     """
 
     def __init__(
@@ -81,6 +95,8 @@ class ResNet12(Backbone):
         widths: list[int] = [64, 160, 320, 640],  # noqa: B006
         drop_rate: float = 0.0,
         dropblock_size: int = 5,
+        cbam: list[int] = [],  # noqa: B006
+        ceil: bool = False,
     ) -> None:
         super().__init__()
         if len(widths) != 4 or min(widths) < 1:
@@ -89,15 +105,23 @@ class ResNet12(Backbone):
         require_rate("resnet12's drop_rate", drop_rate)
         if dropblock_size < 1:
             raise ModelError(f"resnet12's dropblock_size is {dropblock_size}; it must be at least 1")
+        attended = require_places(cbam, 4, "resnet12's blocks")
         options: dict[str, Any] = {
             "widths": list(widths),
             "drop_rate": drop_rate,
             "dropblock_size": dropblock_size,
+            "cbam": attended,
+            "ceil": ceil,
         }
         self.rebuild = ("resnet12", options)
         drops = [nn.Dropout(drop_rate) if i < 2 else DropBlock(drop_rate, dropblock_size) for i in range(4)]
         self.blocks = nn.Sequential(
-            *(Block(b, a, d) for b, a, d in zip([in_channels, *widths[:3]], widths, drops, strict=True))
+            *(
+                Block(before, after, drop, number in attended, ceil)
+                for number, before, after, drop in zip(
+                    range(1, 5), [in_channels, *widths[:3]], widths, drops, strict=True
+                )
+            )
         )
         self.dim = widths[-1]
         for module in self.modules():

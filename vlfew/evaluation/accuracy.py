@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -32,7 +33,9 @@ def hits(scores: Tensor, target: Tensor, top: int = 1) -> Tensor:
 
 
 @torch.inference_mode()
-def episode_accuracies(features: Features, episodes: Episodes, score: Score, top: int = 1) -> np.ndarray:
+def episode_accuracies(
+    features: Features, episodes: Episodes, score: Score, top: int = 1, maps: bool = False
+) -> np.ndarray:
     """Share of its queries that each episode gets right, `[E]` float64.
 
     Args:
@@ -40,15 +43,22 @@ def episode_accuracies(features: Features, episodes: Episodes, score: Score, top
         episodes: with positions in it.
         score: what scores some episodes.
         top: the right class must be among this many best.
+        maps: whether `score` looks at `map`, which is else left behind.
     """
     device = scoring_device()
-    features = features.apply(lambda t: t.to(device))
+    features = (features if maps else replace(features, map=None)).apply(lambda t: t.to(device))
+    if features.map is not None:
+        # With channels last the vectors of positions lie in one piece, as comparing them wants it.
+        features.map = features.map.movedim(1, -1).contiguous()
     e, n, shots = episodes.support.shape
     queries = episodes.query.shape[2]
 
     def gather(positions: Tensor) -> Features:
         flat = positions.flatten().to(device)
-        return features.apply(lambda t: t.index_select(0, flat).unflatten(0, (len(positions), -1)))
+        taken = features.apply(lambda t: t.index_select(0, flat).unflatten(0, (len(positions), -1)))
+        if taken.map is not None:
+            taken.map = taken.map.movedim(-1, 2)
+        return taken
 
     row_bytes = sum(t[0].nbytes for t in vars(features).values() if t is not None)
     chunk = max(1, CHUNK_BYTES[device.type] // (n * (shots + queries) * row_bytes))

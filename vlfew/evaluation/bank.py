@@ -104,7 +104,10 @@ def encode_split(model: Model, data: LabelledImages, split: str, batch_size: int
             parts.append(features)
             bar.step(len(batch))
     features = Features.cat(parts)
-    broken = int((~features.embedding.isfinite().all(1)).sum())
+    finite = features.embedding.isfinite().all(1)
+    if features.map is not None:
+        finite &= features.map.isfinite().flatten(1).all(1)
+    broken = int((~finite).sum())
     if broken:
         raise ModelError(
             f"the model gives NaN or infinity for {broken} of {len(index)} pictures of {data.name} {split}; "

@@ -161,19 +161,26 @@ def few_shot(
 
     Raises:
         DataError: too few classes or pictures, named.
-        ConfigError: fewer than 2 ways or 1 shot, `each` with more shots or fewer ways, or episodes_file
-            holds other episodes; a support_split with `each` or `leave_out`, or that is `split` itself.
+        ConfigError: fewer than 2 ways or 1 shot, `each` with more shots or fewer ways, episodes_file
+            holds other episodes, a support_split with `each` or `leave_out`, or that is `split` itself, or
+            a transductive scorer where classes have unequal numbers of queries.
     """
     require_shots(shots)
     drawn = split_episodes(
         subject.data, split, ways, shots, queries, episodes, seed, episodes_file, too_few, support_split
     )
     n = drawn.classes.shape[1]
-    score = from_pictures(subject.model.scorer(scorer), n, shots)
+    chosen = subject.model.scorer(scorer)
+    if chosen.transductive and bool((drawn.query < 0).any()):
+        raise ConfigError(
+            f"scorer {scorer} learns from all queries of an episode, and classes of {split!r} have fewer "
+            "pictures left than others; give a number of queries"
+        )
+    score = from_pictures(chosen, n, shots)
     features = subject.bank(split).features
     if support_split is not None:
         features = Features.cat([subject.bank(support_split).features, features])
-    accuracies = episode_accuracies(features, drawn, score)
+    accuracies = episode_accuracies(features, drawn, score, maps=chosen.needs_map)
     accuracy, ci95 = mean_ci95(accuracies.tolist())
     details = {
         "ways": n,
@@ -184,6 +191,8 @@ def few_shot(
     }
     if support_split is not None:
         details["support_split"] = support_split
+    if chosen.transductive:
+        details["transductive"] = True
     if too_few == "leave_out":
         need = shots + (1 if queries == "all" else queries)
         sizes = [len(index) for index in subject.data.by_class(split).values()]
@@ -213,11 +222,19 @@ def check_few_shot(data: LabelledImages, options: Mapping[str, Any]) -> None:
     )
 
 
-def check_scorer(name: str) -> None:
-    """Refuses a scorer that no model has.
+def check_scorer(name: str, single: str | None = None) -> None:
+    """Refuses a scorer that no model has, or that does not answer what is asked.
+
+    Args:
+        name: of the scorer.
+        single: the protocol, where it asks about one picture at a time.
 
     Raises:
         VlfewError: no such scorer.
+        ConfigError: it learns from all queries of an episode, and there are none.
     """
-    if name != "default":
-        SCORERS.get(name)
+    if name != "default" and getattr(SCORERS.get(name), "transductive", False) and single is not None:
+        raise ConfigError(
+            f"scorer {name} learns from all queries of an episode, and {single} asks about one picture at a "
+            "time; take another scorer"
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -78,12 +78,15 @@ def identification(
 
     Raises:
         DataError: fewer classes with more than `shots` pictures than are to be enrolled, or than 2.
-        ConfigError: fewer than 2 enrolled, 1 shot or 1 draw.
+        ConfigError: fewer than 2 enrolled, 1 shot or 1 draw; a transductive scorer.
     """
+    check_scorer(scorer, "identification")
     _require_draws(draws)
     galleries = [_enrol(subject.data, split, enrolled, shots, seed, n) for n in range(draws)]
     similarity = subject.model.scorer(scorer)
     features = subject.bank(split).features
+    if not similarity.needs_map:
+        features = replace(features, map=None)
     ranks, hits, false = [], [], []
     for gallery in galleries:
         known, unknown = _scores(similarity, features, gallery, shots)
@@ -118,7 +121,7 @@ def identification(
 def check_identification(data: LabelledImages, options: Mapping[str, Any]) -> None:
     """Raises what `identification` would, from the labels alone; makes one draw."""
     o = options
-    check_scorer(o["scorer"])
+    check_scorer(o["scorer"], "identification")
     _require_draws(o["draws"])
     _enrol(data, o["split"], o["enrolled"], o["shots"], o["seed"], 0)
 

@@ -19,7 +19,6 @@ from vlfew.evaluation.episodes import Episodes, draw_trials
 from vlfew.evaluation.few_shot import check_scorer, from_pictures
 from vlfew.evaluation.results import mean_ci95
 from vlfew.evaluation.subject import Outcome, Subject
-from vlfew.features import Features
 from vlfew.scorers.support import Support
 
 if TYPE_CHECKING:
@@ -53,8 +52,9 @@ def omniglot_trials(
         ConfigError: fewer than 2 ways, or no trial.
     """
     drawn = _draw(subject.data, split, ways, trials, seed)
-    score = from_pictures(subject.model.scorer(scorer), ways, shots=1)
-    accuracies = episode_accuracies(subject.bank(split).features, drawn, score)
+    chosen = subject.model.scorer(scorer)
+    score = from_pictures(chosen, ways, shots=1)
+    accuracies = episode_accuracies(subject.bank(split).features, drawn, score, maps=chosen.needs_map)
     accuracy, ci95 = mean_ci95(accuracies.tolist())
     details = {
         "ways": ways,
@@ -64,6 +64,8 @@ def omniglot_trials(
         "scorer": scorer,
         "interval": f"over draws, as clusters of {ways} trials",
     }
+    if chosen.transductive:
+        details["transductive"] = True
     return Outcome(accuracy, ci95, len(drawn), details, accuracies)
 
 
@@ -99,7 +101,7 @@ def omniglot_runs(subject: Subject, *, runs: Path, scorer: str = "default") -> O
     model, fitted = subject.model, subject.model.scorer(scorer).cpu()
     accuracies = {}
     for run in _read_runs(subject.data, runs):
-        train, test = (Features(model.encode_images(x).embedding) for x in (run.train, run.test))
+        train, test = (model.encode_images(x) for x in (run.train, run.test))
         fitted.fit(Support(train, torch.arange(len(run.train)), len(run.train)))
         accuracies[run.name] = hits(fitted.score(test), run.answer).double().mean().item()
         ways = len(run.train)
@@ -115,6 +117,8 @@ def omniglot_runs(subject: Subject, *, runs: Path, scorer: str = "default") -> O
         "scorer": scorer,
         "interval": "over runs, as clusters of trials",
     }
+    if fitted.transductive:
+        details["transductive"] = True
     return Outcome(accuracy, ci95, len(per_run), details, per_run)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,9 @@ def verification(
         DataError: no such split; too few classes or pictures to draw pairs from; a fold whose pairs
             are all the same or all different.
         ConfigError: fewer than 2 pairs or 1 fold; a threshold chosen by the pairs that are scored; a
-            pairs_file that holds others, or where none are drawn.
+            transductive scorer; a pairs_file that holds others, or where none are drawn.
     """
+    check_scorer(scorer, "verification")
     tested = kept_pairs(subject.data, split, pairs, folds, seed, pairs_file)
     _require_apart(tested, split, calibrate)
     similarity = subject.model.scorer(scorer)
@@ -143,7 +145,7 @@ def verification(
 def check_verification(data: LabelledImages, options: Mapping[str, Any]) -> None:
     """Raises what `verification` would, from the labels alone."""
     o = options
-    check_scorer(o["scorer"])
+    check_scorer(o["scorer"], "verification")
     file = o["pairs_file"]
     # A file that is not there yet is written when the pairs are scored.
     kept = file if file is not None and (file.exists() or o["split"] in data.pairs) else None
@@ -183,9 +185,10 @@ def _scores(subject: Subject, similarity: Any, split: str, pairs: Pairs) -> np.n
     if (i < 0).any() or (j < 0).any():
         raise DataError(f"{subject.data.name}: a pair of split {split!r} has a picture of another split")
     similarity = similarity.double()
+    features = bank.features if similarity.needs_map else replace(bank.features, map=None)
     parts = []
     for a, b in zip(i.split(CHUNK), j.split(CHUNK), strict=True):
-        first, second = (bank.features[places].apply(Tensor.double) for places in (a, b))
+        first, second = (features[places].apply(Tensor.double) for places in (a, b))
         parts.append(similarity.pair(first, second).detach())
     scores: np.ndarray = torch.cat(parts).numpy()
     return scores

@@ -30,6 +30,7 @@ class Term(nn.Module):
         needs_words: dropped where classes have no words.
         needs_map: looks at `image.map`.
         trains_similarity: trains the model's own similarity.
+        of_similarity: the one similarity that it can train, where it cannot train any.
         needs_classes: learns something of each training class; its constructor takes a `Trained` first.
         over_pairs: of labels it looks at `pairs` alone, and so can be trained where only these are known.
         takes_sides: compares `left` with `right`, and so can train twins that share no weights.
@@ -38,6 +39,7 @@ class Term(nn.Module):
     needs_words = False
     needs_map = False
     trains_similarity = False
+    of_similarity: str | None = None
     needs_classes = False
     over_pairs = False
     takes_sides = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -72,13 +73,12 @@ class Classifier:
                 else:
                     pictures.append(item)
                     picture_class.append(number)
-        parts: list[Tensor] = []
-        if pictures:
-            parts.append(self._encode(pictures).embedding)
+        parts = [self._encode(pictures)] if pictures else []
         if texts:
-            parts.append(model.encode_texts(texts))
+            # Where there are words, all is compared by embeddings: words have no maps.
+            parts = [replace(part, map=None) for part in parts] + [Features(model.encode_texts(texts))]
         support = Support(
-            features=Features(torch.cat(parts)),
+            features=Features.cat(parts),
             class_id=torch.tensor(picture_class + text_class),
             n_classes=len(classes),
             modality=torch.tensor([PICTURE] * len(pictures) + [WORDS] * len(texts)),

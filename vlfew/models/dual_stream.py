@@ -284,19 +284,24 @@ class DualStream(nn.Module):
         """A scorer for this model's space.
 
         `default` is the one it was trained for: its own similarity where that is learned, or else
-        prototypes under its metric.
+        prototypes under its metric. None has gradients.
 
         Raises:
             ModelError: a learned one that is not this model's.
         """
         if self.similarity.learned and name in ("default", self.spec.similarity):
-            return deepcopy(self.similarity).cpu().eval()
+            return deepcopy(self.similarity).cpu().eval().requires_grad_(False)
         if name == "default":
             return self._over_sides(SCORERS.get("prototypes")(self.space, metric=self.spec.similarity))
-        scorer: Scorer = SCORERS.get(name)(self.space)
-        if scorer.learned:
-            raise ModelError(f"this model has no trained {name}; train with similarity: {name}")
-        return self._over_sides(scorer)
+        component = SCORERS.get(name)
+        if not getattr(component, "learned", False):
+            return self._over_sides(component(self.space))
+        trained = getattr(component, "weights_of", None) or name
+        if trained != self.spec.similarity:
+            raise ModelError(f"this model has no trained {trained}; train with similarity: {trained}")
+        learned: Scorer = component(self.space, **self.spec.similarity_options)
+        learned.load_state_dict(self.similarity.state_dict())
+        return learned.eval().requires_grad_(False)
 
     def _over_sides(self, scorer: Scorer) -> Scorer:
         """The scorer, for embeddings as this model gives them."""

@@ -64,6 +64,8 @@ def draw_results(results: Sequence[Result], data: LabelledImages) -> Html:
 def _command(result: Result) -> Html:
     interval, scorer = result.get("interval"), result.get("scorer")
     how = [f"interval {interval}" if interval else "", f"scorer {scorer}" if scorer else ""]
+    if result.get("transductive"):
+        how.append("transductive: all queries of an episode were seen at once")
     if result.get("templates"):
         how.append("prompts " + ", ".join(f"“{t}”" for t in result.get("templates")))
     return element(

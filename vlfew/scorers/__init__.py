@@ -13,6 +13,7 @@ SIMILARITIES = Registry(
         "cosine": "vlfew.scorers.similarity:Cosine",
         "euclidean": "vlfew.scorers.similarity:Euclidean",
         "weighted_l1": "vlfew.scorers.weighted_l1:WeightedL1",
+        "cross_attention": "vlfew.scorers.cross_attention:CrossAttention",
     },
 )
 """Those that a model can be trained for, and have as its own."""
@@ -22,6 +23,7 @@ SCORERS = Registry(
     {
         **SIMILARITIES.entries,
         "prototypes": "vlfew.scorers.prototypes:Prototypes",
+        "cross_attention_transductive": "vlfew.scorers.cross_attention:TransductiveCrossAttention",
         "pictures_and_words": "vlfew.scorers.pictures_and_words:PicturesAndWords",
     },
 )

@@ -20,10 +20,15 @@ class Scorer(nn.Module):
     Attributes:
         needs_map: whether it looks at `features.map`, which is then kept beside the embedding.
         learned: whether it has weights, which some term of the objective must train.
+        weights_of: the similarity whose trained weights a learned scorer takes, where it is not one itself.
+        transductive: whether the score of a query depends on the queries that it comes with, so that an
+            episode must come whole.
     """
 
     needs_map = False
     learned = False
+    weights_of: str | None = None
+    transductive = False
 
     @abstractmethod
     def fit(self, support: Support) -> Self:

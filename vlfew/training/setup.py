@@ -97,11 +97,21 @@ def build_objective(chosen: Chosen, model: DualStream, data: LabelledImages) -> 
 
 def build_configured_model(config: Config, objective: Chosen) -> DualStream:
     """The model, with a text stream only when the objective trains one."""
-    trains_similarity = any(term.kind.trains_similarity for term in objective.kept)
     similarity = config.similarity.scorer
+    for term in objective.kept:
+        if term.kind.of_similarity not in (None, similarity):
+            raise ConfigError(
+                f"loss {term.name} trains similarity: {term.kind.of_similarity}, and similarity is {similarity}; "
+                "change one of the two"
+            )
+    trains_similarity = any(term.kind.trains_similarity for term in objective.kept)
     learned = getattr(SIMILARITIES.get(similarity), "learned", False)
     if learned and not trains_similarity:
-        able = losses_with("trains_similarity")
+        able = [
+            name
+            for name in losses_with("trains_similarity")
+            if LOSSES.get(name).of_similarity in (None, similarity)  # type: ignore[attr-defined]
+        ]
         raise ConfigError(
             f"similarity: {similarity} is learned, and no term of the objective trains it; "
             f"add {' or '.join('{loss: ' + name + '}' for name in able)} to the objective"

@@ -1,0 +1,161 @@
+"""A model whose similarity is cross attention: used, saved, refused where it does not fit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.conftest import make_data
+from tests.evaluation.fakes import run
+from vlfew.errors import ConfigError, ModelError, VlfewError
+from vlfew.evaluation.subject import Subject
+from vlfew.features import Features
+from vlfew.models import DualStream, ModelSpec, build_model, load_model, save_model
+from vlfew.scorers import Support
+from vlfew.scorers.prototypes import Prototypes
+
+SPEC = ModelSpec(
+    backbone="conv4",
+    backbone_options={"widths": [8, 8]},
+    embedding_dim=None,
+    similarity="cross_attention",
+    similarity_options={"temperature": 0.1},
+    image_size=16,
+)
+
+
+@pytest.fixture(scope="module")
+def model() -> DualStream:
+    torch.manual_seed(0)
+    built = build_model(SPEC)
+    built.similarity.norm.running_mean.uniform_(-0.5, 0.5)
+    return built.eval()
+
+
+@pytest.fixture
+def subject(model: DualStream) -> Subject:
+    return Subject(model, make_data(classes=21, pictures=8, groups=1))
+
+
+def pictures(count: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(0, 256, (count, 1, 16, 16), generator=generator, dtype=torch.uint8)
+
+
+def test_pictures_are_encoded_with_maps_in_half_precision(model):
+    encoded = model.encode_images(pictures(3))
+    assert encoded.map is not None and encoded.map.shape == (3, 8, 4, 4) and encoded.map.dtype == torch.half
+
+
+def test_scorers_have_the_trained_weights(model, tmp_path):
+    x = model.encode_images(pictures(8))
+    support, queries = Support(x[:3], torch.arange(3), 3), x[3:]
+    own = model.scorer().fit(support).score(queries)
+    assert own.shape == (5, 3) and not own.requires_grad
+    assert torch.equal(model.scorer("cross_attention").fit(support).score(queries), own)
+    transductive = model.scorer("cross_attention_transductive")
+    assert transductive.temperature == 0.1 and transductive.transductive
+    for key, value in model.similarity.state_dict().items():
+        assert torch.equal(transductive.state_dict()[key], value)
+    assert not torch.equal(transductive.fit(support).score(queries), own)
+    assert isinstance(model.scorer("prototypes"), Prototypes)
+    save_model(model, tmp_path)
+    again = load_model(tmp_path)
+    assert torch.equal(again.scorer().fit(support).score(queries), own)
+
+
+@pytest.mark.parametrize("name", ["cross_attention", "cross_attention_transductive"])
+def test_a_model_that_was_not_trained_for_it_has_none(name):
+    other = build_model(SPEC.model_copy(update={"similarity": "cosine", "similarity_options": {}}))
+    with pytest.raises(
+        ModelError, match="no trained cross_attention; train with similarity: cross_attention"
+    ):
+        other.scorer(name)
+
+
+def test_a_backbone_without_maps_is_refused_in_one_line():
+    spec = SPEC.model_copy(
+        update={"backbone": "timm:test_vit", "backbone_options": {}, "image_size": 32, "channels": 3}
+    )
+    if (
+        build_model(spec.model_copy(update={"similarity": "cosine", "similarity_options": {}})).space.map
+        is None
+    ):
+        backbone = "timm:test_vit"
+    else:
+        backbone = "torchvision:shufflenet_v2_x0_5"
+    with pytest.raises(VlfewError, match=r"cross_attention needs features\.map") as error:
+        build_model(spec.model_copy(update={"backbone": backbone, "image_size": 64}))
+    assert "\n" not in str(error.value)
+
+
+def test_a_classifier_of_pictures_scores_by_cross_attention(model):
+    x = pictures(5)
+    images = [Image.fromarray(picture[0].numpy()) for picture in x]
+    classifier = model.classifier({"a": [images[0], images[1]], "b": images[2]})
+    encoded = model.encode_images(x)
+    expected = model.scorer().fit(Support(encoded[:3], torch.tensor([0, 0, 1]), 2)).score(encoded[3:])
+    torch.testing.assert_close(classifier.scores(images[3:]), expected)
+
+
+@pytest.mark.parametrize("protocol", ["few-shot", "omniglot-trials"])
+def test_episodes_go_through_the_maps_of_the_bank(subject, protocol):
+    options = (
+        {"ways": 4, "queries": 3, "episodes": 30} if protocol == "few-shot" else {"ways": 4, "trials": 80}
+    )
+    result, outcome = run(subject, protocol, **options)
+    assert result.get("transductive") is None
+    again, other = run(subject, protocol, **options, scorer="cross_attention_transductive")
+    assert again.get("transductive") is True
+    plain, _ = run(subject, protocol, **options, scorer="prototypes")
+    assert result.accuracy > 0.5 and plain.accuracy > 0.5  # chance is 1/4
+    assert len(outcome.per_episode) == len(other.per_episode)
+
+
+def test_accuracy_is_that_of_episodes_scored_one_by_one(subject):
+    from vlfew.evaluation.few_shot import split_episodes
+
+    _, outcome = run(subject, "few-shot", ways=3, shots=2, queries=2, episodes=5)
+    drawn = split_episodes(subject.data, "test", 3, 2, 2, 5, 0)
+    features, scorer = subject.bank("test").features, subject.model.scorer("default")
+    for e in range(5):
+        support = features[drawn.support[e].flatten()]
+        scorer.fit(Support(support, torch.tensor([0, 0, 1, 1, 2, 2]), 3))
+        best = scorer.score(features[drawn.query[e].flatten()]).argmax(1)
+        share = (best == torch.tensor([0, 0, 1, 1, 2, 2])).double().mean().item()
+        assert outcome.per_episode[e] == pytest.approx(share)
+
+
+def test_verification_and_identification_score_by_it(subject):
+    result, _ = run(subject, "verification", pairs=60, folds=2)
+    assert result.get("auc") > 0.6
+    result, _ = run(subject, "identification", draws=2)
+    assert result.accuracy > 0.3
+
+
+@pytest.mark.parametrize("protocol", ["verification", "identification"])
+def test_where_there_are_no_episodes_a_transductive_scorer_is_refused(subject, protocol):
+    with pytest.raises(
+        ConfigError, match=f"learns from all queries of an episode, and {protocol} asks about"
+    ):
+        run(subject, protocol, scorer="cross_attention_transductive")
+
+
+def test_a_transductive_scorer_wants_as_many_queries_of_each_class(model):
+    data = make_data(classes=9, pictures=6)
+    fewer = data.splits["test"][:-2]
+    ragged = type(data)(**{**vars(data), "splits": data.splits | {"test": fewer}})
+    options = {"ways": 3, "queries": "all", "episodes": 5}
+    run(Subject(model, ragged), "few-shot", **options)
+    with pytest.raises(ConfigError, match="have fewer pictures left than others; give a number of queries"):
+        run(Subject(model, ragged), "few-shot", **options, scorer="cross_attention_transductive")
+
+
+def test_a_map_that_half_precision_cannot_hold_is_said(subject, monkeypatch):
+    encode = subject.model.encode_images
+    monkeypatch.setattr(
+        DualStream, "encode_images", lambda _, x: Features(encode(x).embedding, map=encode(x).map * torch.inf)
+    )
+    with pytest.raises(ModelError, match="gives NaN or infinity"):
+        run(subject, "few-shot", ways=3, queries=2, episodes=5)

@@ -1,0 +1,139 @@
+"""The losses of the Cross Attention Network (Hou et al. 2019), over episodes cut from the batch."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vlfew.errors import ConfigError
+from vlfew.losses.encoded import Encoded
+from vlfew.losses.map_cross_entropy import position_cross_entropy
+from vlfew.losses.term import Term, Trained
+from vlfew.scorers.cross_attention import CrossAttention, Local
+
+
+def cut_into_episodes(labels: Tensor, ways: int, shots: int) -> tuple[Tensor, Tensor]:
+    """A batch as episodes, class after class as they come; no class is in two.
+
+    Args:
+        labels: `[B]`.
+        ways: N classes an episode.
+        shots: K pictures of each that make its class map; the others are queries.
+
+    Returns:
+        Places in the batch of support `[E, N, K]` and queries `[E, N, Q]`.
+
+    Raises:
+        ConfigError: the classes of the batch are not so many times `ways`, or have not one number of
+            pictures above `shots`.
+    """
+    _, label, counts = labels.unique(return_inverse=True, return_counts=True)
+    least, most = int(counts.min()), int(counts.max())
+    if len(counts) % ways:
+        raise ConfigError(
+            f"a batch of {len(counts)} classes cannot be cut into episodes of {ways} ways; "
+            "set sampling.classes to a multiple of ways"
+        )
+    if least <= shots:
+        raise ConfigError(
+            f"a class of the batch has {least} picture(s), and episodes of {shots} shot(s) want at least "
+            f"{shots + 1}; raise sampling.pictures"
+        )
+    if least < most:
+        raise ConfigError(
+            f"classes of the batch have {least} to {most} pictures, and episodes want one number of each"
+        )
+    places = label.argsort(stable=True).view(len(counts), least)
+    # The sampler draws classes in random order, which is not to become that of their numbers.
+    episodes = places[places[:, 0].argsort()].view(-1, ways, least)
+    return episodes[..., :shots], episodes[..., shots:]
+
+
+class _EpisodeTerm(Term):
+    """Class maps and query maps of the batch's episodes, through the model's cross attention."""
+
+    needs_map = True
+    trains_similarity = True
+    of_similarity = "cross_attention"
+
+    def __init__(self, ways: int, shots: int) -> None:
+        super().__init__()
+        if ways < 2 or shots < 1:
+            raise ConfigError(f"ways is {ways} and shots {shots}; ways must be at least 2 and shots 1")
+        self.ways, self.shots = ways, shots
+
+    def forward(self, batch: Encoded) -> Tensor:
+        attention = batch.similarity
+        assert isinstance(attention, CrossAttention)
+        support, query = cut_into_episodes(batch.labels, self.ways, self.shots)
+        maps = batch.image.need("map", type(self).__name__)
+        query = query.flatten(1)
+        classes, queries = attention.local(maps[support].mean(2)), attention.local(maps[query])
+        return self.over_episodes(batch, attention, classes, queries, query)
+
+    @abstractmethod
+    def over_episodes(
+        self, batch: Encoded, attention: CrossAttention, classes: Local, queries: Local, query: Tensor
+    ) -> Tensor:
+        """The loss of E episodes of N classes and N * Q queries, class by class, at places `query`."""
+
+
+class CrossAttentionNearest(_EpisodeTerm):
+    """Every position of a query finds its class among those of the episode: L1, equations 5 and 6.
+
+    The scores are `scale * cosine` of the query's vector there and the attended, pooled class map. The
+    query's own attention scales a vector, which leaves its cosines as they are, so it has no part here.
+
+    Args:
+        ways: N classes an episode; the batch's classes are a multiple.
+        shots: pictures that make a class map; the class's others in the batch are queries.
+
+    Raises:
+        ConfigError: fewer than 2 ways or 1 shot.
+    """
+
+    def __init__(self, *, ways: int = 5, shots: int = 1) -> None:
+        super().__init__(ways, shots)
+
+    def over_episodes(
+        self, batch: Encoded, attention: CrossAttention, classes: Local, queries: Local, query: Tensor
+    ) -> Tensor:
+        pooled = classes.weighted(attention.class_weights(classes, queries)).transpose(1, 2)
+        scores = attention.scale * queries.cosines(F.normalize(pooled, dim=-1))  # [E, N * Q, N, m]
+        target = torch.arange(self.ways, device=query.device).repeat_interleave(query.shape[1] // self.ways)
+        return position_cross_entropy(scores.mT, target.expand_as(query))
+
+
+class CrossAttentionClasses(_EpisodeTerm):
+    """Every position of a query finds its class among all of training: L2, equation 7.
+
+    A dense layer over the query's map as it is attended beside its own class.
+
+    Args:
+        trained: the space and the number of training classes.
+        ways: N classes an episode; the batch's classes are a multiple.
+        shots: pictures that make a class map; the class's others in the batch are queries.
+
+    Raises:
+        ConfigError: fewer than 2 ways or 1 shot.
+        VlfewError: the model gives no maps.
+    """
+
+    needs_classes = True
+
+    def __init__(self, trained: Trained, *, ways: int = 5, shots: int = 1) -> None:
+        super().__init__(ways, shots)
+        self.dense = nn.Linear(trained.space.need_map("cross_attention_classes")[0], trained.classes)
+
+    def over_episodes(
+        self, batch: Encoded, attention: CrossAttention, classes: Local, queries: Local, query: Tensor
+    ) -> Tensor:
+        assert batch.target is not None
+        weights = attention.query_weights(classes, queries)  # [E, N * Q, N, m]
+        own = torch.arange(self.ways, device=query.device).repeat_interleave(query.shape[1] // self.ways)
+        weight = weights[:, torch.arange(len(own), device=query.device), own]
+        logits = self.dense(queries.vectors * weight.unsqueeze(-1))
+        return position_cross_entropy(logits, batch.target[query])
