@@ -44,7 +44,9 @@ def test_stands_between_the_pixels_and_the_backbone(name: str, options: dict[str
     model, x = build(name, options), pictures()
     seen = model.front_end((x.float() - model.pixel_mean) / model.pixel_std)
     assert seen.shape == (5, 21 if name == "wavelet" else 3, 17 if name == "wavelet" else 32, seen.shape[2])
-    expected = model.image_projection(model.backbone(seen).embedding)
+    features = model.backbone(seen)
+    assert model.space.map == features.map.shape[1:]
+    expected = model.image_projection(features.embedding)
     torch.testing.assert_close(model.encode_images(x).embedding, expected.detach())
 
 
