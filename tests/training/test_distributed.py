@@ -22,7 +22,14 @@ def run(command: list[str]) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-@pytest.mark.parametrize("objective", ["alignment_softmax", "alignment_sigmoid,supervised_contrastive"])
+@pytest.mark.parametrize(
+    "objective",
+    [
+        "alignment_softmax",
+        "alignment_sigmoid,supervised_contrastive",
+        "alignment_softmax,triplet,weighted_contrastive,adaptive_cross_entropy",
+    ],
+)
 def test_gradients_are_those_of_one_process(objective, tmp_path):
     """The losses agree even with wrong gathering: only the gradients tell."""
     script = str(Path(__file__).with_name("gradients.py"))
