@@ -50,11 +50,11 @@ def run(args: argparse.Namespace) -> None:
 
     for channels in args.channels:
         shape = (channels, SIDE, SIDE)
-        # Class by class, so that making them takes no more memory than holding them.
+        # Some at a time, so that making the maps takes no more memory than holding them.
         maps = torch.empty(len(labels), *shape, dtype=torch.half, memory_format=torch.channels_last)
-        for own in maps.split(PICTURES):
-            centre = 0.1 * torch.randn(channels, SIDE, SIDE, generator=generator)
-            own.copy_(centre + torch.randn(own.shape, generator=generator))
+        centre = 0.2 * torch.randn(CLASSES, *shape, generator=generator)
+        for part, of in zip(maps.split(50), labels.split(50), strict=True):
+            part.copy_(centre[of] + torch.randn(part.shape, generator=generator))
         features = Features(torch.zeros(len(labels), 1), map=maps)
         name = "cross_attention" + "_transductive" * args.transductive
         torch.manual_seed(0)
