@@ -13,6 +13,8 @@ from vlfew.scorers import SCORERS
 
 MAP = (5, 3, 4)
 """C, H and W of the maps."""
+MAPS_ALONE = ("cross_attention", "cross_attention_classes", "map_cross_entropy")
+"""Losses that do not look at the embedding."""
 
 
 def build(name, dim=8, **options):

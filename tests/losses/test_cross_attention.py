@@ -102,6 +102,25 @@ def test_gradients(name: str):
     assert all(g is not None for g in grads)
 
 
+@pytest.mark.parametrize("name", ["cross_attention", "cross_attention_classes", "map_cross_entropy"])
+def test_equal_maps_give_finite_gradients_and_a_few_steps_lower_the_loss(name: str):
+    similarity, loss = build(*SIZE).requires_grad_(), term(name)
+    if name != "map_cross_entropy":
+        loss.ways = 2
+    equal = torch.ones(12, *SIZE, dtype=torch.float64, requires_grad=True)
+    loss(batch(equal, similarity)).backward()
+    assert equal.grad is not None and equal.grad.isfinite().all()
+    maps = random(12, *SIZE).requires_grad_()
+    optimizer = torch.optim.Adam([maps, *loss.parameters(), *similarity.parameters()], lr=0.05)
+    values = []
+    for _ in range(20):
+        values.append(loss(batch(maps, similarity)))
+        optimizer.zero_grad()
+        values[-1].backward()
+        optimizer.step()
+    assert values[-1].item() < 0.9 * values[0].item()
+
+
 def test_episodes_hold_every_picture_once_and_no_class_twice():
     labels = torch.tensor([9, 9, 3, 3, 3, 9, 5, 1, 5, 1, 5, 1])
     support, query = cut_into_episodes(labels, 2, 1)

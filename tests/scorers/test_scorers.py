@@ -19,7 +19,7 @@ SIMILARITIES = ["cosine", "euclidean", "weighted_l1"]
 
 def build(name: str, dim: int, **options: object) -> Scorer:
     torch.manual_seed(0)
-    return SCORERS.get(name)(Space(dim), **options).double()
+    return SCORERS.get(name)(Space(dim, (dim, 1, 1)), **options).double().eval()
 
 
 def items(*shape: int, seed: int = 0) -> Tensor:
@@ -123,22 +123,27 @@ def test_pictures_and_words_mix_what_each_class_has(weight: float) -> None:
         assert scores[q, c].item() == pytest.approx(likeness(scorer, "cosine", queries[q], expected[c]))
 
 
+def seen(x: Tensor) -> Features:
+    """Embeddings, and maps of one position."""
+    return Features(x, map=x[..., None, None])
+
+
 @pytest.mark.parametrize("name", SCORERS.names())
 def test_many_episodes_in_one_call_are_as_one_by_one(name: str) -> None:
     class_id = torch.tensor([0, 1, 2, 0, 1, 1])
     support, queries = items(2, 3, 6, 4), items(2, 3, 5, 4, seed=1)
     modality = torch.tensor([PICTURE, WORDS, PICTURE, WORDS, PICTURE, WORDS])
     scorer = build(name, 4)
-    together = scorer.fit(Support(Features(support), class_id, 3, modality)).score(Features(queries))
+    together = scorer.fit(Support(seen(support), class_id, 3, modality)).score(seen(queries))
     assert together.shape == (2, 3, 5, 3)
     for i, j in itertools.product(range(2), range(3)):
-        alone = scorer.fit(Support(Features(support[i, j]), class_id, 3, modality))
-        torch.testing.assert_close(together[i, j], alone.score(Features(queries[i, j])))
+        alone = scorer.fit(Support(seen(support[i, j]), class_id, 3, modality))
+        torch.testing.assert_close(together[i, j], alone.score(seen(queries[i, j])))
 
 
 @pytest.mark.parametrize("name", SCORERS.names())
 def test_a_class_without_items_is_named(name: str) -> None:
-    support = Support(Features(items(2, 4)), torch.tensor([0, 2]), 3, class_names=("cat", "dog", "owl"))
+    support = Support(seen(items(2, 4)), torch.tensor([0, 2]), 3, class_names=("cat", "dog", "owl"))
     with pytest.raises(VlfewError, match="class 'dog' has nothing"):
         build(name, 4).fit(support)
 

@@ -1,0 +1,77 @@
+"""Cross attention and CBAM from the configuration to the report."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from vlfew.errors import ConfigError, VlfewError
+from vlfew.pipeline import run_pipeline
+from vlfew.training.setup import read_config
+
+CAN = [
+    "image={backbone: conv4, widths: [8, 8], norm: batch, cbam: [1]}",
+    "embedding_dim=null",
+    "similarity=cross_attention",
+    "objective=[{loss: cross_attention, ways: 2, weight: 0.5}, {loss: cross_attention_classes, ways: 2}]",
+]
+SHORT = ["optim.steps=2", "optim.warmup=1", "training.validate_every=2", "training.checkpoint_every=2"]
+
+
+def test_a_run_learns_evaluates_and_reports(config):
+    evaluate = [
+        "{protocol: few-shot, ways: 3, queries: 3, episodes: 50}",
+        "{protocol: few-shot, ways: 3, queries: 3, episodes: 50, scorer: cross_attention_transductive}",
+        "{protocol: verification, pairs: 40, folds: 2}",
+    ]
+    longer = ["optim.steps=60", "optim.lr=0.02", "training.validate_every=60", "training.checkpoint_every=60"]
+    run = run_pipeline(config, [*CAN, *longer, f"evaluate=[{', '.join(evaluate)}]"], config.parent)
+    logged = [entry for entry in run.read_log() if "loss" in entry]
+    for name in ("loss", "cross_attention", "cross_attention_classes"):
+        values = [entry[name] for entry in logged]
+        assert sum(values[-3:]) < 0.95 * sum(values[:3]), name
+    plain, transductive, verified = json.loads((run.path / "results.json").read_text())
+    assert min(plain["accuracy"], transductive["accuracy"]) > 0.4  # chance is 1/3
+    assert transductive["transductive"] is True and "transductive" not in plain
+    assert verified["auc"] > 0.5
+    assert "all queries of an episode were seen at once" in (run.path / "report.html").read_text()
+
+
+def test_a_global_classifier_at_every_position_goes_with_any_similarity(config):
+    terms = "objective=[{loss: supervised_contrastive}, {loss: map_cross_entropy, weight: 0.5}]"
+    run = run_pipeline(
+        config, [terms, *SHORT, "optim.steps=20", "optim.lr=0.03", "training.log_every=1"], config.parent
+    )
+    losses = [entry["map_cross_entropy"] for entry in run.read_log() if "loss" in entry]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            [CAN[2]],
+            r"similarity: cross_attention is learned, and no term of the objective trains it; .*"
+            r"\{loss: binary_cross_entropy\} or \{loss: cross_attention\} or \{loss: cross_attention_classes\}",
+        ),
+        (["similarity=weighted_l1"], r"add \{loss: binary_cross_entropy\} to the objective$"),
+        ([CAN[3]], r"loss cross_attention trains similarity: cross_attention, and similarity is cosine"),
+        ([*CAN, "sampling.classes=3"], r"3 classes cannot be cut into episodes of 2 ways; set sampling"),
+        ([*CAN, "sampling.pictures=1"], r"has 1 picture\(s\), and episodes of 1 shot\(s\) want at least 2"),
+        (["image={backbone: conv4, cbam: [9]}"], r"cbam is \[9\]; it names conv4's blocks, 1 to 4"),
+        (
+            [*CAN[1:], "image={backbone: 'torchvision:shufflenet_v2_x0_5'}", "data.image_size=32"],
+            r"cross_attention needs features\.map, which this model does not give; choose",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(config, overrides, message):
+    with pytest.raises(VlfewError, match=message) as error:
+        run_pipeline(config, [*overrides, *SHORT], config.parent)
+    assert "\n" not in str(error.value)
+
+
+def test_backbones_without_a_place_for_cbam_have_no_such_option(config):
+    with pytest.raises(ConfigError, match=r"unknown key 'image\.cbam'"):
+        read_config(config, ["image={backbone: 'timm:resnet10t', cbam: [1]}"])
