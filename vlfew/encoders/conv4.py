@@ -7,7 +7,9 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from vlfew.encoders.activations import Activation, activate_and_pool
 from vlfew.encoders.backbone import Backbone, require_rate, require_size
+from vlfew.encoders.initialisation import Init, initialise
 from vlfew.errors import ModelError
 from vlfew.features import Features
 
@@ -19,9 +21,10 @@ def _norm(kind: str, width: int) -> nn.Module:
 
 
 class Conv4(Backbone):
-    """Blocks of convolution 3x3, norm, ReLU, max-pool 2.
+    """Blocks of convolution 3x3, norm, activation, max-pool 2.
 
-    The defaults are the standard network: four blocks of 64, flattened, 1,600-d at 84 pixels.
+    The defaults are the standard network: four blocks of 64, flattened, 1,600-d at 84 pixels. Two or
+    three `widths` make the plain 2-CNN and 3-CNN.
 
     Args:
         in_channels: C of the pictures.
@@ -30,7 +33,9 @@ class Conv4(Backbone):
         widths: of each block instead, any number of them.
         head: `flatten` keeps positions apart, `average` pools them (any picture size, `widths[-1]`-d).
         norm: `group` and `none` make a picture's features independent of its batch.
+        activation: of each block.
         dropout: on the embedding, in `[0, 1)`.
+        init: see `initialise`.
     """
 
     def __init__(
@@ -42,7 +47,9 @@ class Conv4(Backbone):
         widths: list[int] | None = None,
         head: Literal["flatten", "average"] = "flatten",
         norm: Literal["batch", "group", "none"] = "batch",
+        activation: Activation = "relu",
         dropout: float = 0.0,
+        init: Init = "torch",
     ) -> None:
         super().__init__()
         blocks = [width] * 4 if widths is None else list(widths)
@@ -50,18 +57,25 @@ class Conv4(Backbone):
             raise ModelError(f"conv4 needs at least one block, each of width 1 or more, got widths {blocks}")
         require_size("conv4", image_size, 2 ** len(blocks))
         require_rate("conv4's dropout", dropout)
-        options: dict[str, Any] = {"widths": blocks, "head": head, "norm": norm, "dropout": dropout}
+        options: dict[str, Any] = {
+            "widths": blocks,
+            "head": head,
+            "norm": norm,
+            "activation": activation,
+            "dropout": dropout,
+            "init": init,
+        }
         self.rebuild = ("conv4", options)
         layers = []
         for before, after in zip([in_channels, *blocks], blocks, strict=False):
             convolution = nn.Conv2d(before, after, 3, padding=1)
-            # Pooling before ReLU gives the same numbers, and ReLU a quarter of the work.
-            layers.append(nn.Sequential(convolution, _norm(norm, after), nn.MaxPool2d(2), nn.ReLU()))
+            layers.append(nn.Sequential(convolution, _norm(norm, after), *activate_and_pool(activation)))
         self.blocks = nn.Sequential(*layers)
         self.pool = nn.AdaptiveAvgPool2d(1) if head == "average" else nn.Identity()
         self.dropout = nn.Dropout(dropout)
         side = 1 if head == "average" else image_size // 2 ** len(blocks)
         self.dim = blocks[-1] * side * side
+        initialise(self, init)
 
     def forward(self, images: Tensor) -> Features:
         """`[B, C, H, W]` to `embedding [B, dim]` and `map [B, widths[-1], H/16, W/16]`."""
