@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+Momentum = Annotated[float, Field(ge=0, lt=1)]
 Resize = Literal["squash", "crop"]
 OnBadImage = Literal["error", "skip"]
 Center = Annotated[float, Field(gt=0, le=1)]
@@ -122,16 +123,55 @@ class Augment(Section):
     erase: Fraction = 0.0
 
 
-class Optim(Section):
-    """AdamW or SGD with linear warm-up and a cosine to zero, over optimiser steps."""
+class Layers(Section):
+    """Settings of their own for the trained parameters whose names match a glob.
 
-    name: Literal["adamw", "sgd"] = "adamw"
+    What is given here takes the place of the value of that name in `optim`: `lr` is a learning rate,
+    not a factor, and goes through the same warm-up and schedule. Where several globs match a
+    parameter, the last one that gives a value wins. A `weight_decay` reaches biases and norms only
+    under a glob that matches nothing else (`*.bias`).
+
+    Attributes:
+        match: as in `backbone.dense.*`, against the names in `model.safetensors`, and `objective.*` for
+            what the losses learn; capitals count.
+    """
+
+    match: str
+    lr: Annotated[float, Field(gt=0)] | None = None
+    momentum: Momentum | None = None
+    weight_decay: Annotated[float, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Layers:
+        if (self.lr, self.momentum, self.weight_decay) == (None, None, None):
+            raise ValueError("give lr, momentum or weight_decay for what matches")
+        return self
+
+
+class Optim(Section):
+    """An optimiser with linear warm-up and a schedule, over optimiser steps.
+
+    After the warm-up the learning rate falls in half a cosine to zero, stays `constant`, or is
+    multiplied by `decay` after every `decay_every` steps (`exponential`). Weight decay is decoupled
+    in AdamW and an L2 penalty, added to the gradient, in the others; matrices and kernels decay,
+    biases and norms do not. `momentum` is beta 1 in Adam and AdamW, and when not given 0.9, or none
+    in RMSprop; from `momentum_start`, where given, it goes linearly to its value at the last step
+    (Koch et al. 2015, section 3.2). `layers` give parts of the model their own settings.
+    """
+
+    name: Literal["adamw", "adam", "sgd", "rmsprop"] = "adamw"
     lr: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
-    momentum: Fraction = 0.9
+    momentum: Momentum | None = None
+    # Above zero: RMSprop makes room for its momentum at the first step or never.
+    momentum_start: Annotated[float, Field(gt=0, lt=1)] | None = None
     steps: Count = 1000
     warmup: Annotated[int, Field(ge=0)] = 100
+    schedule: Literal["cosine", "constant", "exponential"] = "cosine"
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.99
+    decay_every: Count = 100
     clip: Annotated[float, Field(gt=0)] | None = 1.0
+    layers: list[Layers] = []
 
 
 class Training(Section):
