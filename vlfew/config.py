@@ -154,15 +154,15 @@ class Optim(Section):
     After the warm-up the learning rate falls in half a cosine to zero, stays `constant`, or is
     multiplied by `decay` after every `decay_every` steps (`exponential`). Weight decay is decoupled
     in AdamW and an L2 penalty, added to the gradient, in the others; matrices and kernels decay,
-    biases and norms do not. `momentum` is beta 1 in Adam and AdamW, and when not given 0.9, or none
-    in RMSprop; from `momentum_start`, where given, it goes linearly to its value at the last step
+    biases and norms do not. `momentum` is beta 1 in Adam and AdamW; RMSprop has none unless it is
+    given; from `momentum_start`, where given, it goes linearly to its value at the last step
     (Koch et al. 2015, section 3.2). `layers` give parts of the model their own settings.
     """
 
     name: Literal["adamw", "adam", "sgd", "rmsprop"] = "adamw"
     lr: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
-    momentum: Momentum | None = None
+    momentum: Momentum = 0.9
     # Above zero: RMSprop makes room for its momentum at the first step or never.
     momentum_start: Annotated[float, Field(gt=0, lt=1)] | None = None
     steps: Count = 1000
@@ -172,6 +172,12 @@ class Optim(Section):
     decay_every: Count = 100
     clip: Annotated[float, Field(gt=0)] | None = 1.0
     layers: list[Layers] = []
+
+    @model_validator(mode="after")
+    def _usual_momentum(self) -> Optim:
+        if self.name == "rmsprop" and "momentum" not in self.model_fields_set:
+            self.momentum = 0.0
+        return self
 
 
 class Training(Section):

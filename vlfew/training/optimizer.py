@@ -19,9 +19,6 @@ OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     "rmsprop": torch.optim.RMSprop,
 }
 
-MOMENTUM = {"adamw": 0.9, "adam": 0.9, "sgd": 0.9, "rmsprop": 0.0}
-"""What each has when none is given."""
-
 
 def parameter_groups(module: nn.Module, settings: Optim) -> tuple[list[dict[str, Any]], list[str]]:
     """Trained parameters in groups of equal settings; vectors and scalars do not decay unless asked to.
@@ -38,8 +35,7 @@ def parameter_groups(module: nn.Module, settings: Optim) -> tuple[list[dict[str,
         ConfigError: a glob of `settings.layers` that matches no trained parameter.
     """
     trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    momentum = MOMENTUM[settings.name] if settings.momentum is None else settings.momentum
-    usual = {"lr": settings.lr, "momentum": momentum, "weight_decay": settings.weight_decay}
+    usual = {"lr": settings.lr, "momentum": settings.momentum, "weight_decay": settings.weight_decay}
     own = {name: usual | ({} if p.ndim > 1 else {"weight_decay": 0.0}) for name, p in trained.items()}
     for number, layers in enumerate(settings.layers):
         given = layers.model_dump(exclude={"match"}, exclude_none=True)
