@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+Momentum = Annotated[float, Field(ge=0, lt=1)]
 Resize = Literal["squash", "crop"]
 OnBadImage = Literal["error", "skip"]
 Center = Annotated[float, Field(gt=0, le=1)]
@@ -212,15 +213,20 @@ class Sampling(Section):
 class Augment(Section):
     """Random changes to training pictures, each uniform within +- its bound.
 
-    Rotation and shear in degrees; scale and translation as fractions; `elastic` is the largest shift
-    of a smooth random field, as a fraction of the picture; `erase` is the probability of blanking a box
-    of up to a quarter of the picture.
+    Rotation and shears (along rows, and `shear_y` along columns) in degrees; scale and translation as
+    fractions, drawn for width and height apart; `elastic` is the largest shift of a smooth random field,
+    as a fraction of the picture; `erase` is the probability of blanking a box of up to a quarter of the
+    picture. Each of the seven parts of the affine map (rotation, two shears, two scales, two
+    translations) is applied with probability `each`. Koch et al. 2015, section 3.3, at 105 pixels:
+    `{rotate: 10, shear: 17.2, shear_y: 17.2, scale: 0.2, translate: 0.019, each: 0.5}`.
     """
 
     rotate: Annotated[float, Field(ge=0, le=180)] = 0.0
     shear: Annotated[float, Field(ge=0, lt=60)] = 0.0
+    shear_y: Annotated[float, Field(ge=0, lt=60)] = 0.0
     scale: Annotated[float, Field(ge=0, lt=1)] = 0.0
     translate: Fraction = 0.0
+    each: Fraction = 1.0
     elastic: Annotated[float, Field(ge=0, le=0.25)] = 0.0
     flip: Fraction = 0.0
     brightness: Fraction = 0.0
@@ -228,16 +234,61 @@ class Augment(Section):
     erase: Fraction = 0.0
 
 
-class Optim(Section):
-    """AdamW or SGD with linear warm-up and a cosine to zero, over optimiser steps."""
+class Layers(Section):
+    """Settings of their own for the trained parameters whose names match a glob.
 
-    name: Literal["adamw", "sgd"] = "adamw"
+    What is given here takes the place of the value of that name in `optim`: `lr` is a learning rate,
+    not a factor, and goes through the same warm-up and schedule. Where several globs match a
+    parameter, the last one that gives a value wins. A `weight_decay` reaches biases and norms only
+    under a glob that matches nothing else (`*.bias`).
+
+    Attributes:
+        match: as in `backbone.dense.*`, against the names in `model.safetensors`, and `objective.*` for
+            what the losses learn; capitals count.
+    """
+
+    match: str
+    lr: Annotated[float, Field(gt=0)] | None = None
+    momentum: Momentum | None = None
+    weight_decay: Annotated[float, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Layers:
+        if (self.lr, self.momentum, self.weight_decay) == (None, None, None):
+            raise ValueError("give lr, momentum or weight_decay for what matches")
+        return self
+
+
+class Optim(Section):
+    """An optimiser with linear warm-up and a schedule, over optimiser steps.
+
+    After the warm-up the learning rate falls in half a cosine to zero, stays `constant`, or is
+    multiplied by `decay` after every `decay_every` steps (`exponential`). Weight decay is decoupled
+    in AdamW and an L2 penalty, added to the gradient, in the others; matrices and kernels decay,
+    biases and norms do not. `momentum` is beta 1 in Adam and AdamW; RMSprop has none unless it is
+    given; from `momentum_start`, where given, it goes linearly to its value at the last step
+    (Koch et al. 2015, section 3.2). `layers` give parts of the model their own settings.
+    """
+
+    name: Literal["adamw", "adam", "sgd", "rmsprop"] = "adamw"
     lr: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
-    momentum: Fraction = 0.9
+    momentum: Momentum = 0.9
+    # Above zero: RMSprop makes room for its momentum at the first step or never.
+    momentum_start: Annotated[float, Field(gt=0, lt=1)] | None = None
     steps: Count = 1000
     warmup: Annotated[int, Field(ge=0)] = 100
+    schedule: Literal["cosine", "constant", "exponential"] = "cosine"
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.99
+    decay_every: Count = 100
     clip: Annotated[float, Field(gt=0)] | None = 1.0
+    layers: list[Layers] = []
+
+    @model_validator(mode="after")
+    def _usual_momentum(self) -> Optim:
+        if self.name == "rmsprop" and "momentum" not in self.model_fields_set:
+            self.momentum = 0.0
+        return self
 
 
 class Training(Section):

@@ -12,6 +12,7 @@ from vlfew.encoders import BACKBONES
 from vlfew.encoders.backbone import Backbone
 from vlfew.encoders.resnet12 import DropBlock
 from vlfew.errors import ModelError
+from vlfew.scorers.weighted_l1 import WeightedL1
 
 
 def build(name: str, in_channels: int, image_size: int, **options: object) -> Backbone:
@@ -29,6 +30,10 @@ def parameters(backbone: Backbone) -> int:
     [
         ("koch", 1, 105, 38_951_745 - 4_097),  # less the weighted L1 layer over two twins
         ("koch", 1, 100, 27_417_409 - 4_097),
+        ("lenet", 1, 28, 8 * 26 + 16 * 201 + 128 * 257 + 32 * 129),
+        ("lenet", 1, 64, 40_448),
+        ("lrn", 1, 28, 128 * 26 + 512 * 2049 + 128 * 513 + 2 * 129),
+        ("plane", 1, 28, 32 * 10 + 32 * 289 + 64 * 289 + 64 * 577 + 2 * 2 * (32 + 64) + 2 * 3137),
         ("conv4", 3, 84, 113_088),
         ("conv4", 1, 28, 111_936),
         ("resnet12", 3, 84, 12_424_320),
@@ -40,10 +45,19 @@ def test_parameter_counts(name: str, in_channels: int, image_size: int, publishe
 
 
 SMALL = [
-    ("koch", 1, 65, {"batch_norm": True, "koch_init": False}),
+    ("koch", 1, 65, {"batch_norm": True, "init": "torch"}),
+    ("koch", 3, 66, {"activation": "elu", "last_activation": "tanh", "dropout": 0.5, "init": "he"}),
+    ("lenet", 1, 28, {}),
+    ("lenet", 3, 64, {"activation": "tanh", "last_activation": "sigmoid", "dropout": 0.5, "init": "koch"}),
+    ("lenet", 1, 16, {"activation": "gelu", "init": "xavier"}),
+    ("lrn", 1, 28, {}),
+    ("lrn", 3, 45, {"dim": 5, "dropout": 0.2, "init": "xavier"}),
+    ("plane", 1, 28, {}),
+    ("plane", 3, 33, {"dim": 3, "init": "he"}),
     ("conv4", 1, 28, {"width": 8}),
     ("conv4", 3, 33, {"widths": [4, 6, 8], "head": "average", "norm": "group", "dropout": 0.5}),
-    ("conv4", 3, 16, {"width": 8, "norm": "none"}),
+    ("conv4", 3, 16, {"width": 8, "norm": "none", "activation": "softmax", "init": "he"}),
+    ("conv4", 3, 28, {"widths": [8, 6], "activation": "gelu", "init": "koch"}),
     ("resnet12", 3, 50, {"widths": [4, 6, 8, 10], "drop_rate": 0.2, "dropblock_size": 3}),
     ("timm:test_resnet", 3, 64, {}),
     ("timm:test_vit", 1, 48, {}),
@@ -71,12 +85,15 @@ def test_shapes_and_rebuild(name: str, in_channels: int, image_size: int, option
     again, saved = json.loads(json.dumps(backbone.rebuild))
     twin = BACKBONES.get(again)(in_channels, image_size, **saved).eval()
     twin.load_state_dict(backbone.state_dict())
+    assert repr(twin) == repr(backbone)  # every rate and activation, used in evaluation or not
     assert twin.rebuild == backbone.rebuild
     with torch.no_grad():
         assert torch.equal(twin(images).embedding, features.embedding)
 
 
-@pytest.mark.parametrize(("name", "in_channels", "image_size", "options"), SMALL[:5])
+@pytest.mark.parametrize(
+    ("name", "in_channels", "image_size", "options"), [s for s in SMALL if ":" not in s[0]]
+)
 def test_options_are_what_the_registry_says(
     name: str, in_channels: int, image_size: int, options: dict[str, object]
 ) -> None:
@@ -93,6 +110,50 @@ def test_sides_and_widths() -> None:
     assert features.map is not None and features.map.shape == (1, 4, 5, 5)
 
 
+def test_lenet_with_its_comparison_is_within_a_percent_of_the_published_twin() -> None:
+    lenet = build("lenet", 1, 28)
+    compared = parameters(lenet) + sum(p.numel() for p in WeightedL1(lenet.dim).parameters())
+    assert compared == pytest.approx(40_538, rel=0.01)
+
+
+@pytest.mark.parametrize("image_size", range(10, 41))
+def test_sides_of_any_picture(image_size: int) -> None:
+    """Networks with a dense layer must know the side of their maps."""
+    for name in ("lrn", "plane"):
+        features = build(name, 1, image_size)(torch.randn(1, 1, image_size, image_size))
+        assert features.embedding.shape == (1, 2) and features.map is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("koch", {"dropout": 0.5, "init": "torch"}),
+        ("lenet", {"dropout": 0.5}),
+        ("lrn", {}),
+        ("conv4", {"widths": [8, 8], "norm": "none", "dropout": 0.5}),
+    ],
+)
+def test_dropout_is_for_training_alone(name: str, options: dict[str, object]) -> None:
+    backbone = build(name, 1, 65, **options)
+    images = torch.randn(2, 1, 65, 65)
+    with torch.no_grad():
+        assert torch.equal(backbone(images).embedding, backbone(images).embedding)
+        backbone.train()
+        assert not torch.equal(backbone(images).embedding, backbone(images).embedding)
+
+
+def test_lrn_drops_whole_channels() -> None:
+    backbone = build("lrn", 1, 28).train()
+    entered: list[torch.Tensor] = []
+    backbone.dense.register_forward_pre_hook(lambda _, inputs: entered.append(inputs[0]))
+    maps = backbone(torch.randn(4, 1, 28, 28)).map
+    kept, seen = entered[0].unflatten(1, (128, 4, 4)).ne(0).flatten(2), maps.ne(0).flatten(2)
+    alive = seen.any(2)
+    gone = alive & ~kept.any(2)
+    assert torch.equal(kept, seen & ~gone[:, :, None])
+    assert 0.35 < gone.sum() / alive.sum() < 0.65
+
+
 def test_koch_embedding_and_initialisation() -> None:
     koch = build("koch", 1, 65)
     embedding = koch(torch.rand(2, 1, 65, 65)).embedding
@@ -105,7 +166,8 @@ def test_koch_embedding_and_initialisation() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "least"), [("koch", 65), ("conv4", 16), ("resnet12", 16), ("open_clip:ViT-B-32", 32)]
+    ("name", "least"),
+    [("koch", 65), ("lenet", 16), ("lrn", 10), ("conv4", 16), ("resnet12", 16), ("open_clip:ViT-B-32", 32)],
 )
 def test_least_picture_size(name: str, least: int) -> None:
     with pytest.raises(ModelError, match=f"at least {least} x {least}"):
@@ -191,6 +253,11 @@ def test_a_saved_pretrained_backbone_needs_no_weights(name: str) -> None:
     [
         ("conv4", {"widths": []}, "at least one block"),
         ("conv4", {"dropout": 1.0}, r"conv4's dropout is 1\.0; it must be at least 0 and below 1"),
+        ("koch", {"dropout": 1.5}, r"koch's dropout is 1\.5; it must be at least 0 and below 1"),
+        ("lenet", {"dropout": 1.0}, r"lenet's dropout is 1\.0"),
+        ("lrn", {"dropout": -1.0}, r"lrn's dropout is -1\.0"),
+        ("lrn", {"dim": 0}, r"lrn's dim is 0; it must be at least 1"),
+        ("plane", {"dim": 0}, r"plane's dim is 0; it must be at least 1"),
         ("conv4", {"dropout": -0.1}, r"conv4's dropout is -0\.1"),
         ("resnet12", {"widths": [8, 8]}, "four widths"),
         ("resnet12", {"drop_rate": 1.0}, r"resnet12's drop_rate is 1\.0; it must be at least 0 and below 1"),
@@ -208,7 +275,7 @@ def test_a_saved_pretrained_backbone_needs_no_weights(name: str) -> None:
 )
 def test_mistakes_are_one_line(name: str, options: dict[str, object], message: str) -> None:
     with pytest.raises(ModelError, match=message) as caught:
-        build(name, 3, 64, **options)
+        build(name, 3, 65, **options)
     assert "\n" not in str(caught.value)
 
 

@@ -74,7 +74,7 @@ def build(name: str, size: int, **options: object) -> Backbone:
 SMALL = [
     ("conv4", 16, {"width": 8}, [1]),
     ("conv4", 16, {"widths": [4, 8]}, [1, 2]),
-    ("koch", 65, {"koch_init": False}, [1, 3]),
+    ("koch", 65, {"init": "torch"}, [1, 3]),
     ("resnet12", 16, {"widths": [4, 4, 8, 8]}, [3, 4]),
 ]
 

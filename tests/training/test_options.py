@@ -9,9 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from vlfew.config import Optim
 from vlfew.pipeline import run_pipeline
-from vlfew.training.optimizer import learning_rate
 
 FEW = [
     "optim.steps=4",
@@ -40,6 +38,9 @@ def train(config: Path, *overrides: str) -> tuple[Path, list[float]]:
         ["similarity=euclidean", "objective=[{loss: prototypical}]"],
         ["similarity=weighted_l1", "objective=[{loss: binary_cross_entropy}]"],
         ["image={backbone: resnet12, widths: [4, 4, 8, 8], drop_rate: 0.1}"],
+        ["image={backbone: lenet, activation: tanh, last_activation: sigmoid, dropout: 0.2, init: xavier}"],
+        ["image={backbone: plane}", "embedding_dim=null", "similarity=euclidean"],
+        ["image={backbone: lrn}", "embedding_dim=null", "similarity=euclidean"],
         ["image={backbone: 'timm:resnet10t'}"],
         ["image={backbone: 'torchvision:mobilenet_v3_small'}", "data.image_size=32"],
         [
@@ -100,11 +101,3 @@ def test_tensorboard_gets_the_curves(config):
 def test_compiled_backbone_trains(config):
     _, losses = train(config, "training.compile=true")
     assert all(torch.tensor(losses).isfinite())
-
-
-def test_learning_rate_warms_up_and_falls_to_nothing():
-    settings = Optim(lr=1.0, steps=100, warmup=10)
-    rates = [learning_rate(settings, step) for step in range(100)]
-    assert rates[0] == pytest.approx(0.1) and rates[9] == rates[10] == 1.0
-    assert rates[55] == pytest.approx(0.5) and 0 < rates[99] < 1e-3
-    assert rates[10:] == sorted(rates[10:], reverse=True)

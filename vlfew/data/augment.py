@@ -17,6 +17,8 @@ from vlfew.config import Augment
 from vlfew.counting import generator_at
 
 _COLUMNS = 13
+_PARTS = 7
+"""Of the affine map: rotation, shear, scale and translation along both axes, and the other shear."""
 _FIELD = 5
 """An elastic field is drawn at so many places a side and made smooth between them (Simard et al. 2003)."""
 
@@ -30,7 +32,7 @@ class BatchAugment:
     def __init__(self, settings: Augment, seed: int) -> None:
         self.settings, self.seed = settings, seed
         s = settings
-        self._moves = any((s.rotate, s.shear, s.scale, s.translate, s.elastic, s.flip))
+        self._moves = any((s.rotate, s.shear, s.shear_y, s.scale, s.translate, s.elastic, s.flip))
 
     def __call__(self, images: Tensor, step: int, total: int, start: int) -> Tensor:
         """Augments places `start .. start+B` of the `total` pictures of the batch of `step`.
@@ -49,7 +51,8 @@ class BatchAugment:
         u = torch.from_numpy(drawn[start : start + len(images)]).to(images.device)
         x = images.float()
         if self._moves:
-            grid = self._affine(x, u)
+            parts = generator_at(self.seed, "affine parts", step).random((total, _PARTS + 1), np.float32)
+            grid = self._affine(x, u, torch.from_numpy(parts[start : start + len(images)]).to(images.device))
             if s.elastic:
                 field = generator_at(self.seed, "elastic", step).random(
                     (total, 2, _FIELD, _FIELD), np.float32
@@ -74,21 +77,29 @@ class BatchAugment:
         smooth = F.interpolate(shift, size=x.shape[2:], mode="bicubic", align_corners=True)
         return smooth.permute(0, 2, 3, 1)
 
-    def _affine(self, x: Tensor, u: Tensor) -> Tensor:
-        """Where each output place looks, `[B, H, W, 2]`, under a random affine map."""
+    def _affine(self, x: Tensor, u: Tensor, parts: Tensor) -> Tensor:
+        """Where each output place looks, `[B, H, W, 2]`, under a random affine map.
+
+        Args:
+            x: pictures `[B, C, H, W]`.
+            u: draws `[B, columns]` in 0..1.
+            parts: draws `[B, 8]` in 0..1: which of the parts are applied, and the shear along columns.
+        """
         s = self.settings
-        signed = 2 * u - 1
+        drawn = 2 * torch.cat([u[:, :6], parts[:, _PARTS:]], dim=1) - 1
+        signed = drawn * (parts[:, :_PARTS] < s.each)
         angle, shear = signed[:, 0] * math.radians(s.rotate), (signed[:, 1] * math.radians(s.shear)).tan()
+        shear_y = (signed[:, 6] * math.radians(s.shear_y)).tan()
         wide, high = 1 + s.scale * signed[:, 2], 1 + s.scale * signed[:, 3]
         mirror = torch.where(u[:, 6] < s.flip, -1.0, 1.0)
         cos, sin = angle.cos(), angle.sin()
         # Rows of the 2x3 matrices that take output places to input places (units: half a picture).
         theta = torch.stack(
             [
-                cos * wide * mirror,
+                (cos - sin * shear_y) * wide * mirror,
                 (cos * shear - sin) * high,
                 2 * s.translate * signed[:, 4],
-                sin * wide * mirror,
+                (sin + cos * shear_y) * wide * mirror,
                 (sin * shear + cos) * high,
                 2 * s.translate * signed[:, 5],
             ],

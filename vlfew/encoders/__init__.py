@@ -15,6 +15,9 @@ BACKBONES = Registry(
     "backbone",
     {
         "koch": "vlfew.encoders.koch:Koch",
+        "lenet": "vlfew.encoders.lenet:LeNet",
+        "lrn": "vlfew.encoders.lrn:LocalResponse",
+        "plane": "vlfew.encoders.plane:Plane",
         "conv4": "vlfew.encoders.conv4:Conv4",
         "resnet12": "vlfew.encoders.resnet12:ResNet12",
         "timm:": "vlfew.encoders.timm_models:TimmBackbone",

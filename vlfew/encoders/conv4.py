@@ -7,8 +7,10 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from vlfew.encoders.activations import Activation, activate_and_pool
 from vlfew.encoders.backbone import Backbone, require_rate, require_size
 from vlfew.encoders.cbam import Cbam, require_places
+from vlfew.encoders.initialisation import Init, initialise
 from vlfew.errors import ModelError
 from vlfew.features import Features
 
@@ -20,9 +22,10 @@ def _norm(kind: str, width: int) -> nn.Module:
 
 
 class Conv4(Backbone):
-    """Blocks of convolution 3x3, norm, ReLU, max-pool 2.
+    """Blocks of convolution 3x3, norm, activation, max-pool 2.
 
-    The defaults are the standard network: four blocks of 64, flattened, 1,600-d at 84 pixels.
+    The defaults are the standard network: four blocks of 64, flattened, 1,600-d at 84 pixels. Two or
+    three `widths` make the plain 2-CNN and 3-CNN.
 
     Args:
         in_channels: C of the pictures.
@@ -31,7 +34,9 @@ class Conv4(Backbone):
         widths: of each block instead, any number of them.
         head: `flatten` keeps positions apart, `average` pools them (any picture size, `widths[-1]`-d).
         norm: `group` and `none` make a picture's features independent of its batch.
+        activation: of each block.
         dropout: on the embedding, in `[0, 1)`.
+        init: see `initialise`.
         cbam: numbers of the blocks that end in CBAM attention; `[1]` is after the first pooling.
     """
 
@@ -44,7 +49,9 @@ class Conv4(Backbone):
         widths: list[int] | None = None,
         head: Literal["flatten", "average"] = "flatten",
         norm: Literal["batch", "group", "none"] = "batch",
+        activation: Activation = "relu",
         dropout: float = 0.0,
+        init: Init = "torch",
         cbam: list[int] = [],  # noqa: B006
     ) -> None:
         super().__init__()
@@ -58,15 +65,16 @@ class Conv4(Backbone):
             "widths": blocks,
             "head": head,
             "norm": norm,
+            "activation": activation,
             "dropout": dropout,
+            "init": init,
             "cbam": attended,
         }
         self.rebuild = ("conv4", options)
         layers = []
         for number, (before, after) in enumerate(zip([in_channels, *blocks], blocks, strict=False), 1):
             convolution = nn.Conv2d(before, after, 3, padding=1)
-            # Pooling before ReLU gives the same numbers, and ReLU a quarter of the work.
-            block = nn.Sequential(convolution, _norm(norm, after), nn.MaxPool2d(2), nn.ReLU())
+            block = nn.Sequential(convolution, _norm(norm, after), *activate_and_pool(activation))
             if number in attended:
                 block.append(Cbam(after))
             layers.append(block)
@@ -75,6 +83,7 @@ class Conv4(Backbone):
         self.dropout = nn.Dropout(dropout)
         side = 1 if head == "average" else image_size // 2 ** len(blocks)
         self.dim = blocks[-1] * side * side
+        initialise(self, init)
 
     def forward(self, images: Tensor) -> Features:
         """`[B, C, H, W]` to `embedding [B, dim]` and `map [B, widths[-1], H/16, W/16]`."""

@@ -41,7 +41,7 @@ from vlfew.training.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
-from vlfew.training.optimizer import learning_rate, make_optimizer
+from vlfew.training.optimizer import make_optimizer, set_rates
 from vlfew.training.run import RunFolder
 from vlfew.training.setup import (
     build_configured_model,
@@ -200,9 +200,7 @@ class Trainer:
             upcoming = pool.submit(self._fetch, self.progressed.step * config.training.accumulation)
             while self.progressed.step < config.optim.steps and not self._stale():
                 step = self.progressed.step
-                rate = learning_rate(config.optim, step)
-                for group in self.optimizer.param_groups:
-                    group["lr"] = rate
+                rate = set_rates(self.optimizer, config.optim, step)
                 loss, terms, upcoming = self._step(module, step, upcoming, pool)
                 bad_step = torch.where((bad_step < 0) & ~loss.isfinite(), step + 1, bad_step)
                 self.progressed.step = step = step + 1
