@@ -12,6 +12,7 @@ from vlfew.encoders import BACKBONES
 from vlfew.encoders.backbone import Backbone
 from vlfew.encoders.resnet12 import DropBlock
 from vlfew.errors import ModelError
+from vlfew.features import Space
 from vlfew.scorers.weighted_l1 import WeightedL1
 
 
@@ -112,7 +113,7 @@ def test_sides_and_widths() -> None:
 
 def test_lenet_with_its_comparison_is_within_a_percent_of_the_published_twin() -> None:
     lenet = build("lenet", 1, 28)
-    compared = parameters(lenet) + sum(p.numel() for p in WeightedL1(lenet.dim).parameters())
+    compared = parameters(lenet) + sum(p.numel() for p in WeightedL1(Space(lenet.dim)).parameters())
     assert compared == pytest.approx(40_538, rel=0.01)
 
 
