@@ -1,4 +1,4 @@
-"""Every command and Python block of README and guide runs, in order, as it is written.
+"""Every command and Python block of README and the pages of docs runs, in order, as it is written.
 
 Trainings are cut to a few steps, one selection and one small evaluation, those of LFW to one fold and searches to two
 trials; nothing else is changed.
@@ -19,6 +19,16 @@ from tests.conftest import real_data
 from vlfew.cli import main
 
 ROOT = Path(__file__).parents[1]
+PAGES = (
+    "README.md",
+    "docs/training.md",
+    "docs/objectives.md",
+    "docs/data.md",
+    "docs/evaluation.md",
+    "docs/searching.md",
+    "docs/guide.md",
+)
+"""In an order in which each page finds the runs that it speaks of."""
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SHORT = [
     "optim.steps=4",
@@ -33,7 +43,7 @@ SHORT = [
 def blocks() -> list[tuple[str, str, str]]:
     """`(file, language, text)` of each block, the README's first."""
     found = []
-    for name in ("README.md", "docs/guide.md"):
+    for name in PAGES:
         found += [(name, *match) for match in BLOCK.findall((ROOT / name).read_text())]
     return found
 
@@ -67,7 +77,7 @@ def workspace(tmp_path_factory):
         pairs.append(f"p{number}/1.png,p{number}/2.png,1")
         pairs.append(f"p{number}/1.png,p{(number + 1) % 20}/1.png,0")
     (folder / "my_pairs" / "pairs.csv").write_text("\n".join(pairs) + "\n")
-    for page, name in (("README.md", "classes.yaml"), ("docs/guide.md", "space.yaml")):
+    for page, name in (("README.md", "classes.yaml"), ("docs/searching.md", "space.yaml")):
         texts = re.findall(r"```yaml\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
         (folder / name).write_text(texts[0])
     return folder

@@ -17,7 +17,7 @@ from vlfew.losses.objective import losses_with
 from vlfew.pipeline import run_pipeline
 
 ROOT = Path(__file__).parents[2]
-GUIDE = (ROOT / "docs/guide.md").read_text()
+GUIDE = (ROOT / "docs/objectives.md").read_text()
 OBJECTIVES = re.findall(r"^```yaml\n(objective:\n.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
 FEW = ["optim.steps=4", "optim.warmup=1", "training.log_every=1", "select=null", "evaluate=[]"]
 
@@ -39,7 +39,7 @@ def test_objectives_of_the_guide_train(objective, config):  # noqa: F811
 
 
 def test_the_guide_has_a_row_for_every_loss_with_its_options():
-    rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", GUIDE.partition("## Objectives")[2], re.MULTILINE))
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", GUIDE, re.MULTILINE))
     assert set(LOSSES.names()) <= set(rows)
     for name in LOSSES.names():
         options = LOSSES.options(name).model_fields
