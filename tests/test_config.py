@@ -150,3 +150,9 @@ def test_differences_name_dotted_keys():
     a = Config.model_validate({"objective": [{"loss": "contrastive"}]})
     b = Config.model_validate({"objective": [{"loss": "contrastive", "margin": 2}], "optim": {"lr": 0.5}})
     assert set(differences(a, b)) == {"optim.lr: 0.001 -> 0.5", "objective.0.margin: unset -> 2"}
+
+
+def test_a_bare_no_is_no_mixed_precision(tmp_path):
+    path = write(tmp_path, MINIMAL + "training: {mixed_precision: no}\n")
+    assert read_config(path).training.mixed_precision == "no"
+    assert read_config(path, ["training.mixed_precision=no"]).training.mixed_precision == "no"

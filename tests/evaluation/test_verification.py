@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -173,3 +174,10 @@ def test_a_model_that_knows_the_classes_is_always_right() -> None:
     outcome = verification(Subject(Pixels(), data), pairs=2000, folds=2)
     assert outcome.accuracy == outcome.details["auc"] == 1 and outcome.details["eer"] == 0
     assert outcome.details["mistakes"] == []
+
+
+@pytest.mark.parametrize("option", [{"pairs": 100}, {"folds": 5}, {"pairs_file": Path("kept.safetensors")}])
+def test_what_is_asked_of_drawn_pairs_is_refused_where_a_split_has_its_own(data, option):
+    own = replace(data, pairs={"test": draw_pairs(data, "test", pairs=40, folds=4, seed=0)})
+    with pytest.raises(ConfigError, match=f"are its own, not drawn ones; leave {next(iter(option))} out"):
+        verification(Subject(Pixels(), own), **option)

@@ -17,6 +17,9 @@ from vlfew.errors import ConfigError, DataError
 from vlfew.evaluation.bank import split_pictures
 from vlfew.files import whole_file
 
+PAIRS, FOLDS = 6000, 10
+"""How many pairs are drawn, in how many folds, where nothing else is asked: as many as LFW's View 2 has."""
+
 
 def split_pairs(data: LabelledImages, split: str, pairs: int, folds: int, seed: int) -> Pairs:
     """The split's own pairs, or drawn ones; a threshold can be chosen for each of them.
@@ -44,20 +47,26 @@ def split_pairs(data: LabelledImages, split: str, pairs: int, folds: int, seed: 
 
 
 def kept_pairs(
-    data: LabelledImages, split: str, pairs: int, folds: int, seed: int, file: Path | None
+    data: LabelledImages, split: str, pairs: int | None, folds: int | None, seed: int, file: Path | None
 ) -> Pairs:
     """`split_pairs`; where they are drawn, kept in `file`, or read from it when it is there.
 
+    What is not given has its default: 6,000 pairs in 10 folds.
+
     Raises:
-        ConfigError: the split has pairs of its own; the file holds others than were asked for.
+        ConfigError: something is asked of drawn pairs, and the split has its own; the file holds others
+            than were asked for.
         DataError: the file is damaged or of other data; as `split_pairs`.
     """
+    if split in data.pairs:
+        for option, given in (("pairs", pairs), ("folds", folds), ("pairs_file", file)):
+            if given is not None:
+                raise ConfigError(
+                    f"the pairs of {data.name} {split} are its own, not drawn ones; leave {option} out"
+                )
+    pairs, folds = pairs if pairs is not None else PAIRS, folds if folds is not None else FOLDS
     if file is None:
         return split_pairs(data, split, pairs, folds, seed)
-    if split in data.pairs:
-        raise ConfigError(
-            f"the pairs of {data.name} {split} are its own, not drawn ones; leave pairs_file out"
-        )
     drawn_from, asked = f"{data.name} {data.fingerprint} {split}", f"{pairs} pairs in {folds} folds"
     if file.exists():
         return _load_pairs(file, drawn_from, asked)

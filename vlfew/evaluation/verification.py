@@ -15,7 +15,7 @@ from vlfew.data.images import LabelledImages
 from vlfew.data.pairs import Pairs
 from vlfew.errors import ConfigError, DataError
 from vlfew.evaluation.few_shot import check_scorer
-from vlfew.evaluation.pairs import draw_pairs, kept_pairs, split_pairs
+from vlfew.evaluation.pairs import PAIRS, draw_pairs, kept_pairs, split_pairs
 from vlfew.evaluation.results import cluster_error, mean_ci95, student
 from vlfew.evaluation.roc import (
     area_under,
@@ -40,9 +40,9 @@ def verification(
     *,
     split: str = "test",
     calibrate: str = "val",
-    pairs: int = 6000,
+    pairs: int | None = None,
     calibration_pairs: int | None = None,
-    folds: int = 10,
+    folds: int | None = None,
     seed: int = 0,
     scorer: str = "default",
     pairs_file: Path | None = None,
@@ -63,9 +63,9 @@ def verification(
         subject: the model and the data.
         split: which pairs.
         calibrate: split that gives the threshold where the pairs are of one fold.
-        pairs: how many are drawn, half the same, where the data have none of their own.
+        pairs: how many are drawn, half the same, where the data have none of their own; 6,000.
         calibration_pairs: draw so many from `calibrate`, though it has pairs of its own.
-        folds: of the drawn pairs; at most half the classes.
+        folds: of the drawn pairs, 10; at most half the classes.
         seed: of the draws.
         scorer: by name; `default` is what the model was trained for.
         pairs_file: drawn pairs that are scored are kept here, or taken from here when it is there.
@@ -155,11 +155,11 @@ def check_verification(data: LabelledImages, options: Mapping[str, Any]) -> None
         _calibrating(data, o["calibrate"], o["pairs"], o["calibration_pairs"], o["seed"])
 
 
-def _calibrating(data: LabelledImages, split: str, pairs: int, drawn: int | None, seed: int) -> Pairs:
+def _calibrating(data: LabelledImages, split: str, pairs: int | None, drawn: int | None, seed: int) -> Pairs:
     """The pairs that choose a threshold for others: the split's own, or so many drawn ones."""
-    return (
-        split_pairs(data, split, pairs, 1, seed) if drawn is None else draw_pairs(data, split, drawn, 1, seed)
-    )
+    if drawn is not None:
+        return draw_pairs(data, split, drawn, 1, seed)
+    return split_pairs(data, split, PAIRS if pairs is None else pairs, 1, seed)
 
 
 def _scoring_fold(pairs: Pairs) -> Tensor:
