@@ -79,14 +79,15 @@ def test_a_term_counts_for_its_share_of_the_training():
     assert (early, late) == (["supervised_contrastive"], ["contrastive"])
 
 
-def test_every_weight_has_a_gradient_at_every_step():
-    """Processes that train together wait for one another's gradients."""
+def test_weights_of_a_term_that_does_not_count_are_left_alone():
+    """No gradient, not one of 0: an optimiser's penalty would wear them down before they begin."""
     learned = {"learned": True}
     objective = objective_of(
         [TermSpec("supervised_contrastive", options=learned, stop=0.5), TermSpec("prototypical", start=0.5)]
     )
+    assert objective.leaves_out and objective.last_start == 0.5
     objective(replace(batch(), progress=0.9))[0].backward()
-    assert [p.grad.item() for p in objective.parameters() if p.requires_grad] == [0.0]
+    assert [p.grad for p in objective.parameters() if p.requires_grad] == [None]
 
 
 def test_a_share_of_the_training_without_any_term_is_refused():
@@ -107,7 +108,7 @@ def test_classifier_first_then_triplets():
         total.backward()
         assert one.image.embedding.grad.abs().sum() > 0
         classifier = objective.terms["cross_entropy"].linear.weight.grad
-        assert bool(classifier.any()) == (name == "cross_entropy")
+        assert (classifier is not None) == (name == "cross_entropy")
 
 
 def test_annealing_is_over_the_terms_own_part():

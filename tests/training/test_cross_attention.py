@@ -53,9 +53,12 @@ def test_a_global_classifier_at_every_position_goes_with_any_similarity(config):
         (
             [CAN[2]],
             r"similarity: cross_attention is learned, and no term of the objective trains it; .*"
-            r"\{loss: binary_cross_entropy\} or \{loss: cross_attention\} or \{loss: cross_attention_classes\}",
+            r"\{loss: binary_cross_entropy\} or \{loss: focal\} or \{loss: cross_attention\} or \{loss: cross_att",
         ),
-        (["similarity=weighted_l1"], r"add \{loss: binary_cross_entropy\} to the objective$"),
+        (
+            ["similarity=weighted_l1"],
+            r"add \{loss: binary_cross_entropy\} or \{loss: focal\} to the objective$",
+        ),
         ([CAN[3]], r"loss cross_attention trains similarity: cross_attention, and similarity is cosine"),
         ([*CAN, "sampling.classes=3"], r"3 classes cannot be cut into episodes of 2 ways; set sampling"),
         ([*CAN, "sampling.pictures=1"], r"has 1 picture\(s\), and episodes of 1 shot\(s\) want at least 2"),

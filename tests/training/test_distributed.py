@@ -42,9 +42,20 @@ def test_gradients_are_those_of_one_process(objective, tmp_path):
         torch.testing.assert_close(two[name], one[name], rtol=1e-5, atol=1e-6, msg=name)
 
 
-def test_figures_are_those_of_one_process(config):
+STAGES = [
+    "similarity=weighted_l1",
+    "objective=[{loss: contrastive, stop: 0.5}, {loss: binary_cross_entropy, start: 0.5}, "
+    "{loss: map_cross_entropy, start: 0.5}]",
+]
+"""Weights that go without a gradient in each half of the training."""
+
+
+@pytest.mark.parametrize(
+    "overrides", [["optim.steps=20"], ["optim.steps=8", *STAGES]], ids=["plain", "stages"]
+)
+def test_figures_are_those_of_one_process(config, overrides):
     """A whole run, its augmentation and sampling included (Conv4 with GroupNorm)."""
-    small = ["optim.steps=20", "optim.lr=0.001", "--runs"]
+    small = [*overrides, "optim.lr=0.001", "--runs"]
     done = vlfew("train", config, *small, config.parent / "one")
     assert done.returncode == 0, done.stderr
     run([*TORCHRUN, str(TRAIN), str(config), *small, str(config.parent / "two")])

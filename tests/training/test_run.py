@@ -302,6 +302,31 @@ def test_impossible_settings_are_one_line(config, override, message, monkeypatch
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("select={protocol: verification, calibrate: test}", "select.calibrate must be 'val', not 'test'"),
+        (
+            "select={protocol: few-shot, support_split: test}",
+            "select.support_split must be 'train', not 'test'",
+        ),
+        ("objective=[{loss: map_cross_entropy}]", "is a projection that no term of the objective trains"),
+    ],
+)
+def test_test_pictures_choose_nothing_and_nothing_stays_random(config, override, message):
+    with pytest.raises(VlfewError, match=re.escape(message)) as error:
+        run_pipeline(config, [override], config.parent)
+    assert "\n" not in str(error.value)
+
+
+def test_patience_waits_for_a_stage_to_come(config):
+    stages = "objective=[{loss: cross_entropy, stop: 0.5}, {loss: triplet, start: 0.5}]"
+    # With a learning rate of next to nothing no validation is better than the first.
+    still = ["optim.steps=12", "optim.lr=1e-9", "training.validate_every=1", "training.patience=2"]
+    run = run_pipeline(config, [stages, *still], config.parent)
+    assert max(entry["step"] for entry in run.read_log()) == 8
+
+
 def test_two_processes_do_not_train_in_one_folder(config):
     run = RunFolder(config.parent / "small")
     with run.held(), pytest.raises(VlfewError, match=r"another process is training in .*small"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from vlfew.errors import ModelError
 from vlfew.losses.encoded import Encoded, balanced_mean
 from vlfew.losses.term import Term
 
@@ -28,9 +27,7 @@ class PairBinaryCrossEntropy(Term):
         self.scale = scale
 
     def forward(self, batch: Encoded) -> Tensor:
-        if batch.similarity is None:
-            raise ModelError("binary_cross_entropy needs a model with a similarity")
-        i, j, same = batch.pairs
-        logit = self.scale * batch.similarity.pair(batch.image[i], batch.image[j])
+        same = batch.pairs.same
+        logit = self.scale * batch.likeness("binary_cross_entropy")
         loss = F.binary_cross_entropy_with_logits(logit, same.to(logit.dtype), reduction="none")
         return balanced_mean(loss, same)

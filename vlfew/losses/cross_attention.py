@@ -56,6 +56,7 @@ class _EpisodeTerm(Term):
     """Class maps and query maps of the batch's episodes, through the model's cross attention."""
 
     needs_map = True
+    needs_embedding = False
     trains_similarity = True
     of_similarity = "cross_attention"
 

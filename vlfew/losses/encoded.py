@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from vlfew.errors import ModelError
 from vlfew.features import Features
 
 
 class PairSimilarity(Protocol):
     """The model's similarity, as far as pair losses use it."""
+
+    needs_map: bool
 
     def pair(self, a: Features, b: Features) -> Tensor:
         """How alike M pictures and M others are, row by row: `[M]`, higher means more alike."""
@@ -68,6 +71,19 @@ class Encoded:
             return self.drawn_pairs
         i, j = torch.triu_indices(len(self.labels), len(self.labels), offset=1, device=self.labels.device)
         return Pairs(i, j, self.labels[i] == self.labels[j])
+
+    def likeness(self, who: str) -> Tensor:
+        """How alike the two of each pair are by the model's similarity, `[M]`.
+
+        Raises:
+            ModelError: the model has none, and `who` needs it.
+        """
+        if self.similarity is None:
+            raise ModelError(f"{who} needs a model with a similarity")
+        # Maps of thousands of pairs are not gathered for nothing.
+        seen = self.image if self.similarity.needs_map else replace(self.image, map=None)
+        i, j, _ = self.pairs
+        return self.similarity.pair(seen[i], seen[j])
 
     @cached_property
     def sides(self) -> tuple[Tensor, Tensor]:

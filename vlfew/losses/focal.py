@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vlfew.errors import ModelError
 from vlfew.losses.checks import require_within
 from vlfew.losses.encoded import Encoded, balanced_mean
 from vlfew.losses.temperature import Scale
@@ -58,10 +57,7 @@ class PairFocal(Term):
 
     def logits(self, batch: Encoded) -> Tensor:
         """`[M]`, the log odds that each pair is of one class."""
-        if batch.similarity is None:
-            raise ModelError("focal needs a model with a similarity")
-        i, j, _ = batch.pairs
-        return batch.similarity.pair(batch.image[i], batch.image[j]) * self.scale() + self.bias
+        return batch.likeness("focal") * self.scale() + self.bias
 
     def forward(self, batch: Encoded) -> Tensor:
         same = batch.pairs.same

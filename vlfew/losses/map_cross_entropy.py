@@ -33,6 +33,7 @@ class MapCrossEntropy(Term):
     """
 
     needs_map = True
+    needs_embedding = False
     needs_classes = True
 
     def __init__(self, trained: Trained) -> None:

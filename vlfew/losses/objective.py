@@ -118,6 +118,17 @@ class Objective(nn.Module):
     def needs_map(self) -> bool:
         return any(bool(term.needs_map) for term in self.terms.values())
 
+    @property
+    def leaves_out(self) -> bool:
+        """Whether some trained weights may go without a gradient at some step."""
+        staged = any((spec.start, spec.stop) != (0, 1) for spec in self.specs.values())
+        return staged or not all(bool(term.needs_embedding) for term in self.terms.values())
+
+    @property
+    def last_start(self) -> float:
+        """The share of the training after which no further term begins."""
+        return max(spec.start for spec in self.specs.values())
+
     def forward(self, batch: Encoded) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum and the value of each term that counts by now, float32 scalars."""
         total = batch.image.embedding.new_zeros(())
@@ -130,7 +141,4 @@ class Objective(nn.Module):
                     own = (batch.progress - spec.start) / (spec.stop - spec.start)
                     values[name] = term(replace(batch, progress=own))
                     total = total + spec.weight * values[name]
-                else:
-                    # Processes that wait for one another's gradients wait for those of every weight.
-                    total = total + sum(0.0 * p.sum() for p in term.parameters() if p.requires_grad)
         return total, {name: value.detach() for name, value in values.items()}

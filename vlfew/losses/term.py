@@ -29,6 +29,7 @@ class Term(nn.Module):
     Attributes:
         needs_words: dropped where classes have no words.
         needs_map: looks at `image.map`.
+        needs_embedding: looks at `image.embedding`.
         trains_similarity: trains the model's own similarity.
         of_similarity: the one similarity that it can train, where it cannot train any.
         needs_classes: learns something of each training class; its constructor takes a `Trained` first.
@@ -38,6 +39,7 @@ class Term(nn.Module):
 
     needs_words = False
     needs_map = False
+    needs_embedding = True
     trains_similarity = False
     of_similarity: str | None = None
     needs_classes = False

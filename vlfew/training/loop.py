@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import InitProcessGroupKwargs
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 from torch import Tensor
 
 from vlfew.config import Config
@@ -119,6 +119,9 @@ class Trainer:
         self.module = TrainingStep(
             self.model, build_objective(chosen, self.model, data), data.classes("train")
         )
+        if self.module.objective.leaves_out:
+            # Else processes would wait for gradients that nothing at this step has.
+            self.accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
         self.optimizer, self.names = make_optimizer(self.module, config.optim)
         if not self.names:
             raise ConfigError("nothing is trained: every stream is frozen and nothing is learned on top")
@@ -330,7 +333,9 @@ class Trainer:
             torch.distributed.broadcast(accuracy, src=0)
         value, p = accuracy.item(), self.progressed
         better = value > p.best
-        p.stale = 0 if better else p.stale + 1
+        # A stage that is still to come is given its chance.
+        waits = p.step <= self.module.objective.last_start * self.config.optim.steps
+        p.stale = 0 if better or waits else p.stale + 1
         if better:
             p.best, p.best_step = value, p.step
             if self.main:

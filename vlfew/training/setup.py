@@ -121,6 +121,11 @@ def build_configured_model(config: Config, objective: Chosen) -> DualStream:
             f"similarity: {similarity} is learned on single views; leave image.views at 'one', "
             "or take similarity: cosine"
         )
+    if config.embedding_dim is not None and not any(term.kind.needs_embedding for term in objective.kept):
+        raise ConfigError(
+            f"embedding_dim: {config.embedding_dim} is a projection that no term of the objective trains, since "
+            "all look at maps; set embedding_dim: null"
+        )
     text = None
     if objective.needs_words:
         t = config.text
@@ -186,8 +191,15 @@ def selection(config: Config, data: LabelledImages, has_text: bool) -> tuple[str
             raise ConfigError(
                 f"select.split must be 'val', not {options['split']!r}: models are not chosen on other splits"
             )
+        checked = protocol_options(chosen.protocol, options)
+        for key, allowed in (("calibrate", ("val",)), ("support_split", ("train", None))):
+            if key in checked and checked[key] not in allowed:
+                raise ConfigError(
+                    f"select.{key} must be {allowed[0]!r}, not {checked[key]!r}: the test split has no part in "
+                    "choosing a model"
+                )
         check_protocol(chosen.protocol, options, data)
-        return chosen.protocol, protocol_options(chosen.protocol, options)
+        return chosen.protocol, checked
     # Of classes with one picture nothing can be asked.
     sizes = [n for n in (len(index) for index in data.by_class("val").values()) if n > 1]
     if len(sizes) < 2:
