@@ -78,7 +78,7 @@ def test_every_mistake_is_listed_at_once_with_its_line(config: Path) -> None:
         ":4: 'optim.clip.choices' must list two values or more, got []",
         ":5: 'optim.steps' has choices and low; give choices, or low and high",
         ":8: unknown key 'image.width.hihg'; did you mean 'high'?",
-        ":9: 'optim.name': input should be 'adamw' or 'sgd', got 'sdg'",
+        ":9: 'optim.name': input should be 'adamw', 'adam', 'sgd' or 'rmsprop', got 'sdg'",
     ]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vlfew.errors import DataError
+from vlfew.errors import DataError, first_line
 
 PLANES = 3 * 32 * 32
 """Bytes of a picture: a red, a green and a blue plane of 32 x 32."""
@@ -117,7 +117,7 @@ def _read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     except Exception as error:  # damaged bytes make a pickle stumble over anything
-        raise DataError(f"{path}: not a pickle of CIFAR-100: {str(error) or type(error).__name__}") from None
+        raise DataError(f"{path}: not a pickle of CIFAR-100: {first_line(error)}") from None
     if not isinstance(content, dict):
         raise DataError(f"{path}: not a pickle of CIFAR-100: expected a dictionary")
     return content
