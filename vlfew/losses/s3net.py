@@ -65,14 +65,26 @@ class WeightedContrastive(Term):
 class AdaptiveCrossEntropy(Term):
     """Cross entropy of `softmax(alpha y1 + beta y2)`, two branches whose shares are learned.
 
-    y1 are the logits of a linear classifier on the embedding and y2 those of one on the map, averaged
-    over positions. alpha and beta start at 0.5. All is dropped at the end.
+    In the paper the branches are the two networks that the pictures of a pair go through. Twins here
+    share their weights: both pictures pass one network, and each alone has a class. So the branches are,
+    and this reading is ours, two views of one picture: y1 are the logits of a linear classifier on the
+    embedding and y2 those of one on the map, averaged over positions. alpha and beta start at 0.5. All
+    is dropped at the end.
+
+    An embedding that is the averaged map itself would make the two one. One that is projected from it
+    (`embedding_dim`) is another vector, but says nothing that the map does not.
 
     Args:
+        if trained.space.averaged:
+            raise ModelError(
+                "adaptive_cross_entropy weighs the embedding against the averaged map, which in this image stream "
+                "are one vector; take a backbone that keeps positions apart, such as conv4 with head: flatten, "
+                "or cross_entropy"
+            )
         trained: gives D, C and the size of the map.
 
     Raises:
-        ModelError: the image stream gives no map.
+        ModelError: the image stream gives no map, or the map averaged as its embedding.
     """
 
     needs_map = True
