@@ -19,10 +19,12 @@ class Space:
     Attributes:
         dim: D of `embedding [B, D]`.
         map: `(C, H, W)` of `map [B, C, H, W]`, where the model gives one.
+        averaged: whether the embedding is that map, averaged over positions, and nothing else.
     """
 
     dim: int
     map: tuple[int, int, int] | None = None
+    averaged: bool = False
 
     def need_map(self, who: str) -> tuple[int, int, int]:
         """The sizes of the map.

@@ -223,6 +223,18 @@ def test_temperature_has_a_ceiling_and_a_floor():
 
 
 @pytest.mark.parametrize(
+    "name", ["focal", "supervised_contrastive", "prototypical", "alignment_softmax", "alignment_sigmoid"]
+)
+def test_a_temperature_that_would_not_hold_is_refused(name):
+    said = (
+        r"^temperature is 0\.005; it must be 0\.01 or more, since similarities are multiplied by 100 at most$"
+    )
+    with pytest.raises(ConfigError, match=said):
+        LOSSES.get(name)(temperature=0.005)
+    assert LOSSES.get(name)(temperature=0.01).scale().item() == pytest.approx(100)
+
+
+@pytest.mark.parametrize(
     ("name", "option"),
     [
         ("contrastive", "margin"),

@@ -14,6 +14,7 @@ from vlfew.losses import LOSSES
 from vlfew.losses.encoded import Encoded
 from vlfew.losses.s3net import centre_vectors
 from vlfew.losses.term import Trained
+from vlfew.models.dual_stream import ModelSpec, build_model
 
 
 def test_weighted_contrastive_is_its_formula():
@@ -102,6 +103,31 @@ def test_a_model_without_maps_is_refused():
     batch = replace(encoded(LABELS), image=Features(torch.eye(7)))
     with pytest.raises(VlfewError, match=r"weighted_contrastive needs features\.map"):
         build("weighted_contrastive")(batch)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "options", "dim", "same"),
+    [
+        ("resnet12", {"widths": [4, 4, 4, 4]}, None, True),
+        ("resnet12", {"widths": [4, 4, 4, 4]}, 4, False),
+        ("conv4", {"width": 4, "head": "average"}, None, True),
+        # One position is left: flattened or averaged, it is the same.
+        ("conv4", {"width": 4}, None, True),
+        ("conv4", {"widths": [4, 4, 4]}, None, False),
+    ],
+)
+def test_two_branches_that_are_one_vector_are_refused(backbone, options, dim, same):
+    spec = ModelSpec(backbone=backbone, backbone_options=options, image_size=16, embedding_dim=dim)
+    model = build_model(spec).eval()
+    features = model.forward_images(torch.randint(256, (2, 1, 16, 16)))
+    mean = features.map.mean((2, 3))
+    assert same == (mean.shape == features.embedding.shape and torch.allclose(mean, features.embedding))
+    trained = Trained(model.space, 4)
+    if same:
+        with pytest.raises(ModelError, match=r"^adaptive_cross_entropy .* are one vector; take [^\n]*$"):
+            LOSSES.get("adaptive_cross_entropy")(trained)
+    else:
+        LOSSES.get("adaptive_cross_entropy")(trained)
 
 
 def test_a_batch_of_unknown_classes_is_refused():

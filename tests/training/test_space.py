@@ -102,7 +102,7 @@ def test_every_mistake_is_listed_at_once_with_its_line(config: Path) -> None:
         ("objective.3.margin: {low: 0.1, high: 1.0}", "there is no 'objective.3.margin' to set"),
         ("objective.0.marign: {low: 0.1, high: 1.0}", "did you mean 'margin'?"),
         # What does not go with the rest of the configuration.
-        ("image.backbone: {choices: [conv4, lenett]}", "unknown backbone 'lenett'"),
+        ("image.backbone: {choices: [conv4, letnet]}", "unknown backbone 'letnet'"),
         ("image.backbone: {choices: [conv4, resnet12]}", "with image.backbone=resnet12: "),
         ("seed: {low: 0, high: 9}", "'seed' is not for a search to set: the best of some seeds"),
         ("select.ways: {low: 2, high: 5}", "'select.ways' is not for a search to set: trials are compared by it"),

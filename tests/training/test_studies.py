@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.conftest import real_data
+from vlfew.features import Features, Space
+from vlfew.losses import LOSSES
+from vlfew.losses.encoded import Encoded
 from vlfew.pipeline import run_pipeline
+from vlfew.scorers import SCORERS
 from vlfew.training.setup import read_config
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +37,25 @@ def test_a_study_starts(path: Path, tmp_path: Path) -> None:
     results = json.loads(run.results.read_text())
     assert [r["protocol"] for r in results] == [e.protocol for e in config.evaluate]
     assert sum("loss" in entry for entry in run.read_log()) == 1
+
+
+def test_the_mixed_loss_that_collapses_has_the_floor_that_its_recipe_tells_of() -> None:
+    path = ROOT / "configs/studies/mnist_mixed_collapse.yaml"
+    floor = float(re.findall(r"never falls below (0\.\d+)", path.read_text())[0])
+    terms = {term.loss: term.options for term in read_config(path).objective}
+    assert list(terms) == ["contrastive", "l_softmax", "focal"]
+    focal, similarity = LOSSES.get("focal")(**terms["focal"]), SCORERS.get("cosine")(Space(2))
+
+    def loss(angles: list[float]) -> float:
+        """Of four pictures of two classes, in the plane."""
+        radians = torch.tensor(angles) * math.pi / 180
+        x = torch.stack([radians.cos(), radians.sin()], dim=1)
+        batch = Encoded(Features(x), torch.tensor([0, 0, 1, 1]), similarity=similarity)
+        assert (focal.logits(batch) < 1e-6).all()  # "different", of all pairs
+        return float(focal(batch))
+
+    assert floor <= loss([0, 0, 180, 180]) < floor + 1e-4
+    assert min(loss([0, turn, 180 - turn, 180 + turn]) for turn in range(10, 181, 10)) > floor + 1e-4
 
 
 def test_a_sweep_fills_its_grid_and_goes_on_where_it_was_stopped(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vlfew.errors import RunError
-from vlfew.training.space import Choices, Range, Space
+from vlfew.training.space import Choices, Range, SearchSpace
 from vlfew.training.study import COMPARED, GOOD, TELLING, OpenTrial, Pruner, Study, Trial
 
-SPACE: Space = {
+SPACE: SearchSpace = {
     "optim.lr": Range(1e-4, 1e-1, log=True),
     "image.width": Range(8, 64, step=8),
     "optim.clip": Choices(("1.0", "null")),
@@ -22,7 +22,7 @@ SPACE: Space = {
 STEPS = (10, 20, 30)
 
 
-def study_at(folder: Path, pruner: Pruner = "none", seed: int = 0, space: Space = SPACE) -> Study:
+def study_at(folder: Path, pruner: Pruner = "none", seed: int = 0, space: SearchSpace = SPACE) -> Study:
     return Study(folder / "study.journal", space, pruner, seed, steps=30)
 
 

@@ -86,6 +86,9 @@ class Conv4(Backbone):
         initialise(self, init)
 
     def forward(self, images: Tensor) -> Features:
-        """`[B, C, H, W]` to `embedding [B, dim]` and `map [B, widths[-1], H/16, W/16]`."""
+        """`[B, C, H, W]` to `embedding [B, dim]` and `map [B, widths[-1], H', W']`.
+
+        H' is H / 2^n, rounded down, of n blocks: H / 16 of four.
+        """
         maps = self.blocks(images)
         return Features(self.dropout(self.pool(maps).flatten(1)), map=maps)

@@ -16,10 +16,14 @@ class LocalResponse(Backbone):
     """One wide convolution whose responses are normalised across channels, then three dense layers.
 
     Convolution 5x5 of 128 with stride 3, ReLU, local response normalisation over 5 channels
-    (alpha 1e-3, beta 0.75, k 2; Krizhevsky et al. 2012, section 3.3), max-pool 4 with stride 2,
-    dropout of whole channels; dense layers of 512, 128 and `dim`. The layers are those of a published
-    twin for MNIST, of which 2,048 numbers enter the dense ones: 28 x 28 is the size that gives them,
-    with 1,118,338 parameters. ReLU between the dense layers and dropout after the first are filled in.
+    (Krizhevsky et al. 2012, section 3.3), max-pool 4 with stride 2, dropout of whole channels; dense
+    layers of 512, 128 and `dim`. The layers are those of a published twin for MNIST, of which 2,048
+    numbers enter the dense ones: 28 x 28 is the size that gives them, with 1,118,338 parameters. ReLU
+    between the dense layers and dropout after the first are filled in.
+
+    The normalisation has the parameters that the twin gives to PyTorch: 5 channels, alpha 1e-3, beta
+    0.75, k 2. PyTorch divides alpha by the channels, so that it is 2e-4 in Krizhevsky's formula, where
+    he has 1e-4.
 
     Args:
         in_channels: C of the pictures.

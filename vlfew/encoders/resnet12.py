@@ -129,6 +129,9 @@ class ResNet12(Backbone):
                 nn.init.kaiming_normal_(module.weight, 0.1, mode="fan_out", nonlinearity="leaky_relu")
 
     def forward(self, images: Tensor) -> Features:
-        """`[B, C, H, W]` to `embedding [B, widths[3]]` and `map [B, widths[3], H/16, W/16]`."""
+        """`[B, C, H, W]` to `embedding [B, widths[3]]` and `map [B, widths[3], H/16, W/16]`.
+
+        Rounded down, or up with `ceil`.
+        """
         maps = self.blocks(images)
         return Features(maps.mean((2, 3)), map=maps)

@@ -11,15 +11,12 @@ from vlfew.losses.encoded import Encoded, balanced_mean
 from vlfew.losses.term import Term
 
 
-class PairContrastive(Term):
-    """`1/2 (same D^2 + (1 - same) max(0, m - D)^2)`, balanced between same and different pairs.
-
-    Eq. 4 of the paper writes Y = 1 for *different*; here `same` is a bool. `D` is the Euclidean
-    distance, its square, or L1 (sources differ). Those that leave out the half are `weight: 2`.
+class MarginOfPairs(Term):
+    """A loss that draws same pairs together and pushes different ones a margin apart.
 
     Args:
         margin: m, in units of D.
-        distance: which D.
+        distance: which D, between embeddings.
         normalize: take distances between unit vectors.
 
     Raises:
@@ -27,7 +24,6 @@ class PairContrastive(Term):
     """
 
     over_pairs = True
-    takes_sides = True
 
     def __init__(
         self, *, margin: float = 1.0, distance: Distance = "euclidean", normalize: bool = True
@@ -35,6 +31,16 @@ class PairContrastive(Term):
         super().__init__()
         require_above_zero("margin", margin)
         self.margin, self.distance, self.normalize = margin, distance, normalize
+
+
+class PairContrastive(MarginOfPairs):
+    """`1/2 (same D^2 + (1 - same) max(0, m - D)^2)`, balanced between same and different pairs.
+
+    Eq. 4 of the paper writes Y = 1 for *different*; here `same` is a bool. `D` is the Euclidean
+    distance, its square, or L1 (sources differ). Those that leave out the half are `weight: 2`.
+    """
+
+    takes_sides = True
 
     def forward(self, batch: Encoded) -> Tensor:
         left, right = batch.sides

@@ -33,6 +33,8 @@ def phi(cosine: Tensor, m: int) -> Tensor:
 class MultipliedAngle(AngularSoftmax):
     """`(lambda cos(theta) + phi(theta)) / (1 + lambda)` for the own class, lambda annealed.
 
+    The default lambdas are those that the authors published with SphereFace, 1,000 falling to 5.
+
     Args:
         trained: gives D and C.
         m: how many times the angle is taken.
@@ -46,7 +48,15 @@ class MultipliedAngle(AngularSoftmax):
         ConfigError: m below 1, a lambda below 0 or growing, anneal not from 0 to 1.
     """
 
-    def __init__(self, trained: Trained, m: int, lambda_start: float, lambda_end: float, anneal: float):
+    def __init__(
+        self,
+        trained: Trained,
+        *,
+        m: int = 4,
+        lambda_start: float = 1000.0,
+        lambda_end: float = 5.0,
+        anneal: float = 0.5,
+    ) -> None:
         super().__init__(trained)
         if m < 1:
             raise ConfigError(f"m is {m}; it must be a whole number above 0")
@@ -70,30 +80,9 @@ class LSoftmax(MultipliedAngle):
     """Liu, Wen, Yu and Yang 2016, eq. 4 to 6: logits `|w| |x| cos(theta)`, the own class's with phi.
 
     phi alone from the first step (`lambda_start: 0`) is the paper's formula and hard to train: blending
-    with the plain cosine is its authors' cure (section 4.3). The default lambdas are those that the
-    authors published with SphereFace, 1,000 falling to 5.
-
-    Args:
-        trained: gives D and C.
-        m: how many times the angle is taken; 1 is the plain softmax without a bias.
-        lambda_start: share of the plain cosine against phi, at first.
-        lambda_end: the same, in the end; 0 is phi alone.
-        anneal: the share of the term's part of the training over which it goes from one to the other.
-
-    Raises:
-        ConfigError: m below 1, a lambda below 0 or growing, anneal not from 0 to 1.
+    with the plain cosine is its authors' cure (section 4.3). With an m of 1 it is the plain softmax
+    without a bias.
     """
-
-    def __init__(
-        self,
-        trained: Trained,
-        *,
-        m: int = 4,
-        lambda_start: float = 1000.0,
-        lambda_end: float = 5.0,
-        anneal: float = 0.5,
-    ) -> None:
-        super().__init__(trained, m, lambda_start, lambda_end, anneal)
 
     def length(self, x: Tensor) -> Tensor:
         return x.norm(dim=1, keepdim=True) * self.weight.norm(dim=1)
@@ -103,28 +92,7 @@ class SphereFace(MultipliedAngle):
     """Liu, Wen, Yu, Li, Raj and Song 2017, eq. 7 (A-Softmax): L-Softmax with classes of length 1.
 
     Only the angle decides between classes then, so the embedding is compared by cosine.
-
-    Args:
-        trained: gives D and C.
-        m: how many times the angle is taken.
-        lambda_start: share of the plain cosine against phi, at first.
-        lambda_end: the same, in the end; 0 is phi alone.
-        anneal: the share of the term's part of the training over which it goes from one to the other.
-
-    Raises:
-        ConfigError: m below 1, a lambda below 0 or growing, anneal not from 0 to 1.
     """
-
-    def __init__(
-        self,
-        trained: Trained,
-        *,
-        m: int = 4,
-        lambda_start: float = 1000.0,
-        lambda_end: float = 5.0,
-        anneal: float = 0.5,
-    ) -> None:
-        super().__init__(trained, m, lambda_start, lambda_end, anneal)
 
     def length(self, x: Tensor) -> Tensor:
         return x.norm(dim=1, keepdim=True)

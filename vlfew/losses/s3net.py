@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vlfew.errors import ModelError
-from vlfew.losses.checks import require_above_zero
 from vlfew.losses.class_weights import target_of
-from vlfew.losses.distance import Distance, pair_distance
+from vlfew.losses.contrastive import MarginOfPairs
+from vlfew.losses.distance import pair_distance
 from vlfew.losses.encoded import Encoded, balanced_mean
 from vlfew.losses.term import Term, Trained
 
@@ -24,32 +24,16 @@ def centre_vectors(maps: Tensor) -> Tensor:
     return middle.mean((2, 3))
 
 
-class WeightedContrastive(Term):
+class WeightedContrastive(MarginOfPairs):
     """`same (1 - w) D + (1 - same) w max(0, m - D)`, balanced between same and different pairs.
 
     w is the cosine of the two maps' centre vectors, clamped to [0, 1]: same pairs count where the
     middles of the pictures look different, different ones where they look alike. The hinge is not
     squared. w is a weight and gets no gradient: through it the loss could fall to 0, at w = 1 for same
     pairs and 0 for different ones, with every distance as it was.
-
-    Args:
-        margin: m, in units of D.
-        distance: which D, between embeddings.
-        normalize: take distances between unit vectors.
-
-    Raises:
-        ConfigError: margin not above 0.
     """
 
     needs_map = True
-    over_pairs = True
-
-    def __init__(
-        self, *, margin: float = 1.0, distance: Distance = "euclidean", normalize: bool = True
-    ) -> None:
-        super().__init__()
-        require_above_zero("margin", margin)
-        self.margin, self.distance, self.normalize = margin, distance, normalize
 
     def forward(self, batch: Encoded) -> Tensor:
         x = batch.image.embedding
@@ -65,14 +49,20 @@ class WeightedContrastive(Term):
 class AdaptiveCrossEntropy(Term):
     """Cross entropy of `softmax(alpha y1 + beta y2)`, two branches whose shares are learned.
 
-    y1 are the logits of a linear classifier on the embedding and y2 those of one on the map, averaged
-    over positions. alpha and beta start at 0.5. All is dropped at the end.
+    In the paper the branches are the two networks that the pictures of a pair go through. Twins here
+    share their weights: both pictures pass one network, and each alone has a class. So the branches are,
+    and this reading is ours, two views of one picture: y1 are the logits of a linear classifier on the
+    embedding and y2 those of one on the map, averaged over positions. alpha and beta start at 0.5. All
+    is dropped at the end.
+
+    An embedding that is the averaged map itself would make the two one. One that is projected from it
+    (`embedding_dim`) is another vector, but says nothing that the map does not.
 
     Args:
         trained: gives D, C and the size of the map.
 
     Raises:
-        ModelError: the image stream gives no map.
+        ModelError: the image stream gives no map, or the map averaged as its embedding.
     """
 
     needs_map = True
@@ -84,6 +74,12 @@ class AdaptiveCrossEntropy(Term):
             raise ModelError(
                 "adaptive_cross_entropy needs a feature map, which this image stream does not give; "
                 "take a backbone that has one, such as conv4"
+            )
+        if trained.space.averaged:
+            raise ModelError(
+                "adaptive_cross_entropy weighs the embedding against the averaged map, which in this image stream "
+                "are one vector; take a backbone that keeps positions apart, such as conv4 with head: flatten, "
+                "or cross_entropy"
             )
         self.of_embedding = nn.Linear(trained.space.dim, trained.classes)
         self.of_map = nn.Linear(trained.space.map[0], trained.classes)

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from vlfew.errors import ConfigError
 from vlfew.losses.checks import require_above_zero
 
 MAX_SCALE = 100.0
@@ -17,16 +18,21 @@ class Scale(nn.Module):
     """`1 / temperature`, learned or fixed.
 
     Args:
-        temperature: at the start, above 0.
+        temperature: at the start, 0.01 or more: below, the ceiling would hold instead of it.
         learned: whether it is trained.
 
     Raises:
-        ConfigError: temperature not above 0.
+        ConfigError: temperature not above 0, or below what the ceiling lets through.
     """
 
     def __init__(self, temperature: float, learned: bool) -> None:
         super().__init__()
         require_above_zero("temperature", temperature)
+        if temperature < 1 / MAX_SCALE:
+            raise ConfigError(
+                f"temperature is {temperature}; it must be {1 / MAX_SCALE:g} or more, since similarities are "
+                f"multiplied by {MAX_SCALE:g} at most"
+            )
         self.log = nn.Parameter(torch.tensor(-math.log(temperature)), requires_grad=learned)
 
     def forward(self) -> Tensor:

@@ -158,7 +158,8 @@ class DualStream(nn.Module):
             )
             text_encoder.requires_grad_(not t.frozen)
         backbone.requires_grad_(not spec.backbone_frozen)
-        self.space = Space(self.dim, _map_shape(backbone, *_seen(spec, front_end)))
+        shape, averaged = _map_shape(backbone, *_seen(spec, front_end))
+        self.space = Space(self.dim, shape, averaged and spec.embedding_dim is None)
         if right is not None:
             right.requires_grad_(not spec.backbone_frozen)
         self.similarity: Scorer = self._over_sides(
@@ -327,13 +328,21 @@ def _projection(backbone: Backbone, spec: ModelSpec) -> nn.Module:
 
 
 @torch.inference_mode()
-def _map_shape(backbone: Backbone, channels: int, size: int) -> tuple[int, int, int] | None:
-    """`(C, H, W)` of the backbone's map, found out by showing it a picture of what it takes."""
+def _map_shape(backbone: Backbone, channels: int, size: int) -> tuple[tuple[int, int, int] | None, bool]:
+    """`(C, H, W)` of the backbone's map, and whether its embedding is that map averaged.
+
+    Found out by showing it a picture of what it takes. That is no blank one, of which a network without
+    biases makes zeros, alike in whatever it gives.
+    """
     training = backbone.training
-    blank = torch.zeros(1, channels, size, size)
-    shown = backbone.eval()(blank.contiguous(memory_format=torch.channels_last)).map
+    shade = torch.linspace(-1, 1, channels * size * size).view(1, channels, size, size)
+    shown = backbone.eval()(shade.contiguous(memory_format=torch.channels_last))
     backbone.train(training)
-    return None if shown is None else tuple(shown.shape[1:])
+    if shown.map is None:
+        return None, False
+    mean = shown.map.mean((2, 3))
+    averaged = mean.shape == shown.embedding.shape and torch.allclose(mean, shown.embedding)
+    return tuple(shown.map.shape[1:]), averaged
 
 
 def _further_views(images: Tensor, views: Views) -> list[Tensor]:

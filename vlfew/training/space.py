@@ -116,11 +116,11 @@ class Choices:
         return " or ".join(self.texts)
 
 
-Space = dict[str, Range | Choices]
+SearchSpace = dict[str, Range | Choices]
 """By the dotted keys of a configuration."""
 
 
-def read_space(path: Path, config_file: Path, overrides: Sequence[str]) -> Space:
+def read_space(path: Path, config_file: Path, overrides: Sequence[str]) -> SearchSpace:
     """The space of a YAML file: each key with `{low:, high:}` and, if wanted, `log: true` or `step:`; or
     with `{choices: [...]}`.
 
@@ -140,7 +140,7 @@ def read_space(path: Path, config_file: Path, overrides: Sequence[str]) -> Space
         raise ConfigError(
             f"{path}: names no setting to try; write, for example, optim.lr: {{low: 1e-4, high: 1e-2, log: true}}"
         )
-    space: Space = {}
+    space: SearchSpace = {}
     problems: list[str] = []
     for key, bounds in ((str(k), v) for k, v in said.items()):
         at = source.of(key)

@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from vlfew.counting import seed_at
 from vlfew.errors import RunError, first_line
 from vlfew.files import write_whole
-from vlfew.training.space import Choices, Space, Value, text_of
+from vlfew.training.space import Choices, SearchSpace, Value, text_of
 
 Pruner = Literal["median", "none"]
 State = Literal["finished", "pruned", "failed", "unfinished"]
@@ -101,7 +101,7 @@ class Study:
         RunError: the journal cannot be read.
     """
 
-    def __init__(self, path: Path, space: Space, pruner: Pruner, seed: int, steps: int) -> None:
+    def __init__(self, path: Path, space: SearchSpace, pruner: Pruner, seed: int, steps: int) -> None:
         self.path, self.space, self.seed = path, space, seed
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         _mend(path)
@@ -197,7 +197,7 @@ class OpenTrial:
         space: of the search.
     """
 
-    def __init__(self, trial: optuna.Trial, space: Space) -> None:
+    def __init__(self, trial: optuna.Trial, space: SearchSpace) -> None:
         self._trial, self._space = trial, space
 
     @property
@@ -247,7 +247,7 @@ def _pruner(name: Pruner, steps: int) -> optuna.pruners.BasePruner:
     )
 
 
-def _told(trial: FrozenTrial, space: Space) -> Trial:
+def _told(trial: FrozenTrial, space: SearchSpace) -> Trial:
     """What Optuna keeps of a trial, in our words."""
     about = trial.user_attrs
     drawn = {key: trial.params[key] for key in space if key in trial.params}
