@@ -96,9 +96,16 @@ def build_objective(chosen: Chosen, model: DualStream, data: LabelledImages) -> 
 
 
 def build_configured_model(config: Config, objective: Chosen) -> DualStream:
-    """The model, with a text stream only when the objective trains one."""
+    """The model, with a text stream only when the objective trains one.
+
+    Raises:
+        VlfewError: terms, batches and similarity that do not go together; parts that cannot be built.
+    """
     similarity = config.similarity.scorer
+    classes, pictures = config.sampling.classes, config.sampling.pictures
     for term in objective.kept:
+        options = LOSSES.options(term.name)(**term.options).model_dump()
+        term.kind.check_batches(options, classes, pictures)
         if term.kind.of_similarity not in (None, similarity):
             raise ConfigError(
                 f"loss {term.name} trains similarity: {term.kind.of_similarity}, and similarity is {similarity}; "
