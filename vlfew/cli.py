@@ -240,7 +240,7 @@ def models() -> None:
     """List front ends, image backbones and text encoders."""
     from vlfew.encoders import BACKBONES, FRONT_ENDS, TEXT_ENCODERS
 
-    internal = {"load", "config", "taps"}  # for building a saved model again
+    internal = {"load", "config"}  # for building a saved model again
     rows = []
     for kind, registry in (("front end", FRONT_ENDS), ("image", BACKBONES), ("text", TEXT_ENCODERS)):
         for name in registry.names():

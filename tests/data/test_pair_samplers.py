@@ -187,6 +187,22 @@ def test_what_cannot_be_drawn_is_refused(tiny, sampling, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("sampling", "message"),
+    [
+        ({"pairs": 4, "groups": 3}, r"wants one of each from every group; set sampling\.pairs=6 or more"),
+        ({"tasks": 2, "ways": 2, "groups": 3}, r"one task at least from each; set sampling\.tasks=3 or more"),
+    ],
+)
+def test_a_batch_too_small_for_its_groups_is_refused(sampling, message):
+    data = make_data(classes=36, groups=4)
+    with pytest.raises(DataError, match=message) as error:
+        make_sampler(data, "train", Sampling(**sampling), 0)
+    assert "\n" not in str(error.value)
+    batch = make_sampler(data, "train", Sampling(**sampling | {"groups": 2}), 0).batch(0)
+    assert len(data.class_group[batch.labels].unique()) == 2
+
+
 def test_too_few_groups_or_given_pairs_say_how_many_there_are():
     with pytest.raises(DataError, match=r"has 4 groups of 3 classes or more .*set sampling\.groups=4"):
         make_sampler(make_data(classes=36, groups=4), "train", Sampling(tasks=1, ways=3, groups=5), 0)

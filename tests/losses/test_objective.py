@@ -96,6 +96,16 @@ def test_a_share_of_the_training_without_any_term_is_refused():
         choose_terms(terms, words=True)
 
 
+def test_a_share_left_empty_for_want_of_words_says_what_is_missing():
+    terms = [TermSpec("alignment_softmax", stop=0.5), TermSpec("contrastive", start=0.5)]
+    choose_terms(terms, words=True)
+    with pytest.raises(
+        ConfigError, match="counts at 0% of the training without alignment_softmax, for"
+    ) as error:
+        choose_terms(terms, words=False)
+    assert "\n" not in str(error.value) and "text.encoder is null" in str(error.value)
+
+
 def test_classifier_first_then_triplets():
     """Each stage trains by its own loss; the classifier stands still in the second."""
     objective = objective_of([TermSpec("cross_entropy", stop=0.5), TermSpec("triplet", start=0.5)])

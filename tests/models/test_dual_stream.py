@@ -12,9 +12,11 @@ from PIL import Image
 
 import vlfew
 from vlfew.errors import DataError, ModelError
+from vlfew.features import Features
 from vlfew.models import DualStream, ModelSpec, build_model, load_model, save_model
 from vlfew.models.dual_stream import TextSpec
 from vlfew.models.saved import parameter_counts
+from vlfew.scorers import Support
 
 SPEC = ModelSpec(
     backbone="conv4",
@@ -152,6 +154,24 @@ def test_weighted_l1_is_trained_and_saved_with_the_model(tmp_path):
     torch.testing.assert_close(load_model(tmp_path).scorer().pair(x[:2], x[2:]).detach(), expected)
     with pytest.raises(ModelError, match="no trained weighted_l1"):
         build_model(SPEC.model_copy(update={"text": None})).scorer("weighted_l1")
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "euclidean"])
+def test_options_of_a_similarity_are_used(similarity, tmp_path):
+    """Nearest neighbours, asked for in training, are what the saved model goes by."""
+    spec = SPEC.model_copy(update={"text": None, "similarity": similarity})
+    nearest = build_model(spec.model_copy(update={"similarity_options": {"reduce": "max"}}))
+    assert type(build_model(spec).scorer()) is type(nearest.scorer("prototypes"))
+    save_model(nearest, tmp_path)
+    features = nearest.encode_images(pictures(7)).embedding
+    one, other = (Features(features[rows]) for rows in ([5] * 5 + [6] * 5, [*range(5)] * 2))
+    alike = nearest.similarity.pair(one, other).view(2, 5)  # two queries, five items
+    expected = torch.stack([alike[:, :3].amax(1), alike[:, 3:].amax(1)], dim=1)
+    support = Support(Features(features[:5]), torch.tensor([0, 0, 0, 1, 1]), 2)
+    for model in (nearest, load_model(tmp_path)):
+        for name in ("default", similarity):
+            scores = model.scorer(name).fit(support).score(Features(features[5:]))
+            torch.testing.assert_close(scores, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_classifier_by_words_pictures_and_both(model, tmp_path):

@@ -24,7 +24,7 @@ from vlfew.losses.objective import Objective, TermSpec, choose_terms
 from vlfew.losses.term import Trained
 from vlfew.report.charts import Axis, Line, line_chart, spread, ticks
 from vlfew.report.confusions import pair_counts
-from vlfew.report.curves import draw_curves, loss_weights, smooth
+from vlfew.report.curves import draw_curves, loss_terms, loss_weights, smooth
 from vlfew.report.maps import principal_plane
 from vlfew.report.markup import Html, element
 from vlfew.report.pictures import THUMBNAIL, data_uri
@@ -138,6 +138,25 @@ def test_curves_bear_a_long_log_and_numbers_that_are_none() -> None:
     assert "nan" not in drawn
     assert len(drawn) < 40_000
     assert "nan" not in draw_curves([{"step": 1, "loss": 2.0, "lr": 0.0}], {})
+
+
+def words(chart: str) -> str:
+    """What is written in it; labels are folded."""
+    return " ".join(re.findall(r">([^<>]+)<", chart))
+
+
+def test_terms_that_take_turns_are_drawn_each_where_it_counts() -> None:
+    """A classifier to step 50, triplets from there on: no entry names both."""
+    first = [{"step": n, "loss": 2.0, "cross_entropy": 2.0, "lr": 0.1} for n in range(1, 51)]
+    then = [{"step": n, "loss": 0.5, "triplet": 0.25, "lr": 0.1} for n in range(51, 101)]
+    assert loss_terms([*first, *then]) == ["cross_entropy", "triplet"]
+    chart = draw_curves([*first, *then], {"triplet": 2.0}).partition("Learning rate")[0]
+    for label in ("sum 0.50", "cross entropy 2.00", "2 × triplet 0.25"):
+        assert label in words(chart)
+    whole, early, late = coordinates(chart, "line")
+    assert early[-1][0] < late[0][0] and (early[0][0], late[-1][0]) == (whole[0][0], whole[-1][0])
+    alone = draw_curves(first, {})
+    assert "cross entropy 2.00" in words(alone) and "sum" not in words(alone)
 
 
 def coordinates(chart: str, style: str) -> list[list[tuple[float, float]]]:

@@ -9,6 +9,7 @@ import pytest
 from vlfew.errors import ConfigError, VlfewError
 from vlfew.pipeline import run_pipeline
 from vlfew.training.setup import read_config
+from vlfew.training.step import TrainingStep
 
 CAN = [
     "image={backbone: conv4, widths: [8, 8], norm: batch, cbam: [1]}",
@@ -62,6 +63,10 @@ def test_a_global_classifier_at_every_position_goes_with_any_similarity(config):
         ([CAN[3]], r"loss cross_attention trains similarity: cross_attention, and similarity is cosine"),
         ([*CAN, "sampling.classes=3"], r"3 classes cannot be cut into episodes of 2 ways; set sampling"),
         ([*CAN, "sampling.pictures=1"], r"has 1 picture\(s\), and episodes of 1 shot\(s\) want at least 2"),
+        ([*CAN, "sampling={pairs: 8}"], r"cut episodes from batches of classes; set sampling\.classes"),
+        ([*CAN, "sampling={tasks: 2, ways: 2}"], r"cut episodes from batches of classes"),
+        ([*CAN, "objective.1.shots=4"], r"has 4 picture\(s\), and episodes of 4 shot\(s\) want at least 5"),
+        ([*CAN, "objective.0.ways=0"], r"ways is 0 and shots 1; ways must be at least 2"),
         (["image={backbone: conv4, cbam: [9]}"], r"cbam is \[9\]; it names conv4's blocks, 1 to 4"),
         (
             [*CAN[1:], "image={backbone: 'torchvision:shufflenet_v2_x0_5'}", "data.image_size=32"],
@@ -69,7 +74,8 @@ def test_a_global_classifier_at_every_position_goes_with_any_similarity(config):
         ),
     ],
 )
-def test_what_does_not_fit_is_refused_in_one_line(config, overrides, message):
+def test_what_does_not_fit_is_refused_in_one_line(config, overrides, message, monkeypatch):
+    monkeypatch.setattr(TrainingStep, "forward", None)  # before the first step
     with pytest.raises(VlfewError, match=message) as error:
         run_pipeline(config, [*overrides, *SHORT], config.parent)
     assert "\n" not in str(error.value)

@@ -130,6 +130,10 @@ def test_two_processes_see_what_one_does(config):
             "image.front_end={name: wavelet, levle: 2}",
             "unknown key 'image.front_end.levle' of front end 'wavelet'; did you mean 'level'?",
         ),
+        (
+            "image.front_end={name: wavelet, taps: 4}",
+            "unknown key 'image.front_end.taps' of front end 'wavelet'",
+        ),
         ("image.front_end={name: wavelt}", "unknown front end 'wavelt'; did you mean 'wavelet'?"),
         ("image.front_end={level: 2}", "'image.front_end.name' must be given"),
         ("image.front_end={name: pca, components: many}", "'image.front_end.components' of front end 'pca'"),

@@ -11,12 +11,20 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from tests.training.conftest import CONFIG, ENVIRONMENT, command, vlfew
 from vlfew.errors import VlfewError
 from vlfew.pipeline import run_pipeline
 from vlfew.training.run import RunFolder
+from vlfew.training.setup import (
+    build_configured_model,
+    choose_objective,
+    load_configured_data,
+    read_config,
+)
+from vlfew.training.step import TrainingStep
 
 
 @pytest.fixture(scope="module")
@@ -212,6 +220,44 @@ def test_what_cannot_be_evaluated_is_said_before_training(config):
     with pytest.raises(VlfewError, match=r"test0\d|pictures"):
         run_pipeline(config, ["evaluate=[{protocol: few-shot, ways: 3, queries: 40}]"], config.parent)
     assert not (config.parent / "small" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "select.scorer=weighted_l1",
+            "select.scorer=weighted_l1: this model has no trained weighted_l1; train",
+        ),
+        (
+            "evaluate=[{protocol: few-shot}, {protocol: verification, pairs: 8, folds: 2, scorer: cross_attention}]",
+            "evaluate.1.scorer=cross_attention: this model has no trained cross_attention; train",
+        ),
+    ],
+)
+def test_a_scorer_that_the_model_has_not_is_said_before_training(config, override, message, monkeypatch):
+    monkeypatch.setattr(TrainingStep, "forward", None)
+    ways = ["evaluate.0.ways=3", "evaluate.0.queries=3"]
+    with pytest.raises(VlfewError, match=re.escape(message)) as error:
+        run_pipeline(config, [override, *ways], config.parent)
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_evaluated_has_no_say_in_the_first_weights(config):
+    """A scorer with weights is made to see whether the model has it, and draws random numbers."""
+    overrides = [
+        "image={backbone: conv4, widths: [8, 8]}",
+        "embedding_dim=null",
+        "similarity=cross_attention",
+        "objective=[{loss: cross_attention, ways: 2}]",
+    ]
+    drawn = []
+    for scorer in ("default", "cross_attention_transductive"):
+        read = read_config(config, [*overrides, f"evaluate.0.scorer={scorer}"])
+        data = load_configured_data(read)
+        build_configured_model(read, choose_objective(read, data))
+        drawn.append(torch.rand(3))
+    assert torch.equal(*drawn)
 
 
 def test_evaluations_may_change_until_the_results_are_there(stopped):

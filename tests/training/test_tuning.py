@@ -21,10 +21,10 @@ from tests.test_cli import fails
 from tests.training.conftest import CONFIG
 from vlfew.cli import main
 from vlfew.data.images import LabelledImages
-from vlfew.errors import RunError, VlfewError
+from vlfew.errors import ConfigError, RunError, VlfewError
 from vlfew.evaluation.results import write_results
 from vlfew.training import setup, tuning
-from vlfew.training.loop import Trainer
+from vlfew.training.loop import Stopped, Trainer
 from vlfew.training.run import RunFolder
 from vlfew.training.step import TrainingStep
 from vlfew.training.study import OpenTrial, Trial
@@ -290,6 +290,36 @@ def test_trials_that_cannot_be_trained_are_told_and_left_behind(
     assert trials[1].why == "the loss is not a number since step 1"
     assert trials[2].why == "it did not fit into the memory of the device"
     assert "failed: the loss is not a number since step 1 (best " in said[6]
+
+
+@pytest.mark.parametrize("kind", [ConfigError, VlfewError])
+def test_a_mistake_that_shows_in_training_ends_the_trial_alone(
+    kind: type[VlfewError], config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward, steps = TrainingStep.forward, iter(range(10**6))
+
+    def failing(self: TrainingStep, *arguments: Any) -> Any:
+        if next(steps) == 4 + 1:
+            raise kind("no such thing")
+        return forward(self, *arguments)
+
+    monkeypatch.setattr(TrainingStep, "forward", failing)
+    trials, said = go(make_search(config.parent, space="optim.lr: {low: 1e-3, high: 1e-1}\n", trials=3))
+    assert [t.state for t in trials] == ["finished", "failed", "finished"]
+    assert any("trial 2 of 3: failed: no such thing" in line for line in said)
+
+
+def test_a_stop_or_a_damaged_checkpoint_is_not_the_trials_fault(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(self: Trainer) -> None:
+        raise Stopped("stopped at step 1", 15)
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(Trainer, "train", stopped)
+        go(make_search(config.parent, trials=1))
+    trials, _ = go(make_search(config.parent, trials=1))
+    assert [t.state for t in trials] == ["finished"]
 
 
 def test_a_search_of_which_nothing_can_be_trained_ends_in_one_line_and_claims_nothing(

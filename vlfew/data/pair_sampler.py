@@ -9,6 +9,7 @@ from vlfew.counting import generator_at
 from vlfew.data.images import LabelledImages
 from vlfew.data.pool import Pool, in_turn
 from vlfew.data.sampler import Batch
+from vlfew.errors import DataError
 
 
 class PairSampler:
@@ -29,7 +30,8 @@ class PairSampler:
         seed: of all draws.
 
     Raises:
-        DataError: fewer than two classes; no groups, or too few of them with two classes.
+        DataError: fewer than two classes; no groups, or too few of them with two classes; more groups
+            than pairs of either kind.
     """
 
     def __init__(
@@ -55,6 +57,12 @@ class PairSampler:
             more_words=more_words,
             least_pictures=least_pictures,
         )
+        if groups is not None and pairs // 2 < groups:
+            raise DataError(
+                f"sampling.pairs={pairs} is {pairs // 2} of one class and {pairs // 2} of two, and "
+                f"sampling.groups={groups} wants one of each from every group; set sampling.pairs={2 * groups} "
+                "or more, or fewer groups"
+            )
 
     def batch(self, number: int) -> Batch:
         """Batch `number`, the same whenever and wherever it is asked for."""

@@ -8,6 +8,7 @@ from vlfew.counting import generator_at
 from vlfew.data.images import LabelledImages
 from vlfew.data.pool import Pool, in_turn
 from vlfew.data.sampler import Batch
+from vlfew.errors import DataError
 
 
 class TaskSampler:
@@ -29,7 +30,8 @@ class TaskSampler:
         seed: of all draws.
 
     Raises:
-        DataError: fewer than N classes; no groups, or too few of them with N classes.
+        DataError: fewer than N classes; no groups, or too few of them with N classes; more groups than
+            tasks.
     """
 
     def __init__(
@@ -56,6 +58,11 @@ class TaskSampler:
             more_words=more_words,
             least_pictures=least_pictures,
         )
+        if groups is not None and tasks < groups:
+            raise DataError(
+                f"sampling.tasks={tasks} cannot come from sampling.groups={groups}, one task at least from each; "
+                f"set sampling.tasks={groups} or more, or fewer groups"
+            )
 
     def batch(self, number: int) -> Batch:
         """Batch `number`, the same whenever and wherever it is asked for."""

@@ -30,13 +30,13 @@ class Wavelet(FrontEnd):
     Args:
         in_channels: C of the pictures.
         image_size: their side in pixels.
+        taps: of a saved model: length of the filters, whose values are among its weights. PyWavelets
+            is not asked then.
         wavelet: any discrete one of PyWavelets (`haar`, `db2`, `bior2.2`).
         level: how often the approximation is taken apart; at most as often as the filter, less one
             pixel, fits into what is left of a side.
         keep: `all`, or the last `approximation` alone, of C channels.
         mode: how pictures go on beyond their border, in PyWavelets' terms.
-        taps: of a saved model: length of the filters, whose values are among its weights. PyWavelets
-            is not asked then.
 
     Raises:
         ModelError: no such wavelet, PyWavelets is missing, or too many levels for the pictures.
@@ -48,12 +48,13 @@ class Wavelet(FrontEnd):
         self,
         in_channels: int,
         image_size: int,
+        # Not keyword-only: no option, and so not for a configuration to give.
+        taps: int | None = None,
         *,
         wavelet: str = "haar",
         level: int = 1,
         keep: Literal["all", "approximation"] = "all",
         mode: Mode = "symmetric",
-        taps: int | None = None,
     ) -> None:
         super().__init__()
         if taps is not None and (taps < 2 or taps % 2):

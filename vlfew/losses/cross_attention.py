@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +15,27 @@ from vlfew.losses.encoded import Encoded
 from vlfew.losses.map_cross_entropy import position_cross_entropy
 from vlfew.losses.term import Term, Trained
 from vlfew.scorers.cross_attention import CrossAttention, Local
+
+
+def require_episodes(classes: int, pictures: int, ways: int, shots: int) -> None:
+    """Holds batches of so many classes and pictures of each to what episodes of `ways` and `shots` want.
+
+    Raises:
+        ConfigError: fewer than 2 ways or 1 shot; the classes are not so many times `ways`, or have not
+            more pictures than `shots`.
+    """
+    if ways < 2 or shots < 1:
+        raise ConfigError(f"ways is {ways} and shots {shots}; ways must be at least 2 and shots 1")
+    if classes % ways:
+        raise ConfigError(
+            f"a batch of {classes} classes cannot be cut into episodes of {ways} ways; "
+            "set sampling.classes to a multiple of ways"
+        )
+    if pictures <= shots:
+        raise ConfigError(
+            f"a class of the batch has {pictures} picture(s), and episodes of {shots} shot(s) want at least "
+            f"{shots + 1}; raise sampling.pictures"
+        )
 
 
 def cut_into_episodes(labels: Tensor, ways: int, shots: int) -> tuple[Tensor, Tensor]:
@@ -32,16 +55,7 @@ def cut_into_episodes(labels: Tensor, ways: int, shots: int) -> tuple[Tensor, Te
     """
     _, label, counts = labels.unique(return_inverse=True, return_counts=True)
     least, most = int(counts.min()), int(counts.max())
-    if len(counts) % ways:
-        raise ConfigError(
-            f"a batch of {len(counts)} classes cannot be cut into episodes of {ways} ways; "
-            "set sampling.classes to a multiple of ways"
-        )
-    if least <= shots:
-        raise ConfigError(
-            f"a class of the batch has {least} picture(s), and episodes of {shots} shot(s) want at least "
-            f"{shots + 1}; raise sampling.pictures"
-        )
+    require_episodes(len(counts), least, ways, shots)
     if least < most:
         raise ConfigError(
             f"classes of the batch have {least} to {most} pictures, and episodes want one number of each"
@@ -62,9 +76,17 @@ class _EpisodeTerm(Term):
 
     def __init__(self, ways: int, shots: int) -> None:
         super().__init__()
-        if ways < 2 or shots < 1:
-            raise ConfigError(f"ways is {ways} and shots {shots}; ways must be at least 2 and shots 1")
+        require_episodes(ways, shots + 1, ways, shots)
         self.ways, self.shots = ways, shots
+
+    @classmethod
+    def check_batches(cls, options: Mapping[str, Any], classes: int | None, pictures: int | None) -> None:
+        if classes is None or pictures is None:
+            raise ConfigError(
+                "the losses of cross attention cut episodes from batches of classes; set sampling.classes and "
+                "sampling.pictures, and what is set of the other forms to null"
+            )
+        require_episodes(classes, pictures, options["ways"], options["shots"])
 
     def forward(self, batch: Encoded) -> Tensor:
         attention = batch.similarity

@@ -89,8 +89,12 @@ def choose_terms(terms: Sequence[TermSpec], words: bool, fallback: TermSpec | No
             break
         reached = max(reached, term.stop)
     if reached < 1:
+        without = (
+            f"without {', '.join(dropped)}, for which classes have no words here (their names are codes, or "
+        )
+        why = f" {without}text.encoder is null)" if dropped else ""
         raise ConfigError(
-            f"no term of the objective counts at {reached:.0%} of the training; let one start or stop there"
+            f"no term of the objective counts at {reached:.0%} of the training{why}; let one start or stop there"
         )
     return Chosen(kept, dropped, fell_back)
 

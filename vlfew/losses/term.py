@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -45,6 +46,19 @@ class Term(nn.Module):
     needs_classes = False
     over_pairs = False
     takes_sides = False
+
+    @classmethod
+    def check_batches(cls, options: Mapping[str, Any], classes: int | None, pictures: int | None) -> None:
+        """Raises, before anything is trained, what batches that the term has no use for would raise.
+
+        Args:
+            options: of the term, all of them.
+            classes: that every batch has; None where that may change from batch to batch.
+            pictures: of each of them; None likewise.
+
+        Raises:
+            ConfigError: it cannot be trained by such batches.
+        """
 
     @abstractmethod
     def forward(self, batch: Encoded) -> Tensor:

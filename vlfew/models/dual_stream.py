@@ -284,13 +284,14 @@ class DualStream(nn.Module):
     def scorer(self, name: str = "default") -> Scorer:
         """A scorer for this model's space.
 
-        `default` is the one it was trained for: its own similarity where that is learned, or else
-        prototypes under its metric. None has gradients.
+        `default` is the one it was trained for: its own similarity where that is learned or was given
+        options, or else prototypes under its metric. None has gradients.
 
         Raises:
             ModelError: a learned one that is not this model's.
         """
-        if self.similarity.learned and name in ("default", self.spec.similarity):
+        own = self.similarity.learned or self.spec.similarity_options
+        if name == self.spec.similarity or (name == "default" and own):
             return deepcopy(self.similarity).cpu().eval().requires_grad_(False)
         if name == "default":
             return self._over_sides(SCORERS.get("prototypes")(self.space, metric=self.spec.similarity))

@@ -36,9 +36,9 @@ def draw_curves(log: Sequence[dict[str, Any]], weights: dict[str, float]) -> Htm
 
 
 def loss_terms(log: Sequence[dict[str, Any]]) -> list[str]:
-    """Names of the loss terms that were trained on, as the objective numbers them."""
-    last: dict[str, Any] = next((entry for entry in reversed(log) if "loss" in entry), {})
-    return [key for key in last if key not in KNOWN]
+    """Names of the loss terms that were trained on at any time, as they came, numbered by the objective."""
+    keys = dict.fromkeys(key for entry in log if "loss" in entry for key in entry)
+    return [key for key in keys if key not in KNOWN]
 
 
 def loss_weights(config: Config) -> dict[str, float]:

@@ -16,7 +16,7 @@ from vlfew.data.images import LabelledImages
 from vlfew.data.reading import Reading
 from vlfew.data.sources import SOURCES, load_data
 from vlfew.encoders import BACKBONES, FRONT_ENDS, TEXT_ENCODERS
-from vlfew.errors import ConfigError, DataError
+from vlfew.errors import ConfigError, DataError, VlfewError
 from vlfew.evaluation import NEEDS_WORDS, PROTOCOLS
 from vlfew.evaluation.evaluate import check_protocol, protocol_options
 from vlfew.losses import LOSSES
@@ -96,9 +96,17 @@ def build_objective(chosen: Chosen, model: DualStream, data: LabelledImages) -> 
 
 
 def build_configured_model(config: Config, objective: Chosen) -> DualStream:
-    """The model, with a text stream only when the objective trains one."""
+    """The model, with a text stream only when the objective trains one.
+
+    Raises:
+        VlfewError: terms, batches and similarity that do not go together; parts that cannot be built; a
+            scorer asked for in `select` or `evaluate` that the model cannot have.
+    """
     similarity = config.similarity.scorer
+    classes, pictures = config.sampling.classes, config.sampling.pictures
     for term in objective.kept:
+        options = LOSSES.options(term.name)(**term.options).model_dump()
+        term.kind.check_batches(options, classes, pictures)
         if term.kind.of_similarity not in (None, similarity):
             raise ConfigError(
                 f"loss {term.name} trains similarity: {term.kind.of_similarity}, and similarity is {similarity}; "
@@ -161,7 +169,22 @@ def build_configured_model(config: Config, objective: Chosen) -> DualStream:
     # A text tower that was trained with pictures, CLIP's for one, has seen them too.
     seen = model.text_encoder is not None and model.text_encoder.seen_images
     model.spec.outside_data = model.backbone.pretrained or seen
+    _require_scorers(config, model)
     return model
+
+
+def _require_scorers(config: Config, model: DualStream) -> None:
+    """Finds out before training whether the model has all scorers that are asked for afterwards."""
+    asked = {"select": config.select} | {f"evaluate.{n}": entry for n, entry in enumerate(config.evaluate)}
+    for key, entry in asked.items():
+        if entry is not None and "scorer" in entry.options:
+            name = entry.options["scorer"]
+            try:
+                # What is only asked for has no say in the random numbers of what is trained.
+                with torch.random.fork_rng(devices=()):
+                    model.scorer(name)
+            except VlfewError as error:
+                raise ConfigError(f"{key}.scorer={name}: {error}") from None
 
 
 def selection(config: Config, data: LabelledImages, has_text: bool) -> tuple[str, dict[str, Any]] | None:

@@ -18,7 +18,7 @@ import torch
 
 from vlfew.config import Config, flat_values
 from vlfew.data.images import LabelledImages
-from vlfew.errors import ConfigError, DataError, ModelError, RunError
+from vlfew.errors import ConfigError, DataError, RunError, VlfewError
 from vlfew.files import write_whole
 from vlfew.models.saved import read_about
 from vlfew.training.loop import Diverged, Trainer
@@ -174,6 +174,7 @@ class Search:
             if trial.report(step, accuracy):
                 raise Pruned
 
+        trainer = None
         with run.held():
             try:
                 config = read_config(self.config_file, [*self.overrides, *told.overrides, *own])
@@ -181,19 +182,22 @@ class Search:
                 if question(config, data) != asked:
                     raise ConfigError("together, these change what is asked on the validation split")
                 trained = run.claim(config) in ("trained", "finished")
-                trainer = None if trained else Trainer(config, data, run, on_validation)
-            except (ConfigError, DataError, ModelError) as error:
-                return trial.fail("; ".join(str(error).splitlines()))
-            if trainer is not None:
-                try:
+                if not trained:
+                    trainer = Trainer(config, data, run, on_validation)
                     trainer.train()
-                except Pruned:
-                    return trial.prune()
-                except Diverged as error:
-                    return trial.fail(str(error).partition(";")[0])
-                except torch.OutOfMemoryError:
-                    return trial.fail("it did not fit into the memory of the device")
-                finally:
+            except Pruned:
+                return trial.prune()
+            except Diverged as error:
+                return trial.fail(str(error).partition(";")[0])
+            except torch.OutOfMemoryError:
+                return trial.fail("it did not fit into the memory of the device")
+            except RunError:
+                # Stopped, or a folder that is damaged: the settings are not to blame.
+                raise
+            except VlfewError as error:
+                return trial.fail("; ".join(str(error).splitlines()))
+            finally:
+                if trainer is not None:
                     for tracker in trainer.accelerator.trackers:
                         tracker.finish()
             if run.state != "finished":
