@@ -86,7 +86,10 @@ def test_weights_of_a_term_that_does_not_count_are_left_alone():
         [TermSpec("supervised_contrastive", options=learned, stop=0.5), TermSpec("prototypical", start=0.5)]
     )
     assert objective.leaves_out and objective.last_start == 0.5
-    objective(replace(batch(), progress=0.9))[0].backward()
+    late = replace(batch(), progress=0.9)
+    late.image.embedding.requires_grad_()
+    objective(late)[0].backward()
+    assert late.image.embedding.grad.any()
     assert [p.grad for p in objective.parameters() if p.requires_grad] == [None]
 
 
