@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -11,8 +12,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
+from scripts.sweep import main
 from tests.conftest import real_data
+from vlfew.errors import ConfigError
 from vlfew.features import Features, Space
 from vlfew.losses import LOSSES
 from vlfew.losses.encoded import Encoded
@@ -58,30 +62,85 @@ def test_the_mixed_loss_that_collapses_has_the_floor_that_its_recipe_tells_of() 
     assert min(loss([0, turn, 180 - turn, 180 + turn]) for turn in range(10, 181, 10)) > floor + 1e-4
 
 
-def test_a_sweep_fills_its_grid_and_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
-    real_data("mnist")
-    grid = tmp_path / "grid.yaml"
-    grid.write_text(
-        "loss:\n  plain: []\n  wide margin: [objective.0.margin=2]\nseed: {'0': [], '1': [seed=1]}\n"
+SMALL = """
+data: {name: folder, root: PICTURES, image_size: 16, channels: 1}
+image: {backbone: conv4, width: 4}
+text: {encoder: null}
+objective: [{loss: contrastive}]
+sampling: {classes: 4, pictures: 2}
+optim: {steps: 2, warmup: 0}
+training: {validate_every: 1, checkpoint_every: 2}
+select: {protocol: few-shot, split: val, ways: 2, queries: 1, episodes: 5}
+evaluate: [{protocol: few-shot, ways: 2, queries: 1, episodes: 5}]
+"""
+
+
+@pytest.fixture
+def asked(tmp_path: Path) -> list[str]:
+    """A configuration, a grid that each test writes, and where the runs go."""
+    pictures = tmp_path / "pictures"
+    for number in range(80):
+        path = pictures / f"{number // 4:02d}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise = torch.randint(256, (16, 16), generator=torch.Generator().manual_seed(number))
+        Image.fromarray(noise.to(torch.uint8).numpy()).save(path)
+    (tmp_path / "small.yaml").write_text(SMALL.replace("PICTURES", str(pictures)))
+    return [str(tmp_path / "small.yaml"), str(tmp_path / "grid.yaml"), "--runs", str(tmp_path)]
+
+
+def test_a_sweep_fills_its_grid_and_goes_on_past_a_cell_that_fails(
+    asked: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second net cannot take 16 pixels; the second evaluation asks for one thing more."""
+    Path(asked[1]).write_text(
+        "net: {plain: [], too deep: ['image.widths=[4, 4, 4, 4, 4]']}\n"
+        "asked:\n  one: []\n"
+        "  more: ['evaluate=[{protocol: few-shot, ways: 3, queries: 1, episodes: 5}]']\n"
     )
-    command = [
-        sys.executable,
-        str(ROOT / "scripts/sweep.py"),
-        str(STUDIES[-1].with_name("mnist_contrastive.yaml")),
-    ]
-    command += [str(grid), *FEW, "evaluate.0.episodes=5", "--runs", str(tmp_path)]
-    first, again = (subprocess.run(command, capture_output=True, text=True, timeout=300) for _ in range(2))
-    assert first.returncode == 0, first.stderr[-2000:]
-    assert again.stdout == first.stdout and "is finished" in again.stderr
-    lines = first.stdout.strip().splitlines()
-    assert lines[0].startswith("| loss | seed | few-shot 10-way 1-shot") and len(lines) == 6
-    assert (tmp_path / "mnist_contrastive/wide_margin-1/results.json").is_file()
+    assert main(asked) == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert (
+        lines[0] == "| net | asked | best validation | few-shot 2-way 1-shot | few-shot 3-way 1-shot |"
+        and len(lines) == 8
+    )
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:6]]
+    log = [json.loads(line) for line in (tmp_path / "small/plain-one/log.jsonl").read_text().splitlines()]
+    best = max(entry["validation"]["accuracy"] for entry in log if "validation" in entry)
+    assert rows[0][:3] == ["plain", "one", f"{100 * best:.2f}"]
+    assert "±" in rows[0][3] and rows[0][4] == "-" and rows[1][3] == "-" and "±" in rows[1][4]
+    assert all(row[2].startswith("failed: conv4 needs pictures of at least 32 x 32") for row in rows[2:])
+    assert "choose a cell by its validation" in lines[7]
+    assert main(asked) == 2
+    again = capsys.readouterr()
+    assert again.out.splitlines() == lines and again.err.count("is finished") == 2
 
 
-def test_a_grid_that_is_none_is_refused(tmp_path: Path) -> None:
-    grid = tmp_path / "grid.yaml"
-    grid.write_text("loss: [a, b]\n")
-    command = [sys.executable, str(ROOT / "scripts/sweep.py"), str(STUDIES[0]), str(grid)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 1 and "expected axis: {value: [key=value, ...], ...}" in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+@pytest.mark.parametrize(
+    ("grid", "said"),
+    [
+        ("loss: [a, b]", "expected axis: {value: [key=value, ...], ...}"),
+        (
+            "net: {a b: [], a_b: [seed=1]}",
+            "the cells 'a b' and 'a_b' would both be the run small/a_b; rename",
+        ),
+        ("net: {a: [], b: [optim.lrr=1]}", "unknown key 'optim.lrr'"),
+    ],
+)
+def test_a_grid_that_is_no_good_is_refused_before_training(
+    asked: list[str], tmp_path: Path, grid: str, said: str
+) -> None:
+    Path(asked[1]).write_text(grid + "\n")
+    with pytest.raises(ConfigError) as error:
+        main(asked)
+    assert said in str(error.value) and len(error.value.problems) == 1
+    assert not (tmp_path / "small").exists()
+
+
+def test_a_sweep_by_several_processes_is_refused_with_status_2(asked: list[str]) -> None:
+    Path(asked[1]).write_text("seed: {'0': []}\n")
+    command = [sys.executable, str(ROOT / "scripts/sweep.py"), *asked]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, env=os.environ | {"WORLD_SIZE": "2"}
+    )
+    assert done.returncode == 2
+    assert done.stderr == "sweep: a sweep runs in one process, and 2 were started; leave the launcher out\n"
