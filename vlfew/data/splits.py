@@ -45,7 +45,8 @@ def split_by_class(
     if len(class_names) < 3 * LEAST:
         raise DataError(
             f"{len(class_names)} classes ({', '.join(class_names)}) cannot be split into train, val and "
-            f"test: at least {3 * LEAST} are needed, {LEAST} in each"
+            f"test: at least {3 * LEAST} are needed, {LEAST} in each; fewer can be told apart by a model that was "
+            "trained on others (vlfew classify)"
         )
     told = f"val_fraction={val_fraction} and test_fraction={test_fraction}"
     if min(val_fraction, test_fraction) <= 0 or val_fraction + test_fraction >= 1:
