@@ -47,7 +47,7 @@ class Data(Component):
     split_seed: int = 0
 
 
-Views = Literal["one", "mirror", "turns"]
+Views = Literal["one", "mirror", "turns", "symmetries"]
 Twins = Literal["shared", "unshared"]
 
 
@@ -62,8 +62,9 @@ class Image(Component):
 
     `front_end` stands before the backbone, in training, evaluation and use alike.
 
-    `views` is what evaluation and use see of a picture: itself; itself and its mirror image; or its
-    four quarter turns. Two pictures are then as alike as their views of the same kind are on average.
+    `views` is what evaluation and use see of a picture: itself; itself and its mirror image; its four
+    quarter turns; or all eight `symmetries` of the square, the turns and their mirror images. Two pictures
+    are then as alike as their views of the same kind are on average.
     `twins: unshared` is a pseudo-Siamese pair: two backbones of the same make with weights of their own,
     one for each side of a comparison.
     """

@@ -104,26 +104,33 @@ def test_archives_give_the_same_data_as_folders(root: Path, tmp_path: Path) -> N
     assert torch.equal(folders.source_id, archives.source_id)
 
 
-def test_quarter_turns_are_training_classes_only(root: Path) -> None:
+@pytest.mark.parametrize("rotations, mirrors, times", [(True, False, 4), (False, True, 2), (True, True, 8)])
+def test_turned_and_mirrored_characters_are_training_classes_only(
+    rotations: bool, mirrors: bool, times: int, root: Path
+) -> None:
     upright = load_data("omniglot", root, READING, validation_alphabets=2)
-    data = load_data("omniglot", root, READING, rotations=True, validation_alphabets=2)
-    assert len(data.classes("train")) == 4 * len(upright.classes("train"))
-    assert len(data.splits["train"]) == 4 * len(upright.splits["train"])
+    options = {"rotations": rotations, "mirrors": mirrors, "validation_alphabets": 2}
+    data = load_data("omniglot", root, READING, **options)
+    assert len(data.classes("train")) == times * len(upright.classes("train"))
+    assert len(data.splits["train"]) == times * len(upright.splits["train"])
     for split in ("val", "test"):
         assert torch.equal(data.splits[split], upright.splits[split])
     assert data.fingerprint != upright.fingerprint
     assert len(set(data.class_names)) == len(data.class_names) == len(data.class_texts)
     members = data.by_class("train")
+    changes = {f"@{90 * k}": lambda x, k=k: x.rot90(k, (2, 3)) for k in (1, 2, 3) if rotations}
+    if mirrors:
+        mirrored = {f"@mirror{n[1:]}": lambda x, f=f: f(x.flip(3)) for n, f in changes.items()}
+        changes |= {"@mirror": lambda x: x.flip(3)} | mirrored
+    assert len(changes) == times - 1
     for label in upright.classes("train").tolist():
-        name = data.class_names[label]
-        for turn in (1, 2, 3):
-            other = data.class_names.index(name.replace("/", f"@{90 * turn}/"))
-            turned = data.images.batch(members[other])
-            assert torch.equal(turned, data.images.batch(members[label]).rot90(turn, (2, 3)))
+        name, pictures = data.class_names[label], data.images.batch(members[label])
+        for mark, change in changes.items():
+            marked = name.replace("/", f"{mark}/")
+            other = data.class_names.index(marked)
+            assert torch.equal(data.images.batch(members[other]), change(pictures))
             assert torch.equal(data.source_id[members[other]], data.source_id[members[label]])
-            assert (
-                data.group_names[data.class_group[other]] == name.replace("/", f"@{90 * turn}/").split("/")[0]
-            )
+            assert data.group_names[data.class_group[other]] == marked.split("/")[0]
 
 
 def test_missing_drawings_are_allowed_and_missing_parts_are_not(root: Path, tmp_path: Path) -> None:

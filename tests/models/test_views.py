@@ -11,6 +11,7 @@ from vlfew.models.dual_stream import TextSpec
 
 TURNS = [lambda x: x, *(lambda x, k=k: x.rot90(k, (2, 3)) for k in (1, 2, 3))]
 MIRROR = [lambda x: x, lambda x: x.flip(3)]
+SYMMETRIES = [lambda x, turn=turn, side=side: side(turn(x)) for side in MIRROR for turn in TURNS]
 
 
 def build(views: str, similarity: str = "cosine", text: TextSpec | None = None):
@@ -33,7 +34,7 @@ def pictures() -> torch.Tensor:
     return torch.randint(0, 256, (6, 1, 16, 16), generator=generator, dtype=torch.uint8)
 
 
-@pytest.mark.parametrize("views, ways", [("mirror", MIRROR), ("turns", TURNS)])
+@pytest.mark.parametrize("views, ways", [("mirror", MIRROR), ("turns", TURNS), ("symmetries", SYMMETRIES)])
 def test_the_cosine_is_the_mean_over_views_of_one_kind(views, ways, pictures):
     plain, several = build("one"), build(views)
     whole = normalize(several.encode_images(pictures).embedding, dim=1)

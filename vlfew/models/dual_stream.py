@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 KEPT_TEXTS = 50_000
 """At most so many texts are kept encoded: 75 MB at 384 numbers each."""
 
-VIEWS: dict[Views, int] = {"one": 1, "mirror": 2, "turns": 4}
+VIEWS: dict[Views, int] = {"one": 1, "mirror": 2, "turns": 4, "symmetries": 8}
 """How many views of a picture each kind has."""
 
 ProjectionKind = Literal["none", "linear", "mlp"]
@@ -350,7 +350,8 @@ def _further_views(images: Tensor, views: Views) -> list[Tensor]:
     """The views of `images [B, C, H, W]` besides themselves."""
     if views == "mirror":
         return [images.flip(3)]
-    return [images.rot90(turn, (2, 3)) for turn in (1, 2, 3)]
+    turned = [images.rot90(turn, (2, 3)) for turn in (1, 2, 3)]
+    return turned if views == "turns" else [*turned, *(view.flip(3) for view in (images, *turned))]
 
 
 def build_model(spec: ModelSpec) -> DualStream:

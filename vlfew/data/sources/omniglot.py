@@ -35,6 +35,7 @@ def load(
     *,
     split: Literal["lake", "own-40-10"] = "lake",
     rotations: bool = False,
+    mirrors: bool = False,
     validation_alphabets: int = 5,
 ) -> LabelledImages:
     """All characters at hand. Groups are the alphabets, `source_id` is the drawer (0 to 19).
@@ -54,6 +55,8 @@ def load(
         split: which alphabets are test.
         rotations: quarter turns of a training character as classes of their own, in groups of their
             own: `Greek@90/character01` is turned counter-clockwise (Santoro et al. 2016).
+        mirrors: mirror images of a training character (and of its quarter turns) likewise:
+            `Greek@mirror/character01`, `Greek@mirror90/character01`.
         validation_alphabets: of those to develop with, for validation; 0 for none.
 
     Raises:
@@ -91,14 +94,16 @@ def load(
         class_names=tuple(f"{c.alphabet}/{c.character}" for c in classes),
         names_are_words=False,
         splits={name: (split_of == number).nonzero().flatten() for name, number in parts.items()},
-        fingerprint=digest(drawn, skipped, sorted(held_out), rotations, *own),
+        fingerprint=digest(drawn, skipped, sorted(held_out), rotations, *own, *["mirrors"] * mirrors),
         class_group=torch.tensor([alphabets.index(c.alphabet) for c in classes]),
         group_names=tuple(alphabets),
         source_id=torch.tensor([drawer for c in classes for drawer in c.drawers])[kept],
         skipped=skipped,
         note="; ".join(filter(None, [shown, _at_hand(classes, files)])),
     )
-    return _with_quarter_turns(data, images) if rotations else data
+    turns = (0, 1, 2, 3) if rotations else (0,)
+    changes = [(mirror, turn) for mirror in (False, True)[: 1 + mirrors] for turn in turns]
+    return _with_changed(data, images, changes[1:])
 
 
 @dataclass(frozen=True)
@@ -158,8 +163,8 @@ def _at_hand(classes: list[Character], files: list[DataFile]) -> str:
     return f"{len(classes):,} of {CHARACTERS:,} characters, {len(files):,} of {drawings:,} drawings at hand"
 
 
-def _with_quarter_turns(data: LabelledImages, images: Tensor) -> LabelledImages:
-    """`data` with the training classes turned by 90, 180 and 270 degrees as further training classes."""
+def _with_changed(data: LabelledImages, images: Tensor, changes: list[tuple[bool, int]]) -> LabelledImages:
+    """`data` with the training classes mirrored or not and turned so often as further training classes."""
     assert data.class_group is not None and data.source_id is not None
     train, classes = data.splits["train"], data.classes("train")
     groups = data.class_group[classes].unique()
@@ -170,13 +175,15 @@ def _with_quarter_turns(data: LabelledImages, images: Tensor) -> LabelledImages:
 
     names, group_names = list(data.class_names), list(data.group_names)
     pictures, labels, class_group = [images], [data.labels], [data.class_group]
-    for turn in (1, 2, 3):
-        pictures.append(images[train].rot90(turn, (2, 3)))
+    for mirror, turn in changes:
+        changed = images[train].flip(3) if mirror else images[train]
+        pictures.append(changed.rot90(turn, (2, 3)))
         labels.append(len(names) + class_at[data.labels[train]])
         class_group.append(len(group_names) + group_at[data.class_group[classes]])
-        names += [data.class_names[c].replace("/", f"@{90 * turn}/") for c in classes.tolist()]
-        group_names += [f"{data.group_names[g]}@{90 * turn}" for g in groups.tolist()]
-    further = torch.arange(len(images), len(images) + 3 * len(train))
+        mark = "@" + "mirror" * mirror + (str(90 * turn) if turn else "")
+        names += [data.class_names[c].replace("/", f"{mark}/") for c in classes.tolist()]
+        group_names += [f"{data.group_names[g]}{mark}" for g in groups.tolist()]
+    further = torch.arange(len(images), len(images) + len(changes) * len(train))
     return replace(
         data,
         images=InMemory(torch.cat(pictures)),
@@ -185,7 +192,7 @@ def _with_quarter_turns(data: LabelledImages, images: Tensor) -> LabelledImages:
         class_texts=(),
         class_group=torch.cat(class_group),
         group_names=tuple(group_names),
-        source_id=torch.cat([data.source_id, data.source_id[train].repeat(3)]),
+        source_id=torch.cat([data.source_id, data.source_id[train].repeat(len(changes))]),
         splits={**data.splits, "train": torch.cat([train, further])},
     )
 
