@@ -91,7 +91,9 @@ def evaluate(
     trials: Annotated[int | None, typer.Option(help="Of omniglot-trials.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the episodes [0].")] = None,
     pairs: Annotated[int | None, typer.Option(help="Pairs to draw where the data have none.")] = None,
-    calibrate: Annotated[str | None, typer.Option(help="Split that gives the threshold [val].")] = None,
+    calibrate: Annotated[
+        str | None, typer.Option(help="Split that gives thresholds and shares [val].")
+    ] = None,
     calibration_pairs: Annotated[int | None, typer.Option(help="Draw so many to choose it by.")] = None,
     folds: Annotated[int | None, typer.Option(help="Of drawn pairs [10].")] = None,
     enrolled: Annotated[str | None, typer.Option(help="Classes in the gallery, or 'all'.")] = None,
@@ -101,7 +103,9 @@ def evaluate(
     support_split: Annotated[str | None, typer.Option(help="Split that gives the support.")] = None,
     template: Annotated[list[str] | None, typer.Option(help="Prompt such as 'a photo of a {}'.")] = None,
     descriptions: Annotated[Path | None, typer.Option(help="JSON: class name to texts.")] = None,
-    text_weight: Annotated[float | None, typer.Option(help="Share of the words, 0 to 1.")] = None,
+    text_weight: Annotated[
+        str | None, typer.Option(help="Share of the words, 0 to 1, or 'validated'.")
+    ] = None,
     folder: Annotated[Path | None, typer.Option("--runs", help="Folder of official Omniglot runs.")] = None,
     options: Options = [],  # noqa: B006
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write results here.")] = None,
@@ -143,7 +147,7 @@ def evaluate(
         "support_split": support_split,
         "templates": template,
         "descriptions": descriptions,
-        "text_weight": text_weight,
+        "text_weight": _number_or("validated", text_weight, "--text-weight"),
         "runs": folder,
         "episodes_file": episodes_file,
         "pairs_file": pairs_file,
@@ -356,6 +360,15 @@ def _count_or(word: str, text: str | None, flag: str) -> int | str | None:
     if not text.isdigit() or int(text) < 1:
         raise VlfewError(f"{flag} is a number from 1 up, or {word!r}, not {text!r}")
     return int(text)
+
+
+def _number_or(word: str, text: str | None, flag: str) -> float | str | None:
+    if text is None or text == word:
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise VlfewError(f"{flag} is a number, or {word!r}, not {text!r}") from None
 
 
 def _load_data(name: str, root: Path | None, reading: Reading, options: list[str]) -> LabelledImages:

@@ -71,7 +71,7 @@ class FakeModel:
         return torch.randn(DIM, generator=torch.Generator().manual_seed(seed))
 
     def scorer(self, name: str) -> Scorer:
-        return SCORERS.get("cosine" if name == "default" else name)(Space(DIM))
+        return SCORERS.get("prototypes" if name == "default" else name)(Space(DIM))
 
 
 def run(subject: Subject, protocol: str, **options: Any) -> tuple[Any, Outcome]:

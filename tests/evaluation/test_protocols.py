@@ -227,6 +227,19 @@ def test_pictures_and_words_on_the_same_episodes(subject: Subject, weight: float
     assert (result.accuracy == result.get("pictures_accuracy")) is (weight == 0)
 
 
+def test_the_share_of_the_words_is_the_best_of_another_split(subject: Subject) -> None:
+    options = {"ways": 5, "shots": 1, "queries": 2, "episodes": 40}
+    result, _ = run(subject, "pictures-and-words", text_weight="validated", **options)
+    by_weight = {
+        w / 10: run(subject, "pictures-and-words", text_weight=w / 10, split="val", **options)[0].accuracy
+        for w in range(11)
+    }
+    best = max(by_weight, key=by_weight.get)
+    assert result.get("text_weight") == best and result.get("text_weight_chosen_on") == "val"
+    fixed, _ = run(subject, "pictures-and-words", text_weight=best, **options)
+    assert result.accuracy == fixed.accuracy
+
+
 def test_omniglot_trials(subject: Subject) -> None:
     result, outcome = run(subject, "omniglot-trials", ways=5, trials=52, scorer="prototypes")
     bank, data = subject.bank("test"), subject.data

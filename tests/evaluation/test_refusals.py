@@ -44,6 +44,12 @@ WRONG: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("pictures-and-words", {"ways": 1}, ConfigError, "ways is 1; it must be at least 2"),
     ("pictures-and-words", {"shots": 0}, ConfigError, "shots is 0"),
     ("pictures-and-words", {"queries": 3, "text_weight": 2.0}, ConfigError, "text_weight 2.0"),
+    (
+        "pictures-and-words",
+        {"queries": 3, "text_weight": "validated", "calibrate": "test"},
+        ConfigError,
+        "the split that is scored",
+    ),
     ("pictures-and-words", {"queries": 3, "templates": []}, ConfigError, "templates is empty"),
     ("zero-shot", {"split": "single"}, DataError, "one class, 'word2 thing'"),
     ("zero-shot", {"ways": 8}, DataError, "the split has 7"),

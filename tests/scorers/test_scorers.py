@@ -13,6 +13,8 @@ from torch import Tensor
 from vlfew.errors import ConfigError, VlfewError
 from vlfew.features import Features, Space
 from vlfew.scorers import PICTURE, SCORERS, WORDS, Scorer, Support
+from vlfew.scorers.pictures_and_words import beside_words
+from vlfew.scorers.support import pictures_with_words
 
 SIMILARITIES = ["cosine", "euclidean", "weighted_l1"]
 
@@ -121,6 +123,38 @@ def test_pictures_and_words_mix_what_each_class_has(weight: float) -> None:
     expected = [mixed, support[4], loop_prototype(support[5:], "cosine")]
     for q, c in itertools.product(range(4), range(3)):
         assert scores[q, c].item() == pytest.approx(likeness(scorer, "cosine", queries[q], expected[c]))
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3])
+def test_a_learned_similarity_keeps_its_own_score_beside_the_words(weight: float) -> None:
+    torch.manual_seed(0)
+    own = SCORERS.get("cross_attention")(Space(5, (5, 2, 2)), temperature=0.5).eval()
+    maps, words = torch.randn(7, 5, 2, 2), torch.randn(3, 5)
+    shown, asked = (Features(m.mean((2, 3)), map=m) for m in (maps[:3], maps[3:]))
+    class_id = torch.arange(3)
+    both = Support(
+        pictures_with_words(shown, words), class_id.repeat(2), 3, torch.tensor([PICTURE] * 3 + [WORDS] * 3)
+    )
+    scores = beside_words(own, Space(5), weight).fit(both).score(asked)
+    alone = own.fit(Support(shown, class_id, 3)).score(asked)
+    for q, c in itertools.product(range(4), range(3)):
+        named = torch.cosine_similarity(asked.embedding[q], words[c], dim=0)
+        expected = (1 - weight) * alone[q, c] / own.scale + weight * named
+        assert scores[q, c].item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+def test_scores_of_both_need_both_of_every_class() -> None:
+    torch.manual_seed(0)
+    own = SCORERS.get("cross_attention")(Space(5, (5, 2, 2))).eval()
+    shown = Features(torch.randn(2, 5), map=torch.randn(2, 5, 2, 2))
+    half = pictures_with_words(shown, torch.randn(1, 5))
+    support = Support(
+        half, torch.tensor([0, 1, 1]), 2, torch.tensor([PICTURE, PICTURE, WORDS]), ("cat", "mug")
+    )
+    with pytest.raises(
+        VlfewError, match="class 'cat' has nothing in the support that the share of the words"
+    ):
+        beside_words(own, Space(5), 0.5).fit(support)
 
 
 def seen(x: Tensor) -> Features:

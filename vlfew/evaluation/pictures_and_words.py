@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,14 +12,22 @@ import torch
 from torch import Tensor
 
 from vlfew.data.images import LabelledImages
+from vlfew.errors import ConfigError
 from vlfew.evaluation.accuracy import episode_accuracies, scoring_device
-from vlfew.evaluation.few_shot import check_few_shot, require_shots, split_episodes
+from vlfew.evaluation.episodes import Episodes
+from vlfew.evaluation.few_shot import check_few_shot, from_pictures, require_shots, split_episodes
 from vlfew.evaluation.results import mean_ci95
 from vlfew.evaluation.subject import Outcome, Subject
 from vlfew.evaluation.words import class_words, prompts
 from vlfew.features import Features, Space
-from vlfew.scorers.pictures_and_words import PicturesAndWords
-from vlfew.scorers.support import PICTURE, WORDS, Support
+from vlfew.scorers.pictures_and_words import beside_words, require_share
+from vlfew.scorers.support import PICTURE, WORDS, Support, pictures_with_words
+
+WEIGHTS = tuple(n / 10 for n in range(11))
+"""Among which a share of the words is chosen."""
+
+CHOOSING = 1000
+"""Episodes by which it is chosen, at most."""
 
 
 def pictures_and_words(
@@ -30,14 +39,17 @@ def pictures_and_words(
     queries: int | Literal["all"] = 15,
     episodes: int = 10_000,
     seed: int = 0,
-    text_weight: float = 0.5,
+    text_weight: float | Literal["validated"] = 0.5,
+    calibrate: str = "val",
     templates: tuple[str, ...] = ("{}",),
     descriptions: Path | None = None,
     episodes_file: Path | None = None,
 ) -> Outcome:
-    """The few-shot protocol with `PicturesAndWords`; pictures alone and words alone stand beside it.
+    """The few-shot protocol with classes that have words too; pictures and words alone stand beside it.
 
-    All three see the same episodes (and those of the few-shot protocol with the same options).
+    All three see the same episodes (and those of the few-shot protocol with the same options). Both
+    together are scored as `beside_words` says, words alone by cosine, and pictures alone as the
+    few-shot protocol scores them.
 
     Args:
         subject: the model and the data.
@@ -47,55 +59,97 @@ def pictures_and_words(
         queries: query pictures a class, or `all` that are left.
         episodes: how many.
         seed: of the draws.
-        text_weight: share of the words in a class, from 0 to 1. Choose it on the validation split.
+        text_weight: share of the words in a class, from 0 to 1; or `validated`: the best of 0, 0.1 ... 1
+            in up to 1,000 such episodes of another split.
+        calibrate: that split, of other classes or pictures.
         templates: prompts with `{}` for the name; each prompt is normalised, then averaged.
         descriptions: JSON file of class name to texts that are used instead of the name.
         episodes_file: the episodes are kept here, or taken from here when it is there.
 
     Raises:
         DataError: class names are not words; too few classes or pictures, named.
-        ConfigError: fewer than 2 ways or 1 shot, or episodes_file holds other episodes.
+        ConfigError: fewer than 2 ways or 1 shot, episodes_file holds other episodes, or a share is to be
+            chosen on the split that is scored.
         ModelError: the model has no text stream.
     """
     require_shots(shots)
+    asked = _Asked(subject, shots, templates, descriptions)
     drawn = split_episodes(subject.data, split, ways, shots, queries, episodes, seed, episodes_file)
-    classes = subject.data.classes(split)
-    words = class_words(subject, classes, templates, descriptions)
-    scorer = PicturesAndWords(Space(words.shape[1]), text_weight=text_weight)
-    bank = subject.bank(split)
-    n = drawn.classes.shape[1]
-    device = scoring_device()
-    classes, words, every = classes.to(device), words.to(device), torch.arange(n, device=device)
-    class_id = torch.cat([every.repeat_interleave(shots), every])
-    modality = torch.cat([torch.full((n * shots,), PICTURE), torch.full((n,), WORDS)]).to(device)
-
-    def accuracies(*keep: int) -> np.ndarray:
-        def score(pictures: Features, queries: Features, of: Tensor) -> Tensor:
-            items = torch.cat([pictures.embedding, words[torch.searchsorted(classes, of)]], 1)
-            support = Support(Features(items), class_id, n, modality)
-            return scorer.fit(support if len(keep) == 2 else support.of(*keep)).score(queries)
-
-        return episode_accuracies(bank.features, drawn, score)
-
-    both, pictures_alone, words_alone = accuracies(PICTURE, WORDS), accuracies(PICTURE), accuracies(WORDS)
+    details: dict[str, Any] = {}
+    share = text_weight if text_weight != "validated" else 0.0
+    if text_weight == "validated":
+        _require_another(calibrate, split)
+        few = min(episodes, CHOOSING)
+        choosing = split_episodes(subject.data, calibrate, ways, shots, queries, few, seed)
+        found = {w: float(asked.accuracies(calibrate, choosing, w).mean()) for w in WEIGHTS}
+        share = max(found, key=lambda w: found[w])
+        details["text_weight_chosen_on"] = calibrate
+    both = asked.accuracies(split, drawn, share)
+    alone = {"pictures": asked.accuracies(split, drawn, None), "words": asked.accuracies(split, drawn, 1.0)}
     accuracy, ci95 = mean_ci95(both.tolist())
-    details = {
-        "ways": n,
+    details |= {
+        "ways": drawn.classes.shape[1],
         "shots": shots,
         "queries": queries,
-        "text_weight": text_weight,
+        "text_weight": share,
         "templates": list(templates),
         "interval": "over episodes",
     }
     if descriptions is not None:
         details["descriptions"] = str(descriptions)
-    for name, values in (("pictures", pictures_alone), ("words", words_alone)):
+    for name, values in alone.items():
         details[f"{name}_accuracy"], details[f"{name}_ci95"] = mean_ci95(values.tolist())
     return Outcome(accuracy, ci95, len(drawn), details, both)
+
+
+@dataclass
+class _Asked:
+    """What stays the same whichever split and share of the words are asked about."""
+
+    subject: Subject
+    shots: int
+    templates: tuple[str, ...]
+    descriptions: Path | None
+
+    def accuracies(self, split: str, drawn: Episodes, text_weight: float | None) -> np.ndarray:
+        """`[E]`; without a text_weight, of pictures alone as the model compares them."""
+        own = self.subject.model.scorer("default")
+        if text_weight is None:
+            score = from_pictures(own, drawn.classes.shape[1], self.shots)
+            return episode_accuracies(self.subject.bank(split).features, drawn, score, maps=own.needs_map)
+        classes = self.subject.data.classes(split)
+        words = class_words(self.subject, classes, self.templates, self.descriptions)
+        scorer = beside_words(own, Space(words.shape[1]), text_weight).to(scoring_device())
+        n, device = drawn.classes.shape[1], scoring_device()
+        classes, words, every = classes.to(device), words.to(device), torch.arange(n, device=device)
+        class_id = torch.cat([every.repeat_interleave(self.shots), every])
+        modality = torch.full((n * self.shots + n,), PICTURE, device=device)
+        modality[-n:] = WORDS
+
+        def score_both(pictures: Features, queries: Features, of: Tensor) -> Tensor:
+            items = pictures_with_words(pictures, words[torch.searchsorted(classes, of)])
+            return scorer.fit(Support(items, class_id, n, modality)).score(queries)
+
+        features = self.subject.bank(split).features
+        return episode_accuracies(features, drawn, score_both, maps=scorer.needs_map)
+
+
+def _require_another(calibrate: str, split: str) -> None:
+    if calibrate == split:
+        raise ConfigError(
+            f"text_weight cannot be validated on {split!r}, the split that is scored; set calibrate to another"
+        )
 
 
 def check_pictures_and_words(data: LabelledImages, options: Mapping[str, Any]) -> None:
     """Raises what `pictures_and_words` would, from labels and class names alone; draws one episode."""
     check_few_shot(data, options)
-    prompts(data, data.classes(options["split"]), options["templates"], options["descriptions"])
-    PicturesAndWords(Space(1), text_weight=options["text_weight"])
+    splits = [options["split"]]
+    if options["text_weight"] == "validated":
+        _require_another(options["calibrate"], options["split"])
+        check_few_shot(data, {**options, "split": options["calibrate"], "episodes_file": None})
+        splits.append(options["calibrate"])
+    else:
+        require_share(options["text_weight"])
+    for split in splits:
+        prompts(data, data.classes(split), options["templates"], options["descriptions"])

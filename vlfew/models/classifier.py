@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -13,9 +12,8 @@ from torch import Tensor
 from vlfew.data.decode import read_image
 from vlfew.errors import DataError
 from vlfew.features import Features
-from vlfew.scorers import SCORERS
-from vlfew.scorers.base import Scorer
-from vlfew.scorers.support import PICTURE, WORDS, Support
+from vlfew.scorers.pictures_and_words import PicturesAndWords, beside_words
+from vlfew.scorers.support import PICTURE, WORDS, Support, pictures_with_words
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -29,7 +27,8 @@ ClassDescription: TypeAlias = "Item | Sequence[Item]"
 class Prediction(NamedTuple):
     """The best class, its score, and how far ahead of the second best it is.
 
-    The score is a cosine where classes have words, else by the similarity the model was trained for.
+    The score is by the similarity the model was trained for, cosine where there are words; of a model that
+    learned its similarity, it is a mixture of both where all classes have both.
     """
 
     label: str
@@ -73,21 +72,25 @@ class Classifier:
                 else:
                     pictures.append(item)
                     picture_class.append(number)
-        parts = [self._encode(pictures)] if pictures else []
+        scorer = model.scorer("default")
+        features = self._encode(pictures) if pictures else None
         if texts:
-            # Where there are words, all is compared by embeddings: words have no maps.
-            parts = [replace(part, map=None) for part in parts] + [Features(model.encode_texts(texts))]
+            # What pictures alone have, such as maps, serves where all classes have both.
+            complete = set(picture_class) == set(text_class)
+            scorer = (
+                beside_words(scorer, model.space, text_weight)
+                if complete
+                else PicturesAndWords(model.space, text_weight=text_weight)
+            )
+            words = model.encode_texts(texts)
+            features = Features(words) if features is None else pictures_with_words(features, words)
+        assert features is not None
         support = Support(
-            features=Features.cat(parts),
+            features=features,
             class_id=torch.tensor(picture_class + text_class),
             n_classes=len(classes),
             modality=torch.tensor([PICTURE] * len(pictures) + [WORDS] * len(texts)),
             class_names=self.classes,
-        )
-        scorer: Scorer = (
-            SCORERS.get("pictures_and_words")(model.space, text_weight=text_weight)
-            if texts
-            else model.scorer("default")
         )
         self.scorer = scorer.fit(support)
 

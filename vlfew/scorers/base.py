@@ -21,6 +21,7 @@ class Scorer(nn.Module):
         needs_map: whether it looks at `features.map`, which is then kept beside the embedding.
         learned: whether it has weights, which some term of the objective must train.
         weights_of: the similarity whose trained weights a learned scorer takes, where it is not one itself.
+        scale: what cosines or distances are multiplied by in its scores.
         transductive: whether the score of a query depends on the queries that it comes with, so that an
             episode must come whole.
     """
@@ -28,6 +29,7 @@ class Scorer(nn.Module):
     needs_map = False
     learned = False
     weights_of: str | None = None
+    scale: float = 1.0
     transductive = False
 
     @abstractmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Self
 
+import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -13,6 +14,30 @@ from vlfew.scorers.base import Scorer
 from vlfew.scorers.prototypes import normalised_mean
 from vlfew.scorers.similarity import cosine, cosine_matrix
 from vlfew.scorers.support import PICTURE, WORDS, Support
+
+
+def beside_words(pictures: Scorer, space: Space, text_weight: float) -> Scorer:
+    """What answers by pictures and words, in a model that answers by pictures with `pictures`.
+
+    One prototype of both (`PicturesAndWords`); scores of both (`ScoresOfBoth`) where the model learned to
+    compare pictures in a way that words cannot join, having no maps for example.
+
+    Raises:
+        ConfigError: text_weight outside `[0, 1]`.
+    """
+    if pictures.learned and text_weight < 1:
+        return ScoresOfBoth(pictures, text_weight)
+    return PicturesAndWords(space, text_weight=text_weight)
+
+
+def require_share(text_weight: float) -> None:
+    """Holds a share of the words to `[0, 1]`.
+
+    Raises:
+        ConfigError: it is outside.
+    """
+    if not 0 <= text_weight <= 1:
+        raise ConfigError(f"text_weight {text_weight} is not between 0 (pictures) and 1 (words)")
 
 
 class PicturesAndWords(Scorer):
@@ -30,8 +55,7 @@ class PicturesAndWords(Scorer):
 
     def __init__(self, space: Space, *, text_weight: float = 0.5) -> None:
         super().__init__()
-        if not 0 <= text_weight <= 1:
-            raise ConfigError(f"text_weight {text_weight} is not between 0 (pictures) and 1 (words)")
+        require_share(text_weight)
         self.text_weight = text_weight
 
     def fit(self, support: Support) -> Self:
@@ -49,3 +73,43 @@ class PicturesAndWords(Scorer):
 
     def pair(self, a: Features, b: Features) -> Tensor:
         return cosine(a.embedding, b.embedding)
+
+
+class ScoresOfBoth(Scorer):
+    """`(1 - w) * score of the pictures + w * cosine to the words`, which may be compared in unlike ways.
+
+    The pictures' score is that of a scorer of their own, over its `scale`: cross attention between maps,
+    say, while the words meet the query's embedding.
+
+    Args:
+        pictures: scores queries against pictures.
+        text_weight: w in `[0, 1]`.
+
+    Raises:
+        ConfigError: text_weight outside `[0, 1]`.
+    """
+
+    def __init__(self, pictures: Scorer, text_weight: float) -> None:
+        super().__init__()
+        require_share(text_weight)
+        self.pictures, self.text_weight = pictures, text_weight
+        self.needs_map, self.transductive = pictures.needs_map, pictures.transductive
+
+    def fit(self, support: Support) -> Self:
+        """Takes in pictures and words, both of every class.
+
+        Raises:
+            VlfewError: a class without pictures, or without words; names it.
+        """
+        words = support.of(WORDS)
+        words.require_items("the share of the words")
+        self.pictures.fit(support.of(PICTURE))
+        self._words = normalised_mean(words)
+        return self
+
+    def score(self, queries: Features) -> Tensor:
+        shown = self.pictures.score(queries) / self.pictures.scale
+        return torch.lerp(shown, cosine_matrix(queries.embedding, self._words), self.text_weight)
+
+    def pair(self, a: Features, b: Features) -> Tensor:
+        return self.pictures.pair(a, b)

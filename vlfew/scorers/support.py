@@ -14,6 +14,16 @@ PICTURE, WORDS = 0, 1
 """The modalities of a support item."""
 
 
+def pictures_with_words(pictures: Features, words: Tensor) -> Features:
+    """Features of S pictures and, after them, of T texts `words [..., T, D]`, of which maps are zeros."""
+    parts = {"embedding": torch.cat([pictures.embedding, words], -2)}
+    if pictures.map is not None:
+        lead, shape = pictures.map.shape[:-4], pictures.map.shape[-3:]
+        blank = pictures.map.new_zeros(*lead, words.shape[-2], *shape)
+        parts["map"] = torch.cat([pictures.map, blank], -4)
+    return Features(**parts)
+
+
 @dataclass
 class Support:
     """Items that say what each class is: pictures, words or both, any number of each.
