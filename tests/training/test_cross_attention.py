@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
+import yaml
 
 from vlfew.errors import ConfigError, VlfewError
 from vlfew.pipeline import run_pipeline
@@ -37,6 +39,32 @@ def test_a_run_learns_evaluates_and_reports(config):
     assert transductive["transductive"] is True and "transductive" not in plain
     assert verified["auc"] > 0.5
     assert "all queries of an episode were seen at once" in (run.path / "report.html").read_text()
+
+
+def test_words_weigh_in_beside_the_attended_picture(config, pictures, tmp_path):
+    named = shutil.copytree(pictures, tmp_path / "named")
+    names = {path.name: f"thing {path.name}" for path in sorted(named.glob("*/*"))}
+    (named / "classes.yaml").write_text(yaml.safe_dump(names))
+    asked = "ways: 3, shots: 1, queries: 3, episodes: 60"
+    run = run_pipeline(
+        config,
+        [
+            *CAN,
+            *SHORT,
+            f"data.root={named}",
+            "text={encoder: minilm, projection: linear}",
+            "embedding_dim=16",
+            CAN[-1][:-1] + ", {loss: alignment_softmax}]",
+            f"evaluate=[{{protocol: few-shot, {asked}}}, "
+            f"{{protocol: pictures-and-words, {asked}, text_weight: validated}}]",
+        ],
+        config.parent,
+    )
+    alone, both = json.loads((run.path / "results.json").read_text())
+    assert both["pictures_accuracy"] == alone["accuracy"]
+    assert both["text_weight_chosen_on"] == "val" and both["text_weight"] in [n / 10 for n in range(11)]
+    if both["text_weight"] in (0.0, 1.0):
+        assert both["accuracy"] == both["words_accuracy" if both["text_weight"] else "pictures_accuracy"]
 
 
 def test_a_global_classifier_at_every_position_goes_with_any_similarity(config):
