@@ -17,6 +17,8 @@ from vlfew.files import write_whole
 
 State = Literal["new", "unfinished", "trained", "finished"]
 
+LOCK = ".lock"
+
 
 def member_names(repeat: Repeat) -> list[str]:
     """The folders of the runs of a repeated one: `fold-1`, `fold-2` ..."""
@@ -93,7 +95,7 @@ class RunFolder:
             yield
             return
         self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / ".lock", "w") as file:
+        with open(self.path / LOCK, "w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
@@ -125,6 +127,14 @@ class RunFolder:
         if state != "finished":
             write_whole(self.config, dump_config(config))
         return state
+
+    def vacate(self) -> None:
+        """Leaves nothing of a run that was refused before it began: neither configuration nor folder."""
+        if not self.path.is_dir() or {p.name for p in self.path.iterdir()} - {self.config.name, LOCK}:
+            return
+        for path in self.path.iterdir():
+            path.unlink()
+        self.path.rmdir()
 
     def append_log(self, entry: dict[str, Any]) -> None:
         """One event as a line of `log.jsonl`."""
