@@ -22,8 +22,8 @@ from torch import Tensor
 from vlfew.config import Config
 from vlfew.counting import seed_at
 from vlfew.data.augment import BatchAugment
+from vlfew.data.batch import Batch
 from vlfew.data.images import LabelledImages
-from vlfew.data.sampler import Batch
 from vlfew.data.samplers import make_sampler
 from vlfew.errors import ConfigError, RunError
 from vlfew.evaluation import PROTOCOLS
@@ -144,8 +144,9 @@ class Trainer:
 
     def describe(self) -> list[str]:
         """What will be trained, in a few lines for people."""
-        trained = sum(p.numel() for p in self.module.parameters() if p.requires_grad)
-        frozen = sum(p.numel() for p in self.module.parameters() if not p.requires_grad)
+        # Those of the model, as its page tells them: what losses learn for themselves is not kept.
+        trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        frozen = sum(p.numel() for p in self.model.parameters() if not p.requires_grad)
         train, given = self.data.indices("train"), self.data.pairs.get("train", ())
         of = f"{len(self.data.classes('train')):,} classes"
         if self.config.sampling.form == "given_pairs":
