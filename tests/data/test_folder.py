@@ -319,11 +319,9 @@ def test_few_classes_are_split_as_far_as_they_go(
         fill(tmp_path / "few" / name)
     data = load(tmp_path / "few")
     assert {split: len(names(data, split)) for split in data.splits} == sizes
-    assert data.note == (
-        f"{classes} classes are too few to hold some out for {missing} (6 are needed, 2 in each part)"
-        if missing
-        else ""
-    )
+    assert bool(data.note) == bool(missing)
+    assert not missing or f"{classes} classes are too few to hold some out for {missing} (6 are" in data.note
+    assert (f"by evaluate=[] sampling.classes={classes}, or" in data.note) == ("test" in missing)
 
 
 def test_a_single_class_is_refused(tmp_path: Path) -> None:
@@ -402,7 +400,7 @@ def test_a_picture_that_may_not_be_read_is_named_or_skipped(flat: Path) -> None:
 )
 def test_what_only_looks_like_a_picture_is_named_or_skipped(flat: Path, content: bytes) -> None:
     (flat / "cat" / "x.jpg").write_bytes(content)
-    refused(flat, r"cat/x\.jpg: cannot be read: \S+.*on_bad_image: skip")
+    refused(flat, r"cat/x\.jpg: cannot be read: \S+.*on_bad_image=skip, or --skip-bad")
     data = load(flat, Reading(image_size=8, channels=3, on_bad_image="skip"))
     assert data.skipped == ("cat/x.jpg",) and len(data.images) == 18
 

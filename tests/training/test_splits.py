@@ -107,14 +107,27 @@ def test_three_classes_of_five_pictures_are_trained_on_by_what_the_messages_say(
                 tmp_path / "few" / name / f"{number}.png"
             )
     shipped = Path(__file__).parents[2] / "configs" / "folder.yaml"
-    short = [f"data.root={tmp_path / 'few'}", "data.image_size=16", "image.widths=[8, 8, 8, 8]", "optim.steps=2"]
+    short = [
+        f"data.root={tmp_path / 'few'}",
+        "data.image_size=16",
+        "image.widths=[8, 8, 8, 8]",
+        "optim.steps=2",
+    ]
     told = [
-        (DataError, r"asked for on the split 'test', which folder .* has not: 3 classes are too few .*evaluate=\[\]"),
-        (DataError, r"split 'train' has 3 classes, a batch wants 8; set sampling\.classes=3 or fewer"),
+        (
+            DataError,
+            r"asked for on the split 'test', .* has not: 3 classes .* by evaluate=\[\] sampling\.classes=3",
+        ),
+        (
+            DataError,
+            r"split 'train' has 3 classes, and sampling.classes wants 8; set sampling\.classes=3 or fewer",
+        ),
     ]
     for number, (kind, message) in enumerate(told):
         with pytest.raises(kind, match=message) as error:
-            run_pipeline(shipped, [*short, *(["evaluate=[]", "sampling.classes=3"][:number])], tmp_path / "runs")
+            run_pipeline(
+                shipped, [*short, *(["evaluate=[]", "sampling.classes=3"][:number])], tmp_path / "runs"
+            )
         assert "\n" not in str(error.value)
         assert not any((tmp_path / "runs").iterdir())  # a refused run leaves nothing
     run = run_pipeline(shipped, [*short, "evaluate=[]", "sampling.classes=3"], tmp_path / "runs")
@@ -125,7 +138,7 @@ def test_three_classes_of_five_pictures_are_trained_on_by_what_the_messages_say(
 
 def test_a_repeated_run_that_is_refused_leaves_nothing(config: Path) -> None:
     repeat = "repeat={key: data.fold, values: [1, 2]}"
-    with pytest.raises(DataError, match="a batch wants 99"):
+    with pytest.raises(DataError, match=r"sampling\.classes wants 99"):
         run_pipeline(config, [repeat, "sampling.classes=99"], config.parent / "runs")
     assert not any((config.parent / "runs").iterdir())
 

@@ -72,11 +72,17 @@ def split_by_class(
 
 
 def too_few_note(classes: int, splits: Mapping[str, Tensor]) -> str:
-    """What a reader must know of a split of few classes, else ""."""
+    """What a reader must know of a split of few classes, and what to do with those that are no split; else ""."""
     missing = [part for part in ("val", "test") if part not in splits]
     if not missing or classes >= 3 * LEAST:
         return ""
-    return (
+    told = (
         f"{classes} classes are too few to hold some out for {' and '.join(missing)} "
         f"({3 * LEAST} are needed, {LEAST} in each part)"
+    )
+    if "test" in splits:
+        return told
+    return (
+        f"{told}: train on all of them, without figures, by evaluate=[] sampling.classes={classes}, "
+        "or have a model that was trained on others tell them apart (vlfew classify)"
     )
