@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal
 
 from vlfew.config import Config, Repeat, differences, dump_config
 from vlfew.config_file import load_config
 from vlfew.errors import RunError
 from vlfew.files import write_whole
+from vlfew.models.saved import read_about
 
 State = Literal["new", "unfinished", "trained", "finished"]
 
@@ -157,3 +159,25 @@ class RunFolder:
         """Forgets events after `step`: a resumed run writes them again."""
         kept = [entry for entry in self.read_log() if entry.get("step", 0) <= step]
         write_whole(self.log, "".join(json.dumps(entry) + "\n" for entry in kept))
+
+
+def validation_of(run: RunFolder) -> float | None:
+    """Validation accuracy of the model that was kept, the mean over the runs of a repeated one.
+
+    None where there was no validation.
+
+    Raises:
+        RunError: the log has lost it.
+    """
+    if run.members:
+        found = [value for value in map(validation_of, run.members) if value is not None]
+        return fmean(found) if found else None
+    kept = read_about(run.path).get("best_step")
+    if kept is None:
+        return None
+    told = [e["validation"]["accuracy"] for e in run.read_log() if "validation" in e and e["step"] == kept]
+    if not told:
+        raise RunError(
+            f"{run.log} has lost the validation of step {kept}; remove {run.path} to train it again"
+        )
+    return float(told[-1])
