@@ -28,7 +28,7 @@ from vlfew.data.samplers import make_sampler
 from vlfew.errors import ConfigError, RunError
 from vlfew.evaluation import PROTOCOLS
 from vlfew.evaluation.subject import Subject
-from vlfew.losses.encoded import Pairs
+from vlfew.losses.encoded import BatchPairs
 from vlfew.models.saved import save_model
 from vlfew.progress import Progress
 from vlfew.training.checkpoint import (
@@ -276,7 +276,7 @@ class Trainer:
                     batch.labels.to(accelerator.device),
                     *(self.words(batch) if self.words is not None else (None, None)),
                     own_seed,
-                    batch.pairs and Pairs(*(t.to(accelerator.device) for t in batch.pairs)),
+                    batch.pairs and BatchPairs(*(t.to(accelerator.device) for t in batch.pairs)),
                     step / self.config.optim.steps,
                 )
                 accelerator.backward(loss / accumulation)
