@@ -16,18 +16,16 @@ import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from statistics import fmean
 from typing import NamedTuple
 
 import yaml
 
 from vlfew.errors import ConfigError, VlfewError
 from vlfew.evaluation.results import Result, read_results
-from vlfew.models.saved import read_about
 from vlfew.pipeline import run_pipeline
 from vlfew.report.wording import accuracy, percent, setting
 from vlfew.training.loop import Stopped
-from vlfew.training.run import RunFolder
+from vlfew.training.run import validation_of
 from vlfew.training.setup import read_config
 
 
@@ -85,19 +83,6 @@ def cells_of(grid: dict[str, dict[str, list[str]]], name: str, overrides: Sequen
             raise ConfigError(f"the cells {both} would both be the run {name}/{folder}; rename a value")
         cells[folder] = Cell(values, folder, [*overrides, *made, f"name={name}/{folder}"])
     return list(cells.values())
-
-
-def validation_of(run: RunFolder) -> float | None:
-    """Validation accuracy of the model that was kept, the mean over the runs of a repeated one.
-
-    None where there was no validation.
-    """
-    if run.members:
-        found = [value for value in map(validation_of, run.members) if value is not None]
-        return fmean(found) if found else None
-    kept = read_about(run.path).get("best_step")
-    told = [e["validation"]["accuracy"] for e in run.read_log() if "validation" in e and e["step"] == kept]
-    return float(told[-1]) if told else None
 
 
 def table(axes: Sequence[str], rows: Sequence[Row]) -> str:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.training.conftest import ENVIRONMENT, vlfew
+from tests.training.conftest import ENVIRONMENT
 from vlfew.cli import main
 
 
@@ -23,6 +23,15 @@ def fails(capsys, *arguments: str) -> str:
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1, lines
     return lines[0]
+
+
+def succeeds(capsys, *arguments: str) -> tuple[str, str]:
+    """Runs `vlfew ...`, expects exit status 0; returns what it printed, and said on standard error."""
+    with pytest.raises(SystemExit) as error:
+        main(list(arguments))
+    told = capsys.readouterr()
+    assert error.value.code == 0, told.err
+    return told.out, told.err
 
 
 def test_help_answers_at_once():
@@ -113,9 +122,33 @@ def test_data_show_writes_a_sheet(capsys, tmp_path):
         main(["data", "show", "folder", "--root", str(tmp_path / "pets"), "--sheet", str(sheet)])
     assert error.value.code == 0
     out = capsys.readouterr().out
-    assert "18" in out and "kind a" in out
+    assert "18" in out and "kind a" in out and "squashed to a square (--set resize=crop" in out
     with Image.open(sheet) as image:
         assert min(image.size) > 100
+
+
+def test_data_show_tells_of_classes_too_few_to_be_split_and_frames_as_asked(capsys, tmp_path):
+    for c, name in enumerate("abc"):
+        (tmp_path / "few" / f"kind {name}").mkdir(parents=True)
+        for n in range(5):
+            picture = Image.new("RGB", (20, 40), (250, 0, 0))  # the middle square is all of the class
+            picture.paste((0, 80 * c, 250), (0, 10, 20, 30))
+            picture.save(tmp_path / "few" / f"kind {name}" / f"{n}.png")
+    red = {}
+    for framing in ("squash", "crop"):
+        sheet = tmp_path / f"{framing}.png"
+        show = ["data", "show", "folder", "--root", str(tmp_path / "few"), "--set", f"resize={framing}"]
+        with pytest.raises(SystemExit) as error:
+            main([*show, "--sheet", str(sheet)])
+        assert error.value.code == 0
+        out = capsys.readouterr().out
+        assert "3 classes are too few to hold some out" in out and "evaluate=[] sampling.classes=3" in out
+        assert "train      3 classes, 15 pictures" in out
+        with Image.open(sheet) as image:
+            red[framing] = any(
+                r > 200 and g < 50 and b < 50 for _, (r, g, b) in image.convert("RGB").getcolors(1 << 24)
+            )
+    assert red == {"squash": True, "crop": False}
 
 
 def test_data_show_names_bad_pictures_or_counts_them(capsys, tmp_path):
@@ -151,7 +184,7 @@ def dual_run(tmp_path_factory):
     return folder
 
 
-def test_classify_by_words_pictures_and_both(dual_run, tmp_path):
+def test_classify_by_words_pictures_and_both(capsys, dual_run, tmp_path):
     for name, level in (("dark.png", 10), ("light.png", 240)):
         Image.effect_noise((24, 24), level / 4).point(lambda v, level=level: (v + level) // 2).save(
             tmp_path / name
@@ -159,22 +192,16 @@ def test_classify_by_words_pictures_and_both(dual_run, tmp_path):
     (tmp_path / "classes.yaml").write_text(
         "dark: {images: dark.png}\nlight: {images: light.png, text: a light square}\nother: {text: a dog}\n"
     )
-    done = vlfew(
-        "classify",
-        dual_run,
-        tmp_path / "*.png",
-        "--classes",
-        tmp_path / "classes.yaml",
-        "--text-weight",
-        0,
-        "--json",
+    classes = ("--classes", str(tmp_path / "classes.yaml"))
+    out, err = succeeds(
+        capsys, "classify", str(dual_run), str(tmp_path / "*.png"), *classes, "--text-weight", "0", "--json"
     )
-    assert done.returncode == 0, done.stderr
-    rows = {row["image"].rpartition("/")[2]: row for row in json.loads(done.stdout)}
+    assert err.count("words alone (other) will seldom win against classes said in pictures") == 1
+    rows = {row["image"].rpartition("/")[2]: row for row in json.loads(out)}
     assert rows["dark.png"]["label"] == "dark" and rows["light.png"]["label"] == "light"
     assert rows["dark.png"]["score"] == pytest.approx(1.0, abs=1e-3)
-    table = vlfew("classify", dual_run, tmp_path / "dark.png", "--classes", tmp_path / "classes.yaml")
-    assert "dark" in table.stdout and "margin" in table.stdout
+    table, _ = succeeds(capsys, "classify", str(dual_run), str(tmp_path / "dark.png"), *classes)
+    assert "dark" in table and "margin" in table
 
 
 def test_classify_names_the_picture_it_cannot_read(capsys, dual_run, tmp_path):

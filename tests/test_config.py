@@ -58,12 +58,39 @@ def test_component_options_get_their_types(tmp_path):
 
 def test_override_is_named_in_its_problem(tmp_path):
     path = write(tmp_path, MINIMAL)
-    with pytest.raises(ConfigError, match=r"override 'optim.lrr=1': unknown key 'optim.lrr'"):
+    with pytest.raises(ConfigError, match=r"^override optim.lrr=1: unknown key 'optim.lrr'"):
         load_config(path, ["optim.lrr=1"])
     with pytest.raises(ConfigError, match="an override is key=value"):
         load_config(path, ["optim.lr"])
     with pytest.raises(ConfigError, match=r"there is no 'objective.3.weight' to set"):
         load_config(path, ["objective.3.weight=1"])
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "optim={steps: many}",
+        "objective=[{loss: contrastive, margni: 1}]",
+        "objective.0={loss: contrastive, margni: 1}",
+        "objective.0.margni=1",
+        "image.backbone=conv5",
+        "evaluate=[{protocol: few-shto}]",
+    ],
+)
+def test_mistakes_of_an_override_are_told_of_it_and_not_of_the_file(tmp_path, override):
+    path = write(
+        tmp_path, MINIMAL + "optim: {steps: 2}\nimage: {backbone: conv4}\nevaluate: [{protocol: few-shot}]\n"
+    )
+    with pytest.raises(ConfigError) as error:
+        read_config(path, [override])
+    assert [line.startswith(f"override {override}: ") for line in error.value.problems] == [True]
+
+
+def test_a_list_is_said_where_it_stands_last(tmp_path):
+    (tmp_path / "base.yaml").write_text("objective:\n  - loss: contrastive\n    margin: 2\n")
+    path = write(tmp_path, "base: base.yaml\nname: x\nobjective: [{loss: contrastive, margin: two}]\n")
+    with pytest.raises(ConfigError, match=r"^[^\n]*run.yaml:3: 'objective.0.margin'"):
+        read_config(path)
 
 
 def test_overrides_take_yaml_values(tmp_path):

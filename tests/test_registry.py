@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
@@ -24,6 +26,27 @@ def test_options_are_the_keyword_only_parameters():
         schema(margin="wide")
     with pytest.raises(ValidationError):
         schema(marign=1.0)
+
+
+class Narrow:
+    def __init__(self, size: int, *, width: int = 3, name: str) -> None:
+        self.width, self.name = width, name
+
+
+class Wide(Narrow):
+    def __init__(self, size: int, *, depth: float = 0.5, width: int = 9, **options: Any) -> None:
+        super().__init__(size, width=width, **options)
+
+
+def test_a_class_that_hands_options_on_has_those_of_its_base():
+    registry = Registry("thing", {"wide": f"{__name__}:Wide", "narrow": f"{__name__}:Narrow"})
+    schema = registry.options("wide")
+    assert schema(name="x").model_dump() == {"depth": 0.5, "width": 9, "name": "x"}
+    assert set(registry.options("narrow").model_fields) == {"width", "name"}
+    with pytest.raises(ValidationError):
+        schema(width=1)  # what the base must be given
+    with pytest.raises(ValidationError):
+        schema(name="x", size=1)
 
 
 def test_prefix_binds_the_rest_of_the_name():

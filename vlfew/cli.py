@@ -194,10 +194,12 @@ def classify(
 ) -> None:
     """Tell which of your classes each picture shows."""
     from vlfew.evaluation.accuracy import scoring_device
-    from vlfew.models.class_file import find_images, read_class_file
+    from vlfew.models.class_file import find_images, read_class_file, unequal_kinds
     from vlfew.models.saved import load
 
     described, pictures = read_class_file(classes), find_images(images)
+    if warning := unequal_kinds(described):
+        print(f"vlfew: warning: {warning}", file=sys.stderr)
     predictions = load(run).to(scoring_device()).classifier(described, text_weight).predict(pictures)
     rows = [
         {"image": str(path), "label": p.label, "score": round(p.score, 4), "margin": round(p.margin, 4)}
@@ -291,19 +293,21 @@ def data_show(
     image_size: Annotated[int, typer.Option(help="Pixels.")] = 84,
     channels: Annotated[int, typer.Option(min=1, max=3, help="1 grey, 3 colour.")] = 3,
     skip_bad: Annotated[bool, typer.Option(help="Leave unreadable pictures out and count them.")] = False,
-    split: Annotated[str | None, typer.Option(help="Split on the sheet; the first if not given.")] = None,
+    split: Annotated[str | None, typer.Option(help="Split on the sheet; all if not given.")] = None,
     sheet: Annotated[Path | None, typer.Option(help="Contact sheet to write [<name>.png].")] = None,
     options: Options = [],  # noqa: B006
 ) -> None:
     """Say what is in a data set, and draw a contact sheet of it."""
     from vlfew.data.reading import Reading
     from vlfew.data.show import contact_sheet, describe
+    from vlfew.data.sources import load_data
     from vlfew.files import file_stem
 
     if channels == 2 or image_size < 8:
         raise VlfewError("--channels is 1 or 3, and --image-size at least 8 pixels")
     reading = Reading(image_size, channels, on_bad_image="skip" if skip_bad else "error")
-    images = _load_data(name, root, reading, options)
+    reading, asked = _data_options(name, reading, options)
+    images = load_data(name, root, reading, **asked)
     about = describe(images)
     rows = [
         ("data", f"{about['name']}, fingerprint {about['fingerprint']}"),
@@ -311,6 +315,7 @@ def data_show(
         ("classes", f"{about['classes']:,}" + (f" in {about['groups']} groups" if about["groups"] else "")),
         ("names", f"{'words' if about['names_are_words'] else 'codes'}: {'; '.join(about['examples'])}"),
     ]
+    rows.append(("framed", _framing(reading)))
     rows.append(("splits", f"by {about['split_by']}"))
     for part, s in about["splits"].items():
         each = f"{s['fewest_per_class']} to {s['most_per_class']} a class"
@@ -321,7 +326,7 @@ def data_show(
     if about["note"]:
         rows.append(("note", about["note"]))
     path = sheet or Path(f"{file_stem(name)}.png")
-    contact_sheet(images, split or next(iter(images.splits)), path)
+    contact_sheet(images, [split] if split else list(images.splits), path)
     for key, value in [*rows, ("sheet", path)]:
         print(f"{key:<10} {value}")
 
@@ -369,6 +374,16 @@ def _number_or(word: str, text: str | None, flag: str) -> float | str | None:
         return float(text)
     except ValueError:
         raise VlfewError(f"{flag} is a number, or {word!r}, not {text!r}") from None
+
+
+def _framing(reading: Reading) -> str:
+    """How pictures were made square, and by what they would be framed in another way."""
+    part = "whole pictures" if reading.center == 1 else f"the middle {reading.center:.0%} of pictures"
+    if reading.resize == "squash":
+        return (
+            f"{part}, squashed to a square (--set resize=crop takes the middle square, --set center=0.6 less)"
+        )
+    return f"{part}, the middle square of each (--set resize=squash keeps all of it)"
 
 
 def _load_data(name: str, root: Path | None, reading: Reading, options: list[str]) -> LabelledImages:

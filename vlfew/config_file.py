@@ -35,6 +35,12 @@ class Source:
 
     lines: dict[str, str] = field(default_factory=dict)
 
+    def note(self, path: str, place: str) -> None:
+        """A key was said there, and all that is beneath it with it."""
+        for beneath in [known for known in self.lines if known.startswith(f"{path}.")]:
+            del self.lines[beneath]
+        self.lines[path] = place
+
     def of(self, path: str) -> str:
         """Where a key was said, or else the key around it."""
         while path and path not in self.lines:
@@ -164,7 +170,11 @@ def _note_lines(node: Any, at: str, path: Path, source: Source) -> None:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             here = f"{at}.{key.value}" if at else str(key.value)
-            source.lines[here] = f"{path}:{key.start_mark.line + 1}"
+            place = f"{path}:{key.start_mark.line + 1}"
+            if isinstance(value, yaml.MappingNode):  # goes on top of the base file's
+                source.lines[here] = place
+            else:
+                source.note(here, place)
             _note_lines(value, here, path, source)
     elif isinstance(node, yaml.SequenceNode):
         for number, value in enumerate(node.value):
@@ -189,7 +199,7 @@ def _override(values: dict[str, Any], override: str, source: Source) -> str | No
             at[last] = value
     except (ValueError, IndexError, AttributeError, TypeError):
         return f"{override!r}: there is no {key!r} to set"
-    source.lines[key] = f"override {override!r}"
+    source.note(key, f"override {override}")
     return None
 
 

@@ -6,13 +6,13 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlfew.errors import ConfigError
+from vlfew.errors import ConfigError, DataError, VlfewError
 from vlfew.training.run import RunFolder, member_names
 from vlfew.training.setup import load_configured_data, read_config, use_all_cores
 
@@ -157,10 +157,11 @@ def _run_repeated(
     main = int(os.environ.get("RANK", "0")) == 0
     if main:
         run.claim(config)
-    for number, member in enumerate(members, 1):
-        if main:
-            _say(f"run {number} of {len(members)}: {member.name}")
-        _run_one(member, runs, accelerators)
+    with _vacated(run, main):
+        for number, member in enumerate(members, 1):
+            if main:
+                _say(f"run {number} of {len(members)}: {member.name}")
+            _run_one(member, runs, accelerators)
     if main:
         own = [read_results(runs / member.name / "results.json") for member in members]
         results = [merge_results(same, repeat.key, repeat.values) for same in zip(*own, strict=True)]
@@ -184,9 +185,20 @@ def _run_one(config: Config, runs: Path, accelerators: list[Accelerator]) -> Run
     """Trains, evaluates and reports one model; leaves in `accelerators` what ran it."""
     run = RunFolder(runs / config.name)
     main = int(os.environ.get("RANK", "0")) == 0
-    with run.held() if main else nullcontext():
+    with run.held() if main else nullcontext(), _vacated(run, main):
         _work(config, run, main, accelerators)
     return run
+
+
+@contextmanager
+def _vacated(run: RunFolder, main: bool) -> Iterator[None]:
+    """Clears away the folder of a run that is refused before it has begun."""
+    try:
+        yield
+    except VlfewError:
+        if main:
+            run.vacate()
+        raise
 
 
 def _work(config: Config, run: RunFolder, main: bool, accelerators: list[Accelerator]) -> None:
@@ -223,9 +235,15 @@ def _work(config: Config, run: RunFolder, main: bool, accelerators: list[Acceler
 
 def _check_evaluations(config: Config, data: LabelledImages) -> None:
     """Finds out before training whether everything that is asked for afterwards can be answered."""
-    from vlfew.evaluation.evaluate import check_protocol
+    from vlfew.evaluation.evaluate import check_protocol, protocol_options
 
     for protocol, options in evaluations(config, data.names_are_words):
+        split = protocol_options(protocol, options).get("split")
+        if split is not None and split not in data.splits:
+            way_out = data.note or "train without figures by evaluate=[], or name another split"
+            raise DataError(
+                f"{protocol} is asked for on the split {split!r}, which {data.name} as configured has not: {way_out}"
+            )
         check_protocol(protocol, options, data)
 
 
@@ -271,7 +289,8 @@ def _evaluate_and_report(config: Config, data: LabelledImages, run: RunFolder) -
     left_out = len(config.evaluate) - len(wanted)
     if left_out:
         _say(f"note       {left_out} evaluation(s) by words left out: this run has none")
-    report = write_report(run, subject, results)
+    shown = "test" if "test" in data.splits else "train"
+    report = write_report(run, subject, results, split=shown)
     # Last, since this file is what makes the run a finished one.
     write_results(run.results, results)
     print_results(results)

@@ -59,11 +59,23 @@ class Registry:
         target, _ = self._entry(name)
         module, _, attribute = target.partition(":")
         component = getattr(import_module(module), attribute)
-        function = component.__init__ if inspect.isclass(component) else component
-        hints = get_type_hints(function)
-        fields: dict[str, Any] = {
+        return create_model(f"{name} options", __config__=ConfigDict(extra="forbid"), **_fields(component))
+
+
+def _fields(component: Callable[..., Any]) -> dict[str, Any]:
+    """Type and default of each option; a class that takes `**options` has those of its base as well."""
+    functions = [component]
+    if inspect.isclass(component):
+        functions = [vars(kind)["__init__"] for kind in component.__mro__ if "__init__" in vars(kind)]
+    fields: dict[str, Any] = {}
+    for function in functions:
+        parameters, hints = inspect.signature(function).parameters.values(), get_type_hints(function)
+        own = {
             p.name: (hints[p.name], ... if p.default is p.empty else p.default)
-            for p in inspect.signature(function).parameters.values()
+            for p in parameters
             if p.kind is p.KEYWORD_ONLY
         }
-        return create_model(f"{name} options", __config__=ConfigDict(extra="forbid"), **fields)
+        fields = own | fields
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    return fields

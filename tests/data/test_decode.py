@@ -294,7 +294,7 @@ def test_read_many_keeps_order(tmp_path: Path) -> None:
 
 
 def test_read_many_stops_at_the_first_bad_picture_and_names_it(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"041\.png: cannot be read: .*on_bad_image: skip"):
+    with pytest.raises(DataError, match=r"041\.png: cannot be read: .*on_bad_image=skip, or --skip-bad"):
         read_many(many(tmp_path, 120, {41, 99}), GREY, "reading")
 
 

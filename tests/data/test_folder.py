@@ -91,9 +91,15 @@ def test_without_val_a_part_of_the_training_classes_is_held_out(split: Path, tmp
     (split / "val").rename(tmp_path / "aside")
     data = load(split)
     assert len(names(data, "val")) == 2 and len(names(data, "train")) == 2 and "held out" in data.note
-    refused(split, "val_fraction=0.99 of 4 training classes does not give 2 for val", val_fraction=0.99)
+    refused(split, "val_fraction=0.99 of 4 training classes leaves fewer than 2", val_fraction=0.99)
+    assert set(load(split, val_fraction=0).splits) == {"train", "test"}
     (split / "train" / "a yak").rename(tmp_path / "a yak")
-    refused(split, "of 3 training classes does not give 2 for val and 2 for training; add a val folder")
+    data = load(split)
+    assert set(data.splits) == {"train", "test"} and len(names(data, "train")) == 3
+    assert "3 training classes are too few to hold some out" in data.note
+    (split / "train" / "a fox").rename(tmp_path / "a fox")
+    (split / "train" / "a dog").rename(tmp_path / "a dog")
+    refused(split, "of 1 training classes leaves fewer than 2 for training")
 
 
 def test_validation_goes_by_other_names(split: Path) -> None:
@@ -296,10 +302,31 @@ def test_an_empty_class_is_named(flat: Path, split: Path) -> None:
     refused(split, "no pictures of class 'zebra'")
 
 
-def test_too_few_classes_to_split(tmp_path: Path) -> None:
-    for name in ("cat", "dog", "owl", "pen", "yak"):
-        fill(tmp_path / "five" / name)
-    refused(tmp_path / "five", r"5 classes \(cat, dog, owl, pen, yak\) .*at least 6 are needed, 2 in each")
+@pytest.mark.parametrize(
+    ("classes", "sizes", "missing"),
+    [
+        (2, {"train": 2}, "val and test"),
+        (3, {"train": 3}, "val and test"),
+        (4, {"train": 2, "test": 2}, "val"),
+        (5, {"train": 3, "test": 2}, "val"),
+        (6, {"train": 2, "val": 2, "test": 2}, ""),
+    ],
+)
+def test_few_classes_are_split_as_far_as_they_go(
+    tmp_path: Path, classes: int, sizes: dict[str, int], missing: str
+) -> None:
+    for name in ("cat", "dog", "owl", "pen", "yak", "zebra")[:classes]:
+        fill(tmp_path / "few" / name)
+    data = load(tmp_path / "few")
+    assert {split: len(names(data, split)) for split in data.splits} == sizes
+    assert bool(data.note) == bool(missing)
+    assert not missing or f"{classes} classes are too few to hold some out for {missing} (6 are" in data.note
+    assert (f"by evaluate=[] sampling.classes={classes}, or" in data.note) == ("test" in missing)
+
+
+def test_a_single_class_is_refused(tmp_path: Path) -> None:
+    fill(tmp_path / "one" / "cat")
+    refused(tmp_path / "one", r"1 class \(cat\): there is nothing to tell it apart from; add another")
 
 
 @pytest.mark.parametrize("twin", ["a cat", "A_Cat", "Ａ cat"])
@@ -373,14 +400,20 @@ def test_a_picture_that_may_not_be_read_is_named_or_skipped(flat: Path) -> None:
 )
 def test_what_only_looks_like_a_picture_is_named_or_skipped(flat: Path, content: bytes) -> None:
     (flat / "cat" / "x.jpg").write_bytes(content)
-    refused(flat, r"cat/x\.jpg: cannot be read: \S+.*on_bad_image: skip")
+    refused(flat, r"cat/x\.jpg: cannot be read: \S+.*on_bad_image=skip, or --skip-bad")
     data = load(flat, Reading(image_size=8, channels=3, on_bad_image="skip"))
     assert data.skipped == ("cat/x.jpg",) and len(data.images) == 18
 
 
-@pytest.mark.parametrize("fractions", [(0, 0.2), (0.5, 0.5), (-1, 0.5), (0.7, 0.05)])
+@pytest.mark.parametrize("fractions", [(-0.1, 0.2), (0.5, 0.5), (-1, 0.5), (0.7, 0.05)])
 def test_fractions_that_cannot_be(flat: Path, fractions: tuple[float, float]) -> None:
     refused(flat, "val_fraction=", val_fraction=fractions[0], test_fraction=fractions[1])
+
+
+def test_a_part_of_nothing_is_no_split(flat: Path) -> None:
+    assert set(load(flat, val_fraction=0).splits) == {"train", "test"}
+    data = load(flat, val_fraction=0, test_fraction=0)
+    assert set(data.splits) == {"train"} and len(names(data, "train")) == 6 and data.note == ""
 
 
 @given(

@@ -176,7 +176,10 @@ def test_given_pairs_are_those_of_the_data_and_nothing_else_is_told():
     ("sampling", "message"),
     [
         ({"pairs": 4, "least_pictures": 9}, r"0 classes of 9 pictures or more, and sampling\.pairs wants 2"),
-        ({"tasks": 2, "ways": 5}, r"tiny: split 'train' has 4 classes, and sampling\.ways=5 wants 5"),
+        (
+            {"tasks": 2, "ways": 5},
+            r"tiny: split 'train' has 4 classes, and sampling\.ways wants 5; set sampling\.ways=4 or fewer",
+        ),
         ({"pairs": 4, "groups": 1}, r"no groups of classes; leave sampling\.groups unset"),
         ({"given_pairs": 4}, r"tiny as configured has no pairs of its own for training"),
     ],

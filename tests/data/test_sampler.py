@@ -74,7 +74,7 @@ def test_words_of_further_training_classes_go_with_a_batch(tiny, more, words):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"classes": 99, "pictures": 1}, r"tiny: split 'train' has 4 classes, a batch wants 99"),
+        ({"classes": 99, "pictures": 1}, r"tiny: split 'train' has 4 classes, and sampling.classes wants 99"),
         ({"classes": 4, "pictures": 1, "groups": 2}, "no groups of classes"),
     ],
 )

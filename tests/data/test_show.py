@@ -64,19 +64,30 @@ def shown(path: Path) -> set[int]:
 
 
 def test_the_sheet_shows_pictures_unchanged_and_spread_over_the_split(tmp_path: Path) -> None:
-    contact_sheet(data(), "test", tmp_path / "new" / "sheet.png", classes=5, per_class=3)
+    contact_sheet(data(), ["test"], tmp_path / "new" / "sheet.png", rows=5, per_class=3)
     assert shown(tmp_path / "new" / "sheet.png") == {8 * n for n in (15, 18, 21, 24, 27)}
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["sheet.png"]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_sheets_of_any_shape(tmp_path: Path, channels: int) -> None:
-    for split in ("train", "val"):
-        contact_sheet(data(channels, 4), split, tmp_path / "sheet.png")
+    for splits in (["train"], ["val"], ["train", "val"]):
+        contact_sheet(data(channels, 4), splits, tmp_path / "sheet.png")
         assert Image.open(tmp_path / "sheet.png").width >= 480
+
+
+def test_every_split_has_its_share_of_the_rows_under_its_heading(tmp_path: Path) -> None:
+    contact_sheet(data(), ["train", "test"], tmp_path / "sheet.png", rows=6, per_class=3)
+    assert shown(tmp_path / "sheet.png") == {8 * n for n in (5, 10, 15, 20, 25)}  # class 0 is black
+    pixels = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB")).astype(int)
+    grey = (pixels == 238).all(axis=2).sum(axis=1) > 20  # the smoothed edges of letters are few
+    starts = np.flatnonzero(np.diff(grey.astype(int)) == 1)
+    assert len(starts) == 2  # two grids, with white between them for the headings
+    red = [np.flatnonzero((pixels == (8 * n, 0, 0)).all(axis=2).any(axis=1)) for n in (5, 10, 15, 20, 25)]
+    assert [int(rows[0] > starts[1]) for rows in red] == [0, 0, 1, 1, 1]
 
 
 def test_no_such_split(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="did you mean 'test'"):
-        contact_sheet(data(), "tests", tmp_path / "sheet.png")
+        contact_sheet(data(), ["train", "tests"], tmp_path / "sheet.png")
     assert list(tmp_path.iterdir()) == []

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from vlfew.encoders import BACKBONES
 from vlfew.encoders.backbone import Backbone
 from vlfew.encoders.resnet12 import DropBlock
-from vlfew.errors import ModelError
+from vlfew.errors import ModelError, VlfewError
 from vlfew.features import Space
 from vlfew.scorers.weighted_l1 import WeightedL1
 
@@ -275,7 +275,7 @@ def test_a_saved_pretrained_backbone_needs_no_weights(name: str) -> None:
     ],
 )
 def test_mistakes_are_one_line(name: str, options: dict[str, object], message: str) -> None:
-    with pytest.raises(ModelError, match=message) as caught:
+    with pytest.raises(VlfewError, match=message) as caught:
         build(name, 3, 65, **options)
     assert "\n" not in str(caught.value)
 

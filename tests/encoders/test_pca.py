@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA as Reference
 
 from vlfew.encoders import FRONT_ENDS
 from vlfew.encoders.pca import PCA
-from vlfew.errors import ModelError
+from vlfew.errors import ModelError, VlfewError
 
 SHAPE = (2, 6, 6)
 """Of the pictures: 72 numbers each."""
@@ -99,7 +99,7 @@ def test_rebuilt_and_loaded_it_is_the_same() -> None:
     ],
 )
 def test_more_than_there_can_be_is_refused(options: dict[str, object], message: str) -> None:
-    with pytest.raises(ModelError, match=message) as error:
+    with pytest.raises(VlfewError, match=message) as error:
         fitted(draw(40), **options)
     assert "\n" not in str(error.value)
 

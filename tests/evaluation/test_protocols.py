@@ -149,6 +149,12 @@ def test_zero_shot_against_all_classes(subject: Subject) -> None:
     assert outcome.episodes == 7 and result.get("ways") == 7
 
 
+@pytest.mark.parametrize("options", [{}, {"ways": 4, "episodes": 3}])
+def test_among_five_classes_or_fewer_there_is_no_top_5(options: dict[str, int]) -> None:
+    result, _ = run(Subject(FakeModel(), make_data(classes=12, pictures=8)), "zero-shot", **options)
+    assert result.get("ways") == 4 and result.get("top5") is None and result.get("top5_ci95") is None
+
+
 def test_zero_shot_episodes(subject: Subject) -> None:
     result, outcome = run(subject, "zero-shot", ways=6, episodes=9, seed=5)
     bank, data = subject.bank("test"), subject.data

@@ -43,7 +43,7 @@ WRONG: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("few-shot", {"split": "single", "ways": "all", "queries": 3}, DataError, "one class, 'word2 thing'"),
     ("pictures-and-words", {"ways": 1}, ConfigError, "ways is 1; it must be at least 2"),
     ("pictures-and-words", {"shots": 0}, ConfigError, "shots is 0"),
-    ("pictures-and-words", {"queries": 3, "text_weight": 2.0}, ConfigError, "text_weight 2.0"),
+    ("pictures-and-words", {"queries": 3, "text_weight": 2.0}, ConfigError, "text_weight is 2.0"),
     (
         "pictures-and-words",
         {"queries": 3, "text_weight": "validated", "calibrate": "test"},

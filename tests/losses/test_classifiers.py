@@ -149,8 +149,8 @@ def test_classes_that_are_not_known_are_refused():
     ("name", "option", "value", "range"),
     [
         ("cross_entropy", "label_smoothing", 1.5, "number from 0 to 1"),
-        ("l_softmax", "m", 0, "whole number above 0"),
-        ("sphereface", "m", -2, "whole number above 0"),
+        ("l_softmax", "m", 0, "at least 1"),
+        ("sphereface", "m", -2, "at least 1"),
         ("l_softmax", "lambda_start", -1.0, "number 0 or more"),
         ("l_softmax", "lambda_end", 2000.0, "number from 0 to 1000"),
         ("sphereface", "lambda_end", -0.5, "number from 0 to 1000"),
@@ -163,5 +163,5 @@ def test_classes_that_are_not_known_are_refused():
     ],
 )
 def test_options_out_of_range_are_named(name, option, value, range):
-    with pytest.raises(ConfigError, match=f"^{option} is {value}; it must be a {range}$"):
+    with pytest.raises(ConfigError, match=f"^{option} is {value}; it must be (a )?{range}$"):
         build(name, **{option: value})

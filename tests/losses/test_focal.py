@@ -11,7 +11,7 @@ from torchvision.ops import sigmoid_focal_loss
 from tests.losses.conftest import LABELS, build, encoded
 from vlfew.errors import ConfigError, ModelError
 from vlfew.features import Features, Space
-from vlfew.losses.encoded import Encoded, Pairs, balanced_mean
+from vlfew.losses.encoded import BatchPairs, Encoded, balanced_mean
 from vlfew.scorers import SCORERS
 
 COLLAPSING = {"temperature": 1.0, "bias": -1.0, "learned": False}
@@ -29,7 +29,7 @@ def support_sets(tasks=8, ways=10):
     first = torch.arange(tasks)[:, None] * (1 + ways)
     i = first.expand(tasks, ways).flatten()
     j = (first + 1 + torch.arange(ways)).flatten()
-    return pictures, Pairs(i, j, (j - i) == 1)
+    return pictures, BatchPairs(i, j, (j - i) == 1)
 
 
 def of_pairs(pictures, pairs):

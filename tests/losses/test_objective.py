@@ -7,7 +7,7 @@ from tests.losses.conftest import MAPS_ALONE, build, encoded
 from vlfew.errors import ConfigError
 from vlfew.features import Features, Space
 from vlfew.losses import LOSSES
-from vlfew.losses.encoded import Encoded, Pairs
+from vlfew.losses.encoded import BatchPairs, Encoded
 from vlfew.losses.objective import Objective, TermSpec, choose_terms, losses_with
 from vlfew.losses.term import Trained
 
@@ -138,7 +138,9 @@ def test_losses_over_pairs_are_those_that_no_class_label_changes():
     blind = []
     for name in set(LOSSES.names()) - set(MAPS_ALONE):
         one = encoded([0, 0, 1, 1, 2, 3], texts=[0, 1, 2, 3])
-        drawn = Pairs(torch.tensor([0, 2, 4]), torch.tensor([1, 4, 5]), torch.tensor([True, False, False]))
+        drawn = BatchPairs(
+            torch.tensor([0, 2, 4]), torch.tensor([1, 4, 5]), torch.tensor([True, False, False])
+        )
         values = []
         for labels in ([0, 0, 1, 1, 2, 3], [3, 1, 3, 0, 0, 3]):
             asked = torch.tensor(labels)

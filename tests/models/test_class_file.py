@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from vlfew.errors import DataError
-from vlfew.models.class_file import find_images, read_class_file
+from vlfew.models.class_file import find_images, read_class_file, unequal_kinds
 
 
 @pytest.fixture
@@ -62,6 +62,15 @@ def test_mistakes_name_the_class(tmp_path, text, message):
     with pytest.raises(DataError, match=message) as error:
         read_class_file(file)
     assert "\n" not in str(error.value)
+
+
+def test_words_alone_beside_pictures_are_told(tmp_path: Path) -> None:
+    assert unequal_kinds({"a": ["an a"], "b": ["a b"]}) == ""
+    assert unequal_kinds({"a": [tmp_path], "b": ["a b", tmp_path]}) == ""
+    mixed = {"b": ["a b", tmp_path]} | {f"w{n}": [f"{n}"] for n in range(7)}
+    told = unequal_kinds(mixed)
+    assert "words alone (w0, w1, w2, w3, w4 and 2 more)" in told and "said in pictures (b)" in told
+    assert "\n" not in told
 
 
 def test_missing_file(tmp_path):

@@ -12,7 +12,7 @@ from PIL import Image
 from vlfew.errors import ModelError
 from vlfew.features import Features, Space
 from vlfew.losses import LOSSES
-from vlfew.losses.encoded import Encoded, Pairs
+from vlfew.losses.encoded import BatchPairs, Encoded
 from vlfew.models import ModelSpec, build_model, load_model, save_model
 from vlfew.models.dual_stream import TextSpec
 from vlfew.models.saved import parameter_counts
@@ -110,7 +110,7 @@ def test_words_have_no_space_to_be_in():
         build(text=TextSpec(encoder="minilm"))
 
 
-def encoded(drawn: Pairs | None = None) -> Encoded:
+def encoded(drawn: BatchPairs | None = None) -> Encoded:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(6, 8, generator=generator, dtype=torch.float64).requires_grad_()
     torch.manual_seed(0)
@@ -119,7 +119,7 @@ def encoded(drawn: Pairs | None = None) -> Encoded:
     return Encoded(Features(x), labels, similarity=similarity, drawn_pairs=drawn, unshared=True)
 
 
-DRAWN = Pairs(torch.tensor([0, 5, 2]), torch.tensor([1, 0, 4]), torch.tensor([True, False, False]))
+DRAWN = BatchPairs(torch.tensor([0, 5, 2]), torch.tensor([1, 0, 4]), torch.tensor([True, False, False]))
 
 
 @pytest.mark.parametrize("drawn", [None, DRAWN])

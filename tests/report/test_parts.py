@@ -30,7 +30,7 @@ from vlfew.report.markup import Html, element
 from vlfew.report.pictures import THUMBNAIL, data_uri
 from vlfew.report.roc import Drawn, draw_verification, roc_line
 from vlfew.report.table import results_table
-from vlfew.report.wording import counted, duration
+from vlfew.report.wording import counted, duration, interval
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
@@ -204,6 +204,7 @@ def test_no_curve_is_drawn_where_there_is_none() -> None:
     both = roc(far=[0, 1], tar=[0, 1]).model_copy(update={"cmc": [0.25, 0.5, 1.0]})
     drawn = draw_verification([both])
     assert drawn is not None and "ROC, verification on lfw / test" in drawn and "CMC, " in drawn
+    assert "A TAR at FAR among the results is no point of the curve" in drawn
     assert ">25.0%</text>" in drawn
 
 
@@ -230,6 +231,29 @@ def test_the_terminal_table_fits_and_says_the_numbers() -> None:
     ):
         assert said in text
     assert all(len(line.rstrip()) <= 100 for line in text.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "ci95", "said"),
+    [
+        (0.9, 0.1, "± 10.00"),
+        (0.9, 0.25, "(65.00 to 100.00)"),
+        (0.1, 0.25, "(0.00 to 35.00)"),
+        (0.5, 0.9, "(0.00 to 100.00)"),
+    ],
+)
+def test_no_interval_goes_beyond_what_there_can_be(accuracy: float, ci95: float, said: str) -> None:
+    told = Result(protocol="few-shot", accuracy=accuracy, ci95=ci95, episodes=2, command="", data="d",
+                  split="test", seed=0, input_size=[1, 8, 8], outside_data=False)  # fmt: skip
+    assert interval(told) == said
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(results_table([told]))
+    assert f"{100 * accuracy:.2f} {said}" in console.export_text()
+
+
+def test_a_single_point_is_drawn_as_one() -> None:
+    assert line_chart("t", [Line([30], [2])]).count("<circle") == 1
+    assert "<circle" not in line_chart("t", [Line([10, 30], [2, 1])])
 
 
 def test_numbers_are_said_as_people_do() -> None:

@@ -183,7 +183,7 @@ def test_a_class_without_items_is_named(name: str) -> None:
 
 
 def test_text_weight_outside_its_range() -> None:
-    with pytest.raises(ConfigError, match=r"text_weight 1\.5"):
+    with pytest.raises(ConfigError, match=r"text_weight is 1\.5"):
         build("pictures_and_words", 4, text_weight=1.5)
 
 

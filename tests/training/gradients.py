@@ -1,8 +1,9 @@
-"""Started by test_distributed.py, alone or under torchrun: saves the gradients of one step."""
+"""Started by test_distributed.py, alone or under torchrun: saves the gradients of a step of each objective."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
@@ -26,8 +27,8 @@ class NoEncoder(TextEncoder):
         self.dim = D_TEXT
 
 
-def main(objective: str, output: str) -> None:
-    accelerator = Accelerator(cpu=True)
+def save_gradients(accelerator: Accelerator, objective: str, output: Path) -> None:
+    """Those of one step on a batch that is shared by all processes."""
     torch.manual_seed(0)
     text = TextSpec(encoder="none", projection="mlp", hidden=8, dropout=0.0)
     spec = ModelSpec(backbone="conv4", text=text, embedding_dim=16, image_size=16)
@@ -45,6 +46,12 @@ def main(objective: str, output: str) -> None:
     if accelerator.is_main_process:
         gradients = {n: p.grad.contiguous() for n, p in step.named_parameters() if p.grad is not None}
         save_file(gradients | {"loss": loss.detach()}, output)
+
+
+def main(folder: str, *objectives: str) -> None:
+    accelerator = Accelerator(cpu=True)
+    for objective in objectives:
+        save_gradients(accelerator, objective, Path(folder) / objective)
     accelerator.wait_for_everyone()
     accelerator.end_training()
 

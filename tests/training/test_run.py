@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.training.conftest import CONFIG, ENVIRONMENT, command, vlfew
+from vlfew.cli import main
 from vlfew.errors import VlfewError
 from vlfew.pipeline import run_pipeline
 from vlfew.training.run import RunFolder
@@ -88,34 +89,47 @@ def test_a_finished_run_holds_all_it_promises(finished):
     assert result["outside_data"] is False and result["input_size"] == [1, 16, 16]
     assert steps_logged(run) == [5, 10, 15, 20, 25, 30]
     assert "Traceback" not in done.stderr
+    (trained, frozen), page = (
+        re.findall(r"([\d,]+) parameters trained, ([\d,]+) frozen", done.stderr),
+        (run / "report.html").read_text(),
+    )
+    assert f"{trained} trained, {frozen} frozen" in page
 
 
-def test_the_command_of_a_result_gives_the_same_number(finished, tmp_path):
+def told(capsys, *arguments) -> tuple[int, str, str]:
+    """Exit status of `vlfew ...`, what it printed, and said on standard error."""
+    with pytest.raises(SystemExit) as error:
+        main([str(a) for a in arguments])
+    captured = capsys.readouterr()
+    return error.value.code, captured.out, captured.err
+
+
+def test_the_command_of_a_result_gives_the_same_number(finished, tmp_path, capsys):
     run, _ = finished
     (result,) = json.loads((run / "results.json").read_text())
     again = tmp_path / "again.json"
     words = result["command"].split()
     assert words[0] == "vlfew"
-    done = vlfew(*words[1:], "--json", again)
-    assert done.returncode == 0, done.stderr
+    status, _, error = told(capsys, *words[1:], "--json", again)
+    assert status == 0, error
     (repeated,) = json.loads(again.read_text())
     assert (repeated["accuracy"], repeated["ci95"]) == (result["accuracy"], result["ci95"])
 
 
-def test_the_same_command_reports_a_finished_run(finished):
+def test_the_same_command_reports_a_finished_run(finished, capsys):
     run, _ = finished
     before = (run / "model.safetensors").stat().st_mtime_ns
-    done = vlfew("train", run.parent / "small.yaml", "--runs", run.parent)
-    assert done.returncode == 0 and "is finished" in done.stderr and "few-shot" in done.stdout
+    status, out, error = told(capsys, "train", run.parent / "small.yaml", "--runs", run.parent)
+    assert status == 0 and "is finished" in error and "few-shot" in out
     assert (run / "model.safetensors").stat().st_mtime_ns == before
 
 
-def test_another_configuration_in_the_same_folder_is_refused_with_the_difference(finished):
+def test_another_configuration_in_the_same_folder_is_refused_with_the_difference(finished, capsys):
     run, _ = finished
-    done = vlfew("train", run.parent / "small.yaml", "optim.lr=0.5", "--runs", run.parent)
-    assert done.returncode == 2
-    assert "optim.lr: 0.01 -> 0.5" in done.stderr and "name=small-2" in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    status, _, error = told(capsys, "train", run.parent / "small.yaml", "optim.lr=0.5", "--runs", run.parent)
+    assert status == 2
+    assert "optim.lr: 0.01 -> 0.5" in error and "name=small-2" in error
+    assert len(error.strip().splitlines()) == 1
 
 
 def test_killed_and_resumed_gives_the_same_weights_to_the_bit(finished, config):
@@ -208,7 +222,7 @@ def test_resume_with_a_changed_config_shows_the_difference(stopped):
 
 def test_a_mistake_claims_nothing(config):
     """The settings that the message proposes go into the same folder."""
-    with pytest.raises(VlfewError, match="a batch wants 50"):
+    with pytest.raises(VlfewError, match=r"and sampling\.classes wants 50"):
         run_pipeline(config, ["sampling.classes=50"], config.parent)
     run = run_pipeline(config, ["sampling.classes=8", "optim.steps=2"], config.parent)
     assert run.state == "finished"
@@ -288,12 +302,11 @@ def test_not_a_number_stops_names_the_step_and_keeps_the_checkpoint(config, monk
     assert all(value.isfinite().all() for value in state.values())
 
 
-def test_a_step_that_blows_up_is_never_saved(config):
-    done = vlfew(
-        "train", config, "optim.lr=1e30", "optim.warmup=0", "optim.clip=null", "--runs", config.parent
-    )
-    assert done.returncode == 2 and "the loss is not a number since step" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_a_step_that_blows_up_is_never_saved(config, capsys):
+    blown = ("optim.lr=1e30", "optim.warmup=0", "optim.clip=null")
+    status, _, error = told(capsys, "train", config, *blown, "--runs", config.parent)
+    assert status == 2 and "the loss is not a number since step" in error
+    assert "Traceback" not in error
     for path in (config.parent / "small").rglob("*.safetensors"):
         assert all(value.isfinite().all() for value in load_file(path).values())
 
@@ -312,8 +325,9 @@ def test_early_stopping_keeps_the_best(config):
     assert scores[about["best_step"]] == max(scores.values())
 
 
-def test_words_that_are_codes_drop_the_alignment_and_say_so(config):
-    done = vlfew(
+def test_words_that_are_codes_drop_the_alignment_and_say_so(config, capsys):
+    status, _, error = told(
+        capsys,
         "train",
         config,
         "text.encoder=minilm",
@@ -324,9 +338,9 @@ def test_words_that_are_codes_drop_the_alignment_and_say_so(config):
         "--runs",
         config.parent,
     )
-    assert done.returncode == 0, done.stderr
-    assert "alignment_softmax dropped: class names are codes" in done.stderr
-    assert "the fallback contrastive" in done.stderr
+    assert status == 0, error
+    assert "alignment_softmax dropped: class names are codes" in error
+    assert "the fallback contrastive" in error
     (result,) = json.loads((config.parent / "small" / "results.json").read_text())
     assert "alignment_softmax dropped" in result["note"]
 
@@ -334,7 +348,7 @@ def test_words_that_are_codes_drop_the_alignment_and_say_so(config):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("sampling.classes=50", "split 'train' has 8 classes, a batch wants 50"),
+        ("sampling.classes=50", "split 'train' has 8 classes, and sampling.classes wants 50"),
         ("select.split=test", "select.split must be 'val'"),
         ("similarity=weighted_l1", "similarity: weighted_l1 is learned"),
         ("training.mixed_precision=fp16", "fp16 needs a GPU"),

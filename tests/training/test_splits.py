@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from vlfew.cli import main
 from vlfew.data import load_data
-from vlfew.errors import VlfewError
+from vlfew.errors import DataError, VlfewError
 from vlfew.pipeline import run_pipeline
 
 CONFIG = """
@@ -95,6 +95,52 @@ def test_killed_without_a_validation_split_it_goes_on_to_the_same_weights(config
     assert resumed.read_log()[-1]["step"] == 4
     one, other = (load_file(run.path / "model.safetensors") for run in (whole, resumed))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_three_classes_of_five_pictures_are_trained_on_by_what_the_messages_say(tmp_path: Path) -> None:
+    """With `configs/folder.yaml`, but for its size and length."""
+    rng = np.random.default_rng(0)
+    for name in ("s1", "s2", "s3"):
+        (tmp_path / "few" / name).mkdir(parents=True)
+        for number in range(5):
+            Image.fromarray(rng.integers(0, 256, (12, 9), np.uint8)).save(
+                tmp_path / "few" / name / f"{number}.png"
+            )
+    shipped = Path(__file__).parents[2] / "configs" / "folder.yaml"
+    short = [
+        f"data.root={tmp_path / 'few'}",
+        "data.image_size=16",
+        "image.widths=[8, 8, 8, 8]",
+        "optim.steps=2",
+    ]
+    told = [
+        (
+            DataError,
+            r"asked for on the split 'test', .* has not: 3 classes .* by evaluate=\[\] sampling\.classes=3",
+        ),
+        (
+            DataError,
+            r"split 'train' has 3 classes, and sampling.classes wants 8; set sampling\.classes=3 or fewer",
+        ),
+    ]
+    for number, (kind, message) in enumerate(told):
+        with pytest.raises(kind, match=message) as error:
+            run_pipeline(
+                shipped, [*short, *(["evaluate=[]", "sampling.classes=3"][:number])], tmp_path / "runs"
+            )
+        assert "\n" not in str(error.value)
+        assert not any((tmp_path / "runs").iterdir())  # a refused run leaves nothing
+    run = run_pipeline(shipped, [*short, "evaluate=[]", "sampling.classes=3"], tmp_path / "runs")
+    about = json.loads((run.path / "model.json").read_text())["about"]
+    assert "best_step" not in about and json.loads(run.results.read_text()) == []
+    assert "3 classes are too few to hold some out for val and test" in run.report.read_text()
+
+
+def test_a_repeated_run_that_is_refused_leaves_nothing(config: Path) -> None:
+    repeat = "repeat={key: data.fold, values: [1, 2]}"
+    with pytest.raises(DataError, match=r"sampling\.classes wants 99"):
+        run_pipeline(config, [repeat, "sampling.classes=99"], config.parent / "runs")
+    assert not any((config.parent / "runs").iterdir())
 
 
 @pytest.mark.parametrize(

@@ -256,5 +256,7 @@ def read_many(pictures: Pictures, reading: Reading, label: str) -> tuple[Tensor,
 def left_out(bad: BadPicture, reading: Reading) -> str:
     """The name of a picture that cannot be read, if `reading` says to leave it out; else raises it."""
     if reading.on_bad_image == "error":
-        raise DataError(f"{bad} (on_bad_image: skip leaves such pictures out)")
+        raise DataError(
+            f"{bad} (data.on_bad_image=skip, or --skip-bad of vlfew data show, leaves such pictures out)"
+        )
     return bad.name

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from vlfew.counting import generator_at
+from vlfew.data.batch import Batch
 from vlfew.data.images import LabelledImages
-from vlfew.data.sampler import Batch
 from vlfew.errors import DataError
 
 

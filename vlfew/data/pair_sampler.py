@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from vlfew.counting import generator_at
+from vlfew.data.batch import Batch
 from vlfew.data.images import LabelledImages
-from vlfew.data.pool import Pool, in_turn
-from vlfew.data.sampler import Batch
+from vlfew.data.pool import Pool, in_turn, some_of
 from vlfew.errors import DataError
 
 
@@ -46,17 +46,19 @@ class PairSampler:
         least_pictures: int = 1,
         seed: int = 0,
     ) -> None:
-        self.pairs, self.seed = pairs, seed
+        self.pairs, self.groups, self.seed = pairs, groups, seed
         self._pool = Pool(
             data,
             split,
             wanted=2,
             key="sampling.pairs",
-            groups=groups,
             distinct_sources=distinct_sources,
             more_words=more_words,
             least_pictures=least_pictures,
         )
+        self._sets = [self._pool.classes]
+        if groups is not None:
+            self._sets = self._pool.large_groups(groups, 2, "sampling.pairs")
         if groups is not None and pairs // 2 < groups:
             raise DataError(
                 f"sampling.pairs={pairs} is {pairs // 2} of one class and {pairs // 2} of two, and "
@@ -67,7 +69,7 @@ class PairSampler:
     def batch(self, number: int) -> Batch:
         """Batch `number`, the same whenever and wherever it is asked for."""
         rng, pool = generator_at(self.seed, "pairs", number), self._pool
-        sets = pool.sets(rng)
+        sets = some_of(rng, self._sets, self.groups)
         half = self.pairs // 2
         first: list[int] = []
         second: list[int] = []
@@ -80,7 +82,7 @@ class PairSampler:
                     first.append(pool.picture(rng, a))
                     second.append(pool.beside(rng, first[-1], b))
         place = torch.arange(self.pairs)
-        return pool.batch(rng, first + second, place, place + self.pairs)
+        return pool.batch(rng, np.array(first + second), pairs=(place, place + self.pairs))
 
 
 def _shares(count: int, parts: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""What pairs and tasks are drawn from: the classes of a split, their groups and sources."""
+"""What batches are drawn from: the classes of a split, their pictures, groups and sources."""
 
 from __future__ import annotations
 
@@ -6,27 +6,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vlfew.data.batch import Batch
 from vlfew.data.images import LabelledImages
-from vlfew.data.sampler import Batch
 from vlfew.errors import DataError
 
 
 class Pool:
-    """The classes of a split, and the draws that pairs and tasks are put together from.
+    """The classes of a split, and the draws that batches are put together from.
 
     Args:
         data: the data set.
         split: to draw from.
-        wanted: classes that must be there to tell apart.
+        wanted: classes that must be there.
         key: of the configuration that wants so many, for messages.
-        groups: with a number G, everything in a batch comes from G groups, and what is compared is of
-            one group; groups with fewer classes than wanted are left out.
         distinct_sources: what is compared comes from different sources (drawers), where it can.
-        more_words: how many further classes give their words to a batch.
+        more_words: how many further classes give their words to a batch, as wrong answers; at most
+            those there are.
         least_pictures: classes with fewer are never drawn.
 
     Raises:
-        DataError: too few classes; no groups, or too few of them that are large enough.
+        DataError: too few classes.
     """
 
     def __init__(
@@ -36,45 +35,62 @@ class Pool:
         *,
         wanted: int,
         key: str,
-        groups: int | None,
         distinct_sources: bool,
         more_words: int,
         least_pictures: int,
     ) -> None:
+        self._data, self._split, self._more_words = data, split, more_words
         by_class = {c: index.numpy() for c, index in data.by_class(split).items()}
         self._members = {c: index for c, index in by_class.items() if len(index) >= least_pictures}
         if len(self._members) < wanted:
             which = "" if least_pictures == 1 else f" of {least_pictures} pictures or more"
+            lower = f"; set {key}={len(self._members)} or fewer" if len(self._members) >= 2 else ""
             raise DataError(
                 f"{data.name}: split {split!r} has {len(self._members)} classes{which}, and {key} wants {wanted}"
+                f"{lower}"
             )
-        self._ids = np.array(list(self._members))
+        self.classes = np.array(list(self._members))
         self._labels = data.labels.numpy()
         self._texts = np.array([len(texts) for texts in data.class_texts])
         self._sources = data.source_id.numpy() if distinct_sources and data.source_id is not None else None
-        self._more_words, self._groups = more_words, groups
-        self._sets = [self._ids]
-        if groups is not None:
-            if data.class_group is None:
-                raise DataError(f"{data.name} has no groups of classes; leave sampling.groups unset")
-            group = data.class_group.numpy()[self._ids]
-            every = [self._ids[group == g] for g in np.unique(group)]
-            self._sets = [ids for ids in every if len(ids) >= wanted]
-            if len(self._sets) < groups:
-                raise DataError(
-                    f"{data.name}: split {split!r} has {len(self._sets)} groups of {wanted} classes or more "
-                    f"({key} wants so many); set sampling.groups={max(1, len(self._sets))} or fewer"
-                )
 
-    def sets(self, rng: np.random.Generator) -> list[np.ndarray]:
-        """The classes of each of G groups, drawn for a batch; without groups, all classes as one."""
-        if self._groups is None:
-            return self._sets
-        return [self._sets[n] for n in rng.choice(len(self._sets), self._groups, replace=False)]
+    def groups(self) -> list[np.ndarray]:
+        """The classes of each group.
+
+        Raises:
+            DataError: there are no groups.
+        """
+        if self._data.class_group is None:
+            raise DataError(f"{self._data.name} has no groups of classes; leave sampling.groups unset")
+        group = self._data.class_group.numpy()[self.classes]
+        return [self.classes[group == g] for g in np.unique(group)]
+
+    def large_groups(self, count: int, wanted: int, key: str) -> list[np.ndarray]:
+        """The classes of each group of `wanted` classes or more, of which there must be `count`.
+
+        Raises:
+            DataError: no groups, or too few that are large enough.
+        """
+        large = [classes for classes in self.groups() if len(classes) >= wanted]
+        if len(large) < count:
+            raise DataError(
+                f"{self._data.name}: split {self._split!r} has {len(large)} groups of {wanted} classes or more "
+                f"({key} wants so many); set sampling.groups={max(1, len(large))} or fewer"
+            )
+        return large
 
     def picture(self, rng: np.random.Generator, label: int) -> int:
         """Any picture of a class."""
         return int(rng.choice(self._members[label]))
+
+    def pictures(self, rng: np.random.Generator, label: int, count: int) -> np.ndarray:
+        """So many pictures of a class, of different sources first; a class that has fewer repeats some."""
+        members = rng.permutation(self._members[label])
+        if self._sources is not None:
+            # First pictures of distinct sources come first, then the rest.
+            _, first = np.unique(self._sources[members], return_index=True)
+            members = np.concatenate([members[np.sort(first)], np.delete(members, first)])
+        return np.resize(members, count)
 
     def beside(self, rng: np.random.Generator, picture: int, label: int) -> int:
         """A picture of class `label` to set beside a picture, of its own class or another.
@@ -92,20 +108,40 @@ class Pool:
             further = apart if len(apart) else further
         return int(rng.choice(further))
 
-    def batch(self, rng: np.random.Generator, index: list[int], i: Tensor, j: Tensor) -> Batch:
-        """The batch of pictures `index [B]` with the pairs `i [M]`, `j [M]` in it."""
+    def batch(
+        self,
+        rng: np.random.Generator,
+        index: np.ndarray,
+        chosen: np.ndarray | None = None,
+        pairs: tuple[Tensor, Tensor] | None = None,
+    ) -> Batch:
+        """The batch of some pictures, with the words that go with it.
+
+        Args:
+            rng: of the batch.
+            index: `[B]` picture numbers.
+            chosen: their classes, whose words come in this order; ascending if not given.
+            pairs: `i [M]`, `j [M]` within the batch, where it was drawn for certain pairs.
+        """
         labels = torch.from_numpy(self._labels[index])
-        chosen = labels.unique().numpy()
-        others = np.setdiff1d(self._ids, chosen)
+        chosen = labels.unique().numpy() if chosen is None else chosen
+        others = np.setdiff1d(self.classes, chosen)
         more = rng.choice(others, min(self._more_words, len(others)), replace=False)
         words = np.concatenate([chosen, more])
         return Batch(
-            index=torch.tensor(index),
+            index=torch.from_numpy(index),
             labels=labels,
             words=torch.from_numpy(words),
             text=torch.from_numpy(rng.integers(self._texts[words])),
-            pairs=(i, j, labels[i] == labels[j]),
+            pairs=None if pairs is None else (*pairs, labels[pairs[0]] == labels[pairs[1]]),
         )
+
+
+def some_of(rng: np.random.Generator, groups: list[np.ndarray], count: int | None) -> list[np.ndarray]:
+    """So many of the groups, drawn for a batch; all of them for None."""
+    if count is None:
+        return groups
+    return [groups[n] for n in rng.choice(len(groups), count, replace=False)]
 
 
 def in_turn(rng: np.random.Generator, classes: np.ndarray, count: int) -> list[int]:

@@ -109,6 +109,18 @@ def download(name: str, root: Path | None = None) -> Path:
     return target
 
 
+@contextmanager
+def _downloading(name: str, where: str, files: str, arguments: str) -> Iterator[None]:
+    """Says what to do by hand where a download fails."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            f"{name}: cannot be downloaded from {where}: {_line(error)}; fetch {files} by hand, then: "
+            f"vlfew data prepare {arguments}"
+        ) from None
+
+
 def _download_omniglot(staging: Path) -> Path:
     from torchvision.datasets import Omniglot
 
@@ -118,14 +130,9 @@ def _download_omniglot(staging: Path) -> Path:
         f"the official runs are not among them: {where}/one_shot_runs.zip",
         file=sys.stderr,
     )
-    try:
+    with _downloading("omniglot", where, "both archives", "omniglot --from FOLDER"):
         for background in (True, False):
             Omniglot(staging, background=background, download=True)
-    except (OSError, RuntimeError) as error:
-        raise DataError(
-            f"omniglot: cannot be downloaded from {where}: {_line(error)}; "
-            "fetch both archives by hand, then: vlfew data prepare omniglot --from FOLDER"
-        ) from None
     content: Path = staging / Omniglot.folder
     for part in omniglot.PARTS:
         # The archives, checked by torchvision, are what is kept: 2 files instead of 32,460.
@@ -138,13 +145,8 @@ def _download_mnist(staging: Path) -> Path:
 
     where = " or ".join(MNIST.mirrors)
     print(f"mnist: the four IDX files, 12 MB, from {where}", file=sys.stderr)
-    try:
+    with _downloading("mnist", where, "the four files", "mnist --from FOLDER"):
         content = Path(MNIST(staging, download=True).raw_folder)
-    except (OSError, RuntimeError) as error:
-        raise DataError(
-            f"mnist: cannot be downloaded from {where}: {_line(error)}; "
-            "fetch the four files by hand, then: vlfew data prepare mnist --from FOLDER"
-        ) from None
     for unpacked in content.glob("*-ubyte"):
         # What is kept is what torchvision has checked.
         unpacked.unlink()
@@ -155,13 +157,8 @@ def _download_cifar100(staging: Path) -> Path:
     from torchvision.datasets import CIFAR100
 
     print(f"cifar100: {CIFAR100.filename}, 169 MB, from {CIFAR100.url}", file=sys.stderr)
-    try:
+    with _downloading("cifar100", CIFAR100.url, "the archive", "cifar_fs --from ARCHIVE"):
         CIFAR100(staging, download=True)
-    except (OSError, RuntimeError) as error:
-        raise DataError(
-            f"cifar100: cannot be downloaded from {CIFAR100.url}: {_line(error)}; "
-            "fetch the archive by hand, then: vlfew data prepare cifar_fs --from ARCHIVE"
-        ) from None
     content: Path = staging / CIFAR100.base_folder
     return content
 

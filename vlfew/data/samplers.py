@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Protocol
 
 from vlfew.config import Sampling
+from vlfew.data.batch import Batch
 from vlfew.data.given_pairs import GivenPairSampler
 from vlfew.data.images import LabelledImages
 from vlfew.data.pair_sampler import PairSampler
-from vlfew.data.sampler import Batch, ClassBalancedSampler
+from vlfew.data.sampler import ClassBalancedSampler
 from vlfew.data.task_sampler import TaskSampler
 
 

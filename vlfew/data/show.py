@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import textwrap
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from vlfew.files import whole_file
 
 _INCH = 100
 """Pixels an inch of the sheet has."""
+_HEAD = 56
+"""Pixels that the heading of a split takes."""
 
 
 def describe(data: LabelledImages) -> dict[str, Any]:
@@ -52,15 +56,15 @@ def describe(data: LabelledImages) -> dict[str, Any]:
 
 
 def contact_sheet(
-    data: LabelledImages, split: str, path: Path, classes: int = 20, per_class: int = 10
+    data: LabelledImages, splits: Sequence[str], path: Path, rows: int = 24, per_class: int = 10
 ) -> None:
-    """Writes a PNG with a row for each of some classes, spread evenly over the split.
+    """Writes a PNG with a heading for each split and, below it, a row for each of some of its classes.
 
     Args:
         data: the data set.
-        split: of it.
+        splits: of it, from top to bottom.
         path: of the PNG.
-        classes: rows at most.
+        rows: at most, in all; every split has its equal share, its classes spread evenly over it.
         per_class: pictures in a row at most, spread evenly over the class.
 
     Raises:
@@ -68,44 +72,64 @@ def contact_sheet(
     """
     from matplotlib.figure import Figure
 
+    parts = [_part(data, split, max(1, rows // len(splits)), per_class) for split in splits]
+    names = [name for part in parts for name in part.names]
+    longest = max((len(line) for name in names for line in name.split("\n")), default=0)
+    margin = 24 + 7 * longest
+    wide = max(480, margin + max(part.pixels.shape[1] for part in parts) + 16)
+    high = sum(_HEAD + len(part.pixels) for part in parts) + 16
+    sheet = np.full((high, wide, 3), 255, np.uint8)
+    figure = Figure(figsize=(wide / _INCH, high / _INCH), dpi=_INCH, facecolor="white")
+
+    def say(x: float, y: float, text: str, size: float, **style: Any) -> None:
+        figure.text(x / wide, 1 - y / high, text, va="center", fontsize=size, parse_math=False, **style)
+
+    top = 0
+    for part in parts:
+        say(16, top + 18, part.title, 11, weight="bold")
+        say(16, top + 38, part.count, 8.5, color="#555555")
+        top += _HEAD
+        sheet[top : top + len(part.pixels), margin : margin + part.pixels.shape[1]] = part.pixels
+        for name, middle in zip(part.names, part.middles, strict=True):
+            say(margin - 10, top + middle, name, 8.5, ha="right", color="#222222")
+        top += len(part.pixels)
+    # One pixel of the sheet is one of the file: nothing is resampled.
+    figure.figimage(sheet, 0, 0, origin="upper", zorder=-1)
+    with whole_file(path) as temporary, warnings.catch_warnings():
+        # A character that the font lacks shows as a box; no other font need be there.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        figure.savefig(temporary, format="png")
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A split on the sheet: its heading, `pixels [H, W, 3]`, and each row's name and middle."""
+
+    title: str
+    count: str
+    pixels: np.ndarray
+    names: list[str]
+    middles: list[float]
+
+
+def _part(data: LabelledImages, split: str, rows: int, per_class: int) -> _Part:
     members = data.by_class(split)
-    labels = [list(members)[n] for n in _spread(len(members), classes).tolist()]
+    labels = [list(members)[n] for n in _spread(len(members), rows).tolist()]
     chosen = [members[label][_spread(len(members[label]), per_class)] for label in labels]
     columns = max((len(row) for row in chosen), default=1)
     _, h, w = data.images.shape
     zoom = max(1, round(64 / h))
     cell, gap = zoom * h, 6
-    sheet = np.full(
-        (max(1, len(chosen)) * (cell + gap) + gap, columns * (cell + gap) + gap, 3), 238, np.uint8
-    )
+    pixels = np.full((len(chosen) * (cell + gap) + gap, columns * (zoom * w + gap) + gap, 3), 238, np.uint8)
     for r, row in enumerate(chosen):
         for c, picture in enumerate(data.images.batch(row)):
-            pixels = picture.expand(3, h, w).permute(1, 2, 0).numpy().repeat(zoom, 0).repeat(zoom, 1)
-            top, left = gap + r * (cell + gap), gap + c * (cell + gap)
-            sheet[top : top + cell, left : left + zoom * w] = pixels
-
-    names = ["\n".join(textwrap.wrap(data.class_names[n], 30, max_lines=2, placeholder=" …")) for n in labels]
-    longest = max((len(line) for name in names for line in name.split("\n")), default=0)
-    margin, head = 24 + 7 * longest, 56
-    high, wide = sheet.shape[:2]
-    total = (max(wide + margin + 16, 480), high + head + 16)
-    figure = Figure(figsize=(total[0] / _INCH, total[1] / _INCH), dpi=_INCH, facecolor="white")
-    # One pixel of the sheet is one of the file: nothing is resampled.
-    figure.figimage(sheet, margin, 16, origin="upper")
-    for r, name in enumerate(names):
-        middle = 16 + high - (gap + r * (cell + gap) + cell / 2)
-        place = ((margin - 10) / total[0], middle / total[1])
-        figure.text(*place, name, ha="right", va="center", fontsize=8.5, color="#222222", parse_math=False)
-    title = f"{data.name} · {split}"
+            drawn = picture.expand(3, h, w).permute(1, 2, 0).numpy().repeat(zoom, 0).repeat(zoom, 1)
+            top, left = gap + r * (cell + gap), gap + c * (zoom * w + gap)
+            pixels[top : top + cell, left : left + zoom * w] = drawn
     count = f"{len(members):,} classes, {len(data.indices(split)):,} pictures; {len(labels)} classes shown"
-    figure.text(
-        16 / total[0], 1 - 18 / total[1], title, va="center", fontsize=11, weight="bold", parse_math=False
-    )
-    figure.text(16 / total[0], 1 - 38 / total[1], count, va="center", fontsize=8.5, color="#555555")
-    with whole_file(path) as temporary, warnings.catch_warnings():
-        # A character that the font lacks shows as a box; no other font need be there.
-        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
-        figure.savefig(temporary, format="png")
+    names = ["\n".join(textwrap.wrap(data.class_names[n], 30, max_lines=2, placeholder=" …")) for n in labels]
+    middles = [gap + r * (cell + gap) + cell / 2 for r in range(len(chosen))]
+    return _Part(f"{data.name} · {split}", count, pixels, names, middles)
 
 
 def _spread(total: int, wanted: int) -> Tensor:

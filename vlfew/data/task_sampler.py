@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from vlfew.counting import generator_at
+from vlfew.data.batch import Batch
 from vlfew.data.images import LabelledImages
-from vlfew.data.pool import Pool, in_turn
-from vlfew.data.sampler import Batch
+from vlfew.data.pool import Pool, in_turn, some_of
 from vlfew.errors import DataError
 
 
@@ -47,17 +48,19 @@ class TaskSampler:
         least_pictures: int = 1,
         seed: int = 0,
     ) -> None:
-        self.tasks, self.ways, self.seed = tasks, ways, seed
+        self.tasks, self.ways, self.groups, self.seed = tasks, ways, groups, seed
         self._pool = Pool(
             data,
             split,
             wanted=ways,
-            key=f"sampling.ways={ways}",
-            groups=groups,
+            key="sampling.ways",
             distinct_sources=distinct_sources,
             more_words=more_words,
             least_pictures=least_pictures,
         )
+        self._sets = [self._pool.classes]
+        if groups is not None:
+            self._sets = self._pool.large_groups(groups, ways, "sampling.ways")
         if groups is not None and tasks < groups:
             raise DataError(
                 f"sampling.tasks={tasks} cannot come from sampling.groups={groups}, one task at least from each; "
@@ -67,7 +70,7 @@ class TaskSampler:
     def batch(self, number: int) -> Batch:
         """Batch `number`, the same whenever and wherever it is asked for."""
         rng, pool = generator_at(self.seed, "tasks", number), self._pool
-        sets = pool.sets(rng)
+        sets = some_of(rng, self._sets, self.groups)
         queries: list[int] = []
         supports: list[int] = []
         for task in range(self.tasks):
@@ -75,4 +78,5 @@ class TaskSampler:
             queries.append(pool.picture(rng, classes[0]))
             supports += [pool.beside(rng, queries[-1], c) for c in classes]
         i = torch.arange(self.tasks).repeat_interleave(self.ways)
-        return pool.batch(rng, queries + supports, i, self.tasks + torch.arange(len(supports)))
+        j = self.tasks + torch.arange(len(supports))
+        return pool.batch(rng, np.array(queries + supports), pairs=(i, j))

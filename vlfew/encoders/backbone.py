@@ -48,16 +48,6 @@ def require_size(name: str, image_size: int, least: int) -> None:
         )
 
 
-def require_rate(option: str, rate: float) -> None:
-    """Refuses a dropout that is no probability, or that would leave nothing.
-
-    Raises:
-        ModelError: `rate`, the value of `option` ("conv4's dropout"), is not in `[0, 1)`.
-    """
-    if not 0 <= rate < 1:
-        raise ModelError(f"{option} is {rate}; it must be at least 0 and below 1")
-
-
 def channel_stats(values: Sequence[float], in_channels: int) -> tuple[float, ...]:
     """Statistics of RGB weights for `in_channels` channels: their average unless there are three."""
     if in_channels == len(values):

@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from vlfew.checks import require_rate
 from vlfew.encoders.activations import Activation, activate_and_pool
-from vlfew.encoders.backbone import Backbone, require_rate, require_size
+from vlfew.encoders.backbone import Backbone, require_size
 from vlfew.encoders.cbam import Cbam, require_places
 from vlfew.encoders.initialisation import Init, initialise
 from vlfew.errors import ModelError

@@ -6,8 +6,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from vlfew.checks import require_rate
 from vlfew.encoders.activations import Activation, activate_and_pool, make_activation
-from vlfew.encoders.backbone import Backbone, require_rate, require_size
+from vlfew.encoders.backbone import Backbone, require_size
 from vlfew.encoders.initialisation import Init, initialise
 from vlfew.features import Features
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from vlfew.encoders.backbone import Backbone, require_rate, require_size
+from vlfew.checks import require_count, require_rate
+from vlfew.encoders.backbone import Backbone, require_size
 from vlfew.encoders.initialisation import Init, initialise
-from vlfew.errors import ModelError
 from vlfew.features import Features
 
 
@@ -46,8 +46,7 @@ class LocalResponse(Backbone):
         super().__init__()
         require_size("lrn", image_size, 10)
         require_rate("lrn's dropout", dropout)
-        if dim < 1:
-            raise ModelError(f"lrn's dim is {dim}; it must be at least 1")
+        require_count("lrn's dim", dim)
         options: dict[str, Any] = {"dim": dim, "dropout": dropout, "init": init}
         self.rebuild = ("lrn", options)
         self.dim = dim

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vlfew.checks import require_count
 from vlfew.encoders.front_end import FrontEnd
 from vlfew.errors import ModelError
 
@@ -53,8 +54,7 @@ class PCA(FrontEnd):
                 f"pca's components is {components}; pictures of {in_channels} x {image_size} x {image_size} "
                 f"have from 1 to {numbers:,}"
             )
-        if pictures < 2:
-            raise ModelError(f"pca's pictures is {pictures}; it must be at least 2")
+        require_count("pca's pictures", pictures, 2)
         self.out_channels, self.out_size, self.sample = in_channels, image_size, pictures
         self.whiten = whiten
         options: dict[str, Any] = {"components": components, "whiten": whiten, "pictures": pictures}

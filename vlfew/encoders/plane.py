@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from vlfew.checks import require_count
 from vlfew.encoders.activations import make_activation
 from vlfew.encoders.backbone import Backbone
 from vlfew.encoders.initialisation import Init, initialise
-from vlfew.errors import ModelError
 from vlfew.features import Features
 
 LAYERS = ((32, 1), (32, 2), (64, 1), (64, 2))
@@ -31,8 +31,7 @@ class Plane(Backbone):
 
     def __init__(self, in_channels: int, image_size: int, *, dim: int = 2, init: Init = "torch") -> None:
         super().__init__()
-        if dim < 1:
-            raise ModelError(f"plane's dim is {dim}; it must be at least 1")
+        require_count("plane's dim", dim)
         options: dict[str, Any] = {"dim": dim, "init": init}
         self.rebuild = ("plane", options)
         self.dim = dim

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vlfew.encoders.backbone import Backbone, require_rate, require_size
+from vlfew.checks import require_count, require_rate
+from vlfew.encoders.backbone import Backbone, require_size
 from vlfew.encoders.cbam import Cbam, require_places
 from vlfew.errors import ModelError
 from vlfew.features import Features
@@ -103,8 +104,7 @@ class ResNet12(Backbone):
             raise ModelError(f"resnet12 needs four widths of 1 or more, got {widths}")
         require_size("resnet12", image_size, 16)
         require_rate("resnet12's drop_rate", drop_rate)
-        if dropblock_size < 1:
-            raise ModelError(f"resnet12's dropblock_size is {dropblock_size}; it must be at least 1")
+        require_count("resnet12's dropblock_size", dropblock_size)
         attended = require_places(cbam, 4, "resnet12's blocks")
         options: dict[str, Any] = {
             "widths": list(widths),

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from vlfew.checks import require_count
 from vlfew.counting import generator_at
 from vlfew.errors import ConfigError, DataError
 from vlfew.files import whole_file
@@ -117,11 +118,6 @@ def _name(number: int, class_names: Sequence[str]) -> str:
     return repr(class_names[number]) if class_names else f"number {number}"
 
 
-def _require(count: int, least: int, what: str) -> None:
-    if count < least:
-        raise ConfigError(f"{what} is {count}; it must be at least {least}")
-
-
 def draw_episodes(
     labels: Tensor,
     ways: int | Literal["all"],
@@ -148,7 +144,7 @@ def draw_episodes(
         DataError: fewer classes than N, or than 2; a class (named) with fewer pictures than K+Q.
         ConfigError: fewer than 2 ways, another count below 1.
     """
-    _require(episodes, 1, "episodes")
+    require_count("episodes", episodes)
     order, numbers, starts, sizes, n = _urns(labels, ways, shots, queries, class_names)
     need = shots + (1 if queries == "all" else queries)
     draws = int(sizes.max()) if queries == "all" else need
@@ -237,9 +233,9 @@ def _urns(
     if ways == "all":
         require_two_classes(numbers.tolist(), class_names)
     n = len(numbers) if ways == "all" else ways
-    _require(n, 2, "ways")
-    _require(shots, 0, "shots")
-    _require(1 if queries == "all" else queries, 1, "queries")
+    require_count("ways", n, 2)
+    require_count("shots", shots, 0)
+    require_count("queries", 1 if queries == "all" else queries)
     if len(numbers) < n:
         raise DataError(f"{n}-way episodes need {n} classes, but the split has {len(numbers)}; lower ways")
     need = shots + (1 if queries == "all" else queries)
@@ -287,14 +283,14 @@ def draw_apart(
             or Q.
         ConfigError: fewer than 2 ways, another count below 1.
     """
-    _require(episodes, 1, "episodes")
-    _require(shots, 1, "shots")
-    _require(1 if queries == "all" else queries, 1, "queries")
+    require_count("episodes", episodes)
+    require_count("shots", shots)
+    require_count("queries", 1 if queries == "all" else queries)
     numbers = np.intersect1d(support_labels.numpy(), query_labels.numpy())
     if ways == "all":
         require_two_classes(numbers.tolist(), class_names)
     n = len(numbers) if ways == "all" else ways
-    _require(n, 2, "ways")
+    require_count("ways", n, 2)
     if len(numbers) < n:
         raise DataError(
             f"{n}-way episodes need {n} classes in both splits, which have {len(numbers)}; lower ways"
@@ -353,8 +349,8 @@ def draw_trials(
         DataError: no alphabet with `ways` characters by the same two drawers.
         ConfigError: fewer than 2 ways, or no draw.
     """
-    _require(ways, 2, "ways")
-    _require(draws, 1, "trials")
+    require_count("ways", ways, 2)
+    require_count("trials", draws)
     drawers = int(source_id.max()) + 1
     position = torch.full((int(labels.max()) + 1, drawers), -1)
     position[labels, source_id] = torch.arange(len(labels))

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vlfew.checks import require_within
 from vlfew.data.images import LabelledImages
 from vlfew.errors import ConfigError
 from vlfew.evaluation.accuracy import episode_accuracies, scoring_device
@@ -20,7 +21,7 @@ from vlfew.evaluation.results import mean_ci95
 from vlfew.evaluation.subject import Outcome, Subject
 from vlfew.evaluation.words import class_words, prompts
 from vlfew.features import Features, Space
-from vlfew.scorers.pictures_and_words import beside_words, require_share
+from vlfew.scorers.pictures_and_words import beside_words
 from vlfew.scorers.support import PICTURE, WORDS, Support, pictures_with_words
 
 WEIGHTS = tuple(n / 10 for n in range(11))
@@ -150,6 +151,6 @@ def check_pictures_and_words(data: LabelledImages, options: Mapping[str, Any]) -
         check_few_shot(data, {**options, "split": options["calibrate"], "episodes_file": None})
         splits.append(options["calibrate"])
     else:
-        require_share(options["text_weight"])
+        require_within("text_weight", options["text_weight"], 0, 1)
     for split in splits:
         prompts(data, data.classes(split), options["templates"], options["descriptions"])

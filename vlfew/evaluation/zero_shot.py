@@ -104,13 +104,13 @@ def _against_all(bank: FeatureBank, classes: Tensor, words: Tensor) -> Outcome:
     for name, hit in (("top1", torch.cat(top1)), ("top5", torch.cat(top5))):
         right_of_class = target[hit].bincount(minlength=len(classes)).tolist()
         outcome[name] = (sum(right_of_class) / len(target), cluster_ci95(right_of_class, total))
-    details = {
+    details: dict[str, Any] = {
         "ways": len(classes),
         "pictures": len(target),
-        "top5": outcome["top5"][0],
-        "top5_ci95": outcome["top5"][1],
         "interval": "over classes, as clusters of pictures",
     }
+    if len(classes) > TOP:
+        details["top5"], details["top5_ci95"] = outcome["top5"]
     return Outcome(*outcome["top1"], len(classes), details)
 
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from vlfew.losses.checks import require_above_zero, require_within
+from vlfew.checks import require_above_zero, require_within
 from vlfew.losses.class_weights import AngularSoftmax
 from vlfew.losses.term import Trained
 

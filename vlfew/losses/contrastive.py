@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from vlfew.losses.checks import require_above_zero
+from vlfew.checks import require_above_zero
 from vlfew.losses.distance import Distance, pair_distance
 from vlfew.losses.encoded import Encoded, balanced_mean
 from vlfew.losses.term import Term

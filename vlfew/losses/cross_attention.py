@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vlfew.errors import ConfigError
+from vlfew.losses.class_weights import target_of
 from vlfew.losses.encoded import Encoded
 from vlfew.losses.map_cross_entropy import position_cross_entropy
 from vlfew.losses.term import Term, Trained
@@ -154,9 +155,8 @@ class CrossAttentionClasses(_EpisodeTerm):
     def over_episodes(
         self, batch: Encoded, attention: CrossAttention, classes: Local, queries: Local, query: Tensor
     ) -> Tensor:
-        assert batch.target is not None
         weights = attention.query_weights(classes, queries)  # [E, N * Q, N, m]
         own = torch.arange(self.ways, device=query.device).repeat_interleave(query.shape[1] // self.ways)
         weight = weights[:, torch.arange(len(own), device=query.device), own]
         logits = self.dense(queries.vectors * weight.unsqueeze(-1))
-        return position_cross_entropy(logits, batch.target[query])
+        return position_cross_entropy(logits, target_of(batch)[query])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vlfew.losses.checks import require_within
+from vlfew.checks import require_within
 from vlfew.losses.class_weights import target_of
 from vlfew.losses.encoded import Encoded
 from vlfew.losses.term import Term, Trained

@@ -23,8 +23,8 @@ class PairSimilarity(Protocol):
         ...
 
 
-class Pairs(NamedTuple):
-    """Pairs within a batch: pictures `i [M]` and `j [M]`, and whether they are of one class."""
+class BatchPairs(NamedTuple):
+    """BatchPairs within a batch: pictures `i [M]` and `j [M]`, and whether they are of one class."""
 
     i: Tensor
     j: Tensor
@@ -38,7 +38,7 @@ class Encoded:
     Attributes:
         image: features of B pictures, `embedding [B, D]`, and `map` where a term needs it.
         labels: `[B]` class of each picture.
-        target: `[B]` the same, counted among the training classes: 0 to C-1.
+        target: `[B]` the same, counted among the training classes: 0 to C-1; None where no term asks.
         words: `[T, D]` embeddings of texts, if the classes have any.
         word_labels: `[T]` class of each text.
         similarity: the model's own, for terms that train it.
@@ -55,7 +55,7 @@ class Encoded:
     words: Tensor | None = None
     word_labels: Tensor | None = None
     similarity: PairSimilarity | None = None
-    drawn_pairs: Pairs | None = None
+    drawn_pairs: BatchPairs | None = None
     progress: float = 0.0
     unshared: bool = False
 
@@ -65,12 +65,12 @@ class Encoded:
         return self.labels[:, None] == self.labels[None, :]
 
     @cached_property
-    def pairs(self) -> Pairs:
+    def pairs(self) -> BatchPairs:
         """Those the batch was drawn for, else every pair of different pictures, once."""
         if self.drawn_pairs is not None:
             return self.drawn_pairs
         i, j = torch.triu_indices(len(self.labels), len(self.labels), offset=1, device=self.labels.device)
-        return Pairs(i, j, self.labels[i] == self.labels[j])
+        return BatchPairs(i, j, self.labels[i] == self.labels[j])
 
     def likeness(self, who: str) -> Tensor:
         """How alike the two of each pair are by the model's similarity, `[M]`.
@@ -95,7 +95,7 @@ class Encoded:
         return left, right
 
     @cached_property
-    def compared(self) -> Pairs:
+    def compared(self) -> BatchPairs:
         """`pairs` as they are compared, the left of `i` with the right of `j`.
 
         Where the streams share no weights, each pair is compared both ways round.
@@ -103,7 +103,7 @@ class Encoded:
         i, j, same = self.pairs
         if not self.unshared:
             return self.pairs
-        return Pairs(torch.cat([i, j]), torch.cat([j, i]), torch.cat([same, same]))
+        return BatchPairs(torch.cat([i, j]), torch.cat([j, i]), torch.cat([same, same]))
 
 
 def balanced_mean(loss: Tensor, same: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vlfew.losses.checks import require_within
+from vlfew.checks import require_within
 from vlfew.losses.encoded import Encoded, balanced_mean
 from vlfew.losses.temperature import Scale
 from vlfew.losses.term import Term

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vlfew.losses.class_weights import target_of
 from vlfew.losses.encoded import Encoded
 from vlfew.losses.term import Term, Trained
 
@@ -41,6 +42,5 @@ class MapCrossEntropy(Term):
         self.dense = nn.Linear(trained.space.need_map("map_cross_entropy")[0], trained.classes)
 
     def forward(self, batch: Encoded) -> Tensor:
-        assert batch.target is not None
         maps = batch.image.need("map", "map_cross_entropy")
-        return position_cross_entropy(self.dense(maps.flatten(2).mT), batch.target)
+        return position_cross_entropy(self.dense(maps.flatten(2).mT), target_of(batch))

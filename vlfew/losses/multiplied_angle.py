@@ -7,8 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from vlfew.errors import ConfigError
-from vlfew.losses.checks import require_within
+from vlfew.checks import require_count, require_within
 from vlfew.losses.class_weights import AngularSoftmax
 from vlfew.losses.term import Trained
 
@@ -58,8 +57,7 @@ class MultipliedAngle(AngularSoftmax):
         anneal: float = 0.5,
     ) -> None:
         super().__init__(trained)
-        if m < 1:
-            raise ConfigError(f"m is {m}; it must be a whole number above 0")
+        require_count("m", m)
         require_within("lambda_start", lambda_start, 0)
         require_within("lambda_end", lambda_end, 0, lambda_start)
         require_within("anneal", anneal, 0, 1)

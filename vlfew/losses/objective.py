@@ -123,6 +123,10 @@ class Objective(nn.Module):
         return any(bool(term.needs_map) for term in self.terms.values())
 
     @property
+    def needs_classes(self) -> bool:
+        return any(bool(term.needs_classes) for term in self.terms.values())
+
+    @property
     def leaves_out(self) -> bool:
         """Whether some trained weights may go without a gradient at some step."""
         staged = any((spec.start, spec.stop) != (0, 1) for spec in self.specs.values())

@@ -62,7 +62,8 @@ class AdaptiveCrossEntropy(Term):
         trained: gives D, C and the size of the map.
 
     Raises:
-        ModelError: the image stream gives no map, or the map averaged as its embedding.
+        VlfewError: the image stream gives no map.
+        ModelError: it gives the map averaged as its embedding.
     """
 
     needs_map = True
@@ -70,11 +71,7 @@ class AdaptiveCrossEntropy(Term):
 
     def __init__(self, trained: Trained) -> None:
         super().__init__()
-        if trained.space.map is None:
-            raise ModelError(
-                "adaptive_cross_entropy needs a feature map, which this image stream does not give; "
-                "take a backbone that has one, such as conv4"
-            )
+        channels, *_ = trained.space.need_map("adaptive_cross_entropy")
         if trained.space.averaged:
             raise ModelError(
                 "adaptive_cross_entropy weighs the embedding against the averaged map, which in this image stream "
@@ -82,7 +79,7 @@ class AdaptiveCrossEntropy(Term):
                 "or cross_entropy"
             )
         self.of_embedding = nn.Linear(trained.space.dim, trained.classes)
-        self.of_map = nn.Linear(trained.space.map[0], trained.classes)
+        self.of_map = nn.Linear(channels, trained.classes)
         self.alpha, self.beta = nn.Parameter(torch.tensor(0.5)), nn.Parameter(torch.tensor(0.5))
 
     def forward(self, batch: Encoded) -> Tensor:

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from vlfew.checks import require_above_zero
 from vlfew.errors import ConfigError
-from vlfew.losses.checks import require_above_zero
 
 MAX_SCALE = 100.0
 """Beyond this the softmax saturates and training becomes unstable."""

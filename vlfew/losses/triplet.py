@@ -7,8 +7,8 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor
 
+from vlfew.checks import require_above_zero
 from vlfew.errors import ConfigError
-from vlfew.losses.checks import require_above_zero
 from vlfew.losses.distance import Distance, distance_matrix
 from vlfew.losses.encoded import Encoded
 from vlfew.losses.term import Term

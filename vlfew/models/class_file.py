@@ -18,6 +18,9 @@ import yaml
 from vlfew.data.decode import IMAGE_SUFFIXES
 from vlfew.errors import DataError, did_you_mean
 
+SHOWN = 5
+"""Most names of classes that a message lists."""
+
 
 def read_class_file(path: Path) -> dict[str, list[str | Path]]:
     """Class name to texts (`str`) and pictures (`Path`); relative paths are to the file's own folder.
@@ -35,6 +38,22 @@ def read_class_file(path: Path) -> dict[str, list[str | Path]]:
     if not isinstance(said, dict) or not said:
         raise DataError(f"{path}: expected classes, each with 'text:' or 'images:' or both")
     return {name: _items(name, value, path) for name, value in said.items()}
+
+
+def unequal_kinds(classes: dict[str, list[str | Path]]) -> str:
+    """What to know where classes said in words alone stand beside classes said in pictures; else ""."""
+    words = [name for name, said in classes.items() if all(isinstance(item, str) for item in said)]
+    pictures = [name for name in classes if name not in words]
+    if not (words and pictures):
+        return ""
+
+    def some(names: list[str]) -> str:
+        return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+    return (
+        f"classes said in words alone ({some(words)}) will seldom win against classes said in pictures "
+        f"({some(pictures)}): a picture is closer to pictures than to words; give all the same kinds"
+    )
 
 
 def _items(name: str, value: Any, path: Path) -> list[str | Path]:

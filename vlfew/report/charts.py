@@ -186,7 +186,7 @@ def line_chart(
             parts.append(path(line, line.raw, "raw"))
     for line in lines:
         parts.append(path(line, line.y, "raw" if line.faint else "line"))
-        if line.dots:
+        if line.dots or len(line.x) == 1:  # a single point makes no line
             marks = (element("circle", cx=px(x), cy=py(y), r=3) for x, y in zip(line.x, line.y, strict=True))
             parts.append(element("g", *marks, class_=f"dots {line.style}"))
     for dot in dots:

@@ -11,6 +11,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from vlfew.errors import RunError
 from vlfew.files import write_whole
 from vlfew.report.cards import draw_head, title_of_page
 from vlfew.report.finished import FinishedRun, read_finished
@@ -33,7 +34,7 @@ from vlfew.report.side_by_side import (
     probability,
     standings,
 )
-from vlfew.report.wording import accuracy, counted
+from vlfew.report.wording import accuracy, counted, title
 
 LINES = 12
 """Most comparisons that are listed on the terminal."""
@@ -60,8 +61,6 @@ class Compared:
         if len(self.runs) == 1:
             page = self.runs[0].folder.report
             return f"One run, and its answers to {questions}; its own page, with pictures, is {page}."
-        if not self.comparisons:
-            return f"{questions}, none of which two of the runs answered: nothing to compare.".capitalize()
         significant = sum(bool(c.significant) for c in self.comparisons)
         return (
             f"{questions}, {counted(len(self.comparisons), 'comparison')}; {significant} of the differences "
@@ -73,10 +72,17 @@ def compare_runs(paths: Sequence[Path]) -> Compared:
     """Reads finished runs and compares every two of them.
 
     Raises:
-        VlfewError: a folder that is no finished run, or damaged; says which, and the way out.
+        VlfewError: a folder that is no finished run, or damaged; several runs that no two of answered the
+            same question; says which, and the way out.
     """
     runs = read_finished(paths)
     rows = match([run.results for run in runs])
+    if len(runs) > 1 and all(len(row.given) < 2 for row in rows):
+        told = "; ".join(f"{r.name} answered {', '.join(map(title, r.results)) or 'nothing'}" for r in runs)
+        raise RunError(
+            f"no two of these runs answered the same question, so there is nothing to compare: {told}; give runs "
+            "that were evaluated alike, or each alone"
+        )
     return Compared(runs, rows, compare(runs, rows))
 
 

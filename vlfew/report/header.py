@@ -12,7 +12,7 @@ from vlfew.evaluation.results import Result
 from vlfew.evaluation.subject import Subject
 from vlfew.report.curves import loss_terms, loss_weights
 from vlfew.report.markup import Html, element
-from vlfew.report.wording import chance, chance_percent, counted, duration, percent, setting
+from vlfew.report.wording import chance, chance_percent, counted, duration, interval, percent, setting
 
 SHOWN_NAMES = 5
 """Most names of skipped pictures that are listed."""
@@ -121,6 +121,6 @@ def _headline(result: Result) -> Html:
         element("p", setting(result), class_="setting"),
         element("p", percent(result.accuracy, 1), element("small", "%"), class_="number"),
         bar,
-        element("p", f"± {percent(result.ci95, 1)} · chance {chance_percent(result)}%", class_="aside"),
+        element("p", f"{interval(result, 1)} · chance {chance_percent(result)}%", class_="aside"),
         class_="headline",
     )

@@ -55,8 +55,8 @@ def draw_results(results: Sequence[Result], data: LabelledImages) -> Html:
         "picture": "other pictures of the classes of training",
     }
     lead = paragraph(
-        f"Accuracy with the half width of its 95% interval, on {new[data.split_by]}. "
-        "Outside data: whether weights learned from other pictures were used."
+        "Accuracy with the half width of its 95% interval, or its ends where one is 0 or 100, on "
+        f"{new[data.split_by]}. Outside data: whether weights learned from other pictures were used."
     )
     return join(lead, element("div", table, class_="card scroll"))
 

@@ -84,7 +84,8 @@ def draw_rocs(questions: Sequence[tuple[str, Sequence[Drawn]]], legend: Html | N
     roc = (
         "ROC: the share of pairs of one class that are accepted, against the false accept rate (FAR), the "
         f"share of pairs of two classes that are; the label reads it at {_rate(READ_AT)}, the band is one "
-        "standard error about the mean over folds or runs. "
+        "standard error about the mean over folds or runs. A TAR at FAR among the results is no point of the "
+        "curve: its threshold was set where that of the accuracy was, and lets through more or less here. "
     )
     cmc = "CMC: the share of queries whose true class is among the first k (rank); the label reads rank 1."
     lead = paragraph((roc if rocs else "") + (cmc if cmcs else ""))

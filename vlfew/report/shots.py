@@ -57,7 +57,7 @@ def _line(run: FinishedRun, rows: Sequence[Row]) -> Line | None:
         accuracies,
         f"{run.letter} {percent(accuracies[-1], 1)}%",
         run.number,
-        low=[a - s for a, s in zip(accuracies, spans, strict=True)],
-        high=[a + s for a, s in zip(accuracies, spans, strict=True)],
+        low=[max(a - s, 0.0) for a, s in zip(accuracies, spans, strict=True)],
+        high=[min(a + s, 1.0) for a, s in zip(accuracies, spans, strict=True)],
         dots=True,
     )

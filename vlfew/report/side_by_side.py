@@ -115,7 +115,7 @@ def draw_rows(runs: Sequence[FinishedRun], rows: Sequence[Row], comparisons: Seq
     )
     style = "side-by-side many" if len(runs) > MANY else "side-by-side"
     table = element("table", element("thead", head), element("tbody", *lines), class_=style)
-    lead = f"Accuracy in percent with the half width of its 95% interval.{told}"
+    lead = f"Accuracy in percent with the half width of its 95% interval, or its ends where one is 0 or 100.{told}"
     return join(paragraph(lead), element("div", table, class_="card scroll"))
 
 
@@ -123,8 +123,6 @@ def draw_comparisons(
     runs: Sequence[FinishedRun], rows: Sequence[Row], comparisons: Sequence[Comparison]
 ) -> Html:
     """Every difference with its interval and its test, question by question."""
-    if not comparisons:
-        return paragraph("No question was answered by two of these runs: there is nothing to compare.")
     tested = sum(c.corrected is not None for c in comparisons)
     lead = join(
         paragraph(

@@ -11,8 +11,16 @@ def percent(fraction: float, digits: int = 2) -> str:
 
 
 def accuracy(result: Result) -> str:
-    """`91.53 ± 0.41`, in percent."""
-    return f"{percent(result.accuracy)} ± {percent(result.ci95)}"
+    """`91.53 ± 0.41`, in percent; see `interval`."""
+    return f"{percent(result.accuracy)} {interval(result)}"
+
+
+def interval(result: Result, digits: int = 2) -> str:
+    """`± 0.41`, in percent; `(82.10 to 100.00)` where the interval would go on beyond what there can be."""
+    low, high = result.accuracy - result.ci95, result.accuracy + result.ci95
+    if low >= 0 and high <= 1:
+        return f"± {percent(result.ci95, digits)}"
+    return f"({percent(max(low, 0.0), digits)} to {percent(min(high, 1.0), digits)})"
 
 
 def setting(result: Result) -> str:

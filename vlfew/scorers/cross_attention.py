@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.linalg import vecdot, vector_norm
 
-from vlfew.errors import ConfigError
+from vlfew.checks import require_above_zero, require_count, require_within
 from vlfew.features import Features, Space
 from vlfew.scorers.base import Scorer
 from vlfew.scorers.similarity import EPS
@@ -91,8 +91,7 @@ class CrossAttention(Scorer):
     ) -> None:
         super().__init__()
         for option, value in (("temperature", temperature), ("scale", scale), ("reduction", reduction)):
-            if not value > 0:
-                raise ConfigError(f"cross_attention's {option} is {value}; it must be above 0")
+            require_above_zero(f"cross_attention's {option}", value)
         _, height, width = space.need_map("cross_attention")
         positions = height * width
         hidden = max(1, positions // reduction)
@@ -175,12 +174,9 @@ class TransductiveCrossAttention(CrossAttention):
 
     Args:
         space: gives m = H * W.
-        temperature: of the attention.
-        scale: of the cosine.
-        reduction: of the kernel.
-        batch_norm: in the kernel.
         share: of an episode's queries that each round adds, in `(0, 1]`; the paper adds 35 of 75.
         rounds: how many.
+        options: those of `CrossAttention`.
 
     Raises:
         ConfigError: a share outside `(0, 1]`, or fewer than 1 round.
@@ -193,21 +189,14 @@ class TransductiveCrossAttention(CrossAttention):
         self,
         space: Space,
         *,
-        temperature: float = 0.025,
-        scale: float = 7.0,
-        reduction: int = 6,
-        batch_norm: bool = True,
         share: float = 35 / 75,
         rounds: int = 2,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            space, temperature=temperature, scale=scale, reduction=reduction, batch_norm=batch_norm
-        )
-        if not 0 < share <= 1 or rounds < 1:
-            raise ConfigError(
-                f"cross_attention_transductive has share {share} and rounds {rounds}; share must be "
-                "above 0 and at most 1, rounds at least 1"
-            )
+        super().__init__(space, **options)
+        require_above_zero("cross_attention_transductive's share", share)
+        require_within("cross_attention_transductive's share", share, 0, 1)
+        require_count("cross_attention_transductive's rounds", rounds)
         self.share, self.rounds = share, rounds
 
     def _score(self, classes: Local, maps: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from vlfew.errors import ConfigError
+from vlfew.checks import require_within
 from vlfew.features import Features, Space
 from vlfew.scorers.base import Scorer
 from vlfew.scorers.prototypes import normalised_mean
@@ -30,16 +30,6 @@ def beside_words(pictures: Scorer, space: Space, text_weight: float) -> Scorer:
     return PicturesAndWords(space, text_weight=text_weight)
 
 
-def require_share(text_weight: float) -> None:
-    """Holds a share of the words to `[0, 1]`.
-
-    Raises:
-        ConfigError: it is outside.
-    """
-    if not 0 <= text_weight <= 1:
-        raise ConfigError(f"text_weight {text_weight} is not between 0 (pictures) and 1 (words)")
-
-
 class PicturesAndWords(Scorer):
     """Cosine to `normalise((1 - w) * pictures + w * words)`, both being normalised means.
 
@@ -55,7 +45,7 @@ class PicturesAndWords(Scorer):
 
     def __init__(self, space: Space, *, text_weight: float = 0.5) -> None:
         super().__init__()
-        require_share(text_weight)
+        require_within("text_weight", text_weight, 0, 1)
         self.text_weight = text_weight
 
     def fit(self, support: Support) -> Self:
@@ -91,7 +81,7 @@ class ScoresOfBoth(Scorer):
 
     def __init__(self, pictures: Scorer, text_weight: float) -> None:
         super().__init__()
-        require_share(text_weight)
+        require_within("text_weight", text_weight, 0, 1)
         self.pictures, self.text_weight = pictures, text_weight
         self.needs_map, self.transductive = pictures.needs_map, pictures.transductive
 

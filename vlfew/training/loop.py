@@ -22,13 +22,13 @@ from torch import Tensor
 from vlfew.config import Config
 from vlfew.counting import seed_at
 from vlfew.data.augment import BatchAugment
+from vlfew.data.batch import Batch
 from vlfew.data.images import LabelledImages
-from vlfew.data.sampler import Batch
 from vlfew.data.samplers import make_sampler
 from vlfew.errors import ConfigError, RunError
 from vlfew.evaluation import PROTOCOLS
 from vlfew.evaluation.subject import Subject
-from vlfew.losses.encoded import Pairs
+from vlfew.losses.encoded import BatchPairs
 from vlfew.models.saved import save_model
 from vlfew.progress import Progress
 from vlfew.training.checkpoint import (
@@ -144,8 +144,9 @@ class Trainer:
 
     def describe(self) -> list[str]:
         """What will be trained, in a few lines for people."""
-        trained = sum(p.numel() for p in self.module.parameters() if p.requires_grad)
-        frozen = sum(p.numel() for p in self.module.parameters() if not p.requires_grad)
+        # Those of the model, as its page tells them: what losses learn for themselves is not kept.
+        trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        frozen = sum(p.numel() for p in self.model.parameters() if not p.requires_grad)
         train, given = self.data.indices("train"), self.data.pairs.get("train", ())
         of = f"{len(self.data.classes('train')):,} classes"
         if self.config.sampling.form == "given_pairs":
@@ -275,7 +276,7 @@ class Trainer:
                     batch.labels.to(accelerator.device),
                     *(self.words(batch) if self.words is not None else (None, None)),
                     own_seed,
-                    batch.pairs and Pairs(*(t.to(accelerator.device) for t in batch.pairs)),
+                    batch.pairs and BatchPairs(*(t.to(accelerator.device) for t in batch.pairs)),
                     step / self.config.optim.steps,
                 )
                 accelerator.backward(loss / accumulation)

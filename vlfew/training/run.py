@@ -8,14 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal
 
 from vlfew.config import Config, Repeat, differences, dump_config
 from vlfew.config_file import load_config
 from vlfew.errors import RunError
 from vlfew.files import write_whole
+from vlfew.models.saved import read_about
 
 State = Literal["new", "unfinished", "trained", "finished"]
+
+LOCK = ".lock"
 
 
 def member_names(repeat: Repeat) -> list[str]:
@@ -93,7 +97,7 @@ class RunFolder:
             yield
             return
         self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / ".lock", "w") as file:
+        with open(self.path / LOCK, "w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
@@ -126,6 +130,14 @@ class RunFolder:
             write_whole(self.config, dump_config(config))
         return state
 
+    def vacate(self) -> None:
+        """Leaves nothing of a run that was refused before it began: neither configuration nor folder."""
+        if not self.path.is_dir() or {p.name for p in self.path.iterdir()} - {self.config.name, LOCK}:
+            return
+        for path in self.path.iterdir():
+            path.unlink()
+        self.path.rmdir()
+
     def append_log(self, entry: dict[str, Any]) -> None:
         """One event as a line of `log.jsonl`."""
         with open(self.log, "a", encoding="utf-8") as file:
@@ -147,3 +159,25 @@ class RunFolder:
         """Forgets events after `step`: a resumed run writes them again."""
         kept = [entry for entry in self.read_log() if entry.get("step", 0) <= step]
         write_whole(self.log, "".join(json.dumps(entry) + "\n" for entry in kept))
+
+
+def validation_of(run: RunFolder) -> float | None:
+    """Validation accuracy of the model that was kept, the mean over the runs of a repeated one.
+
+    None where there was no validation.
+
+    Raises:
+        RunError: the log has lost it.
+    """
+    if run.members:
+        found = [value for value in map(validation_of, run.members) if value is not None]
+        return fmean(found) if found else None
+    kept = read_about(run.path).get("best_step")
+    if kept is None:
+        return None
+    told = [e["validation"]["accuracy"] for e in run.read_log() if "validation" in e and e["step"] == kept]
+    if not told:
+        raise RunError(
+            f"{run.log} has lost the validation of step {kept}; remove {run.path} to train it again"
+        )
+    return float(told[-1])

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from vlfew.features import Features
-from vlfew.losses.encoded import Encoded, Pairs
+from vlfew.losses.encoded import BatchPairs, Encoded
 from vlfew.losses.gather import all_gather
 from vlfew.losses.objective import Objective
 from vlfew.models.dual_stream import DualStream
@@ -38,7 +38,7 @@ class TrainingStep(nn.Module):
         words: Tensor | dict[str, Tensor] | None = None,
         word_labels: Tensor | None = None,
         seed: int | None = None,
-        pairs: Pairs | None = None,
+        pairs: BatchPairs | None = None,
         progress: float = 0.0,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of a batch and its terms.
@@ -66,7 +66,7 @@ class TrainingStep(nn.Module):
         batch = Encoded(
             image=image,
             labels=labels,
-            target=torch.searchsorted(self.classes, labels),
+            target=torch.searchsorted(self.classes, labels) if self.objective.needs_classes else None,
             words=text,
             word_labels=word_labels,
             similarity=self.model.similarity,

@@ -20,9 +20,8 @@ from vlfew.config import Config, flat_values
 from vlfew.data.images import LabelledImages
 from vlfew.errors import ConfigError, DataError, RunError, VlfewError
 from vlfew.files import write_whole
-from vlfew.models.saved import read_about
 from vlfew.training.loop import Diverged, Trainer
-from vlfew.training.run import RunFolder
+from vlfew.training.run import RunFolder, validation_of
 from vlfew.training.setup import (
     choose_objective,
     load_configured_data,
@@ -202,7 +201,9 @@ class Search:
                         tracker.finish()
             if run.state != "finished":
                 report(run, data)
-        return trial.finish(accuracy_of(run))
+        accuracy = validation_of(run)
+        assert accuracy is not None  # a search is refused where there is no validation split
+        return trial.finish(accuracy)
 
     def _load(self, config: Config) -> LabelledImages:
         """The data of a configuration; read again only where another trial read other data."""
@@ -317,17 +318,6 @@ def question(config: Config, data: LabelledImages) -> tuple[Any, ...]:
         same = (data.labels == label).nonzero().flatten()
         pictures.append((data.class_names[label], torch.searchsorted(same, index).tolist()))
     return asked, sorted(pictures)
-
-
-def accuracy_of(run: RunFolder) -> float:
-    """Validation accuracy of the model that a trained run kept."""
-    kept = read_about(run.path)["best_step"]
-    found = [e["validation"]["accuracy"] for e in run.read_log() if "validation" in e and e["step"] == kept]
-    if not found:
-        raise RunError(
-            f"{run.log} has lost the validation of step {kept}; remove {run.path} to train it again"
-        )
-    return float(found[-1])
 
 
 def _outcome(trial: Trial, best: Trial | None) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from vlfew.data.batch import Batch
 from vlfew.data.images import LabelledImages
-from vlfew.data.sampler import Batch
 from vlfew.encoders.text import TextEncoder
 
 

@@ -23,7 +23,7 @@ from vlfew.data.listing import DataFile, digest, hidden, list_files
 from vlfew.data.naming import display_name, is_code, same_key, unique_names
 from vlfew.data.reading import Reading
 from vlfew.data.root import find_data
-from vlfew.data.splits import LEAST, draw_names, split_by_class
+from vlfew.data.splits import LEAST, draw_names, split_by_class, too_few_note
 from vlfew.data.tables import read_text, rows_csv
 from vlfew.errors import DataError, did_you_mean, first_line
 
@@ -43,7 +43,8 @@ def load(
 
     Without split folders, classes are drawn into train, val and test from `reading.seed`; with
     `train` but no `val`, a part of the training classes becomes val; parts that are drawn have at
-    least two classes, and leave two. Names are words unless one looks like a code
+    least two classes, and leave two. Where classes are too few for that there is no val, then no
+    test, and the note says so. Names are words unless one looks like a code
     (`vlfew.data.naming`) that `classes.yaml` does not put into words; captions make no words of codes.
     The texts of a class are its words and, in training, its captions. The fingerprint covers names and
     sizes of the picture files, the texts and the splits; not where the folder lies nor how large the
@@ -52,8 +53,8 @@ def load(
     Args:
         root: the folder; None looks where data lie.
         reading: how to read the pictures.
-        val_fraction: of the classes, where there is no `val` folder.
-        test_fraction: of the classes, where there are no split folders.
+        val_fraction: of the classes, where there is no `val` folder; 0 for none.
+        test_fraction: of the classes, where there are no split folders; 0 for none.
         memory_limit_mb: larger sets (decoded, in MiB) are decoded as they are asked for.
 
     Raises:
@@ -78,15 +79,20 @@ def load(
         given = [p.split for p in found.pictures]
         if "train" in given and "val" not in given:
             own = sorted({p.folder for p in found.pictures if p.split == "train"})
-            count = max(LEAST, round(val_fraction * len(own)))
-            if not 0 < val_fraction < 1 or len(own) - count < LEAST:
+            count = round(val_fraction * len(own))
+            if not 0 <= val_fraction < 1 or len(own) - count < LEAST:
                 raise DataError(
                     f"{root}: no val folder, and val_fraction={val_fraction} of {len(own)} training classes "
-                    f"does not give {LEAST} for val and {LEAST} for training; add a val folder or classes"
+                    f"leaves fewer than {LEAST} for training; set a smaller one, or add a val folder or classes"
                 )
+            count = max(LEAST, count) if val_fraction else 0
+            if len(own) - count < LEAST:
+                count = 0
+                notes.append(f"no val folder: {len(own)} training classes are too few to hold some out")
+            elif count:
+                notes.append(f"no val folder: {count} of {len(own)} training classes held out for validation")
             held_out = draw_names(own, count, reading.seed, "val")
             given = ["val" if p.folder in held_out else p.split for p in found.pictures]
-            notes.append(f"no val folder: {count} of {len(own)} training classes held out for validation")
         split_of = [given[n] for n in kept.tolist()]
         splits = {
             s: torch.tensor([n for n, split in enumerate(split_of) if split == s])
@@ -97,6 +103,7 @@ def load(
         splits = split_by_class(
             labels, folders, val_fraction=val_fraction, test_fraction=test_fraction, seed=reading.seed
         )
+        notes += filter(None, [too_few_note(len(folders), splits)])
     trained = set(labels[splits["train"]].tolist()) if "train" in splits else set()
     captions = {folder: texts for folder, texts in found.captions.items() if number[folder] in trained}
     if aside := len(found.captions) - len(captions):

@@ -15,7 +15,7 @@ from vlfew.data.huggingface import label_column as find_label_column
 from vlfew.data.images import LabelledImages
 from vlfew.data.listing import digest
 from vlfew.data.reading import Reading
-from vlfew.data.splits import split_by_class
+from vlfew.data.splits import split_by_class, too_few_note
 from vlfew.errors import DataError, did_you_mean, first_line
 from vlfew.progress import progress
 
@@ -105,6 +105,8 @@ def load(
             test_fraction=test_fraction,
             seed=reading.seed,
         )
+        if note := too_few_note(len(data.class_names), splits):
+            notes.append(note)
     drawn = {split: index.tolist() for split, index in splits.items()}
     return replace(data, splits=splits, fingerprint=digest(data.fingerprint, drawn), note="; ".join(notes))
 

@@ -16,6 +16,25 @@ def require_above_zero(name: str, value: float) -> None:
         raise ConfigError(f"{name} is {value}; it must be a number above 0")
 
 
+def require_count(name: str, value: int, least: int = 1) -> None:
+    """
+    Raises:
+        ConfigError: the option is below `least`.
+    """
+    if value < least:
+        raise ConfigError(f"{name} is {value}; it must be at least {least}")
+
+
+def require_rate(name: str, value: float) -> None:
+    """Refuses a dropout that is no probability, or that would leave nothing.
+
+    Raises:
+        ConfigError: the option is not in `[0, 1)`.
+    """
+    if not 0 <= value < 1:
+        raise ConfigError(f"{name} is {value}; it must be at least 0 and below 1")
+
+
 def require_within(name: str, value: float, low: float, high: float = math.inf) -> None:
     """
     Raises:

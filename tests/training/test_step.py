@@ -1,0 +1,33 @@
+"""What the terms of the objective are told of a batch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from vlfew.losses.encoded import Encoded
+from vlfew.losses.objective import Objective, TermSpec, choose_terms
+from vlfew.losses.term import Trained
+from vlfew.models.dual_stream import ModelSpec, build_model
+from vlfew.training.step import TrainingStep
+
+
+@pytest.mark.parametrize(("name", "target"), [("contrastive", None), ("cross_entropy", [0, 0, 1, 1])])
+def test_classes_are_counted_where_a_term_asks(
+    name: str, target: list[int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = build_model(
+        ModelSpec(backbone="conv4", backbone_options={"width": 4}, embedding_dim=8, image_size=16)
+    )
+    objective = Objective(choose_terms([TermSpec(name)], words=False), Trained(model.space, 2))
+    step, seen, forward = TrainingStep(model, objective, torch.tensor([3, 7])), [], Objective.forward
+
+    def watched(self: Objective, batch: Encoded) -> tuple[Tensor, dict[str, Tensor]]:
+        seen.append(batch)
+        return forward(self, batch)
+
+    monkeypatch.setattr(Objective, "forward", watched)
+    step(torch.rand(4, 1, 16, 16) * 255, torch.tensor([3, 3, 7, 7]))
+    (batch,) = seen
+    assert (None if batch.target is None else batch.target.tolist()) == target
