@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
             kernel = scorer.widen(hidden).view_as(r[..., 0])
             weight = 1 + torch.softmax((r * kernel.unsqueeze(-2)).mean(-1) / scorer.temperature, -1)
             pooled.append(normalize((maps * weight.unsqueeze(-2)).mean(-1), dim=-1))
-        return scorer.scale * (pooled[0] * pooled[1]).sum(-1)
+        return scorer.score_scale * (pooled[0] * pooled[1]).sum(-1)
 
     for channels in args.channels:
         shape = (channels, SIDE, SIDE)

@@ -16,6 +16,15 @@ def require_above_zero(name: str, value: float) -> None:
         raise ConfigError(f"{name} is {value}; it must be a number above 0")
 
 
+def require_each_above_zero(who: str, **options: float) -> None:
+    """
+    Raises:
+        ConfigError: an option of `who` is not a finite number above 0.
+    """
+    for option, value in options.items():
+        require_above_zero(f"{who}'s {option}", value)
+
+
 def require_count(name: str, value: int, least: int = 1) -> None:
     """
     Raises:

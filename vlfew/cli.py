@@ -80,7 +80,9 @@ def tune(
 @app.command()
 def evaluate(
     run: Run,
-    protocol: Annotated[str, typer.Option(help="few-shot, zero-shot, verification, identification, ...")],
+    protocol: Annotated[
+        str, typer.Option(help="few-shot, zero-shot, asif, verification, identification, ...")
+    ],
     data: Annotated[str | None, typer.Option(help="Data source; that of the run if not given.")] = None,
     root: Annotated[Path | None, typer.Option(help="Folder of the data.")] = None,
     split: Annotated[str | None, typer.Option(help="Which split [test].")] = None,
@@ -106,6 +108,10 @@ def evaluate(
     text_weight: Annotated[
         str | None, typer.Option(help="Share of the words, 0 to 1, or 'validated'.")
     ] = None,
+    text_encoder: Annotated[str | None, typer.Option(help="Of asif [minilm].")] = None,
+    anchors: Annotated[int | None, typer.Option(help="Of asif: pairs of a picture and its words.")] = None,
+    sparsity: Annotated[int | None, typer.Option(help="Of asif: anchors that are kept.")] = None,
+    exponent: Annotated[float | None, typer.Option(help="Of asif: of the cosines to them.")] = None,
     folder: Annotated[Path | None, typer.Option("--runs", help="Folder of official Omniglot runs.")] = None,
     options: Options = [],  # noqa: B006
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write results here.")] = None,
@@ -148,6 +154,10 @@ def evaluate(
         "templates": template,
         "descriptions": descriptions,
         "text_weight": _number_or("validated", text_weight, "--text-weight"),
+        "text_encoder": text_encoder,
+        "anchors": anchors,
+        "sparsity": sparsity,
+        "exponent": exponent,
         "runs": folder,
         "episodes_file": episodes_file,
         "pairs_file": pairs_file,

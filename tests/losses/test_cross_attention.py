@@ -54,7 +54,7 @@ def test_nearest_matches_a_loop():
     for classes, query, own, _ in episodes_by_hand(maps):
         pooled = [unit(attended(c, attention(similarity, c, query))) for c in classes]
         for j in range(query.shape[1]):
-            logits = [similarity.scale * float(p @ unit(query[:, j])) for p in pooled]
+            logits = [similarity.score_scale * float(p @ unit(query[:, j])) for p in pooled]
             losses.append(cross_entropy(logits, own))
     loss = term("cross_attention", ways=2)(batch(maps, similarity))
     assert len(losses) == 8 * 4 and loss.item() == pytest.approx(sum(losses) / len(losses))

@@ -59,7 +59,7 @@ def score(scorer: CrossAttention, class_map: Tensor, query_map: Tensor) -> float
     p, q = class_map.flatten(1), query_map.flatten(1)
     a = attended(p, attention(scorer, p, q))
     b = attended(q, attention(scorer, q, p))
-    return scorer.scale * float(unit(a) @ unit(b))
+    return scorer.score_scale * float(unit(a) @ unit(b))
 
 
 def loop_scores(scorer: CrossAttention, classes: Tensor, queries: Tensor) -> Tensor:

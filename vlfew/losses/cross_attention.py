@@ -126,7 +126,7 @@ class CrossAttentionNearest(_EpisodeTerm):
         self, batch: Encoded, attention: CrossAttention, classes: Local, queries: Local, query: Tensor
     ) -> Tensor:
         pooled = classes.weighted(attention.class_weights(classes, queries)).transpose(1, 2)
-        scores = attention.scale * queries.cosines(F.normalize(pooled, dim=-1))  # [E, N * Q, N, m]
+        scores = attention.score_scale * queries.cosines(F.normalize(pooled, dim=-1))  # [E, N * Q, N, m]
         target = torch.arange(self.ways, device=query.device).repeat_interleave(query.shape[1] // self.ways)
         return position_cross_entropy(scores.mT, target.expand_as(query))
 

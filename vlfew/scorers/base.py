@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Self
+from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
 
@@ -21,16 +21,23 @@ class Scorer(nn.Module):
         needs_map: whether it looks at `features.map`, which is then kept beside the embedding.
         learned: whether it has weights, which some term of the objective must train.
         weights_of: the similarity whose trained weights a learned scorer takes, where it is not one itself.
-        scale: what cosines or distances are multiplied by in its scores.
+        score_scale: what cosines or distances are multiplied by in its scores.
         transductive: whether the score of a query depends on the queries that it comes with, so that an
             episode must come whole.
+        needs_words: whether every class must be said in words; with some options it may hold of a scorer
+            whose class has it not.
+        needs_pictures: whether every class must be shown in pictures.
+        grid: values of options that a validation split may choose among; without one the defaults hold.
     """
 
     needs_map = False
     learned = False
     weights_of: str | None = None
-    scale: float = 1.0
+    score_scale: float = 1.0
     transductive = False
+    needs_words = False
+    needs_pictures = False
+    grid: ClassVar[dict[str, tuple[Any, ...]]] = {}
 
     @abstractmethod
     def fit(self, support: Support) -> Self:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.linalg import vecdot, vector_norm
 
-from vlfew.checks import require_above_zero, require_count, require_within
+from vlfew.checks import require_above_zero, require_count, require_each_above_zero, require_within
 from vlfew.features import Features, Space
 from vlfew.scorers.base import Scorer
 from vlfew.scorers.similarity import EPS
@@ -90,12 +90,11 @@ class CrossAttention(Scorer):
         batch_norm: bool = True,
     ) -> None:
         super().__init__()
-        for option, value in (("temperature", temperature), ("scale", scale), ("reduction", reduction)):
-            require_above_zero(f"cross_attention's {option}", value)
+        require_each_above_zero("cross_attention", temperature=temperature, scale=scale, reduction=reduction)
         _, height, width = space.need_map("cross_attention")
         positions = height * width
         hidden = max(1, positions // reduction)
-        self.temperature, self.scale = temperature, scale
+        self.temperature, self.score_scale = temperature, scale
         self.narrow, self.widen = nn.Linear(positions, hidden), nn.Linear(hidden, positions)
         self.norm = nn.BatchNorm1d(hidden) if batch_norm else nn.Identity()
         for layer in (self.narrow, self.widen):
@@ -126,7 +125,7 @@ class CrossAttention(Scorer):
         p = classes.weighted(self.class_weights(classes, queries)).transpose(1, 2)
         q = queries.weighted(self.query_weights(classes, queries))
         lengths = vector_norm(p, dim=-1) * vector_norm(q, dim=-1)
-        return self.scale * vecdot(p, q) / lengths.clamp(min=EPS)
+        return self.score_scale * vecdot(p, q) / lengths.clamp(min=EPS)
 
     def _vectors(self, maps: Tensor) -> Tensor:
         """`[..., C, H, W]` to `[..., m, C]` in the number type of the weights."""

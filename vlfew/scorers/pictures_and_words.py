@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -10,9 +10,10 @@ from torch.nn.functional import normalize
 
 from vlfew.checks import require_within
 from vlfew.features import Features, Space
+from vlfew.scorers.adapter import Adapter
 from vlfew.scorers.base import Scorer
 from vlfew.scorers.prototypes import normalised_mean
-from vlfew.scorers.similarity import cosine, cosine_matrix
+from vlfew.scorers.similarity import cosine_matrix
 from vlfew.scorers.support import PICTURE, WORDS, Support
 
 
@@ -30,7 +31,7 @@ def beside_words(pictures: Scorer, space: Space, text_weight: float) -> Scorer:
     return PicturesAndWords(space, text_weight=text_weight)
 
 
-class PicturesAndWords(Scorer):
+class PicturesAndWords(Adapter):
     """Cosine to `normalise((1 - w) * pictures + w * words)`, both being normalised means.
 
     A class with only pictures or only words is what it has.
@@ -42,6 +43,10 @@ class PicturesAndWords(Scorer):
     Raises:
         ConfigError: text_weight outside `[0, 1]`.
     """
+
+    grid: ClassVar[dict[str, tuple[float, ...]]] = {
+        "text_weight": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    }
 
     def __init__(self, space: Space, *, text_weight: float = 0.5) -> None:
         super().__init__()
@@ -61,14 +66,11 @@ class PicturesAndWords(Scorer):
     def score(self, queries: Features) -> Tensor:
         return cosine_matrix(queries.embedding, self._prototypes)
 
-    def pair(self, a: Features, b: Features) -> Tensor:
-        return cosine(a.embedding, b.embedding)
-
 
 class ScoresOfBoth(Scorer):
     """`(1 - w) * score of the pictures + w * cosine to the words`, which may be compared in unlike ways.
 
-    The pictures' score is that of a scorer of their own, over its `scale`: cross attention between maps,
+    The pictures' score is that of a scorer of their own, over its `score_scale`: cross attention between maps,
     say, while the words meet the query's embedding.
 
     Args:
@@ -98,7 +100,7 @@ class ScoresOfBoth(Scorer):
         return self
 
     def score(self, queries: Features) -> Tensor:
-        shown = self.pictures.score(queries) / self.pictures.scale
+        shown = self.pictures.score(queries) / self.pictures.score_scale
         return torch.lerp(shown, cosine_matrix(queries.embedding, self._words), self.text_weight)
 
     def pair(self, a: Features, b: Features) -> Tensor:
