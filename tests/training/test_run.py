@@ -89,11 +89,8 @@ def test_a_finished_run_holds_all_it_promises(finished):
     assert result["outside_data"] is False and result["input_size"] == [1, 16, 16]
     assert steps_logged(run) == [5, 10, 15, 20, 25, 30]
     assert "Traceback" not in done.stderr
-    (trained, frozen), page = (
-        re.findall(r"([\d,]+) parameters trained, ([\d,]+) frozen", done.stderr),
-        (run / "report.html").read_text(),
-    )
-    assert f"{trained} trained, {frozen} frozen" in page
+    ((trained, frozen),) = re.findall(r"([\d,]+) parameters trained, ([\d,]+) frozen", done.stderr)
+    assert f"{trained} trained, {frozen} frozen" in (run / "report.html").read_text()
 
 
 def told(capsys, *arguments) -> tuple[int, str, str]:
