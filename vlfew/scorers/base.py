@@ -26,7 +26,8 @@ class Scorer(nn.Module):
             episode must come whole.
         needs_words: whether every class must be said in words; with some options it may hold of a scorer
             whose class has it not.
-        needs_pictures: whether every class must be shown in pictures.
+        needs_pictures: whether every class must be shown in pictures. Where that alone holds, a scorer
+            goes by pictures alone.
         grid: values of options that a validation split may choose among; without one the defaults hold.
     """
 
@@ -42,6 +43,14 @@ class Scorer(nn.Module):
     @abstractmethod
     def fit(self, support: Support) -> Self:
         """Takes in the support (`embedding [..., S, D]`) and returns itself."""
+
+    def carry_to(self, words: Support) -> Self | None:
+        """Takes in other classes, said in words alone, with what it learned of those before.
+
+        What learned nothing that other classes could use just takes them in; None where it needs
+        pictures of them.
+        """
+        return None if self.needs_pictures else self.fit(words)
 
     @abstractmethod
     def score(self, queries: Features) -> Tensor:

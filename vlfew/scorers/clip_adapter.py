@@ -71,6 +71,7 @@ class ClipAdapter(Adapter):
         words = normalised_mean(self.words(support)).mT
         scale = fitted_scale(shown @ words, class_id) if self.scale is None else self.scale
         with learning():
+            self._scale = torch.as_tensor(scale).clone()
             pictures, classifier, class_id = shown.clone(), (scale * words).clone(), class_id.clone()
 
         def loss(weights: Sequence[Tensor], part: Tensor) -> Tensor:
@@ -87,6 +88,11 @@ class ClipAdapter(Adapter):
             seed=self.seed,
         )
         self._classifier = classifier
+        return self
+
+    def carry_to(self, words: Support) -> Self:
+        # What the network learned of pictures holds for pictures of other classes.
+        self._classifier = self._scale * normalised_mean(self.words(words)).mT
         return self
 
     def score(self, queries: Features) -> Tensor:
