@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Self
+from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
 
@@ -23,16 +23,31 @@ class Scorer(nn.Module):
         weights_of: the similarity whose trained weights a learned scorer takes, where it is not one itself.
         transductive: whether the score of a query depends on the queries that it comes with, so that an
             episode must come whole.
+        needs_words: whether every class must be said in words; with some options it may hold of a scorer
+            whose class has it not.
+        needs_pictures: whether every class must be shown in pictures. Where that alone holds, a scorer
+            goes by pictures alone.
+        grid: values of options that a validation split may choose among; without one the defaults hold.
     """
 
     needs_map = False
     learned = False
     weights_of: str | None = None
     transductive = False
+    needs_words = False
+    needs_pictures = False
+    grid: ClassVar[dict[str, tuple[Any, ...]]] = {}
 
     @abstractmethod
     def fit(self, support: Support) -> Self:
         """Takes in the support (`embedding [..., S, D]`) and returns itself."""
+
+    def carry_to(self, words: Support) -> Self:
+        """Takes in other classes, said in words alone, with what it learned of those before.
+
+        What learns nothing that other classes could use just takes them in.
+        """
+        return self.fit(words)
 
     @abstractmethod
     def score(self, queries: Features) -> Tensor:

@@ -38,6 +38,8 @@ class Prototypes(Scorer):
             plain mean.
     """
 
+    needs_pictures = True
+
     def __init__(self, space: Space, *, metric: Literal["cosine", "euclidean"] = "cosine") -> None:
         super().__init__()
         self.metric = metric
