@@ -357,7 +357,8 @@ def adapt_command(
         text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
         words += [] if value is None else ["--" + key.replace("_", "-"), text]
     words += ["--base-to-new"] if asked["base_to_new"] else []
-    repeated = {"--template": asked["templates"], "--fix": fixed, "--set": settings}
+    templates = [] if asked["templates"] == ["{}"] else asked["templates"]
+    repeated = {"--template": templates, "--fix": fixed, "--set": settings}
     for flag, values in repeated.items():
         words += [word for value in values for word in (flag, value)]
     return shlex.join(words)

@@ -168,7 +168,8 @@ def _draw_figures(found: Adaptation) -> Html:
         for at, (part, figures) in enumerate(_parts(found, method)):
             name = _method(method, number) if at == 0 else ""
             named = [element("td", name), element("td", part)] if part else [element("td", name)]
-            rows.append(element("tr", *named, *(element("td", _said(f), class_="number") for f in figures)))
+            cells = (element("td", _said(figure), class_="number") for figure in figures)
+            rows.append(element("tr", *named, *cells, class_="further" if at else None))
     first = ["method", "classes"] if found.base_to_new else ["method"]
     return join(paragraph(f"{what} in percent{interval}.{dash}"), _table(first, found.shots, rows))
 
