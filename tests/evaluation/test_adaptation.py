@@ -112,6 +112,13 @@ def test_what_is_chosen_is_better_and_never_seen_in_the_test(choose: str) -> Non
     assert ("split 'val'" in found.chosen_by) == (choose == "val")
 
 
+def test_many_other_classes_are_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "in each of 3 draws" in run(shots=[1]).chosen_by
+    monkeypatch.setattr("vlfew.evaluation.adaptation.ENOUGH", 7)
+    once = run(shots=[1])
+    assert "in one draw" in once.chosen_by and len(once.cell("prototypes", 1).accuracy.values) == 3
+
+
 def test_an_option_that_is_fixed_is_not_chosen() -> None:
     cell = run(methods=["knob"], fixed={"knob": {"factor": -3.0}}).cell("knob", 2)
     assert [options["factor"] for options in cell.options] == [-3.0] * 3

@@ -38,6 +38,8 @@ HELD = 4
 """At most so many pictures a class are held out to choose by, and no more than there are shots."""
 CHOOSING = 2048
 """About so many pictures of other classes are asked in each draw to choose by."""
+ENOUGH = 100
+"""Other classes are drawn once for so many of them, or again, once a seed at most: few classes tell little."""
 
 
 @dataclass(frozen=True)
@@ -223,7 +225,8 @@ def adapt(
     other_sides, others = Sides(data, VAL, VAL), []
     if choose == "val":
         ways_of_others = len(draws[0][0].classes)
-        others = _draw(other_sides, ways_of_others, numbers[-1], 0, seeds, too_few, CHOOSING)
+        times = min(seeds, -(-ENOUGH // ways_of_others))
+        others = _draw(other_sides, ways_of_others, numbers[-1], 0, times, too_few, CHOOSING)
     words: dict[int, Tensor] = {}
     if base_to_new or any(method.needs_words for method in found):
         classes = torch.cat([draw.classes for draw in (*drawn, *others)]).unique()
@@ -311,10 +314,10 @@ def _cell(
             temperatures.append(held_out_temperature(fitted, problem))
         ece.append(expected_calibration_error(scores, target))
         scaled += [expected_calibration_error(scores, target, t) for t in temperatures[seed : seed + 1]]
-        if new and not method.needs_pictures:
-            unseen = new[seed]
-            scores = fitted.carry_to(unseen).score(unseen.queries, unseen.draw.query)
-            on_new.append(float(hits(scores, unseen.draw.target).double().mean()))
+        for unseen in new[seed : seed + 1]:
+            if (carried := fitted.carry_to(unseen)) is not None:
+                scores = carried.score(unseen.queries, unseen.draw.query)
+                on_new.append(float(hits(scores, unseen.draw.target).double().mean()))
     return Cell(
         method=method.name,
         shots=problems[0].shots,
@@ -412,5 +415,5 @@ def _chosen_by(choose: Choose, held: int, others: Sequence[Draw]) -> str:
         )
     return (
         f"options and temperature by {len(others[0].classes)} classes of the split {VAL!r}, with the same shots and "
-        f"{len(others[0].query):,} queries in each of {len(others)} draws"
+        f"{len(others[0].query):,} queries in {'one draw' if len(others) == 1 else f'each of {len(others)} draws'}"
     )

@@ -48,18 +48,18 @@ def check_choice(choose: Choose, data: LabelledImages, split: str) -> None:
 def choose_by_classes(
     method: Method, problems: Sequence[Problem], fixed: Mapping[str, Any]
 ) -> tuple[dict[str, Any], float]:
-    """Options and temperature for all seeds, by problems of the same kind over other classes.
+    """Options and temperature for all seeds, by draws of other classes.
 
     The options with the best mean accuracy, the defaults where they are among those; the temperature by
     the answers of all problems together.
 
     Args:
         method: to be set up.
-        problems: one a seed, all of N classes and with K shots.
+        problems: one a draw, all of N classes and with K shots.
         fixed: options that are not to be chosen.
     """
     target = torch.cat([p.draw.target for p in problems])
-    # Each seed has the same say, however many pictures it asks.
+    # Each draw has the same say, however many pictures it asks.
     weight = torch.cat([torch.full((len(p.draw.target),), 1 / len(p.draw.target)) for p in problems])
     best: tuple[float, dict[str, Any], Tensor] | None = None
     for options in method.candidates(fixed):

@@ -91,8 +91,8 @@ class Fitted(ABC):
         """Scores `[Q, N]`, on the CPU, of the pictures at `positions [Q]` of a bank."""
 
     @abstractmethod
-    def carry_to(self, problem: Problem) -> Fitted:
-        """The method, with what it has learned, on other classes by their words alone."""
+    def carry_to(self, problem: Problem) -> Fitted | None:
+        """The method, with what it has learned, on other classes by their words alone; None if it cannot."""
 
 
 class Method(ABC):
@@ -100,14 +100,12 @@ class Method(ABC):
 
     Attributes:
         name: by which it is asked for.
-        needs_words: whether it takes the words of classes.
-        needs_pictures: whether it takes pictures of all classes it is asked about.
+        needs_words: whether every class must be said in words.
         grid: option name to the values that validation may choose among.
     """
 
     name: str
     needs_words: bool
-    needs_pictures: bool
     grid: Mapping[str, Sequence[Any]]
 
     @abstractmethod
@@ -142,8 +140,9 @@ class FittedScorer(Fitted):
         parts = (pictures[part].to(device) for part in positions.split(CHUNK))
         return torch.cat([self.scorer.score(Features(part)).cpu() for part in parts])
 
-    def carry_to(self, problem: Problem) -> Fitted:
-        return FittedScorer(self.scorer.carry_to(problem.named()))
+    def carry_to(self, problem: Problem) -> Fitted | None:
+        scorer = self.scorer.carry_to(problem.named())
+        return None if scorer is None else FittedScorer(scorer)
 
 
 class ScorerMethod(Method):
@@ -155,8 +154,7 @@ class ScorerMethod(Method):
 
     def __init__(self, name: str) -> None:
         component: type[Scorer] = SCORERS.get(name)  # type: ignore[assignment]
-        self.name, self.grid = name, component.grid
-        self.needs_words, self.needs_pictures = component.needs_words, component.needs_pictures
+        self.name, self.grid, self.needs_words = name, component.grid, component.needs_words
         self._schema = SCORERS.options(name)
 
     def options(self, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -42,12 +42,13 @@ class Scorer(nn.Module):
     def fit(self, support: Support) -> Self:
         """Takes in the support (`embedding [..., S, D]`) and returns itself."""
 
-    def carry_to(self, words: Support) -> Self:
+    def carry_to(self, words: Support) -> Self | None:
         """Takes in other classes, said in words alone, with what it learned of those before.
 
-        What learns nothing that other classes could use just takes them in.
+        What learned nothing that other classes could use just takes them in; None where it needs
+        pictures of them.
         """
-        return self.fit(words)
+        return None if self.needs_pictures else self.fit(words)
 
     @abstractmethod
     def score(self, queries: Features) -> Tensor:
