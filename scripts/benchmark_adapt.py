@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
         return FeatureBank(Features(embedding[index]), labels[index], index, data, split)
 
     begin = time.perf_counter()
-    found = adapt(Subject(Made(), data, cached), methods=args.methods.split(","), choose=args.choose)
+    found = adapt(Subject(Made(), data, encode=cached), methods=args.methods.split(","), choose=args.choose)
     took = time.perf_counter() - begin
     shots, seeds = found.shots, len(found.seeds)
     print(

@@ -80,7 +80,9 @@ def tune(
 @app.command()
 def evaluate(
     run: Run,
-    protocol: Annotated[str, typer.Option(help="few-shot, zero-shot, verification, identification, ...")],
+    protocol: Annotated[
+        str, typer.Option(help="few-shot, zero-shot, asif, verification, identification, ...")
+    ],
     data: Annotated[str | None, typer.Option(help="Data source; that of the run if not given.")] = None,
     root: Annotated[Path | None, typer.Option(help="Folder of the data.")] = None,
     split: Annotated[str | None, typer.Option(help="Which split [test].")] = None,
@@ -102,6 +104,10 @@ def evaluate(
     template: Annotated[list[str] | None, typer.Option(help="Prompt such as 'a photo of a {}'.")] = None,
     descriptions: Annotated[Path | None, typer.Option(help="JSON: class name to texts.")] = None,
     text_weight: Annotated[float | None, typer.Option(help="Share of the words, 0 to 1.")] = None,
+    text_encoder: Annotated[str | None, typer.Option(help="Of asif [minilm].")] = None,
+    anchors: Annotated[int | None, typer.Option(help="Of asif: pairs of a picture and its words.")] = None,
+    sparsity: Annotated[int | None, typer.Option(help="Of asif: anchors that are kept.")] = None,
+    exponent: Annotated[float | None, typer.Option(help="Of asif: of the cosines to them.")] = None,
     folder: Annotated[Path | None, typer.Option("--runs", help="Folder of official Omniglot runs.")] = None,
     options: Options = [],  # noqa: B006
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write results here.")] = None,
@@ -144,6 +150,10 @@ def evaluate(
         "templates": template,
         "descriptions": descriptions,
         "text_weight": text_weight,
+        "text_encoder": text_encoder,
+        "anchors": anchors,
+        "sparsity": sparsity,
+        "exponent": exponent,
         "runs": folder,
         "episodes_file": episodes_file,
         "pairs_file": pairs_file,
@@ -237,7 +247,7 @@ def adapt(
     model = load(run).to(scoring_device())
     images, about = _data_for(run, model.spec.reading(), data, root, options)
     found = run_methods(
-        Subject(model, images, kept_split if cache else encode_split),
+        Subject(model, images, encode=kept_split if cache else encode_split),
         **asked,
         model=run,
         command=adapt_command(run, data, root, options, asked, fix or []),

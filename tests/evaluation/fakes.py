@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vlfew.data.images import InMemory, LabelledImages
 from vlfew.evaluation.evaluate import evaluate
@@ -72,6 +72,13 @@ class FakeModel:
 
     def scorer(self, name: str) -> Scorer:
         return SCORERS.get("cosine" if name == "default" else name)(Space(DIM))
+
+
+class FakeText(nn.Module):
+    """A text encoder of its own."""
+
+    def encode(self, texts: list[str]) -> Tensor:
+        return torch.stack([FakeModel.text(t) for t in texts])
 
 
 def run(subject: Subject, protocol: str, **options: Any) -> tuple[Any, Outcome]:

@@ -21,7 +21,8 @@ from vlfew.evaluation.draws import Sides, draw_pictures
 from vlfew.evaluation.methods import cheap_methods, parse_fixed
 from vlfew.evaluation.results import mean_ci95
 from vlfew.evaluation.subject import Subject
-from vlfew.scorers import SCORERS
+from vlfew.features import Features, Space
+from vlfew.scorers import PICTURE, SCORERS, WORDS, Support
 
 PICTURES = 12
 
@@ -178,6 +179,27 @@ def test_new_classes_by_words_alone() -> None:
         possible.add(_best_of_threes(scores, draw.target, cell.new.values[seed]))
     assert possible == {True}
     assert found.chance == 1 / 4
+
+
+def test_which_methods_answer_for_new_classes() -> None:
+    found = run(methods=["all"], base_to_new=True, shots=[2], seeds=1, choose="fixed")
+    without = {"prototypes", "linear_probe", "tip_adapter_f", "lp_plus_plus", "knob"}
+    assert {c.method for c in found.cells if c.new is None} == without
+    # What CLIP-Adapter learned from the base classes is kept: else it would be zero-shot.
+    data, problem = hard(), SCORERS.get("clip_adapter")(Space(3), ratio=0.6, lr=0.1)
+    bank = FakeModel().encode_images(data.images.batch(data.indices("test"))).embedding
+    said = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    support = Support(
+        Features(torch.cat([bank[:16], said[:2]])),
+        torch.tensor([0] * 8 + [1] * 8 + [0, 1]),
+        2,
+        torch.tensor([PICTURE] * 16 + [WORDS] * 2),
+    )
+    other = Support(Features(said[2:]), torch.arange(3), 3, torch.full((3,), WORDS))
+    carried = problem.fit(support).carry_to(other).score(Features(bank))
+    zero_shot = SCORERS.get("zero_shot")(Space(3)).fit(other).score(Features(bank))
+    assert carried.shape == (len(bank), 3)
+    assert not torch.allclose(carried / carried.abs().max(), zero_shot / zero_shot.abs().max(), atol=1e-2)
 
 
 def _best_of_threes(scores: Tensor, target: Tensor, accuracy: float) -> bool:

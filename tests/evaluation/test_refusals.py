@@ -14,6 +14,7 @@ from torch import Tensor
 from tests.conftest import make_data
 from tests.evaluation.fakes import FakeModel, run
 from vlfew.data.images import LabelledImages
+from vlfew.encoders import TEXT_ENCODERS
 from vlfew.errors import ConfigError, DataError, ModelError, VlfewError
 from vlfew.evaluation import PROTOCOLS
 from vlfew.evaluation.evaluate import check_protocol, save_per_episode
@@ -39,6 +40,20 @@ WRONG: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("few-shot", {"ways": "all", "episodes": "each"}, DataError, "1 shots and 15 queries need 16"),
     ("zero-shot", {"ways": 3, "episodes": "each"}, ConfigError, "zero-shot: episodes='each'"),
     ("few-shot", {"queries": 3, "scorer": "cosin"}, VlfewError, "did you mean 'cosine'"),
+    ("few-shot", {"queries": 3, "scorer": "am3"}, ConfigError, "am3 needs words, .*: cosine, .*prototypes"),
+    ("verification", {"pairs": 60, "folds": 3, "scorer": "am3"}, ConfigError, "scorer am3 needs words"),
+    ("asif", {}, ConfigError, "2000 anchors, and tiny has 56 training pictures"),
+    ("asif", {"anchors": 50, "sparsity": 51}, ConfigError, "keeps the 51 likest anchors and has 50"),
+    ("asif", {"anchors": 50, "sparsity": 0}, ConfigError, "asif's sparsity is 0"),
+    ("asif", {"split": "train"}, ConfigError, "would be asked about themselves"),
+    ("asif", {"ways": 8}, DataError, "the split has 7"),
+    ("asif", {"templates": ["a picture"]}, ConfigError, "template 'a picture' has no {}"),
+    (
+        "asif",
+        {"anchors": 50, "sparsity": 5, "text_encoder": "minilmm"},
+        VlfewError,
+        "unknown text encoder 'minilmm'; did you mean 'minilm'",
+    ),
     ("few-shot", {"split": "blank"}, DataError, "split 'blank' has no pictures"),
     ("few-shot", {"split": "single", "ways": "all", "queries": 3}, DataError, "one class, 'word2 thing'"),
     ("pictures-and-words", {"ways": 1}, ConfigError, "ways is 1; it must be at least 2"),
@@ -81,9 +96,11 @@ def test_what_can_run_passes_the_check(
     pictures = subject.data.images.tensor
     runs = [SimpleNamespace(name="run01", train=pictures[:4], test=pictures[:4], answer=torch.arange(4))]
     monkeypatch.setattr("vlfew.data.sources.omniglot.load_runs", lambda *_: runs)
+    monkeypatch.setitem(TEXT_ENCODERS.entries, "fake", "tests.evaluation.fakes:FakeText")
     options: dict[str, dict[str, Any]] = {
         "few-shot": {"queries": 3, "episodes": 9, "episodes_file": tmp_path / "e.safetensors"},
         "zero-shot": {},
+        "asif": {"anchors": 50, "sparsity": 5, "text_encoder": "fake"},
         "pictures-and-words": {"queries": "all", "episodes": 9},
         "verification": {"pairs": 60, "folds": 3},
         "identification": {"draws": 2},
@@ -99,6 +116,11 @@ def test_what_can_run_passes_the_check(
     check_protocol("few-shot", options["few-shot"], subject.data)  # which now reads the file
     with pytest.raises(ConfigError, match="name another file"):
         check_protocol("few-shot", options["few-shot"] | {"episodes": 8}, subject.data)
+
+
+def test_asif_needs_words_but_no_model_that_reads() -> None:
+    with pytest.raises(DataError, match="codes, not words"):
+        check_protocol("asif", {"anchors": 20, "sparsity": 5}, make_data(classes=21, pictures=8, words=False))
 
 
 @pytest.mark.parametrize("protocol", ["zero-shot", "pictures-and-words"])

@@ -130,9 +130,9 @@ def seen(x: Tensor) -> Features:
 
 @pytest.mark.parametrize("name", SCORERS.names())
 def test_many_episodes_in_one_call_are_as_one_by_one(name: str) -> None:
-    class_id = torch.tensor([0, 1, 2, 0, 1, 1])
-    support, queries = items(2, 3, 6, 4), items(2, 3, 5, 4, seed=1)
-    modality = torch.tensor([PICTURE, WORDS, PICTURE, WORDS, PICTURE, WORDS])
+    class_id = torch.tensor([0, 1, 2, 0, 1, 1, 2, 2])
+    support, queries = items(2, 3, 8, 4), items(2, 3, 5, 4, seed=1)
+    modality = torch.tensor([PICTURE, WORDS, PICTURE, WORDS, PICTURE, WORDS, WORDS, PICTURE])
     scorer = build(name, 4)
     together = scorer.fit(Support(seen(support), class_id, 3, modality)).score(seen(queries))
     assert together.shape == (2, 3, 5, 3)
@@ -143,8 +143,9 @@ def test_many_episodes_in_one_call_are_as_one_by_one(name: str) -> None:
 
 @pytest.mark.parametrize("name", SCORERS.names())
 def test_a_class_without_items_is_named(name: str) -> None:
-    support = Support(seen(items(2, 4)), torch.tensor([0, 2]), 3, class_names=("cat", "dog", "owl"))
-    with pytest.raises(VlfewError, match="class 'dog' has nothing"):
+    class_id, modality = torch.tensor([0, 0, 2, 2]), torch.tensor([PICTURE, WORDS, PICTURE, WORDS])
+    support = Support(seen(items(4, 4)), class_id, 3, modality, ("cat", "dog", "owl"))
+    with pytest.raises(VlfewError, match=r"class 'dog' has no(thing| pictures| words) in the support"):
         build(name, 4).fit(support)
 
 

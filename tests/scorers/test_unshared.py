@@ -71,3 +71,8 @@ def test_a_scorer_of_maps_is_refused():
 
     with pytest.raises(ConfigError, match=r"OfMaps looks at maps, .* image\.twins: shared"):
         Unshared(OfMaps(Space(4)))
+
+
+def test_twins_need_what_their_scorer_needs():
+    assert build("tip_adapter_f")[0].needs_words and build("tip_adapter_f")[0].needs_pictures
+    assert not build("cosine")[0].needs_words and not build("cosine")[0].needs_pictures

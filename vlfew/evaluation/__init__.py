@@ -12,6 +12,7 @@ PROTOCOLS = Registry(
     {
         "few-shot": "vlfew.evaluation.few_shot:few_shot",
         "zero-shot": "vlfew.evaluation.zero_shot:zero_shot",
+        "asif": "vlfew.evaluation.asif:asif",
         "pictures-and-words": "vlfew.evaluation.pictures_and_words:pictures_and_words",
         "verification": "vlfew.evaluation.verification:verification",
         "identification": "vlfew.evaluation.identification:identification",

@@ -97,8 +97,27 @@ def encode_split(model: Model, data: LabelledImages, split: str, batch_size: int
         ModelError: the model gave NaN or infinity.
     """
     index = split_pictures(data, split)
+    features = encode_pictures(model, data, index, split, batch_size)
+    return FeatureBank(features, data.labels[index], index, data, split)
+
+
+def encode_pictures(
+    model: Model, data: LabelledImages, index: Tensor, what: str, batch_size: int = 512
+) -> Features:
+    """The pictures of these numbers, `index [S]`, through the image stream.
+
+    Args:
+        model: encodes them.
+        data: has them.
+        index: their numbers.
+        what: they are, for messages.
+        batch_size: so many at a time.
+
+    Raises:
+        ModelError: the model gave NaN or infinity.
+    """
     parts = []
-    with Progress(f"encoding {data.name} {split}", len(index), "pictures") as bar:
+    with Progress(f"encoding {data.name} {what}", len(index), "pictures") as bar:
         for batch in index.split(batch_size):
             features = model.encode_images(data.images.batch(batch))
             parts.append(features)
@@ -110,7 +129,7 @@ def encode_split(model: Model, data: LabelledImages, split: str, batch_size: int
     broken = int((~finite).sum())
     if broken:
         raise ModelError(
-            f"the model gives NaN or infinity for {broken} of {len(index)} pictures of {data.name} {split}; "
+            f"the model gives NaN or infinity for {broken} of {len(index)} pictures of {data.name} {what}; "
             "train it again with a lower learning rate"
         )
-    return FeatureBank(features, data.labels[index], index, data, split)
+    return features

@@ -19,6 +19,7 @@ from vlfew.evaluation.results import mean_ci95
 from vlfew.evaluation.subject import Outcome, Subject
 from vlfew.features import Features
 from vlfew.scorers import SCORERS
+from vlfew.scorers.adapter import without_words
 from vlfew.scorers.base import Scorer
 from vlfew.scorers.support import Support
 
@@ -162,10 +163,11 @@ def few_shot(
     Raises:
         DataError: too few classes or pictures, named.
         ConfigError: fewer than 2 ways or 1 shot, `each` with more shots or fewer ways, episodes_file
-            holds other episodes, a support_split with `each` or `leave_out`, or that is `split` itself, or
-            a transductive scorer where classes have unequal numbers of queries.
+            holds other episodes, a scorer that needs words, a support_split with `each` or `leave_out`, or
+            that is `split` itself, or a transductive scorer where classes have unequal numbers of queries.
     """
     require_shots(shots)
+    check_scorer(scorer)
     drawn = split_episodes(
         subject.data, split, ways, shots, queries, episodes, seed, episodes_file, too_few, support_split
     )
@@ -223,7 +225,7 @@ def check_few_shot(data: LabelledImages, options: Mapping[str, Any]) -> None:
 
 
 def check_scorer(name: str, single: str | None = None) -> None:
-    """Refuses a scorer that no model has, or that does not answer what is asked.
+    """Refuses a scorer that no model has, or that does not answer what is asked of pictures alone.
 
     Args:
         name: of the scorer.
@@ -231,9 +233,17 @@ def check_scorer(name: str, single: str | None = None) -> None:
 
     Raises:
         VlfewError: no such scorer.
-        ConfigError: it learns from all queries of an episode, and there are none.
+        ConfigError: it needs words, or it learns from all queries of an episode, and there are none.
     """
-    if name != "default" and getattr(SCORERS.get(name), "transductive", False) and single is not None:
+    if name == "default":
+        return
+    scorer = SCORERS.get(name)
+    if getattr(scorer, "needs_words", False):
+        raise ConfigError(
+            f"scorer {name} needs words, and this protocol says classes in pictures alone; "
+            f"these go without: {', '.join(without_words())}"
+        )
+    if getattr(scorer, "transductive", False) and single is not None:
         raise ConfigError(
             f"scorer {name} learns from all queries of an episode, and {single} asks about one picture at a "
             "time; take another scorer"

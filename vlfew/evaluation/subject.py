@@ -48,8 +48,8 @@ class Subject:
 
     model: Model
     data: LabelledImages
-    encode: Callable[[Any, LabelledImages, str], FeatureBank] = encode_split
     _banks: dict[str, FeatureBank] = field(default_factory=dict, repr=False)
+    encode: Callable[[Any, LabelledImages, str], FeatureBank] = encode_split
 
     def bank(self, split: str) -> FeatureBank:
         """Features of all pictures of a split, computed at the first call."""

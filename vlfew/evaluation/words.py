@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -87,11 +87,15 @@ def class_words(
     """
     if not subject.model.has_text:
         raise ModelError("this model has no text stream (it was trained without words); it cannot read names")
-    texts = prompts(subject.data, classes, templates, descriptions)
+    return mean_texts(subject.model.encode_texts, prompts(subject.data, classes, templates, descriptions))
+
+
+def mean_texts(encode: Callable[[list[str]], Tensor], texts: Sequence[Sequence[str]]) -> Tensor:
+    """`[C, D]` unit vectors of the `texts` of C classes, by an encoder to `[T, D]`: their normalised means."""
     counts = torch.tensor([len(t) for t in texts])
     return normalised_mean(
         Support(
-            Features(subject.model.encode_texts([text for of_class in texts for text in of_class])),
+            Features(encode([text for of_class in texts for text in of_class])),
             torch.arange(len(texts)).repeat_interleave(counts),
             len(texts),
             torch.full((int(counts.sum()),), WORDS),

@@ -25,6 +25,14 @@ SCORERS = Registry(
         "prototypes": "vlfew.scorers.prototypes:Prototypes",
         "cross_attention_transductive": "vlfew.scorers.cross_attention:TransductiveCrossAttention",
         "pictures_and_words": "vlfew.scorers.pictures_and_words:PicturesAndWords",
+        "zero_shot": "vlfew.scorers.zero_shot:ZeroShot",
+        "am3": "vlfew.scorers.am3:AdaptiveMixture",
+        "linear_probe": "vlfew.scorers.linear_probe:LinearProbe",
+        "cross_modal": "vlfew.scorers.cross_modal:CrossModal",
+        "tip_adapter": "vlfew.scorers.tip_adapter:TipAdapter",
+        "tip_adapter_f": "vlfew.scorers.tip_adapter:TipAdapterF",
+        "clip_adapter": "vlfew.scorers.clip_adapter:ClipAdapter",
+        "lp_plus_plus": "vlfew.scorers.lp_plus_plus:LPPlusPlus",
     },
 )
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import ClassVar, Self
 
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from vlfew.errors import ConfigError
 from vlfew.features import Features, Space
-from vlfew.scorers.base import Scorer
+from vlfew.scorers.adapter import Adapter
 from vlfew.scorers.prototypes import normalised_mean
-from vlfew.scorers.similarity import cosine, cosine_matrix
+from vlfew.scorers.similarity import cosine_matrix
 from vlfew.scorers.support import PICTURE, WORDS, Support
 
 
-class PicturesAndWords(Scorer):
+class PicturesAndWords(Adapter):
     """Cosine to `normalise((1 - w) * pictures + w * words)`, both being normalised means.
 
     A class with only pictures or only words is what it has.
@@ -27,6 +27,10 @@ class PicturesAndWords(Scorer):
     Raises:
         ConfigError: text_weight outside `[0, 1]`.
     """
+
+    grid: ClassVar[dict[str, tuple[float, ...]]] = {
+        "text_weight": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    }
 
     def __init__(self, space: Space, *, text_weight: float = 0.5) -> None:
         super().__init__()
@@ -46,6 +50,3 @@ class PicturesAndWords(Scorer):
 
     def score(self, queries: Features) -> Tensor:
         return cosine_matrix(queries.embedding, self._prototypes)
-
-    def pair(self, a: Features, b: Features) -> Tensor:
-        return cosine(a.embedding, b.embedding)

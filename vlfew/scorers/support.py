@@ -62,14 +62,19 @@ class Support:
         Raises:
             VlfewError: names the first class without items, and `who` needs them.
         """
-        empty = (self.counts() == 0).nonzero().flatten().tolist()
+        empty = self.first_empty()
         if empty:
-            name = repr(self.class_names[empty[0]]) if self.class_names else f"number {empty[0]}"
-            others = f" (and {len(empty) - 1} more)" if len(empty) > 1 else ""
             raise VlfewError(
-                f"class {name}{others} has nothing in the support that {who} can use; "
-                "give each class at least one item"
+                f"class {empty} has nothing in the support that {who} can use; give each class at least one item"
             )
+
+    def first_empty(self) -> str:
+        """The first class without items, for messages, and how many more there are; empty where all have some."""
+        empty = (self.counts() == 0).nonzero().flatten().tolist()
+        if not empty:
+            return ""
+        name = repr(self.class_names[empty[0]]) if self.class_names else f"number {empty[0]}"
+        return name + (f" (and {len(empty) - 1} more)" if len(empty) > 1 else "")
 
     def one_item_each(self) -> bool:
         """Whether item i is all that class i has, so that nothing need be gathered by class."""

@@ -34,6 +34,7 @@ class Unshared(Scorer):
                 "take image.twins: shared"
             )
         self.inner, self.learned = inner, inner.learned
+        self.needs_words, self.needs_pictures = inner.needs_words, inner.needs_pictures
 
     def fit(self, support: Support) -> Self:
         # Each side of the support stands for the class against the other side of the queries.
