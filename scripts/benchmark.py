@@ -6,6 +6,7 @@ import argparse
 from importlib import import_module
 
 BENCHMARKS = {
+    "adapt": "every few-shot method on cached features, five numbers of shots, three seeds",
     "episodes": "few-shot episodes from cached features, against easyfsl",
     "loading": "first and further loading of a data set",
     "cross-attention": "few-shot episodes by cross attention from cached maps",

@@ -25,6 +25,7 @@ PAGES = (
     "docs/objectives.md",
     "docs/data.md",
     "docs/evaluation.md",
+    "docs/adaptation.md",
     "docs/searching.md",
     "docs/guide.md",
 )

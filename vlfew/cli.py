@@ -193,6 +193,79 @@ def evaluate(
 
 
 @app.command()
+def adapt(
+    run: Run,
+    data: Annotated[str | None, typer.Option(help="Data source; that of the run if not given.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder of the data.")] = None,
+    split: Annotated[str, typer.Option(help="Whose classes are told apart.")] = "test",
+    methods: Annotated[str, typer.Option(help="Names with commas between; all: the cheap ones.")] = "all",
+    shots: Annotated[str, typer.Option(help="Support pictures of a class, ascending.")] = "1,2,4,8,16",
+    seeds: Annotated[int, typer.Option(help="Draws of the support.")] = 3,
+    ways: Annotated[str, typer.Option(help="Classes that each seed draws, or 'all'.")] = "all",
+    choose: Annotated[
+        Literal["val", "pictures", "fixed"] | None,
+        typer.Option(help="What chooses options: other classes, further pictures, nothing."),
+    ] = None,
+    base_to_new: Annotated[
+        bool, typer.Option("--base-to-new", help="Pictures of half of the classes, words of the others.")
+    ] = False,
+    too_few: Annotated[
+        Literal["refuse", "leave_out"], typer.Option(help="Classes with too few pictures.")
+    ] = "refuse",
+    template: Annotated[list[str] | None, typer.Option(help="Prompt such as 'a photo of a {}'.")] = None,
+    descriptions: Annotated[Path | None, typer.Option(help="JSON: class name to texts.")] = None,
+    fix: Annotated[
+        list[str] | None,
+        typer.Option(metavar="METHOD.KEY=VALUE", help="An option not to be chosen; repeatable."),
+    ] = None,
+    cache: Annotated[bool, typer.Option(help="Keep features in the user's cache.")] = True,
+    out: Annotated[Path | None, typer.Option(help="Folder of the results [RUN/adapt/DATA].")] = None,
+    options: Options = [],  # noqa: B006
+) -> None:
+    """Compare few-shot methods on a frozen model: accuracy against the number of shots."""
+    from vlfew.evaluation.accuracy import scoring_device
+    from vlfew.evaluation.adaptation import adapt as run_methods
+    from vlfew.evaluation.adaptation import write_adaptation
+    from vlfew.evaluation.bank import encode_split
+    from vlfew.evaluation.kept_bank import kept_split
+    from vlfew.evaluation.methods import parse_fixed
+    from vlfew.evaluation.subject import Subject
+    from vlfew.models.saved import load
+    from vlfew.pipeline import adapt_command, adapt_folder, data_notes, print_adaptation
+    from vlfew.report.adapted import write_adapted
+
+    asked: dict[str, Any] = {
+        "methods": [name.strip() for name in methods.split(",")],
+        "split": split,
+        "shots": _numbers(shots, "--shots"),
+        "seeds": seeds,
+        "ways": _count_or("all", ways, "--ways"),
+        "choose": choose,
+        "base_to_new": base_to_new,
+        "too_few": too_few,
+        "templates": template or ["{}"],
+        "descriptions": descriptions,
+        "fixed": parse_fixed(fix or []),
+    }
+    folder = adapt_folder(run, out, data, base_to_new)
+    model = load(run).to(scoring_device())
+    images, about = _data_for(run, model.spec.reading(), data, root, options)
+    found = run_methods(
+        Subject(model, images, encode=kept_split if cache else encode_split),
+        **asked,
+        model=run,
+        command=adapt_command(run, data, root, options, asked, fix or []),
+        trained_on=str(about.get("trained_on", run)),
+        outside_data=model.spec.outside_data,
+        notes=data_notes(about, images),
+    )
+    write_adaptation(folder / "adapt.json", found)
+    write_adapted(folder / "adapt.html", found)
+    print_adaptation(found)
+    print(f"page: {folder / 'adapt.html'}", file=sys.stderr)
+
+
+@app.command()
 def classify(
     run: Run,
     images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Pictures, folders or globs.")],
@@ -394,6 +467,12 @@ def _framing(reading: Reading) -> str:
             f"{part}, squashed to a square (--set resize=crop takes the middle square, --set center=0.6 less)"
         )
     return f"{part}, the middle square of each (--set resize=squash keeps all of it)"
+
+
+def _numbers(text: str, flag: str) -> list[int]:
+    if not all(part.isdigit() for part in text.split(",")):
+        raise VlfewError(f"{flag} takes ascending numbers such as 1,2,4,8,16, not {text!r}")
+    return [int(part) for part in text.split(",")]
 
 
 def _load_data(name: str, root: Path | None, reading: Reading, options: list[str]) -> LabelledImages:

@@ -12,7 +12,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vlfew.config_file import load_config
 from vlfew.errors import ConfigError, DataError, VlfewError
+from vlfew.files import file_stem
 from vlfew.training.run import RunFolder, member_names
 from vlfew.training.setup import load_configured_data, read_config, use_all_cores
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from vlfew.config import Config
     from vlfew.data.images import LabelledImages
+    from vlfew.evaluation.adaptation import Adaptation
     from vlfew.evaluation.results import Result
     from vlfew.training.study import Pruner
 
@@ -335,6 +338,66 @@ def evaluate_command(
         for one in value if isinstance(value, list) else [value]:
             words += [flag, str(one)]
     return shlex.join(words)
+
+
+def adapt_folder(run: str, out: Path | None, data: str | None, base_to_new: bool) -> Path:
+    """Where a comparison of methods goes.
+
+    Raises:
+        ConfigError: the model is no run folder, and no folder is named; or it is several runs.
+    """
+    if members := RunFolder(Path(run)).members:
+        raise ConfigError(
+            f"{run} is {len(members)} runs, and methods are compared on one model: name one, such as {members[0].path}"
+        )
+    if out is not None:
+        return out
+    if not Path(run).is_dir():
+        raise ConfigError(f"{run} is no run folder that results could go into; name one with --out")
+    own = load_config(RunFolder(Path(run)).config).data.name if RunFolder(Path(run)).config.is_file() else ""
+    name = file_stem(data or own)
+    return Path(run) / "adapt" / (f"{name}-base-to-new" if base_to_new else name)
+
+
+def adapt_command(
+    run: str,
+    data: str | None,
+    root: Path | None,
+    settings: Sequence[str],
+    asked: dict[str, Any],
+    fixed: Sequence[str],
+) -> str:
+    """The command line that makes a comparison of methods again, with all that matters to its figures."""
+    words = ["vlfew", "adapt", run]
+    for flag, given in (("--data", data), ("--root", root)):
+        words += [] if given is None else [flag, str(given)]
+    for key in ("split", "methods", "shots", "seeds", "ways", "choose", "too_few", "descriptions"):
+        value = asked[key]
+        text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        words += [] if value is None else ["--" + key.replace("_", "-"), text]
+    words += ["--base-to-new"] if asked["base_to_new"] else []
+    templates = [] if asked["templates"] == ["{}"] else asked["templates"]
+    repeated = {"--template": templates, "--fix": fixed, "--set": settings}
+    for flag, values in repeated.items():
+        words += [word for value in values for word in (flag, value)]
+    return shlex.join(words)
+
+
+def print_adaptation(found: Adaptation) -> None:
+    """A comparison of methods as a table on standard output."""
+    from rich.console import Console
+
+    from vlfew.report.adapted import adaptation_table
+
+    console = Console()
+    # Into a file or pipe, rich would fold the table to 80 columns.
+    Console(width=console.width if console.is_terminal else 160).print(adaptation_table(found))
+    what = "new classes have as many; " if found.base_to_new else ""
+    _say(f"chance     {100 * found.chance:.3g}%; {what}{found.chosen_by}")
+    for note in found.notes:
+        _say(f"note       {note}")
+    if found.left_out:
+        _say(f"note       left out, since they need words: {', '.join(found.left_out)}")
 
 
 def _say(line: str) -> None:

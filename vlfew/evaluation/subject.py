@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -42,16 +43,18 @@ class Subject:
     Attributes:
         model: the model, in evaluation mode.
         data: the data set, read at the model's input size.
+        encode: `(model, data, split)` to the features of a split; `vlfew.evaluation.kept_bank` keeps them.
     """
 
     model: Model
     data: LabelledImages
     _banks: dict[str, FeatureBank] = field(default_factory=dict, repr=False)
+    encode: Callable[[Any, LabelledImages, str], FeatureBank] = encode_split
 
     def bank(self, split: str) -> FeatureBank:
         """Features of all pictures of a split, computed at the first call."""
         if split not in self._banks:
-            self._banks[split] = encode_split(self.model, self.data, split)
+            self._banks[split] = self.encode(self.model, self.data, split)
         return self._banks[split]
 
 

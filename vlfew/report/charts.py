@@ -29,6 +29,8 @@ class Line:
         low, high: a band around it, drawn faintly; an interval, say.
         dots: whether to mark each point.
         faint: whether it stands behind the others.
+        whiskers: whether `low` and `high` are drawn as a stroke through each point, not as a band: of
+            many lines, bands would hide each other.
     """
 
     x: Sequence[float]
@@ -40,6 +42,7 @@ class Line:
     high: Sequence[float] = field(default=())
     dots: bool = False
     faint: bool = False
+    whiskers: bool = False
 
     @property
     def style(self) -> str:
@@ -132,6 +135,8 @@ def line_chart(
     y_text: Callable[[float], str] = "{:,g}".format,
     from_zero: bool = False,
     mark: Mark | None = None,
+    size: tuple[int, int] = (WIDTH, HEIGHT),
+    letters: int = LABEL,
 ) -> Html:
     """Curves over steps, or whatever the axis counts, labelled where they end.
 
@@ -143,7 +148,10 @@ def line_chart(
         y_text: how a vertical tick is written.
         from_zero: whether the vertical axis starts at zero.
         mark: a point to ring and to label, nowhere below its curve.
+        size: width and height, in units of which a letter is 13 high.
+        letters: most in a line of a label.
     """
+    width, height = size
     xs = [x for line in lines for x in (*line.x, *x_axis.at)] + [dot.x for dot in dots]
     ys = [y for line in lines for y in (*line.y, *line.raw, *line.low, *line.high)] + [dot.y for dot in dots]
     low, high = (0.0 if from_zero else min(ys)), max(ys)
@@ -155,14 +163,14 @@ def line_chart(
     start, span = x_axis.place(first), x_axis.place(last) - x_axis.place(first) or 1.0
 
     named = sorted((line for line in lines if line.label), key=lambda line: -line.y[-1])
-    labels = [textwrap.wrap(line.label, LABEL) for line in named]
-    right = WIDTH - RIGHT - max((8 * len(row) + 9 for rows in labels for row in rows), default=0)
+    labels = [textwrap.wrap(line.label, letters) for line in named]
+    right = width - RIGHT - max((8 * len(row) + 9 for rows in labels for row in rows), default=0)
 
     def px(x: float) -> float:
         return LEFT + (x_axis.place(x) - start) / span * (right - LEFT)
 
     def py(y: float) -> float:
-        return HEIGHT - BOTTOM - (y - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
+        return height - BOTTOM - (y - low) / (high - low) * (height - TOP - BOTTOM)
 
     def path(line: Line, values: Sequence[float], style: str) -> Html:
         points = " L".join(f"{px(x):.1f} {py(y):.1f}" for x, y in zip(line.x, values, strict=True))
@@ -173,10 +181,10 @@ def line_chart(
         parts.append(element("path", d=f"M{LEFT} {py(value):.1f} H{right}", class_="grid"))
         parts.append(_text(LEFT - 8, py(value) + 4, y_text(value), "tick", "end"))
     for value in x_axis.at or ticks(first, last):
-        parts.append(_text(px(value), HEIGHT - BOTTOM + 18, x_axis.text(value), "tick", "middle"))
-    parts.append(_text(LEFT - 22, HEIGHT - BOTTOM + 18, x_axis.name, "tick", "end"))
+        parts.append(_text(px(value), height - BOTTOM + 18, x_axis.text(value), "tick", "middle"))
+    parts.append(_text(LEFT - 22, height - BOTTOM + 18, x_axis.name, "tick", "end"))
     for line in lines:
-        if line.low:
+        if line.low and not line.whiskers:
             above = [f"{px(x):.1f} {py(y):.1f}" for x, y in zip(line.x, line.high, strict=True)]
             below = [f"{px(x):.1f} {py(y):.1f}" for x, y in zip(line.x, line.low, strict=True)]
             around = "M" + " L".join([*above, *reversed(below)]) + "Z"
@@ -186,6 +194,10 @@ def line_chart(
             parts.append(path(line, line.raw, "raw"))
     for line in lines:
         parts.append(path(line, line.y, "raw" if line.faint else "line"))
+        if line.low and line.whiskers:
+            ends = zip(line.x, line.low, line.high, strict=True)
+            strokes = " ".join(f"M{px(x):.1f} {py(a):.1f} V{py(b):.1f}" for x, a, b in ends)
+            parts.append(element("path", d=strokes, class_=f"whiskers {line.style}"))
         if line.dots or len(line.x) == 1:  # a single point makes no line
             marks = (element("circle", cx=px(x), cy=py(y), r=3) for x, y in zip(line.x, line.y, strict=True))
             parts.append(element("g", *marks, class_=f"dots {line.style}"))
@@ -195,7 +207,7 @@ def line_chart(
         )
         parts.append(drawn if dot.href is None else element("a", drawn, href=dot.href))
     heights = [LINE * len(rows) + 4 for rows in labels]
-    middles = spread([py(line.y[-1]) for line in named], heights, HEIGHT - BOTTOM)
+    middles = spread([py(line.y[-1]) for line in named], heights, height - BOTTOM)
     for line, rows, middle in zip(named, labels, middles, strict=True):
         for n, row in enumerate(rows):
             y = middle + LINE * (n - len(rows) / 2 + 0.75)
@@ -203,9 +215,9 @@ def line_chart(
     if mark is not None:
         x, y = px(mark.x), py(mark.y)
         parts.append(element("circle", cx=x, cy=y, r=7, class_="ring"))
-        anchor, aside = ("end", 6) if x > WIDTH / 2 else ("start", -6)
+        anchor, aside = ("end", 6) if x > width / 2 else ("start", -6)
         parts.append(_text(x + aside, y - 14, mark.label, "label", anchor))
-    chart = element("svg", *parts, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=title)
+    chart = element("svg", *parts, viewBox=f"0 0 {width} {height}", role="img", aria_label=title)
     return element("figure", element("figcaption", title), chart)
 
 

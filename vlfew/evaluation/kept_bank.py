@@ -1,0 +1,66 @@
+"""Features of a split kept between commands, in the user's cache folder."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+
+from vlfew.data.images import LabelledImages
+from vlfew.data.listing import digest
+from vlfew.data.root import cache_dir
+from vlfew.errors import DataError
+from vlfew.evaluation.bank import FeatureBank, encode_split, split_pictures
+from vlfew.models.dual_stream import DualStream
+
+_log = logging.getLogger(__name__)
+LOOKED_AT = 64
+"""Pictures by which it is told how a split was read: its size, its colours, how it was framed."""
+
+
+def kept_split(model: DualStream, data: LabelledImages, split: str) -> FeatureBank:
+    """`encode_split`, from the cache where the same model saw the same pictures, read in the same way.
+
+    A damaged file is made anew; a cache that cannot be written is done without.
+
+    Raises:
+        DataError, ModelError: as `encode_split`.
+    """
+    path = bank_file(model, data, split)
+    try:
+        return FeatureBank.load(path, data)
+    except DataError as error:
+        if path.exists():
+            _log.info("features are encoded anew: %s", error)
+    bank = encode_split(model, data, split)
+    try:
+        bank.save(path)
+    except (OSError, SafetensorError) as error:
+        _log.info("features are not kept in %s: %s", path, error)
+    return bank
+
+
+def bank_file(model: DualStream, data: LabelledImages, split: str) -> Path:
+    """Where the features are kept.
+
+    Fingerprints of data tell their files and splits, not always how pictures were read from them; so
+    some pictures, as they were read, have their part in the name.
+    """
+    index = split_pictures(data, split)
+    shown = index[torch.linspace(0, len(index) - 1, min(LOOKED_AT, len(index))).long()]
+    pixels = hashlib.sha256(data.images.batch(shown).numpy().tobytes()).hexdigest()
+    how = (model_fingerprint(model), model.device.type)
+    which = (data.name, data.fingerprint, split, data.images.shape, pixels)
+    return cache_dir() / "features" / f"{digest(how, which)}.safetensors"
+
+
+def model_fingerprint(model: DualStream) -> str:
+    """16 hex digits over what the model is built from and all its weights."""
+    told = hashlib.sha256(model.spec.model_dump_json().encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        told.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        told.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return told.hexdigest()[:16]

@@ -1,0 +1,234 @@
+"""The few-shot methods that `adapt` compares: what fits a problem and then scores pictures."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vlfew.config_file import parse_values
+from vlfew.errors import ConfigError, did_you_mean
+from vlfew.evaluation.accuracy import scoring_device
+from vlfew.evaluation.bank import FeatureBank
+from vlfew.evaluation.draws import Draw, Sides
+from vlfew.evaluation.subject import Subject
+from vlfew.features import Features, Space
+from vlfew.scorers import SCORERS, SIMILARITIES
+from vlfew.scorers.base import Scorer
+from vlfew.scorers.support import PICTURE, WORDS, Support
+
+CHUNK = 4096
+"""Queries that are scored at a time."""
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """N classes, each said in K pictures and, where there are words, in words.
+
+    Attributes:
+        subject: the model and the data.
+        sides: where the pictures come from.
+        draw: which they are; more than K may be in it.
+        shots: K.
+        words: `[N, D]`; None where classes have none.
+        seed: of the draw, and of methods that draw something themselves.
+    """
+
+    subject: Subject
+    sides: Sides
+    draw: Draw
+    shots: int
+    words: Tensor | None
+    seed: int
+
+    @property
+    def bank(self) -> FeatureBank:
+        """What the support and the pictures held out are in."""
+        return self.subject.bank(self.sides.support)
+
+    @property
+    def queries(self) -> FeatureBank:
+        """What the queries are in."""
+        return self.subject.bank(self.sides.query)
+
+    def support(self, words: bool) -> Support:
+        """The pictures of all classes and then, if wanted, their words; one item of words a class."""
+        n, k = len(self.draw.classes), self.shots
+        items = self.bank.features.embedding[self.draw.support[:, :k].flatten()]
+        class_id, modality = torch.arange(n).repeat_interleave(k), torch.full((n * k,), PICTURE)
+        if words and self.words is not None:
+            items = torch.cat([items, self.words])
+            class_id = torch.cat([class_id, torch.arange(n)])
+            modality = torch.cat([modality, torch.full((n,), WORDS)])
+        return _support(self, items, class_id, modality)
+
+    def named(self) -> Support:
+        """The classes by their words alone."""
+        assert self.words is not None
+        n = len(self.draw.classes)
+        return _support(self, self.words, torch.arange(n), torch.full((n,), WORDS))
+
+
+def _support(problem: Problem, items: Tensor, class_id: Tensor, modality: Tensor) -> Support:
+    names = tuple(problem.subject.data.class_names[c] for c in problem.draw.classes.tolist())
+    device = scoring_device()
+    return Support(
+        Features(items.to(device)), class_id.to(device), len(names), modality.to(device), class_names=names
+    )
+
+
+class Fitted(ABC):
+    """A method that has taken in a problem."""
+
+    @abstractmethod
+    def score(self, bank: FeatureBank, positions: Tensor) -> Tensor:
+        """Scores `[Q, N]`, on the CPU, of the pictures at `positions [Q]` of a bank."""
+
+    @abstractmethod
+    def carry_to(self, problem: Problem) -> Fitted | None:
+        """The method, with what it has learned, on other classes by their words alone; None if it cannot."""
+
+
+class Method(ABC):
+    """A way from a few pictures and words of classes to scores.
+
+    Attributes:
+        name: by which it is asked for.
+        needs_words: whether every class must be said in words.
+        grid: option name to the values that validation may choose among.
+    """
+
+    name: str
+    needs_words: bool
+    grid: Mapping[str, Sequence[Any]]
+
+    @abstractmethod
+    def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """All options, those not given by default.
+
+        Raises:
+            ValidationError: one that it does not have, or cannot have.
+        """
+
+    @abstractmethod
+    def fit(self, problem: Problem, options: Mapping[str, Any]) -> Fitted:
+        """Takes in a problem."""
+
+    def candidates(self, fixed: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """What validation may choose among, the defaults first; what is fixed stays."""
+        free = {key: values for key, values in self.grid.items() if key not in fixed}
+        every = [dict(zip(free, values, strict=True)) for values in product(*free.values())]
+        default = self.options(fixed)
+        return [default, *(o for one in every if (o := self.options({**fixed, **one})) != default)]
+
+
+class FittedScorer(Fitted):
+    """A scorer that has its support."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self.scorer = scorer
+
+    @torch.no_grad()
+    def score(self, bank: FeatureBank, positions: Tensor) -> Tensor:
+        pictures, device = bank.features.embedding, scoring_device()
+        parts = (pictures[part].to(device) for part in positions.split(CHUNK))
+        return torch.cat([self.scorer.score(Features(part)).cpu() for part in parts])
+
+    def carry_to(self, problem: Problem) -> Fitted | None:
+        scorer = self.scorer.carry_to(problem.named())
+        return None if scorer is None else FittedScorer(scorer)
+
+
+class ScorerMethod(Method):
+    """A registered scorer over frozen features.
+
+    Args:
+        name: in the registry.
+    """
+
+    def __init__(self, name: str) -> None:
+        component: type[Scorer] = SCORERS.get(name)  # type: ignore[assignment]
+        self.name, self.grid, self.needs_words = name, component.grid, component.needs_words
+        self._schema = SCORERS.options(name)
+
+    def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        # What it draws goes by the seed of the problem.
+        return self._schema(**given).model_dump(exclude={"seed"})
+
+    def fit(self, problem: Problem, options: Mapping[str, Any]) -> Fitted:
+        seeded = {"seed": problem.seed} if "seed" in self._schema.model_fields else {}
+        space = Space(problem.bank.features.embedding.shape[1])
+        scorer = SCORERS.get(self.name)(space, **options, **seeded).to(scoring_device())
+        # Asked of the scorer and not of its class: with some options it may need words.
+        pictures_alone = scorer.needs_pictures and not scorer.needs_words
+        return FittedScorer(scorer.fit(problem.support(words=not pictures_alone)))
+
+
+def cheap_methods() -> list[str]:
+    """Names of all that work on the features of frozen models, and need nothing more."""
+    names = []
+    for name in SCORERS.names():
+        component: Any = SCORERS.get(name)
+        fields = SCORERS.options(name).model_fields.values()
+        if not (name in SIMILARITIES.names() or component.needs_map or component.transductive) and not any(
+            field.is_required() for field in fields
+        ):
+            names.append(name)
+    return names
+
+
+def find_methods(asked: Sequence[str], no_words: str) -> tuple[list[Method], list[str]]:
+    """The methods of these names, and those of `all` that were left out.
+
+    Args:
+        asked: names; `all` stands for all cheap ones.
+        no_words: why classes have no words; "" where they have.
+
+    Raises:
+        ConfigError: no such method, one twice, or one that needs words where there are none; says which
+            remain.
+    """
+    known = cheap_methods()
+    for name in asked:
+        if name not in (ALL, *known):
+            raise ConfigError(f"unknown method {name!r}{did_you_mean(name, [ALL, *known])}")
+    names = list(dict.fromkeys(n for name in asked for n in (known if name == ALL else [name])))
+    if not names:
+        raise ConfigError(f"no method is named; known: {ALL}, {', '.join(known)}")
+    methods: list[Method] = [ScorerMethod(name) for name in names]
+    if not no_words:
+        return methods, []
+    remaining = [ScorerMethod(name).name for name in known if not ScorerMethod(name).needs_words]
+    for method in methods:
+        if method.needs_words and method.name in asked:
+            raise ConfigError(
+                f"method {method.name!r} needs words, and {no_words}; without words remain: {', '.join(remaining)}"
+            )
+    left_out = [method.name for method in methods if method.needs_words]
+    return [method for method in methods if not method.needs_words], left_out
+
+
+def parse_fixed(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Options that are not to be chosen, by method, from `METHOD.KEY=VALUE`.
+
+    Raises:
+        ConfigError: of another form, an unknown method or option, or a value that it cannot have.
+    """
+    given: dict[str, list[str]] = {}
+    for setting in settings:
+        name, dot, option = setting.partition(".")
+        if not dot or "=" not in option:
+            raise ConfigError(f"{setting!r} is not of the form METHOD.KEY=VALUE, such as linear_probe.c=1")
+        if name not in cheap_methods():
+            raise ConfigError(f"unknown method {name!r}{did_you_mean(name, cheap_methods())}")
+        given.setdefault(name, []).append(option)
+    return {
+        name: parse_values(options, SCORERS.options(name), f"method {name!r}")
+        for name, options in given.items()
+    }
