@@ -99,7 +99,9 @@ def evaluate(
     scorer: Annotated[str | None, typer.Option(help="By name; the model's own if not given.")] = None,
     too_few: Annotated[str | None, typer.Option(help="Classes with too few pictures: leave_out.")] = None,
     support_split: Annotated[str | None, typer.Option(help="Split that gives the support.")] = None,
-    template: Annotated[list[str] | None, typer.Option(help="Prompt such as 'a photo of a {}'.")] = None,
+    template: Annotated[
+        list[str] | None, typer.Option(help="Prompt such as 'a photo of a {}', or one, seven, eighty.")
+    ] = None,
     descriptions: Annotated[Path | None, typer.Option(help="JSON: class name to texts.")] = None,
     text_weight: Annotated[float | None, typer.Option(help="Share of the words, 0 to 1.")] = None,
     folder: Annotated[Path | None, typer.Option("--runs", help="Folder of official Omniglot runs.")] = None,

@@ -15,6 +15,7 @@ from vlfew.evaluation.accuracy import episode_accuracies, scoring_device
 from vlfew.evaluation.few_shot import check_few_shot, require_shots, split_episodes
 from vlfew.evaluation.results import mean_ci95
 from vlfew.evaluation.subject import Outcome, Subject
+from vlfew.evaluation.templates import as_list
 from vlfew.evaluation.words import class_words, prompts
 from vlfew.features import Features, Space
 from vlfew.scorers.pictures_and_words import PicturesAndWords
@@ -31,7 +32,7 @@ def pictures_and_words(
     episodes: int = 10_000,
     seed: int = 0,
     text_weight: float = 0.5,
-    templates: tuple[str, ...] = ("{}",),
+    templates: str | tuple[str, ...] = ("{}",),
     descriptions: Path | None = None,
     episodes_file: Path | None = None,
 ) -> Outcome:
@@ -48,7 +49,8 @@ def pictures_and_words(
         episodes: how many.
         seed: of the draws.
         text_weight: share of the words in a class, from 0 to 1. Choose it on the validation split.
-        templates: prompts with `{}` for the name; each prompt is normalised, then averaged.
+        templates: prompts with `{}` for the name, or names of sets of them (`one`, `seven`, `eighty`);
+            each prompt is normalised, then averaged.
         descriptions: JSON file of class name to texts that are used instead of the name.
         episodes_file: the episodes are kept here, or taken from here when it is there.
 
@@ -84,7 +86,7 @@ def pictures_and_words(
         "shots": shots,
         "queries": queries,
         "text_weight": text_weight,
-        "templates": list(templates),
+        "templates": as_list(templates),
         "interval": "over episodes",
     }
     if descriptions is not None:
