@@ -266,6 +266,7 @@ def data_list() -> None:
     known = {
         "glyphs": "built in",
         "folder": "any folder of pictures: --root PATH",
+        "captions": "any folder with a captions.csv or .jsonl: --root PATH",
         "pairs": "any folder with a pairs.csv: --root PATH",
         "hf:": "a path, or a data set of the Hugging Face hub",
     }

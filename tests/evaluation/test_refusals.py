@@ -87,6 +87,7 @@ def test_what_can_run_passes_the_check(
         "few-shot": {"queries": 3, "episodes": 9, "episodes_file": tmp_path / "e.safetensors"},
         "zero-shot": {},
         "pictures-and-words": {"queries": "all", "episodes": 9},
+        "retrieval": {},
         "verification": {"pairs": 60, "folds": 3},
         "identification": {"draws": 2},
         "omniglot-trials": {"ways": 5, "trials": 9},

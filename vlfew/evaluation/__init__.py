@@ -13,6 +13,7 @@ PROTOCOLS = Registry(
         "few-shot": "vlfew.evaluation.few_shot:few_shot",
         "zero-shot": "vlfew.evaluation.zero_shot:zero_shot",
         "pictures-and-words": "vlfew.evaluation.pictures_and_words:pictures_and_words",
+        "retrieval": "vlfew.evaluation.retrieval:retrieval",
         "verification": "vlfew.evaluation.verification:verification",
         "identification": "vlfew.evaluation.identification:identification",
         "omniglot-trials": "vlfew.evaluation.omniglot:omniglot_trials",
@@ -22,7 +23,7 @@ PROTOCOLS = Registry(
 
 CHECKS = Registry("protocol", {n: target.replace(":", ":check_") for n, target in PROTOCOLS.entries.items()})
 
-NEEDS_WORDS = frozenset({"zero-shot", "pictures-and-words"})
+NEEDS_WORDS = frozenset({"zero-shot", "pictures-and-words", "retrieval"})
 """Protocols that need a text stream and classes that are said in words."""
 
 __all__ = ["CHECKS", "NEEDS_WORDS", "PROTOCOLS"]
