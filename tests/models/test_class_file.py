@@ -53,6 +53,7 @@ def test_pictures_of_every_kind_that_is_read_are_found(tmp_path, suffix):
         ("cat: {}", "described by nothing"),
         ("cat: {text: ''}", "'text' must be a string"),
         ("cat: {images: nowhere.png}", r"class 'cat': .*nowhere.png: no such picture"),
+        ("cat: {images: a photo of a cat}", "words stand under 'text:'"),
         ("cat: [", "cannot be read as YAML"),
     ],
 )
@@ -60,6 +61,16 @@ def test_mistakes_name_the_class(tmp_path, text, message):
     file = tmp_path / "classes.yaml"
     file.write_text(text)
     with pytest.raises(DataError, match=message) as error:
+        read_class_file(file)
+    assert "\n" not in str(error.value)
+
+
+def test_a_picture_under_text_is_told(pictures):
+    file = pictures / "classes.yaml"
+    file.write_text("mug: {text: [a mug, deep/c.PNG]}\n")
+    with pytest.raises(
+        DataError, match=r"class 'mug': 'deep/c.PNG' is given as words.*under 'images:'"
+    ) as error:
         read_class_file(file)
     assert "\n" not in str(error.value)
 

@@ -78,7 +78,7 @@ def retrieval(subject: Subject, *, split: str = "test", descriptions: Path | Non
             right = of[ranks <= k].bincount(minlength=len(classes)).tolist()
             details[f"{name}_r{k}"] = sum(right) / len(of)
             details[f"{name}_r{k}_ci95"] = cluster_ci95(right, total)
-        details[f"{name}_median_rank"] = median(ranks.tolist())
+        details[f"{name}_median_rank"] = float(median(ranks.tolist()))
     accuracy = (details["text_to_image_r1"] + details["image_to_text_r1"]) / 2
     if descriptions is not None:
         details["descriptions"] = str(descriptions)

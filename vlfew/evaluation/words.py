@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vlfew.data.images import LabelledImages
 from vlfew.errors import DataError, ModelError, did_you_mean
+from vlfew.evaluation.kept_words import kept_words
 from vlfew.evaluation.subject import Subject
 from vlfew.evaluation.templates import NAME, read_templates
 from vlfew.features import Features
@@ -80,6 +81,8 @@ def class_words(
 ) -> Tensor:
     """`[C, D]` unit vectors of `classes [C]`: prompts normalised, averaged, normalised again.
 
+    Those of many prompts are kept in the user's cache (`vlfew.evaluation.kept_words`).
+
     Raises:
         ModelError: the model has no text stream.
         ConfigError, DataError: as `prompts`.
@@ -87,12 +90,16 @@ def class_words(
     if not subject.model.has_text:
         raise ModelError("this model has no text stream (it was trained without words); it cannot read names")
     texts = prompts(subject.data, classes, templates, descriptions)
-    counts = torch.tensor([len(t) for t in texts])
-    return normalised_mean(
-        Support(
-            Features(subject.model.encode_texts([text for of_class in texts for text in of_class])),
-            torch.arange(len(texts)).repeat_interleave(counts),
-            len(texts),
-            torch.full((int(counts.sum()),), WORDS),
+
+    def encode() -> Tensor:
+        counts = torch.tensor([len(t) for t in texts])
+        return normalised_mean(
+            Support(
+                Features(subject.model.encode_texts([text for of_class in texts for text in of_class])),
+                torch.arange(len(texts)).repeat_interleave(counts),
+                len(texts),
+                torch.full((int(counts.sum()),), WORDS),
+            )
         )
-    )
+
+    return kept_words(subject.model.fingerprint, texts, encode)
