@@ -208,6 +208,61 @@ def classify(
 
 
 @app.command()
+def push(
+    run: Run,
+    repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Where to put it on the hub.")],
+    weights_license: Annotated[
+        str | None, typer.Option("--license", help="Of the weights, for the card, such as apache-2.0.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="For yourself alone.")] = False,
+    dry_run: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write there what would be uploaded, and no more.")
+    ] = None,
+) -> None:
+    """Put a model on the Hugging Face hub, with a card written from its results."""
+    from vlfew.models.hub import write_pretrained
+    from vlfew.models.saved import load
+
+    model = load(run)
+    if dry_run is None:
+        print(model.push_to_hub(repo, license=weights_license, private=private))
+        return
+    for path in write_pretrained(model, dry_run, repo, weights_license):
+        print(f"{path}  {path.stat().st_size / 1e6:,.1f} MB")
+    print(f"nothing was uploaded; without --dry-run these go to {repo}", file=sys.stderr)
+
+
+@app.command()
+def export(
+    run: Run,
+    stream: Annotated[Literal["image", "text"], typer.Option(help="Which of the two.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.onnx", help="Where to write it.")],
+    images: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--check", metavar="IMAGE", help="Pictures, folders or globs to compare by; repeatable."
+        ),
+    ] = None,
+) -> None:
+    """Write one stream as an ONNX file that gives what the model gives."""
+    from vlfew.models.class_file import find_images
+    from vlfew.models.export import TOLERANCE, export_stream
+    from vlfew.models.saved import load
+
+    model = load(run)
+    if images and stream == "text":
+        raise VlfewError("--check takes pictures, which the text stream does not; leave it out")
+    pictures = model.read(find_images(images)) if images else None
+    apart = export_stream(model, stream, out, pictures)
+    by = f"random and {len(pictures)} real pictures" if pictures is not None else "random pictures"
+    print(f"{out}  {out.stat().st_size / 1e6:,.1f} MB")
+    print(
+        f"largest difference of normalised embeddings from the model's, by {by if stream == 'image' else 'texts'}: "
+        f"{apart:.1e} (below {TOLERANCE:.0e})"
+    )
+
+
+@app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs, up to 8.")],
     out: Annotated[Path, typer.Option(help="Where to write the page.")] = Path("comparison.html"),
