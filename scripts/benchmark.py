@@ -10,6 +10,7 @@ BENCHMARKS = {
     "episodes": "few-shot episodes from cached features, against easyfsl",
     "loading": "first and further loading of a data set",
     "cross-attention": "few-shot episodes by cross attention from cached maps",
+    "zero-shot-classifier": "1,000 classes in 80 prompts each, against open_clip",
     "training": "training steps against a plain loop, and what data and augmentation cost",
 }
 """Subcommand to what it measures; each is `benchmark_<name>.py` (`_` for `-`) beside this file, with `add_arguments`

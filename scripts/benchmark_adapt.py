@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> None:
 
     class Made:
         has_text = True
+        fingerprint = None
 
         def encode_images(self, images: Tensor) -> Features:
             raise NotImplementedError("its features are cached")

@@ -17,6 +17,8 @@ from PIL import Image
 
 from tests.conftest import real_data
 from vlfew.cli import main
+from vlfew.losses import LOSSES
+from vlfew.scorers import SCORERS
 
 ROOT = Path(__file__).parents[1]
 PAGES = (
@@ -26,10 +28,13 @@ PAGES = (
     "docs/data.md",
     "docs/evaluation.md",
     "docs/adaptation.md",
+    "docs/python.md",
     "docs/searching.md",
     "docs/guide.md",
 )
 """In an order in which each page finds the runs that it speaks of."""
+MODULE = re.compile(r"# (\w+\.py)\n")
+"""The first line of a Python block that is a file of its own."""
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SHORT = [
     "optim.steps=4",
@@ -110,6 +115,12 @@ def test_block_runs(name, language, text, workspace, monkeypatch, tmp_path_facto
                 (workspace / name).symlink_to(source)
             monkeypatch.delenv("VLFEW_DATA")
     if language == "python":
+        if module := MODULE.match(text):
+            (workspace / module[1]).write_text(text)
+        # What a block makes known by name, others must not meet.
+        monkeypatch.syspath_prepend(workspace)
+        for registry in (LOSSES, SCORERS):
+            monkeypatch.setattr(registry, "entries", dict(registry.entries))
         exec(compile(text, name, "exec"), {"__name__": "block"})
         return
     for line in text.replace("\\\n", " ").strip().splitlines():

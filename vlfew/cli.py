@@ -103,7 +103,9 @@ def evaluate(
     scorer: Annotated[str | None, typer.Option(help="By name; the model's own if not given.")] = None,
     too_few: Annotated[str | None, typer.Option(help="Classes with too few pictures: leave_out.")] = None,
     support_split: Annotated[str | None, typer.Option(help="Split that gives the support.")] = None,
-    template: Annotated[list[str] | None, typer.Option(help="Prompt such as 'a photo of a {}'.")] = None,
+    template: Annotated[
+        list[str] | None, typer.Option(help="Prompt such as 'a photo of a {}', or one, seven, eighty.")
+    ] = None,
     descriptions: Annotated[Path | None, typer.Option(help="JSON: class name to texts.")] = None,
     text_weight: Annotated[
         str | None, typer.Option(help="Share of the words, 0 to 1, or 'validated'.")
@@ -295,6 +297,61 @@ def classify(
 
 
 @app.command()
+def push(
+    run: Run,
+    repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Where to put it on the hub.")],
+    weights_license: Annotated[
+        str | None, typer.Option("--license", help="Of the weights, for the card, such as apache-2.0.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="For yourself alone.")] = False,
+    dry_run: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write there what would be uploaded, and no more.")
+    ] = None,
+) -> None:
+    """Put a model on the Hugging Face hub, with a card written from its results."""
+    from vlfew.models.hub import write_pretrained
+    from vlfew.models.saved import load
+
+    model = load(run)
+    if dry_run is None:
+        print(model.push_to_hub(repo, license=weights_license, private=private))
+        return
+    for path in write_pretrained(model, dry_run, repo, weights_license):
+        print(f"{path}  {path.stat().st_size / 1e6:,.1f} MB")
+    print(f"nothing was uploaded; without --dry-run these go to {repo}", file=sys.stderr)
+
+
+@app.command()
+def export(
+    run: Run,
+    stream: Annotated[Literal["image", "text"], typer.Option(help="Which of the two.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.onnx", help="Where to write it.")],
+    images: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--check", metavar="IMAGE", help="Pictures, folders or globs to compare by; repeatable."
+        ),
+    ] = None,
+) -> None:
+    """Write one stream as an ONNX file that gives what the model gives."""
+    from vlfew.models.class_file import find_images
+    from vlfew.models.export import TOLERANCE, export_stream
+    from vlfew.models.saved import load
+
+    model = load(run)
+    if images and stream == "text":
+        raise VlfewError("--check takes pictures, which the text stream does not; leave it out")
+    pictures = model.read(find_images(images)) if images else None
+    apart = export_stream(model, stream, out, pictures)
+    by = f"random and {len(pictures)} real pictures" if pictures is not None else "random pictures"
+    print(f"{out}  {out.stat().st_size / 1e6:,.1f} MB")
+    print(
+        f"largest difference of normalised embeddings from the model's, by {by if stream == 'image' else 'texts'}: "
+        f"{apart:.1e} (below {TOLERANCE:.0e})"
+    )
+
+
+@app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs, up to 8.")],
     out: Annotated[Path, typer.Option(help="Where to write the page.")] = Path("comparison.html"),
@@ -353,6 +410,7 @@ def data_list() -> None:
     known = {
         "glyphs": "built in",
         "folder": "any folder of pictures: --root PATH",
+        "captions": "any folder with a captions.csv or .jsonl: --root PATH",
         "pairs": "any folder with a pairs.csv: --root PATH",
         "hf:": "a path, or a data set of the Hugging Face hub",
     }

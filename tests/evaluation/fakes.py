@@ -18,6 +18,7 @@ class Pixels:
     """A model whose embedding of a picture is its pixels, 0..1."""
 
     has_text = False
+    fingerprint = None
 
     def encode_images(self, images: Tensor) -> Features:
         return Features(images.flatten(1).float() / 255)
@@ -52,6 +53,8 @@ DIM = 3
 
 class FakeModel:
     """Noisy random projections of pictures; texts by their characters."""
+
+    fingerprint: str | None = None
 
     def __init__(self, has_text: bool = True) -> None:
         self.has_text = has_text

@@ -30,6 +30,8 @@ WRONG: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("few-shot", {"queries": 15}, DataError, "class 'word2 thing' has 8 pictures"),
     ("few-shot", {"ways": 8, "queries": 1}, DataError, "the split has 7"),
     ("zero-shot", {"templates": ["a picture"]}, ConfigError, "template 'a picture' has no {}"),
+    ("zero-shot", {"templates": "sevne"}, ConfigError, "no set of that name; did you mean 'seven'"),
+    ("zero-shot", {"templates": ["{}", " "]}, ConfigError, "template ' ' has no {}"),
     ("zero-shot", {"ways": 1}, ConfigError, "ways is 1"),
     ("omniglot-trials", {}, DataError, "the largest here has 7 characters"),
     ("few-shot", {"ways": 1}, ConfigError, "ways is 1; it must be at least 2"),
@@ -108,6 +110,7 @@ def test_what_can_run_passes_the_check(
         "zero-shot": {},
         "asif": {"anchors": 50, "sparsity": 5, "text_encoder": "fake"},
         "pictures-and-words": {"queries": "all", "episodes": 9},
+        "retrieval": {},
         "verification": {"pairs": 60, "folds": 3},
         "identification": {"draws": 2},
         "omniglot-trials": {"ways": 5, "trials": 9},
@@ -140,6 +143,13 @@ def test_words_are_needed(protocol: str, data: LabelledImages) -> None:
             attempt()
     with pytest.raises(ModelError, match="no text stream"):
         run(Subject(FakeModel(has_text=False), data), protocol, queries=3, episodes=5)
+
+
+def test_a_class_without_words_makes_no_prompt(data: LabelledImages) -> None:
+    texts = tuple((name, " ") if name == "word2 thing" else (name,) for name in data.class_names)
+    empty = replace(data, class_texts=texts)
+    with pytest.raises(DataError, match="class 'word2 thing' has an empty text"):
+        check_protocol("zero-shot", {}, empty)
 
 
 def test_trials_need_alphabets() -> None:

@@ -1,5 +1,5 @@
-"""The tiny open_clip folder of the encoders' tests."""
+"""The tiny open_clip folder of the encoders' tests, and a hub that cannot be reached."""
 
-from tests.encoders.conftest import clip_folder
+from tests.encoders.conftest import bert_folder, clip_folder, no_hub
 
-__all__ = ["clip_folder"]
+__all__ = ["bert_folder", "clip_folder", "no_hub"]

@@ -53,6 +53,7 @@ def test_pictures_of_every_kind_that_is_read_are_found(tmp_path, suffix):
         ("cat: {}", "described by nothing"),
         ("cat: {text: ''}", "'text' must be a string"),
         ("cat: {images: nowhere.png}", r"class 'cat': .*nowhere.png: no such picture"),
+        ("cat: {images: a photo of a cat}", "words stand under 'text:'"),
         ("cat: [", "cannot be read as YAML"),
     ],
 )
@@ -71,6 +72,16 @@ def test_words_alone_beside_pictures_are_told(tmp_path: Path) -> None:
     told = unequal_kinds(mixed)
     assert "words alone (w0, w1, w2, w3, w4 and 2 more)" in told and "said in pictures (b)" in told
     assert "\n" not in told
+
+
+def test_a_picture_under_text_is_told(pictures):
+    file = pictures / "classes.yaml"
+    file.write_text("mug: {text: [a mug, deep/c.PNG]}\n")
+    with pytest.raises(
+        DataError, match=r"class 'mug': 'deep/c.PNG' is given as words.*under 'images:'"
+    ) as error:
+        read_class_file(file)
+    assert "\n" not in str(error.value)
 
 
 def test_missing_file(tmp_path):

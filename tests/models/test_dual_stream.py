@@ -54,6 +54,47 @@ def test_both_streams_meet_in_one_space(model):
     assert not image.embedding.requires_grad
 
 
+def test_paths_and_pillow_images_are_read_as_the_model_wants_them(model, tmp_path):
+    shade = Image.new("RGB", (30, 20), (90, 90, 90))
+    shade.save(tmp_path / "shade.png")
+    pixels = model.read([tmp_path / "shade.png", shade])
+    assert pixels.shape == (2, 1, 16, 16) and pixels.dtype == torch.uint8 and bool((pixels == 90).all())
+    assert model.encode_images(pixels).embedding.shape == (2, 16)
+    assert model.read([]).shape == (0, 1, 16, 16)
+
+
+def test_words_in_the_place_of_pictures_and_the_reverse_get_one_line(model, tmp_path, monkeypatch):
+    Image.new("L", (8, 8)).save(tmp_path / "mug.png")
+    monkeypatch.chdir(tmp_path)
+    mug = Path("mug.png")
+    wrong = [
+        (lambda: model.encode_texts("a cat"), "texts come in a list"),
+        (lambda: model.encode_texts(["a cat", " "]), "an empty text"),
+        (lambda: model.encode_texts([mug]), "words are given as str; got"),
+        (lambda: model.encode_texts(["mug.png"]), r"as a picture it is Path\('mug.png'\)"),
+        (
+            lambda: model.classifier({"a": "a cat", "mug": "mug.png"}),
+            "class 'mug': 'mug.png' is given as words",
+        ),
+        (
+            lambda: model.classifier({"cat": Path("a photo of a cat")}),
+            "class 'cat': there is no picture 'a photo",
+        ),
+        (lambda: model.classifier({"cat": 3}), "class 'cat': a picture is a Path or a Pillow image; got 3"),
+        (lambda: model.classifier({"cat": mug}).predict(["mug.png"]), "'mug.png' is a str, which is words"),
+        (lambda: model.classifier({"cat": mug}).predict(mug), "pictures come in a list"),
+        (lambda: model.classifier({"cat": mug}).predict([]), "no pictures"),
+        (lambda: model.encode_images([mug]), "which read makes of pictures"),
+        (lambda: model.read([tmp_path / "none.png"]), "there is no picture '.*none.png'"),
+    ]
+    for attempt, message in wrong:
+        with pytest.raises(DataError, match=message) as caught:
+            attempt()
+        assert "\n" not in str(caught.value)
+    # No such picture is there: these are words, however they end.
+    assert model.encode_texts(["other.png"]).shape == (1, 16)
+
+
 def test_pixels_are_normalised_by_the_training_statistics(model):
     x = pictures()
     expected = model.image_projection(model.backbone((x.float() - 200) / 50).embedding)
@@ -66,6 +107,15 @@ def test_loaded_gives_what_was_saved_without_network_or_package(saved, model, mo
     assert torch.equal(again.encode_images(pictures()).embedding, model.encode_images(pictures()).embedding)
     texts = ["greek small letter alpha", "A Cat!"]
     torch.testing.assert_close(again.encode_texts(texts), model.encode_texts(texts))
+
+
+def test_a_model_is_known_by_its_weights_until_it_is_trained(saved, model):
+    assert model.fingerprint is None
+    again = load_model(saved)
+    assert again.fingerprint == json.loads((saved / "model.json").read_text())["sha256"]
+    assert again.about == {"trained_on": "nothing"} and again.home == saved
+    assert again.eval().fingerprint is not None
+    assert again.train().eval().fingerprint is None
 
 
 def test_saved_files_are_readable_by_others(saved):

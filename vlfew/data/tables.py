@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,3 +39,21 @@ def rows_csv(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
                 yield reader.line_num, dict(zip(head, row, strict=False))
     except csv.Error as error:
         raise DataError(f"{path}:{reader.line_num}: not CSV: {error}") from None
+
+
+def rows_jsonl(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """The objects of a file that has one on each line, each with the number of its line.
+
+    Raises:
+        DataError: a line that is no JSON object, or not UTF-8.
+    """
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{path}:{number}: not JSON: {error.msg}") from None
+        if not isinstance(row, dict):
+            raise DataError(f"{path}:{number}: expected an object on each line")
+        yield number, row

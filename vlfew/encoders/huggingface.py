@@ -76,6 +76,13 @@ class HuggingFaceText(TextEncoder):
             )
         )
 
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens each of T texts has: a batch of as many in each needs no padding at all."""
+        if not texts:
+            return []
+        cut = self.tokenizer(list(texts), truncation=True, max_length=self.max_length)
+        return [len(ids) for ids in cut["input_ids"]]
+
     def forward(self, tokens: Mapping[str, Tensor]) -> Features:
         """Inputs `[T, L]` to float32 `embedding [T, D]` and `tokens [T, L, W]`."""
         output = self.model.get_text_features(**tokens) if self.joint else self.model(**tokens)

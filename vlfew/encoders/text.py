@@ -40,6 +40,10 @@ class TextEncoder(nn.Module):
     def tokenize(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """T texts to the model's inputs, each `[T, L]`, padded to the longest or to a fixed length."""
 
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """How long each of T texts is; texts of one length share a batch, and what is shorter is padded."""
+        return [len(text) for text in texts]
+
     @abstractmethod
     def forward(self, tokens: Mapping[str, Tensor]) -> Features:
         """Inputs `[T, L]` to float32 `embedding [T, D]` and `tokens [T, L, W]`, W the model's width."""
@@ -61,7 +65,9 @@ class TextEncoder(nn.Module):
         Each distinct text is encoded once; texts of like length share a batch, so little is padded.
         """
         device = next(self.parameters()).device
-        distinct = sorted(set(texts), key=lambda text: (len(text), text))
+        distinct = sorted(set(texts))
+        length = dict(zip(distinct, self.lengths(distinct), strict=True))
+        distinct.sort(key=lambda text: length[text])
         starts = range(0, len(distinct), batch_size)
         training = self.training
         self.eval()

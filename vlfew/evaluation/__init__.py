@@ -14,6 +14,7 @@ PROTOCOLS = Registry(
         "zero-shot": "vlfew.evaluation.zero_shot:zero_shot",
         "asif": "vlfew.evaluation.asif:asif",
         "pictures-and-words": "vlfew.evaluation.pictures_and_words:pictures_and_words",
+        "retrieval": "vlfew.evaluation.retrieval:retrieval",
         "verification": "vlfew.evaluation.verification:verification",
         "identification": "vlfew.evaluation.identification:identification",
         "omniglot-trials": "vlfew.evaluation.omniglot:omniglot_trials",
@@ -23,7 +24,7 @@ PROTOCOLS = Registry(
 
 CHECKS = Registry("protocol", {n: target.replace(":", ":check_") for n, target in PROTOCOLS.entries.items()})
 
-NEEDS_WORDS = frozenset({"zero-shot", "pictures-and-words"})
+NEEDS_WORDS = frozenset({"zero-shot", "pictures-and-words", "retrieval"})
 """Protocols that need a text stream and classes that are said in words."""
 
 __all__ = ["CHECKS", "NEEDS_WORDS", "PROTOCOLS"]

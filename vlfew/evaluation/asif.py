@@ -41,6 +41,7 @@ class Coupled:
     """
 
     has_text = True
+    fingerprint = None
 
     def __init__(
         self, model: Model, encoder: TextEncoder, anchors: Anchors, sparsity: int, exponent: float
@@ -73,7 +74,7 @@ def asif(
     queries: int | Literal["all"] = "all",
     episodes: int = 10_000,
     seed: int = 0,
-    templates: tuple[str, ...] = ("{}",),
+    templates: str | tuple[str, ...] = ("{}",),
     descriptions: Path | None = None,
     text_encoder: str = "minilm",
     anchors: int = 2000,

@@ -19,6 +19,7 @@ from vlfew.evaluation.episodes import Episodes
 from vlfew.evaluation.few_shot import check_few_shot, from_pictures, require_shots, split_episodes
 from vlfew.evaluation.results import mean_ci95
 from vlfew.evaluation.subject import Outcome, Subject
+from vlfew.evaluation.templates import as_list
 from vlfew.evaluation.words import class_words, prompts
 from vlfew.features import Features, Space
 from vlfew.scorers.pictures_and_words import beside_words
@@ -42,7 +43,7 @@ def pictures_and_words(
     seed: int = 0,
     text_weight: float | Literal["validated"] = 0.5,
     calibrate: str = "val",
-    templates: tuple[str, ...] = ("{}",),
+    templates: str | tuple[str, ...] = ("{}",),
     descriptions: Path | None = None,
     episodes_file: Path | None = None,
 ) -> Outcome:
@@ -63,7 +64,8 @@ def pictures_and_words(
         text_weight: share of the words in a class, from 0 to 1; or `validated`: the best of 0, 0.1 ... 1
             in up to 1,000 such episodes of another split.
         calibrate: that split, of other classes or pictures.
-        templates: prompts with `{}` for the name; each prompt is normalised, then averaged.
+        templates: prompts with `{}` for the name, or names of sets of them (`one`, `seven`, `eighty`);
+            each prompt is normalised, then averaged.
         descriptions: JSON file of class name to texts that are used instead of the name.
         episodes_file: the episodes are kept here, or taken from here when it is there.
 
@@ -93,7 +95,7 @@ def pictures_and_words(
         "shots": shots,
         "queries": queries,
         "text_weight": share,
-        "templates": list(templates),
+        "templates": as_list(templates),
         "interval": "over episodes",
     }
     if descriptions is not None:
@@ -109,7 +111,7 @@ class _Asked:
 
     subject: Subject
     shots: int
-    templates: tuple[str, ...]
+    templates: str | tuple[str, ...]
     descriptions: Path | None
 
     def accuracies(self, split: str, drawn: Episodes, text_weight: float | None) -> np.ndarray:

@@ -23,6 +23,11 @@ class Model(Protocol):
         """Whether there is a text stream."""
         ...
 
+    @property
+    def fingerprint(self) -> str | None:
+        """A hash of its weights; None while they may still change."""
+        ...
+
     def encode_images(self, images: Tensor) -> Features:
         """uint8 `[B, C, H, W]` to what scorers need: `embedding [B, D]` float32 on the CPU, no gradient."""
         ...

@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 
 from vlfew.data.images import LabelledImages
-from vlfew.errors import ConfigError, DataError, ModelError, did_you_mean
+from vlfew.errors import DataError, ModelError, did_you_mean
+from vlfew.evaluation.kept_words import kept_words
 from vlfew.evaluation.subject import Subject
+from vlfew.evaluation.templates import NAME, read_templates
 from vlfew.features import Features
 from vlfew.scorers.prototypes import normalised_mean
 from vlfew.scorers.support import WORDS, Support
-
-NAME = "{}"
-"""Stands for the class name in a template."""
 
 
 def read_descriptions(path: Path, data: LabelledImages) -> dict[str, list[str]]:
@@ -46,7 +45,7 @@ def read_descriptions(path: Path, data: LabelledImages) -> dict[str, list[str]]:
 
 
 def prompts(
-    data: LabelledImages, classes: Tensor, templates: Sequence[str], descriptions: Path | None
+    data: LabelledImages, classes: Tensor, templates: str | Sequence[str], descriptions: Path | None
 ) -> list[list[str]]:
     """The texts of each class of `classes [C]`.
 
@@ -55,13 +54,10 @@ def prompts(
 
     Raises:
         ConfigError: no template, or one without `{}`.
-        DataError: class names are codes and descriptions do not cover them; unusable descriptions.
+        DataError: class names are codes and descriptions do not cover them; a class whose text is empty;
+            unusable descriptions.
     """
-    for template in templates:
-        if NAME not in template:
-            raise ConfigError(f"template {template!r} has no {NAME} for the class name")
-    if not templates:
-        raise ConfigError("templates is empty; '{}' is the bare class name")
+    templates = read_templates(templates)
     described = read_descriptions(descriptions, data) if descriptions else {}
     texts = []
     for c in classes.tolist():
@@ -71,15 +67,21 @@ def prompts(
                 f"class names of {data.name} are codes, not words (such as {name!r}); "
                 "say each class in words with descriptions=FILE.json"
             )
+        if name not in described and not all(text.strip() for text in data.class_texts[c]):
+            raise DataError(
+                f"{data.name}: class {name!r} has an empty text; there is nothing to make a prompt of"
+            )
         named = [t.replace(NAME, text) for text in data.class_texts[c] for t in templates]
         texts.append(described.get(name, named))
     return texts
 
 
 def class_words(
-    subject: Subject, classes: Tensor, templates: Sequence[str], descriptions: Path | None
+    subject: Subject, classes: Tensor, templates: str | Sequence[str], descriptions: Path | None
 ) -> Tensor:
     """`[C, D]` unit vectors of `classes [C]`: prompts normalised, averaged, normalised again.
+
+    Those of many prompts are kept in the user's cache (`vlfew.evaluation.kept_words`).
 
     Raises:
         ModelError: the model has no text stream.
@@ -87,7 +89,8 @@ def class_words(
     """
     if not subject.model.has_text:
         raise ModelError("this model has no text stream (it was trained without words); it cannot read names")
-    return mean_texts(subject.model.encode_texts, prompts(subject.data, classes, templates, descriptions))
+    texts = prompts(subject.data, classes, templates, descriptions)
+    return kept_words(subject.model.fingerprint, texts, lambda: mean_texts(subject.model.encode_texts, texts))
 
 
 def mean_texts(encode: Callable[[list[str]], Tensor], texts: Sequence[Sequence[str]]) -> Tensor:

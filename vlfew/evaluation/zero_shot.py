@@ -16,6 +16,7 @@ from vlfew.evaluation.episodes import Episodes, require_two_classes
 from vlfew.evaluation.few_shot import split_episodes
 from vlfew.evaluation.results import cluster_ci95, mean_ci95
 from vlfew.evaluation.subject import Outcome, Subject
+from vlfew.evaluation.templates import as_list
 from vlfew.evaluation.words import class_words, prompts
 from vlfew.features import Features
 from vlfew.scorers.similarity import cosine_matrix
@@ -31,7 +32,7 @@ def zero_shot(
     queries: int | Literal["all"] = "all",
     episodes: int = 10_000,
     seed: int = 0,
-    templates: tuple[str, ...] = ("{}",),
+    templates: str | tuple[str, ...] = ("{}",),
     descriptions: Path | None = None,
 ) -> Outcome:
     """Pictures against the words of classes, by cosine.
@@ -47,12 +48,13 @@ def zero_shot(
         queries: with N ways, pictures a class and episode, or `all` of it.
         episodes: with N ways, how many.
         seed: with N ways, of the draws.
-        templates: prompts with `{}` for the name; each prompt is normalised, then averaged.
+        templates: prompts with `{}` for the name, or names of sets of them (`one`, `seven`, `eighty`);
+            each prompt is normalised, then averaged.
         descriptions: JSON file of class name to texts that are used instead of the name.
 
     Raises:
         DataError: class names are not words; too few classes or pictures.
-        ConfigError: fewer than 2 ways, or a template without `{}`.
+        ConfigError: fewer than 2 ways, or a template that has no `{}` and names no set.
         ModelError: the model has no text stream.
     """
     drawn = _draw(subject.data, split, ways, queries, episodes, seed)
@@ -64,7 +66,7 @@ def zero_shot(
         if drawn is None
         else _episodes(bank, drawn, classes, words, queries)
     )
-    outcome.details["templates"] = list(templates)
+    outcome.details["templates"] = as_list(templates)
     if descriptions is not None:
         outcome.details["descriptions"] = str(descriptions)
     return outcome

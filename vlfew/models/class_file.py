@@ -17,6 +17,7 @@ import yaml
 
 from vlfew.data.decode import IMAGE_SUFFIXES
 from vlfew.errors import DataError, did_you_mean
+from vlfew.models.items import require_words
 
 SHOWN = 5
 """Most names of classes that a message lists."""
@@ -67,10 +68,11 @@ def _items(name: str, value: Any, path: Path) -> list[str | Path]:
     patterns = _strings(value.get("images", []), f"{where}: 'images'")
     if not texts and not patterns:
         raise DataError(f"{where} is described by nothing: give it 'text:' or 'images:' or both")
+    require_words(texts, f"{where}: ", path.parent)
     try:
         return [*texts, *find_images(patterns, path.parent)]
     except DataError as error:
-        raise DataError(f"{where}: {error}") from None
+        raise DataError(f"{where}: {error} ('images:' names pictures; words stand under 'text:')") from None
 
 
 def _strings(value: Any, where: str) -> list[str]:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from vlfew.data.decode import read_image
 from vlfew.errors import DataError
 from vlfew.features import Features
+from vlfew.models.items import require_pictures, require_words
 from vlfew.scorers.pictures_and_words import PicturesAndWords, beside_words
 from vlfew.scorers.support import PICTURE, WORDS, Support, pictures_with_words
 
@@ -45,7 +45,8 @@ class Classifier:
         text_weight: share of the words in a class that has pictures and words; 0..1.
 
     Raises:
-        DataError: no classes, an empty description, or a picture that cannot be read.
+        DataError: no classes, an empty description, a picture that cannot be read, the name of a picture
+            file given as words, or the reverse.
         ModelError: words, for a model without a text stream.
     """
 
@@ -65,11 +66,11 @@ class Classifier:
                 raise DataError(f"class {name!r} is described by nothing: give it words, pictures or both")
             for item in items:
                 if isinstance(item, str):
-                    if not item.strip():
-                        raise DataError(f"class {name!r} has an empty text")
+                    require_words([item], f"class {name!r}: ")
                     texts.append(item)
                     text_class.append(number)
                 else:
+                    require_pictures([item], f"class {name!r}: ")
                     pictures.append(item)
                     picture_class.append(number)
         scorer = model.scorer("default")
@@ -110,12 +111,8 @@ class Classifier:
 
     def _encode(self, images: Sequence[Path | Image]) -> Features:
         """Reads and encodes pictures, some at a time."""
-        reading = self.model.spec.reading()
-        parts = []
-        for start in range(0, len(images), 64):
-            batch = [
-                read_image(image, reading, str(image) if isinstance(image, Path) else "picture")
-                for image in images[start : start + 64]
-            ]
-            parts.append(self.model.encode_images(torch.stack(batch)))
-        return Features.cat(parts)
+        require_pictures(images)
+        if not images:
+            raise DataError("there are no pictures to tell the class of")
+        starts = range(0, len(images), 64)
+        return Features.cat([self.model.encode_images(self.model.read(images[n : n + 64])) for n in starts])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -12,19 +13,23 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from vlfew.config import Resize, Twins, Views
+from vlfew.data.decode import read_image
 from vlfew.data.reading import Reading
 from vlfew.encoders import BACKBONES, FRONT_ENDS, TEXT_ENCODERS
 from vlfew.encoders.backbone import Backbone, channel_stats
 from vlfew.encoders.front_end import FrontEnd
 from vlfew.encoders.text import TextEncoder
-from vlfew.errors import ModelError
+from vlfew.errors import DataError, ModelError
 from vlfew.features import Features, Space
+from vlfew.models.hub import OnHub
+from vlfew.models.items import require_pictures, require_words
 from vlfew.scorers import SCORERS, SIMILARITIES
 from vlfew.scorers.base import Scorer
 from vlfew.scorers.unshared import Unshared
 
 if TYPE_CHECKING:
     from vlfew.models.classifier import ClassDescription, Classifier
+    from vlfew.models.items import Picture
 
 KEPT_TEXTS = 50_000
 """At most so many texts are kept encoded: 75 MB at 384 numbers each."""
@@ -112,8 +117,13 @@ class TextProjection(nn.Module):
         return projected if self.hidden is None else projected + self.hidden(x)
 
 
-class DualStream(nn.Module):
+class DualStream(nn.Module, OnHub):
     """An image stream and a text stream that meet in one space, and the similarity used there.
+
+    Attributes:
+        about: what a saved model says of its training.
+        home: the folder that it was loaded from, if any.
+        fingerprint: a hash of its weights, once they are on the disk and no longer change.
 
     Args:
         spec: what it was built from.
@@ -150,6 +160,10 @@ class DualStream(nn.Module):
         self.text_encoder = text_encoder
         self.text_projection: TextProjection | None = None
         self._kept: dict[str, Tensor] = {}
+        self.about: dict[str, Any] = {}
+        self.home: Path | None = None
+        self.fingerprint: str | None = None
+        self._hub_mixin_config = None  # `model.json` says all
         if text_encoder is not None:
             assert spec.text is not None
             t = spec.text
@@ -193,6 +207,8 @@ class DualStream(nn.Module):
     def train(self, mode: bool = True) -> DualStream:
         """Training mode; frozen parts stay in evaluation mode (no dropout, fixed statistics)."""
         super().train(mode)
+        if mode:
+            self.fingerprint = None  # of weights that may change from now on
         if self.spec.backbone_frozen:
             self.backbone.eval()
             if self.right_backbone is not None:
@@ -232,17 +248,13 @@ class DualStream(nn.Module):
         projected: Tensor = self.text_projection(encoded)
         return projected
 
-    @torch.inference_mode()
-    def encode_images(self, images: Tensor) -> Features:
-        """uint8 `[B, C, H, W]` to features on the CPU, float32; `embedding [B, V * D]` for V views.
+    def forward_views(self, images: Tensor) -> Features:
+        """Pixels `[B, C, H, W]` in 0..255 to features of all views, `embedding [B, V * D]`.
 
         Views lie side by side, each normalised where the similarity is the cosine, so that cosines and
         squared distances of the whole are those of the views, averaged or summed. Of twins that share
-        no weights, all views by the left one come first. Maps are those of the picture itself, in half
-        precision, and there where the similarity needs them.
+        no weights, all views by the left one come first. Maps are those of the picture itself.
         """
-        self.eval()
-        images = images.to(self.device)
         features = self.forward_images(images)
         if self.spec.views != "one":
             parts = [features.embedding]
@@ -253,6 +265,46 @@ class DualStream(nn.Module):
             if self.spec.similarity == "cosine":
                 parts = [normalize(part, dim=1) for part in parts]
             features.embedding = torch.cat(parts, dim=1)
+        return features
+
+    def forward_tokens(self, tokens: Mapping[str, Tensor]) -> Tensor:
+        """The text encoder's inputs, each `[T, L]`, to `[T, V * D]`, as alike to all views of a picture.
+
+        Raises:
+            ModelError: the model has no text stream.
+        """
+        if self.text_encoder is None:
+            raise ModelError("this model has no text stream: it was trained without words")
+        return self.forward_texts(self.text_encoder(tokens).embedding).repeat(1, VIEWS[self.spec.views])
+
+    def read(self, images: Sequence[Picture]) -> Tensor:
+        """Paths and Pillow images as this model wants pictures: uint8 `[B, C, H, W]`, for `encode_images`.
+
+        Raises:
+            DataError: a picture that cannot be read, or words in its place.
+        """
+        require_pictures(images)
+        reading = self.spec.reading()
+        pixels = [read_image(image, reading) for image in images]
+        empty = (0, reading.channels, reading.image_size, reading.image_size)
+        return torch.stack(pixels) if pixels else torch.empty(empty, dtype=torch.uint8)
+
+    @torch.inference_mode()
+    def encode_images(self, images: Tensor) -> Features:
+        """uint8 `[B, C, H, W]`, as `read` gives, to features on the CPU: `embedding [B, V * D]` for V views.
+
+        The embedding is float32 and not normalised (see `forward_views`). Maps are in half precision, and
+        there where the similarity needs them.
+
+        Raises:
+            DataError: something else than a tensor.
+        """
+        if not isinstance(images, Tensor):
+            raise DataError(
+                f"encode_images takes uint8 [B, C, H, W], which read makes of pictures; got {images!r:.80}"
+            )
+        self.eval()
+        features = self.forward_views(images.to(self.device))
         maps = features.need("map", self.spec.similarity) if self.similarity.needs_map else None
         return Features(features.embedding.float().cpu(), None if maps is None else maps.half().cpu())
 
@@ -262,9 +314,11 @@ class DualStream(nn.Module):
 
         Raises:
             ModelError: the model has no text stream.
+            DataError: an empty text, the name of a picture file, or no list of texts.
         """
         if self.text_encoder is None:
             raise ModelError("this model has no text stream: it was trained without words")
+        require_words(texts)
         self.eval()
         vectors = self.forward_texts(self._read(texts).to(self.device)).float().cpu()
         return vectors.repeat(1, VIEWS[self.spec.views])

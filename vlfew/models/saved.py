@@ -116,6 +116,7 @@ def load_model(folder: Path) -> DualStream:
     if missing or unexpected:
         what = f"lacks {missing[0]!r}" if missing else f"has {unexpected[0]!r} too many"
         raise ModelError(f"{weights} does not fit model.json: it {what}")
+    model.about, model.home, model.fingerprint = description["about"], folder, description["sha256"]
     return model.eval()
 
 
@@ -136,7 +137,7 @@ def load(name: str | Path) -> DualStream:
         and not folder.parent.is_dir()
         and not str(name).startswith((".", "/", "runs/"))
     ):
-        return load_model(_from_hub(str(name)))
+        return load_model(from_hub(str(name)))
     raise ModelError(
         f"no model {str(name)!r}: neither a run folder, nor a hub id (owner/name), nor open_clip:ARCH/TAG"
     )
@@ -159,7 +160,8 @@ def _load_open_clip(name: str) -> DualStream:
     """Both towers of an open_clip model, in the space they were trained for."""
     from vlfew.encoders.open_clip_towers import find
 
-    vision = find(name.removeprefix("open_clip:")).config["vision_cfg"]
+    source = find(name.removeprefix("open_clip:"))
+    vision = source.config["vision_cfg"]
     spec = ModelSpec(
         backbone=name,
         backbone_frozen=True,
@@ -172,16 +174,27 @@ def _load_open_clip(name: str) -> DualStream:
     model = build_model(spec)
     assert model.text_encoder is not None
     model.spec.outside_data = model.backbone.pretrained or model.text_encoder.seen_images
+    if source.weights is not None:
+        model.fingerprint = sha256(source.weights)
     return model.eval()
 
 
-def _from_hub(name: str) -> Path:
+def from_hub(name: str, **how: Any) -> Path:
+    """The folder of a hub repository's model, from the cache or downloaded.
+
+    Args:
+        name: `owner/name`.
+        how: as `huggingface_hub.snapshot_download` takes it.
+
+    Raises:
+        ModelError: it could not be had.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     print(f"fetching model.json and model.safetensors of {name} from the Hugging Face hub", file=sys.stderr)
     try:
-        return Path(snapshot_download(name, allow_patterns=["model.json", "model.safetensors"]))
+        return Path(snapshot_download(name, allow_patterns=["model.json", "model.safetensors"], **how))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(

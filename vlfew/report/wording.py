@@ -31,6 +31,9 @@ def setting(result: Result) -> str:
         folds = len(result.get("fold_accuracies") or ())
         parts = [f"{pairs:,} pairs", f"{folds} folds" if folds else "", repeated, result.protocol_class]
         return ", ".join(filter(None, parts))
+    if texts := result.get("texts"):
+        told = f"{result.get('pictures'):,} pictures, {texts:,} texts"
+        return ", ".join(filter(None, [told, repeated]))
     if ways is None:
         return "-"
     if result.get("probes"):
@@ -79,6 +82,10 @@ def extras(result: Result) -> list[str]:
     }
     found = {label: result.get(key) for key, label in known.items()}
     told = [f"{label} {percent(value, 1)}" for label, value in found.items() if value is not None]
+    for way, label in (("text_to_image", "text to picture"), ("image_to_text", "picture to text")):
+        if result.get(f"{way}_r1") is not None:
+            recalls = ", ".join(percent(result.get(f"{way}_r{k}"), 1) for k in (1, 5, 10))
+            told.append(f"{label} R@1, 5, 10: {recalls}; median rank {result.get(f'{way}_median_rank'):g}")
     for rate, key in (("1%", "far_0.01_refused"), ("0.1%", "far_0.001_refused")):
         told += [f"TAR at FAR {rate}: too few pairs"] if result.get(key) else []
     if error := result.get("standard_error"):

@@ -27,6 +27,7 @@ SOURCES = Registry(
         "cifar_fs": "vlfew.data.sources.cifar_fs:load",
         "fc100": "vlfew.data.sources.fc100:load",
         "folder": "vlfew.data.sources.folder:load",
+        "captions": "vlfew.data.sources.captions:load",
         "att_faces": "vlfew.data.sources.att_faces:load",
         "mnist": "vlfew.data.sources.mnist:load",
         "hf:": "vlfew.data.sources.huggingface:load",

@@ -8,9 +8,7 @@ else read descriptions of the very pictures that it is asked about.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +22,7 @@ from vlfew.data.naming import display_name, is_code, same_key, unique_names
 from vlfew.data.reading import Reading
 from vlfew.data.root import find_data
 from vlfew.data.splits import LEAST, draw_names, split_by_class, too_few_note
-from vlfew.data.tables import read_text, rows_csv
+from vlfew.data.tables import read_text, rows_csv, rows_jsonl
 from vlfew.errors import DataError, did_you_mean, first_line
 
 SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -265,7 +263,7 @@ def _read_captions(root: Path, files: list[DataFile], pictures: list[Placed]) ->
         if name not in METADATA or (base and base not in SPLIT_FOLDERS):
             continue
         path = root / file.name
-        for line, row in rows_csv(path) if name.endswith(".csv") else _rows_jsonl(path):
+        for line, row in rows_csv(path) if name.endswith(".csv") else rows_jsonl(path):
             for column in ("file_name", "text"):
                 if not isinstance(row.get(column), str):
                     had = ", ".join(row)
@@ -276,16 +274,3 @@ def _read_captions(root: Path, files: list[DataFile], pictures: list[Placed]) ->
             if row["text"].strip():
                 captions[folder_of[picture]].append(row["text"].strip())
     return captions
-
-
-def _rows_jsonl(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    for number, line in enumerate(read_text(path).splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path}:{number}: not JSON: {error.msg}") from None
-        if not isinstance(row, dict):
-            raise DataError(f"{path}:{number}: expected an object with file_name and text")
-        yield number, row

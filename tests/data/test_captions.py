@@ -1,0 +1,141 @@
+"""Pictures with captions: files of either kind, and every mistake named in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from vlfew.data import LabelledImages, Reading, load_data
+from vlfew.errors import DataError
+
+READING = Reading(image_size=8, channels=3)
+ROWS = [(f"in/{n}.png", f"a thing of kind {n}") for n in range(10)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    root = tmp_path / "captioned"
+    (root / "in").mkdir(parents=True)
+    for n in range(10):
+        Image.new("RGB", (10, 10), (20 * n, 0, 0)).save(root / "in" / f"{n}.png")
+    return root
+
+
+def load(root: Path, **options: Any) -> LabelledImages:
+    return load_data("captions", root, READING, **options)
+
+
+def write_csv(root: Path, rows: list[tuple[str, ...]], head: str = "file,caption") -> None:
+    lines = [head, *(",".join(f'"{cell}"' for cell in row) for row in rows)]
+    (root / "captions.csv").write_text("\n".join(lines) + "\n")
+
+
+def test_every_picture_is_a_class_said_by_its_captions(folder: Path) -> None:
+    write_csv(folder, [*ROWS, ("./in/3.png", "another view, of the same"), ("in/4.png", "a thing of kind 3")])
+    data = load(folder)
+    assert data.picture_names == tuple(name for name, _ in ROWS) and data.names_are_words
+    assert data.class_texts[3] == ("a thing of kind 3", "another view, of the same")
+    assert data.class_names[3] == "a thing of kind 3" and data.class_names[5] == "a thing of kind 5"
+    assert data.labels.tolist() == list(range(10))
+    for n in range(10):
+        assert int(data.images.batch(data.labels == n)[0, 0, 0, 0]) == 20 * n
+    assert sorted(torch.cat(list(data.splits.values())).tolist()) == list(range(10))
+    assert {split: len(index) for split, index in data.splits.items()} == {"train": 6, "val": 2, "test": 2}
+
+
+def test_pictures_of_one_first_caption_are_told_apart(folder: Path) -> None:
+    write_csv(folder, [(name, "the same") for name, _ in ROWS])
+    assert load(folder).class_names[:2] == ("the same (in/0.png)", "the same (in/1.png)")
+
+
+def test_json_lines_and_given_splits(folder: Path) -> None:
+    splits = ["train"] * 6 + ["validation"] * 2 + ["test"] * 2
+    rows = [{"file": f, "caption": c, "split": s} for (f, c), s in zip(ROWS, splits, strict=True)]
+    (folder / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    data = load(folder)
+    assert {split: index.tolist() for split, index in data.splits.items()} == {
+        "train": [0, 1, 2, 3, 4, 5],
+        "val": [6, 7],
+        "test": [8, 9],
+    }
+    assert data.note == ""
+
+
+def test_the_fingerprint_follows_captions_and_splits(folder: Path) -> None:
+    write_csv(folder, ROWS)
+    first = load(folder).fingerprint
+    assert load(folder).fingerprint == first != load(folder, test_fraction=0.4).fingerprint
+    write_csv(folder, [*ROWS, ("in/0.png", "more")])
+    assert load(folder).fingerprint != first
+
+
+def test_pictures_without_captions_are_counted(folder: Path) -> None:
+    write_csv(folder, ROWS[:7])
+    data = load(folder)
+    assert len(data.images) == 7 and data.note == "pictures without a caption that are left aside: 3"
+
+
+def test_a_bad_picture_is_named_or_skipped(folder: Path) -> None:
+    write_csv(folder, ROWS)
+    (folder / "in" / "4.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"in/4\.png: cannot be read"):
+        load(folder)
+    data = load_data("captions", folder, Reading(image_size=8, channels=3, on_bad_image="skip"))
+    assert data.skipped == ("in/4.png",) and len(data.class_texts) == len(data.labels) == 9
+    assert data.class_texts[4] == ("a thing of kind 5",)
+
+
+@pytest.mark.parametrize(
+    ("rows", "head", "message"),
+    [
+        (
+            [("in/17.png", "x")],
+            "file,caption",
+            r"captions\.csv:2: there is no picture 'in/17\.png'.*did you mean",
+        ),
+        ([("../in/1.png", "x")], "file,caption", r"captions\.csv:2: there is no picture"),
+        ([("in/1.png", " ")], "file,caption", r"captions\.csv:2: the caption of in/1\.png is empty"),
+        ([*ROWS, ROWS[2]], "file,caption", r"captions\.csv:12: in/2\.png has this caption already"),
+        (ROWS, "picture,caption", r"captions\.csv:2: no 'file': file and caption are needed, got picture"),
+        (ROWS, "file,text", r"captions\.csv:2: no 'caption'"),
+        ([], "file,caption", r"captions\.csv: no captions in it"),
+        (
+            [("in/1.png", "x", "tset")],
+            "file,caption,split",
+            r"csv:2: unknown split 'tset'; did you mean 'test'",
+        ),
+        (
+            [("in/1.png", "x", "test"), ("in/1.png", "y", "train")],
+            "file,caption,split",
+            r"csv:3: in/1\.png is in split 'train' here and in 'test' above",
+        ),
+        (
+            [("in/1.png", "x", "test"), ("in/2.png", "y", "")],
+            "file,caption,split",
+            r"in/2\.png has no split, and others have",
+        ),
+    ],
+)
+def test_mistakes_are_named(folder: Path, rows: list[tuple[str, ...]], head: str, message: str) -> None:
+    write_csv(folder, rows, head)
+    with pytest.raises(DataError, match=message) as caught:
+        load(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_there_must_be_one_caption_file(folder: Path) -> None:
+    with pytest.raises(DataError, match=r"neither captions\.csv nor captions\.jsonl"):
+        load(folder)
+    write_csv(folder, ROWS)
+    (folder / "captions.jsonl").write_text('{"file": 3, "caption": "x"}\n')
+    with pytest.raises(DataError, match=r"both .* keep one"):
+        load(folder)
+    (folder / "captions.csv").unlink()
+    with pytest.raises(DataError, match=r"captions\.jsonl:1: no 'file'"):
+        load(folder)

@@ -1,0 +1,138 @@
+"""ONNX files against the model that they came from. Exports are slow: one of each stream serves all tests."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vlfew.cli import main
+from vlfew.errors import ModelError
+from vlfew.models import DualStream, ModelSpec, build_model, save_model
+from vlfew.models.dual_stream import TextSpec
+from vlfew.models.export import TOLERANCE, export_stream
+
+onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+
+def built(seed: int = 0, **options: Any) -> DualStream:
+    torch.manual_seed(seed)
+    known = {"backbone": "conv4", "backbone_options": {"width": 4}, "embedding_dim": 8, "image_size": 16}
+    model = build_model(ModelSpec(**known | {"views": "mirror"} | options))
+    model.set_pixel_statistics(torch.tensor([200.0]), torch.tensor([50.0]))
+    return model.eval()
+
+
+def answers(path: Path, **inputs: Tensor) -> Tensor:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (vectors,) = session.run(["vectors"], {name: value.numpy() for name, value in inputs.items()})
+    return torch.from_numpy(vectors)
+
+
+@pytest.fixture(scope="module")
+def image_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Exported by the command line."""
+    folder = tmp_path_factory.mktemp("export")
+    save_model(built(), folder / "run")
+    Image.new("L", (20, 20), 99).save(folder / "a.png")
+    file = folder / "out" / "image.onnx"
+    with pytest.raises(SystemExit) as done:
+        main(["export", str(folder / "run"), "--stream", "image", "--out", str(file), "--check", str(folder)])
+    assert done.value.code == 0
+    return file
+
+
+def test_the_image_stream_gives_what_the_model_gives(image_file: Path) -> None:
+    model = built()
+    for count in (1, 7):
+        pictures = torch.randint(0, 256, (count, 1, 16, 16), dtype=torch.uint8)
+        found = answers(image_file, pictures=pictures)
+        torch.testing.assert_close(found, model.encode_images(pictures).embedding, atol=1e-4, rtol=1e-4)
+    about = json.loads(image_file.with_suffix(".json").read_text())
+    assert about["dim"] == found.shape[1] == 16 and 0 <= about["largest_difference"] < TOLERANCE
+    assert about["inputs"] == {"pictures": "uint8, 0 to 255, [batch, 1, 16, 16]"}
+    assert about["reading"] == {"resize": "squash", "center": 1.0}
+    assert sorted(p.name for p in image_file.parent.iterdir()) == ["image.json", "image.onnx"]
+
+
+def test_the_text_stream_takes_any_number_and_length_of_texts(tmp_path: Path, bert_folder: Path) -> None:
+    from tokenizers import Tokenizer
+
+    model = built(text=TextSpec(encoder=f"hf:{bert_folder}", projection="linear"))
+    assert export_stream(model, "text", tmp_path / "text.onnx") < TOLERANCE
+    tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert model.text_encoder is not None
+    for texts in (["a cat"], ["the mug", "a photo of a small green letter", "a dog"]):
+        tokens = model.text_encoder.tokenize(texts)
+        found = answers(tmp_path / "text.onnx", **tokens)
+        torch.testing.assert_close(found, model.encode_texts(texts), atol=1e-4, rtol=1e-4)
+        true = tokens["attention_mask"][0] == 1
+        assert tokenizer.encode(texts[0]).ids[: int(true.sum())] == tokens["input_ids"][0][true].tolist()
+    about = json.loads((tmp_path / "text.json").read_text())
+    assert about["inputs"]["input_ids"] == "int64, [batch, length]" and about["dim"] == 16
+
+
+def test_a_file_that_differs_is_not_written(
+    image_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vlfew.models.export._write", lambda _job, path, _who: shutil.copy(image_file, path))
+    file = tmp_path / "image.onnx"
+    with pytest.raises(ModelError, match=r"image\.onnx is not written: .* differ .* by up to") as caught:
+        export_stream(built(seed=1), "image", file)
+    assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
+    assert export_stream(built(), "image", file) < TOLERANCE and file.is_file()
+
+
+def test_real_pictures_count(image_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that is another one on pictures of one shade alone is found out by such a picture."""
+    monkeypatch.setattr("vlfew.models.export._write", lambda _job, path, _who: shutil.copy(image_file, path))
+    model = built()
+    forward = model.forward_views
+
+    def odd(pictures: Tensor) -> Any:
+        features = forward(pictures)
+        if bool((pictures == pictures[0, 0, 0, 0]).all()):
+            features.embedding = -features.embedding
+        return features
+
+    monkeypatch.setattr(model, "forward_views", odd)
+    export_stream(model, "image", tmp_path / "a.onnx")
+    with pytest.raises(ModelError, match="differ"):
+        export_stream(model, "image", tmp_path / "b.onnx", torch.full((1, 1, 16, 16), 9, dtype=torch.uint8))
+
+
+def test_a_network_that_the_exporter_cannot_take_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no decomposition\nfor this operator")
+
+    monkeypatch.setattr("torch.onnx.export", fail)
+    with pytest.raises(ModelError, match=r"^conv4 cannot be exported to ONNX: no decomposition$"):
+        export_stream(built(), "image", tmp_path / "image.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_missing_is_told_before_anything_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ModelError, match="no text stream to export"):
+        export_stream(built(), "text", tmp_path / "text.onnx")
+    monkeypatch.setattr("vlfew.models.export.find_spec", lambda name: None if name == "onnx" else name)
+    with pytest.raises(ModelError, match=r"takes onnx: pip install 'vlfew\[export\]'"):
+        export_stream(built(), "image", tmp_path / "image.onnx")
+
+
+def test_pictures_are_no_check_of_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_model(built(), tmp_path / "run")
+    out = str(tmp_path / "text.onnx")
+    with pytest.raises(SystemExit) as wrong:
+        main(["export", str(tmp_path / "run"), "--stream", "text", "--out", out, "--check", "a.png"])
+    assert wrong.value.code == 2 and "--check takes pictures" in capsys.readouterr().err

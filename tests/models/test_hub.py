@@ -1,0 +1,151 @@
+"""Models to and from the hub, without one: what would be uploaded is what loads again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+
+import vlfew
+from vlfew.cli import main
+from vlfew.errors import ModelError
+from vlfew.models import DualStream, ModelSpec, build_model, save_model
+
+SPEC = ModelSpec(backbone="conv4", backbone_options={"width": 4}, embedding_dim=8, image_size=16)
+ABOUT = {"trained_on": "glyphs/train", "notes": ["no words: alignment was dropped"]}
+RESULT: dict[str, Any] = {
+    "protocol": "few-shot",
+    "data": "glyphs",
+    "split": "test",
+    "accuracy": 0.9126,
+    "ci95": 0.0021,
+    "episodes": 1000,
+    "seed": 3,
+    "input_size": [1, 16, 16],
+    "outside_data": False,
+    "ways": 20,
+    "shots": 1,
+    "command": "vlfew evaluate runs/tiny --protocol few-shot --ways 20",
+    "note": "5,200 pictures at hand",
+}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A finished run, as far as the hub is concerned."""
+    torch.manual_seed(0)
+    save_model(build_model(SPEC), tmp_path / "tiny", ABOUT)
+    (tmp_path / "tiny" / "results.json").write_text(json.dumps([RESULT]))
+    return tmp_path / "tiny"
+
+
+class FakeApi:
+    """Takes what is uploaded into a folder."""
+
+    repos: list[tuple[str, bool | None]]
+    uploaded: dict[str, bytes]
+
+    def __init__(self, **_: Any) -> None:
+        pass
+
+    def create_repo(self, repo_id: str, private: bool | None, **_: Any) -> SimpleNamespace:
+        FakeApi.repos.append((repo_id, private))
+        return SimpleNamespace(repo_id=repo_id)
+
+    def upload_folder(self, *, repo_id: str, folder_path: Path, **_: Any) -> str:
+        FakeApi.uploaded = {path.name: path.read_bytes() for path in Path(folder_path).iterdir()}
+        return f"https://hub/{repo_id}/commit/1"
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> type[FakeApi]:
+    FakeApi.repos, FakeApi.uploaded = [], {}
+    monkeypatch.setattr("huggingface_hub.hub_mixin.HfApi", FakeApi)
+    return FakeApi
+
+
+def test_what_is_uploaded_loads_again(run: Path, hub: type[FakeApi], tmp_path: Path, capsys: Any) -> None:
+    model = vlfew.load(run)
+    assert model.push_to_hub("me/tiny", license="mit", private=True) == "https://hub/me/tiny/commit/1"
+    assert hub.repos == [("me/tiny", True)]
+    assert sorted(hub.uploaded) == ["README.md", "model.json", "model.safetensors"]
+    told = capsys.readouterr().err
+    assert "model.safetensors (0.0 MB)" in told and "https://huggingface.co/me/tiny" in told
+    there = tmp_path / "there"
+    there.mkdir()
+    for name, content in hub.uploaded.items():
+        (there / name).write_bytes(content)
+    again = DualStream.from_pretrained(there)
+    pictures = torch.randint(0, 256, (3, 1, 16, 16), dtype=torch.uint8)
+    assert torch.equal(again.encode_images(pictures).embedding, model.encode_images(pictures).embedding)
+    assert again.about == ABOUT and not again.training
+
+
+def test_the_card_says_what_was_measured_and_how(run: Path) -> None:
+    card = ModelCard(str(vlfew.load(run).generate_model_card(repo_id="me/tiny", license="mit")))
+    assert card.data.library_name == "vlfew" and card.data.license == "mit"
+    assert card.data.pipeline_tag == "image-feature-extraction"
+    text = card.text
+    assert "| few-shot | glyphs / test | 20 ways, 1 shots | 91.26 ± 0.21 | 1,000 | 3 | 1 x 16 x 16 |" in text
+    for said in (
+        "# tiny",
+        RESULT["command"],
+        "trained on: glyphs/train",
+        "outside pictures: no",
+        "note: no words: alignment was dropped",
+        "Note: 5,200 pictures at hand.",
+        'vlfew.load("me/tiny")',
+        "The weights: mit.",
+    ):
+        assert said in text
+    assert "MiniLM" not in text
+
+
+def test_a_card_claims_nothing_that_is_not_known(tmp_path: Path) -> None:
+    card = ModelCard(str(build_model(SPEC).generate_model_card()))
+    assert card.data.license is None
+    assert "trained on: not known" in card.text and "None was stated for these weights" in card.text
+    assert "saved without results" in card.text and "console" not in card.text
+
+
+def test_a_damaged_results_file_makes_no_card(run: Path) -> None:
+    for content in ("[", '[{"accuracy": 1}]', "3"):
+        (run / "results.json").write_text(content)
+        with pytest.raises(ModelError, match=r"results\.json cannot be read: .*a card is written from it"):
+            vlfew.load(run).generate_model_card()
+
+
+def test_a_dry_run_writes_what_would_go(run: Path, hub: type[FakeApi], tmp_path: Path, capsys: Any) -> None:
+    arguments = ["push", str(run), "me/tiny", "--dry-run", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as done:
+        main(arguments)
+    assert done.value.code == 0 and not hub.repos and not hub.uploaded
+    said = capsys.readouterr()
+    for name in ("README.md", "model.json", "model.safetensors"):
+        assert str(tmp_path / "out" / name) in said.out
+    assert "nothing was uploaded" in said.err
+    vlfew.load(tmp_path / "out")
+    with pytest.raises(SystemExit) as again:
+        main(arguments)
+    assert again.value.code == 2 and "is not an empty folder" in capsys.readouterr().err
+
+
+def test_push_by_the_command_line(run: Path, hub: type[FakeApi], capsys: Any) -> None:
+    with pytest.raises(SystemExit) as done:
+        main(["push", str(run), "me/tiny", "--license", "apache-2.0"])
+    assert done.value.code == 0 and hub.repos == [("me/tiny", False)]
+    assert capsys.readouterr().out == "https://hub/me/tiny/commit/1\n"
+    assert b"license: apache-2.0" in hub.uploaded["README.md"]
+
+
+def test_a_hub_that_says_no_is_one_line(run: Path, no_hub: Path) -> None:
+    with pytest.raises(ModelError, match=r"me/tiny could not be uploaded: ") as caught:
+        vlfew.load(run).push_to_hub("me/tiny")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ModelError, match="Hugging Face hub"):
+        DualStream.from_pretrained("me/other", local_files_only=True)

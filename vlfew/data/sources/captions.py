@@ -1,0 +1,162 @@
+"""captions: your own pictures with captions, one or several a picture, for alignment and retrieval.
+
+Beside the pictures lies `captions.csv`, or `captions.jsonl`, with `file` and `caption`, a row for each
+caption, and, where the splits are given, `split`. Every picture is a class of its own, whose texts are
+its captions.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from vlfew.data.decode import is_picture
+from vlfew.data.images import LabelledImages
+from vlfew.data.lazy import hold
+from vlfew.data.listing import DataFile, digest, list_files
+from vlfew.data.naming import unique_names
+from vlfew.data.reading import Reading
+from vlfew.data.root import find_data
+from vlfew.data.splits import split_by_class
+from vlfew.data.tables import rows_csv, rows_jsonl
+from vlfew.errors import DataError, did_you_mean
+
+NAMES = ("captions.csv", "captions.jsonl")
+SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
+
+def load(
+    root: Path | None,
+    reading: Reading,
+    *,
+    val_fraction: float = 0.1,
+    test_fraction: float = 0.1,
+    memory_limit_mb: int = 2048,
+) -> LabelledImages:
+    """Pictures under `root`, at any depth, and their captions; `file` is a path below `root`.
+
+    Without a column `split`, pictures are drawn into train, val and test from `reading.seed`. A class is
+    called by its first caption. Pictures without a caption are left aside and counted. The fingerprint
+    covers names and sizes of the picture files, the captions and the splits.
+
+    Args:
+        root: the folder; None looks where data lie.
+        reading: how to read the pictures.
+        val_fraction: of the pictures, where no splits are given.
+        test_fraction: of the pictures, where no splits are given.
+        memory_limit_mb: larger sets (decoded, in MiB) are decoded as they are asked for.
+
+    Raises:
+        DataError: no caption file, or two; a row without `file` or `caption`, with a picture that is not
+            there, an empty caption, or what an earlier row has said; splits that are unknown, given for
+            some pictures only or two for one; a picture that cannot be read.
+    """
+    root = find_data("captions", root)
+    told, aside = check(root)
+    images, kept, skipped = hold([one.file for one in told], reading, "reading pictures", memory_limit_mb)
+    told = [told[number] for number in kept.tolist()]
+    files = [one.file.name for one in told]
+    labels = torch.arange(len(told))
+    if told and told[0].split:
+        named = [one.split for one in told]
+        splits = {
+            split: torch.tensor([n for n, own in enumerate(named) if own == split])
+            for split in dict.fromkeys(SPLITS.values())
+            if split in named
+        }
+    else:
+        splits = split_by_class(
+            labels, files, val_fraction=val_fraction, test_fraction=test_fraction, seed=reading.seed
+        )
+    texts = tuple(tuple(one.captions) for one in told)
+    return LabelledImages(
+        name="captions",
+        images=images,
+        labels=labels,
+        class_names=unique_names([own[0] for own in texts], files),
+        names_are_words=True,
+        splits=splits,
+        fingerprint=digest(
+            [(one.file.name, one.file.size) for one in told],
+            skipped,
+            texts,
+            {split: index.tolist() for split, index in splits.items()},
+        ),
+        class_texts=texts,
+        picture_names=tuple(files),
+        skipped=skipped,
+        note=f"pictures without a caption that are left aside: {aside}" if aside else "",
+    )
+
+
+@dataclass
+class Told:
+    """A picture and what is said of it; `split` is "" where no splits are given."""
+
+    file: DataFile
+    split: str
+    captions: list[str] = field(default_factory=list)
+
+
+def check(root: Path) -> tuple[list[Told], int]:
+    """Looks through a folder without decoding a picture.
+
+    Returns:
+        The pictures that have captions, in the order of their names; how many have none.
+
+    Raises:
+        DataError: see `load`.
+    """
+    found = [root / name for name in NAMES if (root / name).is_file()]
+    if len(found) != 1:
+        what = f"both {' and '.join(NAMES)}; keep one" if found else f"neither {' nor '.join(NAMES)}"
+        raise DataError(f"{root}: there is {what} (columns file and caption, a row for each caption)")
+    path = found[0]
+    pictures = {file.name: file for file in list_files(root) if is_picture(file.name)}
+    told: dict[str, Told] = {}
+    for line, row in _rows(path):
+        where = f"{path}:{line}"
+        for column in ("file", "caption"):
+            if not isinstance(row.get(column), str):
+                raise DataError(f"{where}: no {column!r}: file and caption are needed, got {', '.join(row)}")
+        name = posixpath.normpath(row["file"].strip())
+        if name not in pictures:
+            near = did_you_mean(name, pictures) if pictures else ""
+            raise DataError(f"{where}: there is no picture {row['file']!r} in {root}{near}")
+        caption = row["caption"].strip()
+        if not caption:
+            raise DataError(f"{where}: the caption of {name} is empty; write one or remove the row")
+        split = _split(row, where)
+        one = told.setdefault(name, Told(pictures[name], split))
+        if one.split != split:
+            raise DataError(f"{where}: {name} is in split {split!r} here and in {one.split!r} above")
+        if caption in one.captions:
+            raise DataError(f"{where}: {name} has this caption already; remove one of the rows")
+        one.captions.append(caption)
+    if not told:
+        raise DataError(f"{path}: no captions in it")
+    given = {bool(one.split) for one in told.values()}
+    if len(given) > 1:
+        missing = next(name for name, one in told.items() if not one.split)
+        raise DataError(
+            f"{path}: {missing} has no split, and others have; give one to every picture or to none"
+        )
+    return [told[name] for name in sorted(told)], len(pictures) - len(told)
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    return rows_csv(path) if path.suffix == ".csv" else rows_jsonl(path)
+
+
+def _split(row: dict[str, str], where: str) -> str:
+    """The split that a row names, or ""."""
+    said = row.get("split", "")
+    if said == "":
+        return ""
+    if said not in SPLITS:
+        raise DataError(f"{where}: unknown split {said!r}{did_you_mean(str(said), SPLITS)}")
+    return SPLITS[said]

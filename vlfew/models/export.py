@@ -1,0 +1,200 @@
+"""One stream of a model as an ONNX file, which is held to giving what the model gives."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from vlfew.errors import ModelError, first_line
+from vlfew.files import whole_file, write_whole
+from vlfew.models.dual_stream import DualStream
+
+Stream = Literal["image", "text"]
+TOLERANCE = 1e-4
+"""Normalised embeddings of a file may differ from those of its model by less than this."""
+OUTPUT = "vectors"
+"""What comes out. Not `embedding`: an operator of text encoders is called so, and names must differ."""
+TEXTS = (
+    "a cat",
+    "box drawings light down and right",
+    "two people on a bench by the sea, seen from behind, with a small brown dog between them",
+)
+"""Of three lengths, so that a batch of them is padded."""
+
+
+class Images(nn.Module):
+    """Pictures `[B, C, H, W]`, 0..255, to `[B, V * D]`: normalisation, front end and views included."""
+
+    def __init__(self, model: DualStream) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return self.model.forward_views(pictures).embedding
+
+
+class Texts(nn.Module):
+    """The text encoder's inputs `names`, each `[T, L]`, to `[T, V * D]`."""
+
+    def __init__(self, model: DualStream, names: Sequence[str]) -> None:
+        super().__init__()
+        self.model, self.names = model, list(names)
+
+    def forward(self, *tokens: Tensor) -> Tensor:
+        return self.model.forward_tokens(dict(zip(self.names, tokens, strict=True)))
+
+
+@dataclass
+class Job:
+    """What is exported: a module, its inputs by name, which of their axes are free, and what to compare by."""
+
+    module: nn.Module
+    names: list[str]
+    free: tuple[int, ...]
+    batches: list[tuple[Tensor, ...]]
+    about: dict[str, Any]
+
+
+def export_stream(model: DualStream, stream: Stream, path: Path, pictures: Tensor | None = None) -> float:
+    """Writes `path`, and beside it as `.json` what goes in and comes out; only if the file is right.
+
+    The image stream takes `pictures`, uint8 `[B, C, H, W]` as `DualStream.read` gives them. The text stream
+    takes token numbers and what else the encoder wants, `[T, L]`; `tokenizer.json` is written beside it
+    where the encoder has one. Both give `vectors`, float32 and not normalised. B and T are free, and so
+    is L where the encoder leaves it free.
+
+    Args:
+        model: it is moved to the CPU.
+        stream: which of the two.
+        path: of the ONNX file.
+        pictures: real ones, uint8 `[B, C, H, W]`, to compare by beside random ones.
+
+    Returns:
+        The largest difference between normalised embeddings of the file and of the model.
+
+    Raises:
+        ModelError: packages are missing, there is no text stream, the exporter cannot take the network,
+            or the file does not give what the model gives.
+    """
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
+    if missing:
+        raise ModelError(f"ONNX export takes {', '.join(missing)}: pip install 'vlfew[export]'")
+    model = model.cpu().eval()
+    job = _text_job(model) if stream == "text" else _image_job(model, pictures)
+    who = model.spec.backbone if stream == "image" else str(model.spec.text and model.spec.text.encoder)
+    with whole_file(path) as temporary:
+        _write(job, temporary, who)
+        apart, dim = _compare(job, temporary)
+        if not apart < TOLERANCE:
+            raise ModelError(
+                f"{path} is not written: its embeddings differ from those of the model by up to {apart:.1e}, "
+                f"and less than {TOLERANCE:.0e} is wanted"
+            )
+    if stream == "text":
+        assert model.text_encoder is not None
+        files = model.text_encoder.saved_config().get("tokenizer") or {}
+        if "tokenizer.json" in files:
+            content = json.dumps(files["tokenizer.json"], ensure_ascii=False)
+            write_whole(path.with_name("tokenizer.json"), content + "\n")
+    about = {"stream": stream, **job.about, "output": OUTPUT, "dim": dim, "largest_difference": apart}
+    write_whole(path.with_suffix(".json"), json.dumps(about, indent=1) + "\n")
+    return apart
+
+
+def _image_job(model: DualStream, pictures: Tensor | None) -> Job:
+    spec = model.spec
+    shape = (spec.channels, spec.image_size, spec.image_size)
+    generator = torch.Generator().manual_seed(0)
+    sizes = (2, 1, 5)
+    batches = [torch.randint(0, 256, (n, *shape), dtype=torch.uint8, generator=generator) for n in sizes]
+    if pictures is not None:
+        batches += pictures.split(32)
+    about = {
+        "inputs": {"pictures": f"uint8, 0 to 255, [batch, {shape[0]}, {shape[1]}, {shape[2]}]"},
+        "reading": {"resize": spec.resize, "center": spec.center},
+    }
+    return Job(Images(model).eval(), ["pictures"], (0,), [(batch,) for batch in batches], about)
+
+
+def _text_job(model: DualStream) -> Job:
+    encoder = model.text_encoder
+    if encoder is None:
+        raise ModelError("this model has no text stream to export: it was trained without words")
+    tokens = [encoder.tokenize(texts) for texts in (TEXTS[:2], TEXTS[:1], TEXTS)]
+    names = list(tokens[0])
+    lengths = {batch[names[0]].shape[1] for batch in tokens}
+    free = len(lengths) > 1
+    axes = "[batch, length]" if free else f"[batch, {lengths.pop()}]"
+    about = {"inputs": {name: f"int64, {axes}" for name in names}}
+    batches = [tuple(batch[name] for name in names) for batch in tokens]
+    return Job(Texts(model, names).eval(), names, (0, 1) if free else (0,), batches, about)
+
+
+def _write(job: Job, path: Path, who: str) -> None:
+    axes = {axis: torch.export.Dim.DYNAMIC for axis in job.free}
+    many = tuple(axes for _ in job.names)
+    # `*tokens` is one parameter to the exporter, whose shapes are those of all it holds.
+    shapes = (many,) if isinstance(job.module, Texts) else many
+    try:
+        with torch.no_grad(), _quiet():
+            program = torch.onnx.export(
+                job.module,
+                job.batches[0],
+                dynamo=True,
+                input_names=job.names,
+                output_names=[OUTPUT],
+                dynamic_shapes=shapes,
+                verbose=False,
+            )
+            assert program is not None
+            program.save(path, external_data=False)
+    except Exception as error:  # the exporter raises whatever the network made it stumble over
+        raise ModelError(f"{who} cannot be exported to ONNX: {first_line(error)}") from error
+
+
+def _compare(job: Job, path: Path) -> tuple[float, int]:
+    """The largest difference of normalised embeddings over all batches, and D."""
+    import onnxruntime
+
+    apart, dim = 0.0, 0
+    try:
+        session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+        for batch in job.batches:
+            inputs = {name: tensor.numpy() for name, tensor in zip(job.names, batch, strict=True)}
+            theirs = torch.from_numpy(session.run(None, inputs)[0])
+            with torch.inference_mode():
+                ours = job.module(*batch).float()
+            difference = normalize(theirs, dim=1) - normalize(ours, dim=1)
+            # NaN must not be lost in a maximum.
+            apart = max(apart, float(difference.abs().nan_to_num(torch.inf).max()))
+            dim = ours.shape[1]
+    except Exception as error:  # onnxruntime's errors have no common base
+        raise ModelError(f"the ONNX file cannot be run: {first_line(error)}") from error
+    return apart, dim
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's remarks about itself."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
