@@ -103,13 +103,16 @@ def test_dark_ink_inverts(folder: Path) -> None:
     assert torch.equal(dark.labels, light.labels) and dark.fingerprint != light.fingerprint
 
 
-def test_the_small_draw_is_balanced_seeded_and_from_its_own_files(data_root: Path) -> None:
+@pytest.mark.parametrize(("draw", "train"), [("small", 600), ("thousand", 100)])
+def test_a_smaller_draw_is_balanced_seeded_and_from_its_own_files(
+    data_root: Path, draw: str, train: int
+) -> None:
     counts = {"train": 7000, "t10k": 1100}
     make(data_root / "mnist", counts)
 
     def drawn(seed: int) -> tuple[set[bytes], set[bytes]]:
-        data = load_data("mnist", None, Reading(28, 1, seed=seed), draw="small")
-        for split, each in (("train", 600), ("test", 100)):
+        data = load_data("mnist", None, Reading(28, 1, seed=seed), draw=draw)
+        for split, each in (("train", train), ("test", 100)):
             index = data.splits[split]
             assert Counter(data.labels[index].tolist()) == dict.fromkeys(range(10), each)
             stem = "train" if split == "train" else "t10k"
@@ -125,7 +128,7 @@ def test_the_small_draw_is_balanced_seeded_and_from_its_own_files(data_root: Pat
     first, again, other = drawn(0), drawn(0), drawn(1)
     assert first == again
     assert first[0] != other[0] and first[1] != other[1]
-    assert len(load_data("mnist", None, READING, draw="small").images) == 7000
+    assert len(load_data("mnist", None, READING, draw=draw).images) == 10 * train + 1000
 
 
 def test_too_few_for_the_small_draw(folder: Path) -> None:

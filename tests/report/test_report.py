@@ -25,7 +25,7 @@ from vlfew.scorers.base import Scorer
 from vlfew.scorers.prototypes import Prototypes
 from vlfew.training.run import RunFolder
 
-SECTIONS = ["results", "training", "episodes", "named-by-words", "map", "most-confused"]
+SECTIONS = ["results", "training", "episodes", "pairs", "named-by-words", "map", "most-confused"]
 VOID = {"meta", "img"}
 SIDE = 8
 
@@ -235,7 +235,7 @@ def test_a_verification_has_its_curve(tmp_path: Path) -> None:
 def test_marks_agree_with_the_counts(tmp_path: Path) -> None:
     data = make_data([6] * 10, noise=150)
     html = report(make_run(tmp_path), Subject(Toy(data), data), [])
-    sheets = html[html.index('id="episodes"') : html.index('id="named-by-words"')]
+    sheets = html[html.index('id="episodes"') : html.index('id="pairs"')]
     right, total = map(int, re.search(r"(\d+) of (\d+) queries are right", sheets).groups())  # type: ignore[union-attr]
     assert sheets.count('class="tile right"') == right == len(re.findall(r"<b>✓</b>", sheets))
     assert sheets.count('class="tile wrong"') == total - right == len(re.findall(r"<b>✗ [A-E]</b>", sheets))

@@ -1,4 +1,4 @@
-"""The recipes of the studies, each started for two steps on real data, and the sweep over their grid."""
+"""The recipes of the studies, each started for two steps on its data (Omniglot on made-up ones), and the sweep."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import os
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from scripts.sweep import main
+from scripts.sweep import cells_of, main, read_grid
 from tests.conftest import real_data
 from vlfew.errors import ConfigError
 from vlfew.features import Features, Space
@@ -31,16 +33,45 @@ FOLDERS = {"att_faces": "orl_faces.zip"}
 """Data whose file is not called as the source is."""
 
 
+GRIDS = sorted((ROOT / "configs/studies").glob("*_grid.yaml"))
+
+
+@pytest.fixture(scope="module")
+def drawings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five alphabets of twenty characters by two people, as Omniglot's: Koch's net takes long over each picture."""
+    root, rng = tmp_path_factory.mktemp("drawings"), np.random.default_rng(0)
+    for number in range(100):
+        part = "background" if number < 80 else "evaluation"
+        folder = root / f"images_{part}" / f"alphabet{number // 20}" / f"character{number % 20 + 1:02}"
+        folder.mkdir(parents=True)
+        for drawer in (1, 2):
+            picture = Image.fromarray(rng.random((15, 15)) < 0.5).resize((105, 105))
+            picture.save(folder / f"{number:04}_{drawer:02}.png")
+    return root
+
+
 @pytest.mark.parametrize("path", STUDIES, ids=lambda p: p.stem)
-def test_a_study_starts(path: Path, tmp_path: Path) -> None:
+def test_a_study_starts(path: Path, tmp_path: Path, drawings: Path) -> None:
     config = read_config(path)
     assert config.name == path.stem
-    real_data(FOLDERS.get(config.data.name, config.data.name))
     few = [f"evaluate.{n}.episodes=5" for n, e in enumerate(config.evaluate) if "episodes" in e.options]
+    if config.data.name == "omniglot":
+        few += [f"data.root={drawings}", "data.validation_alphabets=1", "sampling.pairs=4"]
+    else:
+        real_data(FOLDERS.get(config.data.name, config.data.name))
     run = run_pipeline(path, [*FEW, *few], tmp_path)
     results = json.loads(run.results.read_text())
     assert [r["protocol"] for r in results] == [e.protocol for e in config.evaluate]
     assert sum("loss" in entry for entry in run.read_log()) == 1
+
+
+@pytest.mark.parametrize("path", GRIDS, ids=lambda p: p.stem)
+def test_every_cell_of_a_grid_can_be_configured(path: Path) -> None:
+    study = path.with_name(path.name.replace("_grid", ""))
+    cells = cells_of(read_grid(path), study.stem, [])
+    made = [read_config(study, cell.overrides) for cell in cells]
+    for one, other in pairwise(made):
+        assert one.model_copy(update={"name": ""}) != other.model_copy(update={"name": ""})
 
 
 def test_the_mixed_loss_that_collapses_has_the_floor_that_its_recipe_tells_of() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,34 +76,20 @@ def verification(
         ConfigError: fewer than 2 pairs or 1 fold; a threshold chosen by the pairs that are scored; a
             transductive scorer; a pairs_file that holds others, or where none are drawn.
     """
-    check_scorer(scorer, "verification")
-    tested = kept_pairs(subject.data, split, pairs, folds, seed, pairs_file)
-    _require_apart(tested, split, calibrate)
-    similarity = subject.model.scorer(scorer)
-    scores, same, own = _scores(subject, similarity, split, tested), tested.same.numpy(), tested.fold.numpy()
-    thresholds = np.empty(len(tested))
-    accept = {target: np.full(len(tested), np.nan) for target in TARGETS}
-    missing: dict[float, str] = {}
-
-    def choose(cell: np.ndarray | slice, from_scores: np.ndarray, from_same: np.ndarray) -> None:
-        thresholds[cell] = best_threshold(from_scores, from_same)
-        for target in TARGETS:
-            try:
-                accept[target][cell] = false_accept_threshold(from_scores[~from_same], target)
-            except DataError as error:
-                missing[target] = str(error)
-
-    if len(np.unique(own)) > 1:
-        for first, second in np.unique(np.sort(own, axis=1), axis=0):
-            apart = ~np.isin(own, (first, second)).any(axis=1)
-            choose((np.sort(own, axis=1) == (first, second)).all(axis=1), scores[apart], same[apart])
-        chosen_on = "the other folds"
-    else:
-        others = _calibrating(subject.data, calibrate, pairs, calibration_pairs, seed)
-        choose(slice(None), _scores(subject, similarity, calibrate, others), others.same.numpy())
-        chosen_on = f"{len(others):,} pairs of {calibrate}"
-
-    right = ((scores >= thresholds) == same).astype(np.float64)
+    judged = judge_pairs(
+        subject,
+        split=split,
+        calibrate=calibrate,
+        pairs=pairs,
+        calibration_pairs=calibration_pairs,
+        folds=folds,
+        seed=seed,
+        scorer=scorer,
+        pairs_file=pairs_file,
+    )
+    tested, scores, thresholds = judged.pairs, judged.scores, judged.thresholds
+    same = tested.same.numpy()
+    right = judged.right.astype(np.float64)
     fold = _scoring_fold(tested).numpy()
     numbers = np.unique(fold)
     accuracy, ci95 = mean_ci95(right.tolist())
@@ -123,16 +109,16 @@ def verification(
         "pairs": len(tested),
         "scorer": scorer,
         "threshold": float(np.mean(thresholds)),
-        "threshold_chosen_on": chosen_on,
+        "threshold_chosen_on": judged.chosen_on,
         "auc": area_under(scores, same),
         "eer": equal_error_rate(scores, same),
     }
     for target in TARGETS:
         name = f"far_{target:g}"
-        if target in missing:
-            details[f"{name}_refused"] = missing[target]
+        if target in judged.refused:
+            details[f"{name}_refused"] = judged.refused[target]
             continue
-        accepted = scores >= accept[target]
+        accepted = scores >= judged.accept[target]
         details[f"tar_at_{name}"] = float(accepted[same].mean())
         details[f"measured_{name}"] = float(accepted[~same].mean())
     both = [own for own in (fold == n for n in numbers) if same[own].any() and not same[own].all()]
@@ -140,6 +126,75 @@ def verification(
     details["roc"] = band(np.stack([tar_curve(scores[own], same[own]) for own in both]))
     details["mistakes"] = _mistakes(subject.data, tested, scores, thresholds, right)
     return Outcome(accuracy, ci95, len(tested), details, right)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Pairs, how alike they are, and the threshold that each of them meets.
+
+    Attributes:
+        pairs: M of them.
+        scores: `[M]` float64, higher where the two are more alike.
+        thresholds: `[M]`, each chosen on pairs that share no class with it.
+        accept: false-accept rate to the thresholds `[M]` that were set for it in the same way.
+        refused: the rates for which there were too few pairs, and what was said.
+        chosen_on: which pairs gave the thresholds, in words.
+    """
+
+    pairs: Pairs
+    scores: np.ndarray
+    thresholds: np.ndarray
+    accept: dict[float, np.ndarray]
+    refused: dict[float, str]
+    chosen_on: str
+
+    @property
+    def right(self) -> np.ndarray:
+        """`[M]` whether each is told right."""
+        found: np.ndarray = (self.scores >= self.thresholds) == self.pairs.same.numpy()
+        return found
+
+
+def judge_pairs(
+    subject: Subject,
+    *,
+    split: str,
+    calibrate: str,
+    pairs: int | None,
+    calibration_pairs: int | None,
+    folds: int | None,
+    seed: int,
+    scorer: str,
+    pairs_file: Path | None,
+) -> Judged:
+    """The pairs of `verification`, which says what all of this is, each with its threshold."""
+    check_scorer(scorer, "verification")
+    tested = kept_pairs(subject.data, split, pairs, folds, seed, pairs_file)
+    _require_apart(tested, split, calibrate)
+    similarity = subject.model.scorer(scorer)
+    scores, same, own = _scores(subject, similarity, split, tested), tested.same.numpy(), tested.fold.numpy()
+    thresholds = np.empty(len(tested))
+    accept = {target: np.full(len(tested), np.nan) for target in TARGETS}
+    refused: dict[float, str] = {}
+
+    def choose(cell: np.ndarray | slice, from_scores: np.ndarray, from_same: np.ndarray) -> None:
+        thresholds[cell] = best_threshold(from_scores, from_same)
+        for target in TARGETS:
+            try:
+                accept[target][cell] = false_accept_threshold(from_scores[~from_same], target)
+            except DataError as error:
+                refused[target] = str(error)
+
+    if len(np.unique(own)) > 1:
+        for first, second in np.unique(np.sort(own, axis=1), axis=0):
+            apart = ~np.isin(own, (first, second)).any(axis=1)
+            choose((np.sort(own, axis=1) == (first, second)).all(axis=1), scores[apart], same[apart])
+        chosen_on = "the other folds"
+    else:
+        others = _calibrating(subject.data, calibrate, pairs, calibration_pairs, seed)
+        choose(slice(None), _scores(subject, similarity, calibrate, others), others.same.numpy())
+        chosen_on = f"{len(others):,} pairs of {calibrate}"
+    return Judged(tested, scores, thresholds, accept, refused, chosen_on)
 
 
 def check_verification(data: LabelledImages, options: Mapping[str, Any]) -> None:

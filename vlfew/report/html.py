@@ -21,6 +21,7 @@ from vlfew.report.markup import paragraph
 from vlfew.report.mistakes import draw_mistakes
 from vlfew.report.naming import Words, draw_named
 from vlfew.report.page import write_page
+from vlfew.report.pairs import draw_pairs
 from vlfew.report.results import draw_results
 from vlfew.report.roc import draw_verification
 from vlfew.training.run import RunFolder
@@ -56,6 +57,7 @@ def write_report(
         **({"Worst mistakes": mistakes} if mistakes else {}),
         "Training": draw_curves(log, loss_weights(config)),
         "Episodes": draw_sheets(subject, bank, seed),
+        "Pairs": draw_pairs(subject, results, split, seed),
         "Named by words": draw_named(bank, words, seed) if words else paragraph(why_not),
         "Map": draw_map(bank, seed),
         "Most confused": draw_confusions(subject, bank, words, seed),

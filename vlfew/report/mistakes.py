@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from vlfew.data.images import LabelledImages
 from vlfew.evaluation.results import Result
 from vlfew.report.markup import Html, element, join, paragraph
-from vlfew.report.pictures import data_uri, sharpness
+from vlfew.report.pictures import side_by_side
 
 KINDS = {True: "The same, taken for different", False: "Different, taken for the same"}
 
@@ -39,11 +37,7 @@ def draw_mistakes(data: LabelledImages, results: Sequence[Result]) -> Html | Non
 
 
 def _pair(data: LabelledImages, mistake: dict[str, Any]) -> Html:
-    pictures = data.images.batch(torch.tensor([mistake["first"], mistake["second"]]))
-    names = [mistake.get(f"{which}_name", str(mistake[which])) for which in ("first", "second")]
-    tiles = (
-        element("img", src=data_uri(p), alt=name, title=name, class_=sharpness(p))
-        for p, name in zip(pictures, names, strict=True)
-    )
     score = f"{mistake['score']:.2f} against {mistake['threshold']:.2f}"
-    return element("div", element("span", *tiles, class_="two"), element("p", score, class_="aside"))
+    return element(
+        "div", side_by_side(data, mistake["first"], mistake["second"]), element("p", score, class_="aside")
+    )

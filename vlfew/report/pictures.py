@@ -6,8 +6,10 @@ from base64 import b64encode
 from io import BytesIO
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from vlfew.data.images import LabelledImages
 from vlfew.evaluation.bank import FeatureBank
 from vlfew.report.markup import Html, element
 
@@ -47,3 +49,16 @@ def thumbnail(bank: FeatureBank, position: int, name: str) -> Html:
     """The picture at a position in the bank, inline, called `name`."""
     picture = picture_at(bank, position)
     return element("img", src=data_uri(picture), alt=name, title=name, class_=sharpness(picture))
+
+
+def side_by_side(data: LabelledImages, first: int, second: int) -> Html:
+    """Two pictures of the data, inline, called by their file names where there are any, else by their class."""
+    tiles = []
+    for number, picture in zip(
+        (first, second), data.images.batch(torch.tensor([first, second])), strict=True
+    ):
+        name = (
+            data.picture_names[number] if data.picture_names else data.class_names[int(data.labels[number])]
+        )
+        tiles.append(element("img", src=data_uri(picture), alt=name, title=name, class_=sharpness(picture)))
+    return element("span", *tiles, class_="two")

@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import math
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -35,21 +36,25 @@ _MAGIC = {"images": 2051, "labels": 2049}
 
 @dataclass(frozen=True)
 class Part:
-    """What a split is made of: its files' first name, and its pictures, all and in the small draw."""
+    """What a split is made of: its files' first name, and its pictures, all and in the smaller draws."""
 
     stem: str
     pictures: int
-    small: int
+    drawn: Mapping[str, int]
 
 
-PARTS = {"train": Part("train", 60_000, 6_000), "test": Part("t10k", 10_000, 1_000)}
+Draw = Literal["all", "small", "thousand"]
+PARTS = {
+    "train": Part("train", 60_000, {"small": 6_000, "thousand": 1_000}),
+    "test": Part("t10k", 10_000, {"small": 1_000, "thousand": 1_000}),
+}
 
 
 def load(
     root: Path | None,
     reading: Reading,
     *,
-    draw: Literal["all", "small"] = "all",
+    draw: Draw = "all",
     ink: Literal["light", "dark"] = "light",
 ) -> LabelledImages:
     """The digits, training pictures first; pictures are resized as they are asked for.
@@ -60,7 +65,8 @@ def load(
     Args:
         root: folder of the IDX files; None looks where data lie.
         reading: how large and with how many channels.
-        draw: `small` draws 600 training and 100 test pictures of every digit from `reading.seed`.
+        draw: `small` draws 600 training and 100 test pictures of every digit from `reading.seed`, `thousand`
+            100 and 100.
         ink: `dark` inverts the pictures, as a model that was trained on dark ink wants them.
 
     Raises:
@@ -68,8 +74,8 @@ def load(
     """
     parts = check(find_data("mnist", root, ALSO))
     at_hand = {split: len(labels) for split, (_, labels) in parts.items()}
-    if draw == "small":
-        chosen = {split: _draw(labels, split, reading.seed) for split, (_, labels) in parts.items()}
+    if draw != "all":
+        chosen = {split: _draw(labels, split, draw, reading.seed) for split, (_, labels) in parts.items()}
         parts = {split: (parts[split][0][index], parts[split][1][index]) for split, index in chosen.items()}
     pictures = torch.cat([images for images, _ in parts.values()])
     if ink == "dark":
@@ -149,15 +155,15 @@ def _read(folder: Path, stem: str, kind: Literal["images", "labels"]) -> tuple[P
     return path, np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy()
 
 
-def _draw(labels: Tensor, split: str, seed: int) -> Tensor:
-    """Numbers of the pictures of the small draw, the same count of every digit, ascending."""
-    count = PARTS[split].small // len(WORDS)
+def _draw(labels: Tensor, split: str, draw: Draw, seed: int) -> Tensor:
+    """Numbers of the pictures of a smaller draw, the same count of every digit, ascending."""
+    count = PARTS[split].drawn[draw] // len(WORDS)
     drawn = []
     for digit, word in enumerate(WORDS):
         own = (labels == digit).nonzero().flatten()
         if len(own) < count:
             raise DataError(
-                f"mnist: draw=small takes {count} {split} pictures of {word!r}, of which there are {len(own)}"
+                f"mnist: draw={draw} takes {count} {split} pictures of {word!r}, of which there are {len(own)}"
             )
         order = generator_at(seed, "mnist", split, digit).permutation(len(own))
         drawn.append(own[torch.from_numpy(order[:count])])

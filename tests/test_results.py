@@ -1,0 +1,137 @@
+"""The tables of results: what others published beside ours, each figure in the column of its protocol."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.results import PUBLISHED, main, markdown, read_published, read_runs, tables
+from tests.report.test_comparison import make_run, result
+from vlfew.errors import VlfewError
+from vlfew.training.setup import read_config
+
+ROOT = Path(__file__).parents[1]
+GLYPHS = """
+glyphs:
+  standard: 20-way
+  systems:
+    - system: a twin
+      source: X
+      figure: "70.5"
+      protocol: 5-way | own draw
+      checked: yes
+      config: configs/a.yaml
+      own: {run: first, protocol: few-shot, ways: 5}
+      standard: {run: second, protocol: few-shot, ways: 20}
+    - {system: a person, source: X, figure: "95", protocol: 5-way, checked: no}
+faces:
+  standard: pairs
+  systems: []
+"""
+
+
+def published(folder: Path, text: str = GLYPHS) -> Path:
+    path = folder / "published.yaml"
+    path.write_text(text)
+    return path
+
+
+def cells(block: str) -> list[list[str]]:
+    """The rows of a Markdown table, its head first."""
+    lines = [line for line in block.splitlines() if line.startswith("|")]
+    return [[c.strip() for c in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines if "---" not in line]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("runs")
+    repeated: dict[str, Any] = {"accuracies": [0.89, 0.91], "over": "seed", "values": [0, 1], "repeats": 2}
+    first = make_run(folder / "first", [result(ways=5, command="vlfew evaluate first", **repeated)])
+    second = make_run(folder / "second", [result(ways=20, accuracy=0.5), result(ways=7, accuracy=0.4)])
+    return [first, second]
+
+
+def test_each_figure_stands_in_the_column_of_its_protocol(tmp_path: Path, runs: list[Path]) -> None:
+    said, table, *further = tables(read_published(published(tmp_path)), read_runs(runs))
+    assert "glyphs" in said and "20-way" in said
+    head, twin, person = cells(table)
+    row = dict(zip(head, twin, strict=True))
+    assert row["theirs %"] == "70.5" and row["checked"] == "yes" and row["config"] == "`configs/a.yaml`"
+    assert row["their protocol"] == r"5-way \| own draw"
+    assert row["ours, their protocol %"] == "**90.00 ± 1.00** (5-way 1-shot, 2 runs)"
+    assert row["ours, standard protocol %"] == "**50.00 ± 1.00** (20-way 1-shot)"
+    assert row["runs"] == "2 over seed: 89.0, 91.0; 1"
+    assert row["training"] == "5 min 12 s" and row["input"] == "1x16x16" and row["outside data"] == "no"
+    assert int(row["parameters"].replace(",", "")) > 0 and "`vlfew evaluate first`" in row["command"]
+    asked = dict(zip(head, person, strict=True))
+    assert asked["theirs %"] == "95" and asked["checked"] == "no"
+    assert {v for k, v in asked.items() if k.startswith("ours") or k in ("runs", "parameters")} == {"-"}
+    assert "faces" not in "".join([said, table, *further])  # no run was evaluated on them
+
+
+def test_what_no_system_asks_for_stands_in_a_last_table(tmp_path: Path, runs: list[Path]) -> None:
+    *_, last = tables(read_published(published(tmp_path)), read_runs(runs))
+    (head, row) = cells(last)
+    found = dict(zip(head, row, strict=True))
+    assert found["setting"] == "7-way 1-shot" and found["accuracy %"] == "**40.00 ± 1.00**"
+
+
+def test_a_run_that_is_not_given_is_a_dash(tmp_path: Path, runs: list[Path]) -> None:
+    _, table, *further = tables(read_published(published(tmp_path)), read_runs(runs[:1]))
+    head, twin, _ = cells(table)
+    row = dict(zip(head, twin, strict=True))
+    assert row["ours, standard protocol %"] == "-" and "90.00" in row["ours, their protocol %"]
+    assert further == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("ways: 20", "shots: 1", "2 results of second are"),
+        ("checked: yes", "checkd: yes", "glyphs.systems.0.checkd"),
+        ("      source: X\n", "", "glyphs.systems.0.source"),
+        ("own: {run: first,", "own: {", "glyphs.systems.0.own.run"),
+        ("standard: 20-way", "standard: [", "cannot be read as YAML"),
+    ],
+)
+def test_published_figures_that_are_no_good_are_told(
+    tmp_path: Path, runs: list[Path], old: str, new: str, said: str
+) -> None:
+    assert old in GLYPHS
+    path = published(tmp_path, GLYPHS.replace(old, new, 1))
+    with pytest.raises(VlfewError) as error:
+        list(tables(read_published(path), read_runs(runs)))
+    assert said in str(error.value)
+
+
+def test_two_runs_of_one_name_are_refused(tmp_path: Path, runs: list[Path]) -> None:
+    again = make_run(tmp_path / "first", [])
+    with pytest.raises(VlfewError, match="both runs of first; give one of them"):
+        read_runs([runs[0], again])
+
+
+def test_a_folder_without_a_finished_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(VlfewError, match="nowhere"):
+        main([str(tmp_path / "nowhere")])
+
+
+def test_what_is_published_names_configurations_that_are_there() -> None:
+    """And asks of their runs what these are evaluated by."""
+    systems = [system for data in read_published(PUBLISHED).values() for system in data.systems]
+    assert any(system.own for system in systems) and any(system.standard for system in systems)
+    for system in systems:
+        if system.config is None:
+            assert system.own is None and system.standard is None
+            continue
+        config = read_config(ROOT / system.config)
+        for ours in (system.own, system.standard):
+            if ours is not None:
+                assert ours.run.partition("/")[0] == config.name
+                assert ours.protocol in [entry.protocol for entry in config.evaluate]
+
+
+def test_a_bar_stays_in_its_cell() -> None:
+    assert markdown(["a", "b"], [["x|y", "z"]]).splitlines()[-1] == r"| x\|y | z |"
