@@ -13,6 +13,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 Resize = Literal["squash", "crop"]
+Interpolation = Literal["bilinear", "bicubic"]
 OnBadImage = Literal["error", "skip"]
 Center = Annotated[float, Field(gt=0, le=1)]
 
@@ -42,6 +43,7 @@ class Data(Component):
     image_size: Annotated[int, Field(ge=8)] = 32
     channels: Literal[1, 3] = 1
     resize: Resize = "squash"
+    interpolation: Interpolation = "bilinear"
     center: Center = 1.0
     on_bad_image: OnBadImage = "error"
     split_seed: int = 0

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from vlfew.config import Resize, Twins, Views
+from vlfew.config import Interpolation, Resize, Twins, Views
 from vlfew.data.reading import Reading
 from vlfew.encoders import BACKBONES, FRONT_ENDS, TEXT_ENCODERS
 from vlfew.encoders.backbone import Backbone, channel_stats
@@ -77,12 +77,15 @@ class ModelSpec(BaseModel):
     image_size: int = 32
     channels: int = 1
     resize: Resize = "squash"
+    interpolation: Interpolation = "bilinear"
     center: float = 1.0
     outside_data: bool = False
 
     def reading(self) -> Reading:
         """How pictures must be read for this model."""
-        return Reading(self.image_size, self.channels, self.resize, self.center)
+        return Reading(
+            self.image_size, self.channels, self.resize, self.center, interpolation=self.interpolation
+        )
 
 
 class TextProjection(nn.Module):

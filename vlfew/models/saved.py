@@ -16,6 +16,8 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
+from vlfew.encoders import BACKBONES, PUBLISHED
+from vlfew.encoders.backbone import Published
 from vlfew.errors import ModelError
 from vlfew.files import sha256, whole_file, write_whole
 from vlfew.models.dual_stream import DualStream, ModelSpec, TextSpec, build_model
@@ -120,7 +122,10 @@ def load_model(folder: Path) -> DualStream:
 
 
 def load(name: str | Path) -> DualStream:
-    """A model from a run folder, a Hugging Face hub id, or `open_clip:ARCH/TAG`.
+    """A model from a run folder, a Hugging Face hub id, or a published one.
+
+    Published ones are `open_clip:ARCH/TAG`, `transformers:NAME` (both with their text towers, in the
+    space they were trained for, where they have one) and `timm:NAME` (pictures alone).
 
     Raises:
         ModelError: nothing by that name; says where it was looked for.
@@ -128,8 +133,8 @@ def load(name: str | Path) -> DualStream:
     folder = Path(name)
     if folder.is_dir():
         return load_model(folder)
-    if str(name).startswith("open_clip:"):
-        return _load_open_clip(str(name))
+    if str(name).partition(":")[0] + ":" in PUBLISHED.names():
+        return _load_published(str(name))
     # A path whose folder is there was meant as a path: a mistyped run is no reason to ask the hub.
     if (
         str(name).count("/") == 1
@@ -138,7 +143,8 @@ def load(name: str | Path) -> DualStream:
     ):
         return load_model(_from_hub(str(name)))
     raise ModelError(
-        f"no model {str(name)!r}: neither a run folder, nor a hub id (owner/name), nor open_clip:ARCH/TAG"
+        f"no model {str(name)!r}: neither a run folder, nor a hub id (owner/name), nor open_clip:ARCH/TAG, "
+        "transformers:NAME or timm:NAME"
     )
 
 
@@ -155,23 +161,26 @@ def _describe(folder: Path) -> dict[str, Any]:
     return description
 
 
-def _load_open_clip(name: str) -> DualStream:
-    """Both towers of an open_clip model, in the space they were trained for."""
-    from vlfew.encoders.open_clip_towers import find
-
-    vision = find(name.removeprefix("open_clip:")).config["vision_cfg"]
+def _load_published(name: str) -> DualStream:
+    """The towers of a published model, in the space they were trained for."""
+    published: Published = PUBLISHED.get(name)()
+    reading = published.reading
+    pretrained = {"pretrained": True} if "pretrained" in BACKBONES.options(name).model_fields else {}
     spec = ModelSpec(
         backbone=name,
+        backbone_options=pretrained,
         backbone_frozen=True,
-        text=TextSpec(encoder=name, projection="none"),
+        text=None if published.text is None else TextSpec(encoder=published.text, projection="none"),
         embedding_dim=None,
-        image_size=vision.get("image_size", 224),
-        channels=3,
-        resize="crop",
+        image_size=reading.image_size,
+        channels=reading.channels,
+        resize=reading.resize,
+        center=reading.center,
+        interpolation=reading.interpolation,
     )
     model = build_model(spec)
-    assert model.text_encoder is not None
-    model.spec.outside_data = model.backbone.pretrained or model.text_encoder.seen_images
+    seen = model.text_encoder is not None and model.text_encoder.seen_images
+    model.spec.outside_data = model.backbone.pretrained or seen
     return model.eval()
 
 
