@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from vlfew.encoders import BACKBONES, PUBLISHED
 from vlfew.encoders.backbone import Published
+from vlfew.encoders.lora import merged
 from vlfew.errors import ModelError
 from vlfew.files import sha256, whole_file, write_whole
 from vlfew.models.dual_stream import DualStream, ModelSpec, TextSpec, build_model
@@ -30,11 +31,15 @@ STATISTICS = ("pixel_mean", "pixel_std", "running_mean", "running_var", "num_bat
 def save_model(model: DualStream, folder: Path, about: dict[str, Any] | None = None) -> None:
     """Writes `model.safetensors` and `model.json` into `folder`.
 
+    What LoRA learned is added to the weights it stood beside: the saved model has none, and needs no peft.
+
     Args:
         model: to be saved.
         folder: made if missing.
         about: what it was trained on, for its readers (`trained_on`, `outside_data`).
     """
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    model = _without_lora(model)
     name, options = model.backbone.rebuild
     spec = model.spec.model_copy(update={"backbone": name, "backbone_options": options}, deep=True)
     if model.front_end is not None:
@@ -47,10 +52,22 @@ def save_model(model: DualStream, folder: Path, about: dict[str, Any] | None = N
     description = {
         "format": FORMAT,
         "sha256": sha256(weights),
-        "about": about or {},
+        "about": (about or {}) | {"trained_parameters": trained},
         "model": spec.model_dump(mode="json"),
     }
     write_whole(folder / "model.json", json.dumps(description, indent=1, ensure_ascii=False) + "\n")
+
+
+def _without_lora(model: DualStream) -> DualStream:
+    """The model itself, or a copy in which LoRA is merged into the towers."""
+    spec = model.spec
+    if spec.backbone_lora is None and (spec.text is None or spec.text.lora is None):
+        return model
+    plain = merged(model)
+    plain.spec.backbone_lora = None
+    if plain.spec.text is not None:
+        plain.spec.text.lora = None
+    return plain
 
 
 def read_about(folder: Path) -> dict[str, Any]:
@@ -82,6 +99,7 @@ def parameter_counts(folder: Path) -> tuple[int, int]:
         ModelError: missing or damaged files; says which.
     """
     spec, weights = read_spec(folder), folder / "model.safetensors"
+    trained = read_about(folder).get("trained_parameters")
     frozen = ("backbone.", "right_backbone.") * spec.backbone_frozen
     frozen += ("text_encoder.",) * (spec.text is not None and spec.text.frozen)
     counts = {True: 0, False: 0}
@@ -92,7 +110,8 @@ def parameter_counts(folder: Path) -> tuple[int, int]:
                     counts[name.startswith(frozen)] += math.prod(file.get_slice(name).get_shape())
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{weights} cannot be read: {error}") from None
-    return counts[False], counts[True]
+    # Where it was not counted when saving, towers were trained whole or not at all.
+    return (counts[False], counts[True]) if trained is None else (trained, sum(counts.values()) - trained)
 
 
 def load_model(folder: Path) -> DualStream:

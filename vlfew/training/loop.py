@@ -129,7 +129,7 @@ class Trainer:
         self.about = {"data fingerprint": data.fingerprint}
         self.selection = selection(config, data, self.model.has_text)
         self.words = (
-            BatchWords(self.model.text_encoder, data, config.text.frozen, self.accelerator.device)
+            BatchWords(self.model.text_encoder, data, config.text.fixed, self.accelerator.device)
             if self.model.text_encoder is not None
             else None
         )
