@@ -9,6 +9,7 @@ BENCHMARKS = {
     "episodes": "few-shot episodes from cached features, against easyfsl",
     "loading": "first and further loading of a data set",
     "cross-attention": "few-shot episodes by cross attention from cached maps",
+    "gradient-cache": "memory of large contrastive batches by gradient caching",
     "training": "training steps against a plain loop, and what data and augmentation cost",
 }
 """Subcommand to what it measures; each is `benchmark_<name>.py` (`_` for `-`) beside this file, with `add_arguments`

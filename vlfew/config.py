@@ -344,10 +344,15 @@ def _no(value: Any) -> Any:
 
 
 class Training(Section):
-    """How the steps are run. `mixed_precision: auto` is bf16 where the hardware has it, else no."""
+    """How the steps are run. `mixed_precision: auto` is bf16 where the hardware has it, else no.
+
+    With `gradient_cache` the networks see so many pictures (and texts) of a batch at a time, twice, and
+    memory does not grow with the batch (`vlfew.training.gradient_cache`).
+    """
 
     mixed_precision: Annotated[Literal["auto", "no", "bf16", "fp16"], BeforeValidator(_no)] = "auto"
     accumulation: Count = 1
+    gradient_cache: Count | None = None
     compile: bool = False
     validate_every: Count = 200
     patience: Count | None = None

@@ -51,7 +51,9 @@ STAGES = [
 
 
 @pytest.mark.parametrize(
-    "overrides", [["optim.steps=20"], ["optim.steps=8", *STAGES]], ids=["plain", "stages"]
+    "overrides",
+    [["optim.steps=20"], ["optim.steps=8", *STAGES], ["optim.steps=8", "training.gradient_cache=3", *STAGES]],
+    ids=["plain", "stages", "gradient cache"],
 )
 def test_figures_are_those_of_one_process(config, overrides):
     """A whole run, its augmentation and sampling included (Conv4 with GroupNorm)."""
