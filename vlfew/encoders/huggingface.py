@@ -43,16 +43,17 @@ class HuggingFaceText(TextEncoder):
     """
 
     model: Any
-    config: Any
+    architecture: Any
 
     def __init__(self, model: Any, tokenizer: Any, pooling: str, max_length: int, pretrained: bool) -> None:
         super().__init__()
-        self.config = model.config
+        # Not called `config`: peft would take this module for one of transformers' own.
+        self.architecture = model.config
         self.joint = hasattr(model, "get_text_features")
         self.projected = type(model).__name__.endswith(PROJECTED)
         if self.joint:
             keep_one_tower(model, "vis")
-        elif self.config.is_encoder_decoder:
+        elif self.architecture.is_encoder_decoder:
             model = model.get_encoder()
         if (
             pooling != "pooler"
@@ -63,9 +64,9 @@ class HuggingFaceText(TextEncoder):
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.pooling, self.max_length, self.pretrained = pooling, max_length, pretrained
-        self.seen_images = pretrained and learned_with_pictures(self.config)
+        self.seen_images = pretrained and learned_with_pictures(self.architecture)
         # SigLIP was trained on texts padded to one length, without an attention mask.
-        self.padding = "max_length" if self.config.model_type.startswith("siglip") else "longest"
+        self.padding = "max_length" if self.architecture.model_type.startswith("siglip") else "longest"
         with torch.no_grad():
             self.dim = self(self.tokenize(["a"])).embedding.shape[1]
 
@@ -86,7 +87,9 @@ class HuggingFaceText(TextEncoder):
             return Features(output.text_embeds.float(), tokens=hidden)
         if self.joint or self.pooling == "pooler":
             if getattr(output, "pooler_output", None) is None:
-                raise ModelError(f"{self.config.model_type} models have no pooler; use pooling: mean or cls")
+                raise ModelError(
+                    f"{self.architecture.model_type} models have no pooler; use pooling: mean or cls"
+                )
             return Features(output.pooler_output.float(), tokens=hidden)
         if self.pooling == "cls":
             return Features(hidden[:, 0], tokens=hidden)
@@ -97,7 +100,7 @@ class HuggingFaceText(TextEncoder):
         """Architecture, tokenizer files and pooling."""
         return {
             "kind": "huggingface",
-            "config": config_dict(self.config),
+            "config": config_dict(self.architecture),
             "tokenizer": tokenizer_files(self.tokenizer),
             "pooling": self.pooling,
             "max_length": self.max_length,
@@ -222,7 +225,40 @@ def load(folder: Path, pooling: str, who: str) -> HuggingFaceText:
     missing = [k for k in lacking if pooling == "pooler" or not k.startswith("pooler.")]
     if missing:
         raise ModelError(f"{who}: the weights in {folder} lack {missing[0]!r} and {len(missing) - 1} more")
+    _require_tokenizer(tokenizer, model.config, who)
+    _require_pooling(folder, pooling, model.config, who)
     return HuggingFaceText(model, tokenizer, pooling, _max_length(folder, tokenizer, model.config), True)
+
+
+def _require_tokenizer(tokenizer: Any, config: Any, who: str) -> None:
+    """Refuses a tokenizer of another model, which may give tokens that this one has no vector for."""
+    rows = getattr(config.get_text_config(), "vocab_size", None)
+    needed = max(tokenizer.get_vocab().values(), default=-1) + 1
+    if rows is not None and needed > rows:
+        raise ModelError(
+            f"{who}: the tokenizer has {needed:,} tokens, and the model's vocabulary {rows:,}; "
+            "put the tokenizer of this model beside it"
+        )
+
+
+def _require_pooling(folder: Path, pooling: str, config: Any, who: str) -> None:
+    """Refuses a pooling or a width that is not the one the sentence encoder was published with."""
+    file = folder / "1_Pooling" / "config.json"
+    if not file.is_file():
+        return
+    try:
+        stated = dict(json.loads(file.read_text("utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(f"{who}: cannot read {file}: {first_line(error)}") from error
+    width, given = stated.get("word_embedding_dimension"), config.get_text_config().hidden_size
+    if width not in (None, given):
+        raise ModelError(
+            f"{who}: {file} is for token vectors of {width} numbers, and the model gives {given}"
+        )
+    modes = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token"}
+    trained = [mode for mode, key in modes.items() if stated.get(key)]
+    if trained and pooling in modes and pooling not in trained:
+        raise ModelError(f"{who} was trained with pooling: {trained[0]}, not {pooling}; set it so")
 
 
 def require_files(folder: Path, who: str, others: str) -> None:
@@ -247,10 +283,20 @@ def read_weights(folder: Path, who: str) -> tuple[Any, list[str]]:
         with quiet():
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
             model, report = _model_class(config).from_pretrained(
-                folder, config=config, local_files_only=True, dtype=torch.float32, output_loading_info=True
+                folder,
+                config=config,
+                local_files_only=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # named below
             )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise ModelError(f"{who}: cannot read the model in {folder}: {first_line(error)}") from error
+    for key, stored, expected in sorted(report["mismatched_keys"]):
+        raise ModelError(
+            f"{who}: {folder / 'config.json'} and the weights beside it are of two models: {key} is "
+            f"{tuple(expected)} by the one and {tuple(stored)} by the other"
+        )
     return model, sorted(report["missing_keys"])
 
 

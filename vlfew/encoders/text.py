@@ -48,6 +48,13 @@ class TextEncoder(nn.Module):
     def saved_config(self) -> dict[str, Any]:
         """All that `from_saved` needs beside a state dict, tokenizer included, as JSON values."""
 
+    def token_ids(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+        """What the encoder sees of each of T texts: equal ones it cannot tell apart."""
+        tokens = self.tokenize(texts)
+        ids = tokens["input_ids"]
+        mask = tokens.get("attention_mask", torch.ones_like(ids)).bool()
+        return [tuple(row[kept].tolist()) for row, kept in zip(ids, mask, strict=True)]
+
     @staticmethod
     def from_saved(config: Mapping[str, Any]) -> TextEncoder:
         """The encoder of a `saved_config`, randomly initialised; needs no network and no other file."""
