@@ -96,6 +96,12 @@ class HuggingFaceText(TextEncoder):
         mask = tokens["attention_mask"].unsqueeze(-1).to(hidden.dtype)
         return Features((hidden * mask).sum(1) / mask.sum(1), tokens=hidden)
 
+    def token_embedding(self) -> nn.Embedding:
+        """The layer from token ids to vectors."""
+        model = getattr(self.model, "text_model", self.model)
+        layer: nn.Embedding = model.get_input_embeddings()
+        return layer
+
     def saved_config(self) -> dict[str, Any]:
         """Architecture, tokenizer files and pooling."""
         return {

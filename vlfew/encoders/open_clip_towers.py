@@ -275,6 +275,13 @@ class OpenClipText(TextEncoder):
         embedding, hidden = self.tower(tokens["input_ids"])
         return Features(embedding.float(), tokens=hidden.float())
 
+    def token_embedding(self) -> nn.Embedding:
+        """The layer from token ids to vectors."""
+        inner = getattr(self.tower, "transformer", None)
+        own = getattr(self.tower, "token_embedding", None)
+        layer: nn.Embedding = own if own is not None else inner.get_input_embeddings()
+        return layer
+
     def saved_config(self) -> dict[str, Any]:
         """Architecture and, where they are not open_clip's own, tokenizer and inner configuration."""
         return self._saved
