@@ -11,6 +11,7 @@ BENCHMARKS = {
     "loading": "first and further loading of a data set",
     "cross-attention": "few-shot episodes by cross attention from cached maps",
     "zero-shot-classifier": "1,000 classes in 80 prompts each, against open_clip",
+    "gradient-cache": "memory of large contrastive batches by gradient caching",
     "training": "training steps against a plain loop, and what data and augmentation cost",
 }
 """Subcommand to what it measures; each is `benchmark_<name>.py` (`_` for `-`) beside this file, with `add_arguments`

@@ -27,7 +27,12 @@ app = typer.Typer(
 data_app = typer.Typer(help="Data sources: list them, look at one, put one in place.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
-Run = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, a hub id, or open_clip:ARCH/TAG.")]
+Run = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", help="A run folder, a hub id, open_clip:ARCH/TAG, transformers:NAME or timm:NAME."
+    ),
+]
 Options = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="A data option; repeatable.")]
 
 

@@ -13,6 +13,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 Resize = Literal["squash", "crop"]
+Interpolation = Literal["bilinear", "bicubic"]
 OnBadImage = Literal["error", "skip"]
 Center = Annotated[float, Field(gt=0, le=1)]
 
@@ -42,9 +43,55 @@ class Data(Component):
     image_size: Annotated[int, Field(ge=8)] = 32
     channels: Literal[1, 3] = 1
     resize: Resize = "squash"
+    interpolation: Interpolation = "bilinear"
     center: Center = 1.0
     on_bad_image: OnBadImage = "error"
     split_seed: int = 0
+
+
+class Lora(Section):
+    """LoRA of a tower whose own weights stay as they are (Hu et al. 2022; needs peft).
+
+    Attributes:
+        rank: of what is learned beside a layer.
+        alpha: what is learned counts `alpha / rank` times.
+        dropout: on what it sees.
+        layers: a glob over the names of the layers in the tower's blocks: dense ones, convolutions and
+            attentions. As in `*_proj`; all of them, where it is not given.
+    """
+
+    rank: Count = 8
+    alpha: Annotated[float, Field(gt=0)] = 16.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    layers: str = "*"
+
+
+class Tower(Component):
+    """A stream, and what of it is trained: all, nothing (`frozen`), or a part of what is frozen.
+
+    Attributes:
+        frozen: its weights stay as they are.
+        unlocked: so many last blocks of a frozen tower, and what comes after them, are trained all the same.
+        lora: of a frozen tower.
+    """
+
+    frozen: bool
+    unlocked: Annotated[int, Field(ge=0)] = 0
+    lora: Lora | None = None
+
+    @model_validator(mode="after")
+    def _of_a_frozen_tower(self) -> Tower:
+        asked = [key for key, given in (("unlocked", self.unlocked), ("lora", self.lora)) if given]
+        if asked and not self.frozen:
+            raise ValueError(f"{asked[0]} is of a frozen tower; set frozen: true beside it")
+        if len(asked) > 1:
+            raise ValueError("unlocked and lora are two ways to train a part of a tower; choose one")
+        return self
+
+    @property
+    def fixed(self) -> bool:
+        """Whether nothing of it is trained."""
+        return self.frozen and not self.unlocked and self.lora is None
 
 
 Views = Literal["one", "mirror", "turns", "symmetries"]
@@ -57,7 +104,7 @@ class FrontEnd(Component):
     name: str
 
 
-class Image(Component):
+class Image(Tower):
     """The image stream: a backbone and its options.
 
     `front_end` stands before the backbone, in training, evaluation and use alike.
@@ -81,7 +128,7 @@ class Image(Component):
         return self.backbone if self.front_end is None else f"{self.front_end.name} into {self.backbone}"
 
 
-class Text(Component):
+class Text(Tower):
     """The text stream: a pretrained encoder and its options, and the projection that is learned.
 
     `encoder: null` trains without words. `projection: none` takes the encoder's own space.
@@ -298,10 +345,15 @@ def _no(value: Any) -> Any:
 
 
 class Training(Section):
-    """How the steps are run. `mixed_precision: auto` is bf16 where the hardware has it, else no."""
+    """How the steps are run. `mixed_precision: auto` is bf16 where the hardware has it, else no.
+
+    With `gradient_cache` the networks see so many pictures (and texts) of a batch at a time, twice, and
+    memory does not grow with the batch (`vlfew.training.gradient_cache`).
+    """
 
     mixed_precision: Annotated[Literal["auto", "no", "bf16", "fp16"], BeforeValidator(_no)] = "auto"
     accumulation: Count = 1
+    gradient_cache: Count | None = None
     compile: bool = False
     validate_every: Count = 200
     patience: Count | None = None

@@ -63,6 +63,7 @@ SMALL = [
     ("timm:test_resnet", 3, 64, {}),
     ("timm:test_vit", 1, 48, {}),
     ("timm:test_convnext.r160_in1k", 1, 64, {}),
+    ("timm:test_nfnet", 3, 64, {}),
     ("timm:mobilenetv3_small_050", 3, 32, {}),
     ("torchvision:shufflenet_v2_x0_5", 1, 64, {}),
     ("torchvision:mobilenet_v3_small", 3, 64, {}),

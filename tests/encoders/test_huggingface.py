@@ -240,3 +240,37 @@ def test_minilm_understands_words() -> None:
     texts = ["a cat", "box drawings light down and right", "greek small letter alpha with tonos"]
     alone = torch.cat([encoder.encode([t]) for t in texts])
     assert torch.allclose(encoder.encode(texts), alone, atol=1e-5)
+
+
+def test_parts_of_other_models_are_refused_with_both_numbers(bert_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(bert_folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "1_Pooling").mkdir()
+    pooling = tmp_path / "1_Pooling" / "config.json"
+    name = f"hf:{tmp_path}"
+    for stated, message in (
+        ({"word_embedding_dimension": 384}, "vectors of 384 numbers, and the model gives 16"),
+        ({"pooling_mode_cls_token": True}, "was trained with pooling: cls, not mean"),
+        ([1], "cannot read"),
+    ):
+        pooling.write_text(json.dumps(stated))
+        with pytest.raises(ModelError, match=message) as caught:
+            TEXT_ENCODERS.get(name)()
+        assert "\n" not in str(caught.value)
+    pooling.write_text(json.dumps({"pooling_mode_cls_token": True, "word_embedding_dimension": 16}))
+    assert TEXT_ENCODERS.get(name)(pooling="cls").dim == 16
+    pooling.unlink()
+
+    config = json.loads((tmp_path / "config.json").read_text())
+    for change, message in (
+        ({"intermediate_size": 48}, r"is \(48,\) by the one and \(32,\) by the other"),
+        ({"vocab_size": 10}, r"is \(10, 16\) by the one and \(17, 16\) by the other"),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps(config | change))
+        with pytest.raises(ModelError, match=message):
+            TEXT_ENCODERS.get(name)()
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    tokenizer = json.loads((tmp_path / "tokenizer.json").read_text())
+    tokenizer["model"]["vocab"] |= {f"new{n}": 17 + n for n in range(3)}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(ModelError, match="tokenizer has 20 tokens, and the model's vocabulary 17"):
+        TEXT_ENCODERS.get(name)()

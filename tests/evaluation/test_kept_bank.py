@@ -12,8 +12,9 @@ from tests.conftest import make_data
 from vlfew.data.images import InMemory, LabelledImages
 from vlfew.evaluation import kept_bank
 from vlfew.evaluation.bank import FeatureBank, encode_split
-from vlfew.evaluation.kept_bank import bank_file, kept_split, model_fingerprint
+from vlfew.evaluation.kept_bank import bank_file, kept_split
 from vlfew.models.dual_stream import DualStream, ModelSpec, build_model
+from vlfew.models.saved import fingerprint_of
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def test_other_weights_pictures_or_framing_are_kept_apart(model: DualStream) -> 
     framed = replace(data, images=InMemory(data.images.batch(torch.arange(len(data.labels))).flip(3)))
     files = [bank_file(model, data, "test"), bank_file(model, data, "val"), bank_file(model, framed, "test")]
     files.append(bank_file(model, replace(data, fingerprint="other"), "test"))
-    before, weight = model_fingerprint(model), next(model.backbone.parameters())
+    before, weight = fingerprint_of(model), next(model.backbone.parameters())
     with torch.no_grad():
         weight.view(-1)[0] += 1e-6
         files.append(bank_file(model, data, "test"))
@@ -80,4 +81,4 @@ def test_other_weights_pictures_or_framing_are_kept_apart(model: DualStream) -> 
     assert len(set(files)) == 5
     other = build_model(model.spec.model_copy(update={"views": "mirror"}))
     other.load_state_dict(model.state_dict())
-    assert model_fingerprint(other) != before
+    assert fingerprint_of(other) != before

@@ -54,8 +54,10 @@ def test_gradients_are_those_of_one_process(objective: str, gradients: dict[str,
 STARTS = [0, 0.5]
 
 
-@pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> dict[str, Path]:
+@pytest.fixture(scope="module", params=["null", "3"], ids=["plain", "gradient cache"])
+def both(
+    tmp_path_factory: pytest.TempPathFactory, pictures: Path, request: pytest.FixtureRequest
+) -> dict[str, Path]:
     """A run by one process and the same by two, repeated: with one stage, and with two.
 
     In the first of two stages the weights of the scorer go without a gradient.
@@ -68,6 +70,7 @@ def both(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> dict[str, 
         f"repeat={{key: objective.1.start, values: {STARTS}}}",
         "optim.steps=10",
         "optim.lr=0.001",
+        f"training.gradient_cache={request.param}",
     ]
     run_pipeline(folder / "small.yaml", overrides, folder / "one")
     run([*TORCHRUN, str(TRAIN), str(folder / "small.yaml"), *overrides, "--runs", str(folder / "two")])

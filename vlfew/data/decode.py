@@ -126,6 +126,7 @@ def _decode(source: Picture, reading: Reading) -> Tensor:
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(f"{image.width}x{image.height} pixels, above the limit of {MAX_PIXELS:,}")
     size = (reading.image_size, reading.image_size)
+    resampling = Image.Resampling[reading.interpolation.upper()]
     # A JPEG can be decoded at a half, quarter or eighth; twice the size leaves room for antialiasing.
     wanted = round(2 * reading.image_size / reading.center)
     image.draft(None, (wanted, wanted))
@@ -135,9 +136,9 @@ def _decode(source: Picture, reading: Reading) -> Tensor:
         (left, right), (top, bottom) = (middle(side, reading.center) for side in image.size)
         image = image.crop((left, top, right, bottom))
     if reading.resize == "crop":
-        image = ImageOps.fit(image, size, Image.Resampling.BILINEAR)
+        image = ImageOps.fit(image, size, resampling)
     elif image.size != size:
-        image = image.resize(size, Image.Resampling.BILINEAR)
+        image = image.resize(size, resampling)
     pixels = torch.from_numpy(np.array(image))
     return pixels[None] if reading.channels == 1 else pixels.permute(2, 0, 1).contiguous()
 
@@ -159,11 +160,12 @@ def resize_squares(pictures: Tensor, reading: Reading) -> Tensor:
 
     first, last = middle(pictures.shape[1], reading.center)
     stack, size = pictures[:, first:last, first:last].numpy(), reading.image_size
+    resampling = Image.Resampling[reading.interpolation.upper()]
     if stack.size and stack.shape[1] != size:
         for _ in ("rows", "columns"):
             count, h, w = stack.shape
             image = Image.fromarray(stack.reshape(count * h, w))
-            image = image.resize((size, count * h), Image.Resampling.BILINEAR)
+            image = image.resize((size, count * h), resampling)
             stack = np.array(image).reshape(count, h, size).transpose(0, 2, 1)
     resized = torch.from_numpy(stack.reshape(len(pictures), 1, size, size))
     return resized.repeat(1, reading.channels, 1, 1)

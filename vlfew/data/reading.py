@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vlfew.config import OnBadImage, Resize
+from vlfew.config import Interpolation, OnBadImage, Resize
 
 
 def middle(length: int, part: float) -> tuple[int, int]:
@@ -28,6 +28,7 @@ class Reading:
         on_bad_image: `error` stops at a picture that cannot be read and names it; `skip` leaves it
             out and counts it.
         seed: of splits that the source draws itself.
+        interpolation: by which pictures are resized.
     """
 
     image_size: int = 32
@@ -36,3 +37,4 @@ class Reading:
     center: float = 1.0
     on_bad_image: OnBadImage = "error"
     seed: int = 0
+    interpolation: Interpolation = "bilinear"

@@ -23,9 +23,20 @@ BACKBONES = Registry(
         "timm:": "vlfew.encoders.timm_models:TimmBackbone",
         "torchvision:": "vlfew.encoders.torchvision_models:TorchvisionBackbone",
         "open_clip:": "vlfew.encoders.open_clip_towers:OpenClipBackbone",
+        "transformers:": "vlfew.encoders.transformers_towers:TransformersBackbone",
     },
 )
 """Called with `(in_channels, image_size, **options)`; each gives a `Backbone`."""
+
+PUBLISHED = Registry(
+    "published model",
+    {
+        "open_clip:": "vlfew.encoders.open_clip_towers:published",
+        "timm:": "vlfew.encoders.timm_models:published",
+        "transformers:": "vlfew.encoders.transformers_towers:published",
+    },
+)
+"""Backbones that `vlfew.load` gives as they were published; each name gives a `Published`."""
 
 TEXT_ENCODERS = Registry(
     "text encoder",
@@ -37,4 +48,4 @@ TEXT_ENCODERS = Registry(
 )
 """Called with the options; each gives a `TextEncoder`."""
 
-__all__ = ["BACKBONES", "FRONT_ENDS", "TEXT_ENCODERS"]
+__all__ = ["BACKBONES", "FRONT_ENDS", "PUBLISHED", "TEXT_ENCODERS"]

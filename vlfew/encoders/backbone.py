@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
+from vlfew.data.reading import Reading
 from vlfew.errors import ModelError
 from vlfew.features import Features
 
@@ -33,6 +35,19 @@ class Backbone(nn.Module):
     @abstractmethod
     def forward(self, images: Tensor) -> Features:
         """Normalised pictures `[B, C, H, W]` to `embedding [B, D]` and, where there is one, `map`."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published model by one name, as far as it is known before its towers are built.
+
+    Attributes:
+        reading: how pictures were read for its weights.
+        text: the name of its text tower, where it has one that shares the space of pictures.
+    """
+
+    reading: Reading
+    text: str | None = None
 
 
 def require_size(name: str, image_size: int, least: int) -> None:

@@ -11,7 +11,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from vlfew.encoders.backbone import Backbone, channel_stats, require_size
+from vlfew.config import Interpolation, Resize
+from vlfew.data.reading import Reading
+from vlfew.encoders.backbone import Backbone, Published, channel_stats, require_size
 from vlfew.encoders.hub import cached_folder, hub_folder, nearest, weight_size
 from vlfew.encoders.text import TextEncoder
 from vlfew.errors import ModelError, did_you_mean, first_line
@@ -34,6 +36,7 @@ class Source:
         mean, std: pixel statistics that the weights expect.
         weights: the file that holds both towers; None leaves them random.
         folder: the local folder it came from, if one.
+        resize, interpolation: how pictures were brought to their size.
     """
 
     name: str
@@ -42,6 +45,8 @@ class Source:
     std: Sequence[float]
     weights: Path | None
     folder: Path | None = None
+    resize: Resize = "crop"
+    interpolation: Interpolation = "bicubic"
 
 
 def find(name: str) -> Source:
@@ -71,7 +76,16 @@ def find(name: str) -> Source:
         config["quick_gelu"] = published.get("quick_gelu", False)
     mean = published.get("mean", open_clip.OPENAI_DATASET_MEAN)
     std = published.get("std", open_clip.OPENAI_DATASET_STD)
-    return Source(name, config, mean, std, _published_weights(name, config, published) if published else None)
+    weights = _published_weights(name, config, published) if published else None
+    return Source(name, config, mean, std, weights, None, *_resizing(published))
+
+
+def _resizing(pixels: Mapping[str, Any]) -> tuple[Resize, Interpolation]:
+    """open_clip's words for it in ours; it cuts to the square and interpolates cubically unless told."""
+    return (
+        "squash" if pixels.get("resize_mode") == "squash" else "crop",
+        "bilinear" if pixels.get("interpolation") == "bilinear" else "bicubic",
+    )
 
 
 def _in_folder(name: str, folder: Path) -> Source:
@@ -87,7 +101,7 @@ def _in_folder(name: str, folder: Path) -> Source:
         raise ModelError(f"open_clip:{name}: {folder} holds no weights; put {WEIGHTS[0]} there")
     mean = pixels.get("mean", open_clip.OPENAI_DATASET_MEAN)
     std = pixels.get("std", open_clip.OPENAI_DATASET_STD)
-    return Source(name, config, mean, std, weights, folder)
+    return Source(name, config, mean, std, weights, folder, *_resizing(pixels))
 
 
 def _published_weights(name: str, config: Mapping[str, Any], published: Mapping[str, Any]) -> Path:
@@ -162,6 +176,19 @@ def fill_tower(tower: nn.Module, side: str, weights: Path, who: str) -> None:
         raise ModelError(f"{who}: {weights} cannot be loaded: {first_line(error)}") from error
     if missing:
         raise ModelError(f"{who}: {weights} lacks {side}.{missing[0]} and {len(missing) - 1} more weights")
+
+
+def published(name: str) -> Published:
+    """How `open_clip:NAME` was trained to see pictures, and its text tower.
+
+    Raises:
+        ModelError: see `find`.
+    """
+    source = find(name)
+    size = source.config["vision_cfg"].get("image_size", 224)
+    side = size if isinstance(size, int) else size[0]
+    reading = Reading(side, channels=3, resize=source.resize, interpolation=source.interpolation)
+    return Published(reading, text=f"open_clip:{name}")
 
 
 class OpenClipBackbone(Backbone):
@@ -247,6 +274,14 @@ class OpenClipText(TextEncoder):
         """`input_ids [T, L]` to float32 `embedding [T, D]` and `tokens [T, L, W]`."""
         embedding, hidden = self.tower(tokens["input_ids"])
         return Features(embedding.float(), tokens=hidden.float())
+
+    def token_embedding(self) -> nn.Embedding:
+        """The layer from token ids to vectors."""
+        tower: Any = self.tower
+        # Its own towers name the layer; those of Hugging Face have it within.
+        own = hasattr(tower, "token_embedding")
+        layer: nn.Embedding = tower.token_embedding if own else tower.transformer.get_input_embeddings()
+        return layer
 
     def saved_config(self) -> dict[str, Any]:
         """Architecture and, where they are not open_clip's own, tokenizer and inner configuration."""

@@ -52,6 +52,38 @@ class TextEncoder(nn.Module):
     def saved_config(self) -> dict[str, Any]:
         """All that `from_saved` needs beside a state dict, tokenizer included, as JSON values."""
 
+    def token_ids(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+        """What the encoder sees of each of T texts: equal ones it cannot tell apart."""
+        tokens = self.tokenize(texts)
+        ids = tokens["input_ids"]
+        mask = tokens.get("attention_mask", torch.ones_like(ids)).bool()
+        return [tuple(row[kept].tolist()) for row, kept in zip(ids, mask, strict=True)]
+
+    @abstractmethod
+    def token_embedding(self) -> nn.Embedding:
+        """The layer from token ids to vectors `[V, W]`."""
+
+    def with_context(self, tokens: Mapping[str, Tensor], first: int, context: Tensor) -> Features:
+        """`forward`, but for M tokens of each text, in whose place the encoder sees given vectors.
+
+        Args:
+            tokens: inputs `[T, L]`.
+            first: place of the first of these tokens.
+            context: `[M, W]`.
+        """
+        behind = first + len(context)
+
+        def replaced(_: nn.Module, __: object, vectors: Tensor) -> Tensor:
+            given = context.to(vectors.dtype).expand(len(vectors), -1, -1)
+            return torch.cat([vectors[:, :first], given, vectors[:, behind:]], dim=1)
+
+        hook = self.token_embedding().register_forward_hook(replaced)
+        try:
+            found: Features = self(tokens)
+        finally:
+            hook.remove()
+        return found
+
     @staticmethod
     def from_saved(config: Mapping[str, Any]) -> TextEncoder:
         """The encoder of a `saved_config`, randomly initialised; needs no network and no other file."""

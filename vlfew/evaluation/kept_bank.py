@@ -15,6 +15,7 @@ from vlfew.data.root import cache_dir
 from vlfew.errors import DataError
 from vlfew.evaluation.bank import FeatureBank, encode_split, split_pictures
 from vlfew.models.dual_stream import DualStream
+from vlfew.models.saved import fingerprint_of
 
 _log = logging.getLogger(__name__)
 LOOKED_AT = 64
@@ -52,15 +53,6 @@ def bank_file(model: DualStream, data: LabelledImages, split: str) -> Path:
     index = split_pictures(data, split)
     shown = index[torch.linspace(0, len(index) - 1, min(LOOKED_AT, len(index))).long()]
     pixels = hashlib.sha256(data.images.batch(shown).numpy().tobytes()).hexdigest()
-    how = (model_fingerprint(model), model.device.type)
+    how = (model.fingerprint or fingerprint_of(model), model.device.type)
     which = (data.name, data.fingerprint, split, data.images.shape, pixels)
     return cache_dir() / "features" / f"{digest(how, which)}.safetensors"
-
-
-def model_fingerprint(model: DualStream) -> str:
-    """16 hex digits over what the model is built from and all its weights."""
-    told = hashlib.sha256(model.spec.model_dump_json().encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        told.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        told.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return told.hexdigest()[:16]

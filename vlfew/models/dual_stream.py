@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,13 +13,15 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from vlfew.config import Resize, Twins, Views
+from vlfew.config import Interpolation, Lora, Resize, Twins, Views
 from vlfew.data.decode import read_image
 from vlfew.data.reading import Reading
 from vlfew.encoders import BACKBONES, FRONT_ENDS, TEXT_ENCODERS
 from vlfew.encoders.backbone import Backbone, channel_stats
 from vlfew.encoders.front_end import FrontEnd
+from vlfew.encoders.lora import add_lora
 from vlfew.encoders.text import TextEncoder
+from vlfew.encoders.unlocking import unlock
 from vlfew.errors import DataError, ModelError
 from vlfew.features import Features, Space
 from vlfew.models.hub import OnHub
@@ -49,9 +52,16 @@ class TextSpec(BaseModel):
     options: dict[str, Any] = {}
     saved: dict[str, Any] | None = None
     frozen: bool = True
+    unlocked: int = 0
+    lora: Lora | None = None
     projection: ProjectionKind = "mlp"
     hidden: int = 512
     dropout: float = 0.1
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the encoder is always the same."""
+        return self.frozen and not self.unlocked and self.lora is None
 
 
 class ModelSpec(BaseModel):
@@ -59,6 +69,7 @@ class ModelSpec(BaseModel):
 
     Attributes:
         backbone: registry name, with `backbone_options`.
+        backbone_frozen, backbone_unlocked, backbone_lora: what of it is trained (`vlfew.config.Tower`).
         front_end: registry name of what stands before the backbone, with `front_end_options`.
         views: what `encode_images` sees of a picture (`vlfew.config.Image`).
         twins: whether both sides of a comparison have one backbone, or each has its own.
@@ -71,6 +82,8 @@ class ModelSpec(BaseModel):
     backbone: str
     backbone_options: dict[str, Any] = {}
     backbone_frozen: bool = False
+    backbone_unlocked: int = 0
+    backbone_lora: Lora | None = None
     front_end: str | None = None
     front_end_options: dict[str, Any] = {}
     views: Views = "one"
@@ -82,12 +95,15 @@ class ModelSpec(BaseModel):
     image_size: int = 32
     channels: int = 1
     resize: Resize = "squash"
+    interpolation: Interpolation = "bilinear"
     center: float = 1.0
     outside_data: bool = False
 
     def reading(self) -> Reading:
         """How pictures must be read for this model."""
-        return Reading(self.image_size, self.channels, self.resize, self.center)
+        return Reading(
+            self.image_size, self.channels, self.resize, self.center, interpolation=self.interpolation
+        )
 
 
 class TextProjection(nn.Module):
@@ -170,12 +186,9 @@ class DualStream(nn.Module, OnHub):
             self.text_projection = TextProjection(
                 t.projection, text_encoder.dim, self.dim, t.hidden, t.dropout
             )
-            text_encoder.requires_grad_(not t.frozen)
-        backbone.requires_grad_(not spec.backbone_frozen)
         shape, averaged = _map_shape(backbone, *_seen(spec, front_end))
         self.space = Space(self.dim, shape, averaged and spec.embedding_dim is None)
-        if right is not None:
-            right.requires_grad_(not spec.backbone_frozen)
+        self._trained_parts = self._open_towers()
         self.similarity: Scorer = self._over_sides(
             SIMILARITIES.get(spec.similarity)(self.space, **spec.similarity_options)
         )
@@ -186,6 +199,28 @@ class DualStream(nn.Module, OnHub):
         std = channel_stats(backbone.pixel_std or (0.25,), spec.channels)
         self.register_buffer("pixel_mean", torch.tensor(mean).mul(255).view(-1, 1, 1))
         self.register_buffer("pixel_std", torch.tensor(std).mul(255).view(-1, 1, 1))
+
+    def _open_towers(self) -> dict[str, list[nn.Module]]:
+        """Sets what of each tower is trained; gives the trained parts of those that are not trained whole."""
+        spec, parts = self.spec, dict[str, list[nn.Module]]()
+        shown = torch.zeros(1, *_seen(spec, self.front_end)[:1], *[_seen(spec, self.front_end)[1]] * 2)
+        for name in ("backbone", "right_backbone"):
+            tower = getattr(self, name)
+            if tower is not None:
+                parts[name] = _open(
+                    tower,
+                    (spec.backbone_frozen, spec.backbone_unlocked, spec.backbone_lora),
+                    partial(_embedded, tower, shown),
+                    "image",
+                )
+        encoder = self.text_encoder
+        if encoder is not None and spec.text is not None:
+            t = spec.text
+            tokens = encoder.tokenize(["a"]) if t.unlocked else {}
+            parts["text_encoder"] = _open(
+                encoder, (t.frozen, t.unlocked, t.lora), partial(_embedded, encoder, tokens), "text"
+            )
+        return parts
 
     @property
     def has_text(self) -> bool:
@@ -209,12 +244,13 @@ class DualStream(nn.Module, OnHub):
         super().train(mode)
         if mode:
             self.fingerprint = None  # of weights that may change from now on
-        if self.spec.backbone_frozen:
-            self.backbone.eval()
-            if self.right_backbone is not None:
-                self.right_backbone.eval()
-        if self.text_encoder is not None and self.spec.text is not None and self.spec.text.frozen:
-            self.text_encoder.eval()
+        frozen = {"backbone": self.spec.backbone_frozen, "right_backbone": self.spec.backbone_frozen}
+        frozen["text_encoder"] = self.spec.text is not None and self.spec.text.frozen
+        for name, parts in self._trained_parts.items():
+            if frozen[name]:
+                getattr(self, name).eval()
+                for part in parts:
+                    part.train(mode)
         return self
 
     def normalised(self, pixels: Tensor) -> Tensor:
@@ -326,7 +362,7 @@ class DualStream(nn.Module, OnHub):
     def _read(self, texts: list[str]) -> Tensor:
         """The encoder's vectors `[T, D_text]`; those of a frozen encoder are kept, being always the same."""
         assert self.text_encoder is not None and self.spec.text is not None
-        if not self.spec.text.frozen:
+        if not self.spec.text.fixed:
             return self.text_encoder.encode(texts)
         if len(self._kept) + len(texts) > KEPT_TEXTS:
             self._kept.clear()
@@ -380,6 +416,31 @@ def _seen(spec: ModelSpec, front_end: FrontEnd | None) -> tuple[int, int]:
 def _projection(backbone: Backbone, spec: ModelSpec) -> nn.Module:
     """From the backbone's own vectors to those of the common space."""
     return nn.Identity() if spec.embedding_dim is None else nn.Linear(backbone.dim, spec.embedding_dim)
+
+
+def _open(
+    tower: nn.Module,
+    trained: tuple[bool, int, Lora | None],
+    embed: Callable[[], Tensor],
+    section: str,
+) -> list[nn.Module]:
+    """Sets what of a tower is trained; gives the trained parts of one that is frozen but for them."""
+    frozen, unlocked, lora = trained
+    tower.requires_grad_(not frozen)
+    if lora is not None:
+        return add_lora(tower, lora, f"{section}.lora")
+    if not unlocked:
+        return []
+    training = tower.training
+    parts = unlock(tower.eval(), unlocked, embed, f"{section}.unlocked")
+    tower.train(training)
+    return parts
+
+
+def _embedded(tower: nn.Module, shown: Any) -> Tensor:
+    """What a tower makes of an input, `[1, D]`."""
+    embedding: Tensor = tower(shown).embedding
+    return embedding
 
 
 @torch.inference_mode()

@@ -6,16 +6,21 @@ load one again: the JSON holds the architecture of both streams and the tokenize
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
+from vlfew.encoders import BACKBONES, PUBLISHED
+from vlfew.encoders.backbone import Published
+from vlfew.encoders.lora import merged
 from vlfew.errors import ModelError
 from vlfew.files import sha256, whole_file, write_whole
 from vlfew.models.dual_stream import DualStream, ModelSpec, TextSpec, build_model
@@ -28,11 +33,15 @@ STATISTICS = ("pixel_mean", "pixel_std", "running_mean", "running_var", "num_bat
 def save_model(model: DualStream, folder: Path, about: dict[str, Any] | None = None) -> None:
     """Writes `model.safetensors` and `model.json` into `folder`.
 
+    What LoRA learned is added to the weights it stood beside: the saved model has none, and needs no peft.
+
     Args:
         model: to be saved.
         folder: made if missing.
         about: what it was trained on, for its readers (`trained_on`, `outside_data`).
     """
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    model = _without_lora(model)
     name, options = model.backbone.rebuild
     spec = model.spec.model_copy(update={"backbone": name, "backbone_options": options}, deep=True)
     if model.front_end is not None:
@@ -45,10 +54,22 @@ def save_model(model: DualStream, folder: Path, about: dict[str, Any] | None = N
     description = {
         "format": FORMAT,
         "sha256": sha256(weights),
-        "about": about or {},
+        "about": (about or {}) | {"trained_parameters": trained},
         "model": spec.model_dump(mode="json"),
     }
     write_whole(folder / "model.json", json.dumps(description, indent=1, ensure_ascii=False) + "\n")
+
+
+def _without_lora(model: DualStream) -> DualStream:
+    """The model itself, or a copy in which LoRA is merged into the towers."""
+    spec = model.spec
+    if spec.backbone_lora is None and (spec.text is None or spec.text.lora is None):
+        return model
+    plain = merged(model)
+    plain.spec.backbone_lora = None
+    if plain.spec.text is not None:
+        plain.spec.text.lora = None
+    return plain
 
 
 def read_about(folder: Path) -> dict[str, Any]:
@@ -80,6 +101,7 @@ def parameter_counts(folder: Path) -> tuple[int, int]:
         ModelError: missing or damaged files; says which.
     """
     spec, weights = read_spec(folder), folder / "model.safetensors"
+    trained = read_about(folder).get("trained_parameters")
     frozen = ("backbone.", "right_backbone.") * spec.backbone_frozen
     frozen += ("text_encoder.",) * (spec.text is not None and spec.text.frozen)
     counts = {True: 0, False: 0}
@@ -90,7 +112,8 @@ def parameter_counts(folder: Path) -> tuple[int, int]:
                     counts[name.startswith(frozen)] += math.prod(file.get_slice(name).get_shape())
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{weights} cannot be read: {error}") from None
-    return counts[False], counts[True]
+    # Where it was not counted when saving, towers were trained whole or not at all.
+    return (counts[False], counts[True]) if trained is None else (trained, sum(counts.values()) - trained)
 
 
 def load_model(folder: Path) -> DualStream:
@@ -120,8 +143,20 @@ def load_model(folder: Path) -> DualStream:
     return model.eval()
 
 
+def fingerprint_of(model: DualStream) -> str:
+    """A hash of what the model is built from and of all its weights, 16 hex digits."""
+    told = hashlib.sha256(model.spec.model_dump_json().encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        told.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        told.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return told.hexdigest()[:16]
+
+
 def load(name: str | Path) -> DualStream:
-    """A model from a run folder, a Hugging Face hub id, or `open_clip:ARCH/TAG`.
+    """A model from a run folder, a Hugging Face hub id, or a published one.
+
+    Published ones are `open_clip:ARCH/TAG`, `transformers:NAME` (both with their text towers, in the
+    space they were trained for, where they have one) and `timm:NAME` (pictures alone).
 
     Raises:
         ModelError: nothing by that name; says where it was looked for.
@@ -129,8 +164,8 @@ def load(name: str | Path) -> DualStream:
     folder = Path(name)
     if folder.is_dir():
         return load_model(folder)
-    if str(name).startswith("open_clip:"):
-        return _load_open_clip(str(name))
+    if str(name).partition(":")[0] + ":" in PUBLISHED.names():
+        return _load_published(str(name))
     # A path whose folder is there was meant as a path: a mistyped run is no reason to ask the hub.
     if (
         str(name).count("/") == 1
@@ -139,7 +174,8 @@ def load(name: str | Path) -> DualStream:
     ):
         return load_model(from_hub(str(name)))
     raise ModelError(
-        f"no model {str(name)!r}: neither a run folder, nor a hub id (owner/name), nor open_clip:ARCH/TAG"
+        f"no model {str(name)!r}: neither a run folder, nor a hub id (owner/name), nor open_clip:ARCH/TAG, "
+        "transformers:NAME or timm:NAME"
     )
 
 
@@ -156,26 +192,27 @@ def _describe(folder: Path) -> dict[str, Any]:
     return description
 
 
-def _load_open_clip(name: str) -> DualStream:
-    """Both towers of an open_clip model, in the space they were trained for."""
-    from vlfew.encoders.open_clip_towers import find
-
-    source = find(name.removeprefix("open_clip:"))
-    vision = source.config["vision_cfg"]
+def _load_published(name: str) -> DualStream:
+    """The towers of a published model, in the space they were trained for."""
+    published: Published = PUBLISHED.get(name)()
+    reading = published.reading
+    pretrained = {"pretrained": True} if "pretrained" in BACKBONES.options(name).model_fields else {}
     spec = ModelSpec(
         backbone=name,
+        backbone_options=pretrained,
         backbone_frozen=True,
-        text=TextSpec(encoder=name, projection="none"),
+        text=None if published.text is None else TextSpec(encoder=published.text, projection="none"),
         embedding_dim=None,
-        image_size=vision.get("image_size", 224),
-        channels=3,
-        resize="crop",
+        image_size=reading.image_size,
+        channels=reading.channels,
+        resize=reading.resize,
+        center=reading.center,
+        interpolation=reading.interpolation,
     )
     model = build_model(spec)
-    assert model.text_encoder is not None
-    model.spec.outside_data = model.backbone.pretrained or model.text_encoder.seen_images
-    if source.weights is not None:
-        model.fingerprint = sha256(source.weights)
+    seen = model.text_encoder is not None and model.text_encoder.seen_images
+    model.spec.outside_data = model.backbone.pretrained or seen
+    model.fingerprint = fingerprint_of(model)
     return model.eval()
 
 

@@ -42,7 +42,7 @@ def title_of_page(runs: Sequence[FinishedRun]) -> str:
 def facts(run: FinishedRun) -> dict[str, str]:
     """What its figures are worth nothing without."""
     config, about = run.config, run.about
-    words = f"{config.text.encoder}{', frozen' if config.text.frozen else ''}" if run.spec.text else "none"
+    words = f"{config.text.encoder}{', frozen' if config.text.fixed else ''}" if run.spec.text else "none"
     size, grey = run.spec.image_size, run.spec.channels == 1
     batch = config.sampling.batch_size * config.training.accumulation
     counts = [

@@ -73,11 +73,12 @@ def _facts(
         "Text stream": "none",
     }
     if model.has_text:
-        facts["Text stream"] = f"{config.text.encoder}{', frozen' if config.text.frozen else ''}"
+        facts["Text stream"] = f"{config.text.encoder}{', frozen' if config.text.fixed else ''}"
     if isinstance(model, nn.Module):
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
-        facts["Parameters"] = f"{trained:,} trained, {frozen:,} frozen"
+        # What LoRA trained is no longer told apart in the model that is left.
+        trained, total = about.get("trained_parameters", trained), sum(p.numel() for p in model.parameters())
+        facts["Parameters"] = f"{trained:,} trained, {total - trained:,} frozen"
     if terms := loss_terms(log):
         weights = loss_weights(config)
         facts["Objective"] = " + ".join(f"{weights.get(t, 1):g} × {t.replace('_', ' ')}" for t in terms)

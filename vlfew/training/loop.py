@@ -41,6 +41,7 @@ from vlfew.training.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
+from vlfew.training.gradient_cache import Chunks, average_gradients, require_no_batch_norm
 from vlfew.training.optimizer import make_optimizer, set_rates
 from vlfew.training.run import RunFolder
 from vlfew.training.setup import (
@@ -129,10 +130,12 @@ class Trainer:
         self.about = {"data fingerprint": data.fingerprint}
         self.selection = selection(config, data, self.model.has_text)
         self.words = (
-            BatchWords(self.model.text_encoder, data, config.text.frozen, self.accelerator.device)
+            BatchWords(self.model.text_encoder, data, config.text.fixed, self.accelerator.device)
             if self.model.text_encoder is not None
             else None
         )
+        if t.gradient_cache is not None:
+            require_no_batch_norm(self.model.train())
         if t.compile:
             self.model.backbone.compile()
             if self.model.right_backbone is not None:
@@ -266,9 +269,14 @@ class Trainer:
             batch, images = upcoming.result()
             upcoming = pool.submit(self._fetch, number + 1)
             start = len(images) * accelerator.process_index
-            pixels = self.augment(images.to(accelerator.device), number, self.batch_size, start)
-            torch.manual_seed(seed_at(self.config.seed, "dropout", number))
+            seed = seed_at(self.config.seed, "dropout", number)
             own_seed = seed_at(self.config.seed, "dropout", number, accelerator.process_index)
+            if self.config.training.gradient_cache is not None:
+                loss, terms = self._cached(batch, images, number, start, (seed, own_seed))
+                losses.append(loss.detach())
+                continue
+            pixels = self.augment(images.to(accelerator.device), number, self.batch_size, start)
+            torch.manual_seed(seed)
             more = micro + 1 < accumulation
             with accelerator.no_sync(module) if more else nullcontext():
                 loss, terms = module(
@@ -276,15 +284,65 @@ class Trainer:
                     batch.labels.to(accelerator.device),
                     *(self.words(batch) if self.words is not None else (None, None)),
                     own_seed,
-                    batch.pairs and BatchPairs(*(t.to(accelerator.device) for t in batch.pairs)),
+                    self._pairs(batch),
                     step / self.config.optim.steps,
                 )
                 accelerator.backward(loss / accumulation)
             losses.append(loss.detach())
+        if self.config.training.gradient_cache is not None:
+            average_gradients(self.module)
         if self.config.optim.clip is not None:
             accelerator.clip_grad_norm_(module.parameters(), self.config.optim.clip)
         self.optimizer.step()
         return torch.stack(losses).mean(), terms, upcoming
+
+    def _pairs(self, batch: Batch) -> BatchPairs | None:
+        return batch.pairs and BatchPairs(*(t.to(self.accelerator.device) for t in batch.pairs))
+
+    def _cached(
+        self, batch: Batch, images: Tensor, number: int, start: int, seeds: tuple[int, int]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss and gradients of a batch by gradient caching; gradients are left in the parameters.
+
+        Args:
+            batch: number `number`.
+            images: this process's share of it, uint8.
+            number: of the batch.
+            start: place of the first of these pictures in the batch.
+            seeds: of dropout: over texts, and over this process's pictures.
+        """
+        module, accelerator, t = self.module, self.accelerator, self.config.training
+        assert t.gradient_cache is not None
+
+        def look(first: int, last: int) -> tuple[Tensor, ...]:
+            # Augmented anew in each pass: what happens to a picture is a function of its place.
+            shown = images[first:last].to(accelerator.device)
+            return module.look(self.augment(shown, number, self.batch_size, start + first))
+
+        pictures = Chunks(look, len(images), t.gradient_cache, seeds[1], accelerator.autocast)
+        looked, chunked = pictures.features(), [pictures]
+        words, word_labels = self.words(batch) if self.words is not None else (None, None)
+        encoded = words if isinstance(words, Tensor) else None
+        if isinstance(words, dict):
+            tokens = words
+
+            def read(first: int, last: int) -> tuple[Tensor, ...]:
+                return (module.read({name: value[first:last] for name, value in tokens.items()}),)
+
+            count = len(next(iter(tokens.values())))
+            texts = Chunks(read, count, t.gradient_cache, seeds[0], accelerator.autocast)
+            chunked.append(texts)
+            (encoded,) = texts.features()
+        torch.manual_seed(seeds[0])
+        with accelerator.autocast():
+            text = None if encoded is None else module.project(encoded)
+            labels = batch.labels.to(accelerator.device)
+            progress = number // t.accumulation / self.config.optim.steps
+            loss, terms = module.judge(looked, labels, text, word_labels, self._pairs(batch), progress)
+        accelerator.backward(loss / t.accumulation)
+        for part in chunked:
+            part.backward()
+        return loss, terms
 
     def _asked_to_stop(self, stop: StopRequest) -> bool:
         """Whether any process was: all must leave at the same step."""

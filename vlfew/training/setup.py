@@ -52,7 +52,9 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> Config:
 def load_configured_data(config: Config) -> LabelledImages:
     """The data set of a configuration; split by class, no class is in two of its splits."""
     d = config.data
-    reading = Reading(d.image_size, d.channels, d.resize, d.center, d.on_bad_image, d.split_seed)
+    reading = Reading(
+        d.image_size, d.channels, d.resize, d.center, d.on_bad_image, d.split_seed, d.interpolation
+    )
     data = load_data(d.name, d.root, reading, **d.options)
     if data.split_by == "class":
         for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
@@ -142,6 +144,8 @@ def build_configured_model(config: Config, objective: Chosen) -> DualStream:
             encoder=t.encoder,
             options=t.options,
             frozen=t.frozen,
+            unlocked=t.unlocked,
+            lora=t.lora,
             projection=t.projection,
             hidden=t.hidden,
             dropout=t.dropout,
@@ -151,6 +155,8 @@ def build_configured_model(config: Config, objective: Chosen) -> DualStream:
         backbone=config.image.backbone,
         backbone_options=config.image.options,
         backbone_frozen=config.image.frozen,
+        backbone_unlocked=config.image.unlocked,
+        backbone_lora=config.image.lora,
         front_end=front_end.name if front_end is not None else None,
         front_end_options=front_end.options if front_end is not None else {},
         views=config.image.views,
@@ -162,6 +168,7 @@ def build_configured_model(config: Config, objective: Chosen) -> DualStream:
         image_size=config.data.image_size,
         channels=config.data.channels,
         resize=config.data.resize,
+        interpolation=config.data.interpolation,
         center=config.data.center,
     )
     torch.manual_seed(config.seed)  # initial weights

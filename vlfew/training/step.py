@@ -54,15 +54,41 @@ class TrainingStep(nn.Module):
             progress: the share of the training that is done, 0 to 1.
         """
         # Words first: they are the same in every process, and so is their dropout then.
-        text = None if words is None else self._texts(words)
+        text = None if words is None else self.project(self.read(words))
         if seed is not None:
             torch.manual_seed(seed)
-        local = self.model.forward_images(pixels)
-        needs_map = self.objective.needs_map or self.model.similarity.needs_map
-        image = Features(
-            all_gather(local.embedding.float()),
-            map=all_gather(local.need("map", "the objective").float()) if needs_map else None,
-        )
+        return self.judge(self.look(pixels), labels, text, word_labels, pairs, progress)
+
+    def look(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """Of pictures `[b, C, H, W]`: embeddings `[b, D]` and, where they are needed, maps `[b, C', H', W']`."""
+        found = self.model.forward_images(pixels)
+        if not (self.objective.needs_map or self.model.similarity.needs_map):
+            return (found.embedding.float(),)
+        return found.embedding.float(), found.need("map", "the objective").float()
+
+    def read(self, words: Tensor | dict[str, Tensor]) -> Tensor:
+        """Of texts, their vectors `[T, D_text]`: those of the encoder for tokens, and vectors as they are."""
+        if isinstance(words, Tensor):
+            return words
+        assert self.model.text_encoder is not None
+        encoded: Tensor = self.model.text_encoder(words).embedding
+        return encoded
+
+    def project(self, encoded: Tensor) -> Tensor:
+        """The text encoder's vectors `[T, D_text]` to `[T, D]`."""
+        return self.model.forward_texts(encoded).float()
+
+    def judge(
+        self,
+        looked: tuple[Tensor, ...],
+        labels: Tensor,
+        text: Tensor | None,
+        word_labels: Tensor | None,
+        pairs: BatchPairs | None,
+        progress: float,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss and terms of a batch of which this process has `look`ed at its share; see `forward`."""
+        image = Features(*map(all_gather, looked))
         batch = Encoded(
             image=image,
             labels=labels,
@@ -75,9 +101,3 @@ class TrainingStep(nn.Module):
             unshared=self.model.spec.twins == "unshared",
         )
         return self.objective(batch)
-
-    def _texts(self, words: Tensor | dict[str, Tensor]) -> Tensor:
-        encoder = self.model.text_encoder
-        assert encoder is not None
-        encoded: Tensor = encoder(words).embedding if isinstance(words, dict) else words
-        return self.model.forward_texts(encoded).float()

@@ -1,0 +1,102 @@
+"""timm's models: their patch tokens as maps, and folders of them with their own preprocessing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+
+import vlfew
+from vlfew.encoders import BACKBONES, PUBLISHED
+from vlfew.errors import ModelError
+
+PIXELS = {"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6), "input_size": (3, 48, 48)}
+FRAME = {"crop_pct": 0.75, "interpolation": "bilinear", "fixed_input_size": True}
+
+
+def save(folder: Path) -> Any:
+    """A tiny ViT as timm leaves it for others."""
+    torch.manual_seed(0)
+    model = timm.create_model("test_vit", img_size=48, pretrained_cfg_overlay={**PIXELS, **FRAME})
+    timm.models.save_for_hf(model, folder, model_config={}, model_args={"img_size": 48})
+    return model.eval()
+
+
+def test_the_map_of_a_vit_is_its_patch_tokens() -> None:
+    torch.manual_seed(0)
+    backbone = BACKBONES.get("timm:test_vit")(3, 64).eval()
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        tokens = backbone.model.forward_features(x)
+        maps = backbone(x).map
+    side = backbone.model.patch_embed.grid_size[0]
+    assert maps.shape == (2, backbone.dim, side, side)
+    first = tokens.shape[1] - side * side
+    for row in range(side):
+        for column in range(side):
+            assert torch.equal(maps[:, :, row, column], tokens[:, first + row * side + column])
+
+
+def test_a_nfnet_gives_a_map_and_each_picture_its_own_features() -> None:
+    torch.manual_seed(0)
+    backbone = BACKBONES.get("timm:test_nfnet")(3, 64).train()
+    x = torch.randn(3, 3, 64, 64)
+    features = backbone(x)
+    assert features.map.shape[:2] == (3, backbone.model.num_features)
+    assert torch.allclose(backbone(x[:1]).embedding, features.embedding[:1], atol=1e-5)
+
+
+def test_a_folder_and_the_model_saved_from_it(tmp_path: Path) -> None:
+    folder = tmp_path / "vit"
+    whole = save(folder)
+    model = vlfew.load(f"timm:{folder}")
+    spec = model.spec
+    assert (spec.image_size, spec.resize, spec.center, spec.interpolation) == (48, "crop", 0.75, "bilinear")
+    assert spec.outside_data and not model.has_text
+    assert model.backbone.pixel_mean == PIXELS["mean"]
+    x = torch.randint(0, 256, (2, 3, 48, 48), dtype=torch.uint8)
+    seen = (x / 255 - torch.tensor(PIXELS["mean"]).view(-1, 1, 1)) / torch.tensor(PIXELS["std"]).view(
+        -1, 1, 1
+    )
+    with torch.no_grad():
+        expected = whole.forward_head(whole.forward_features(seen), pre_logits=True)
+    torch.testing.assert_close(model.encode_images(x).embedding, expected, atol=1e-5, rtol=1e-4)
+    grey = BACKBONES.get(f"timm:{folder}")(1, 32)
+    assert grey(torch.zeros(1, 1, 32, 32)).embedding.shape == (1, grey.dim)
+    vlfew.models.save_model(model, tmp_path / "run")
+    shutil.rmtree(folder)
+    again = vlfew.load(tmp_path / "run")
+    assert torch.equal(again.encode_images(x).embedding, model.encode_images(x).embedding)
+    assert again.backbone.pixel_std == PIXELS["std"]
+
+
+@pytest.mark.parametrize(
+    ("name", "frame"),
+    [
+        ("timm:vit_base_patch16_224.augreg_in21k", (224, "crop", 0.9, "bicubic")),
+        ("timm:dm_nfnet_f0.dm_in1k", (192, "squash", 0.9, "bicubic")),
+    ],
+)
+def test_published_models_say_how_pictures_are_read(name: str, frame: tuple[Any, ...]) -> None:
+    reading = PUBLISHED.get(name)().reading
+    assert (reading.image_size, reading.resize, reading.center, reading.interpolation) == frame
+
+
+def test_mistakes_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no such folder"):
+        BACKBONES.get("timm:./nowhere")(3, 48)
+    with pytest.raises(ModelError, match="of someone/net is not in the cache"):
+        BACKBONES.get("timm:someone/net")(3, 48)
+    with pytest.raises(ModelError, match=r"cannot read .*config\.json"):
+        BACKBONES.get(f"timm:{tmp_path}")(3, 48)
+    save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "architecture": "test_resnet"}))
+    with pytest.raises(ModelError, match="cannot be built for 3 x 48 x 48 pictures") as caught:
+        BACKBONES.get(f"timm:{tmp_path}")(3, 48)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,53 @@
+"""Training by LoRA: resumed to the bit, and saved without it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.conftest import make_data
+from vlfew.config import Config
+from vlfew.models import load_model
+from vlfew.training.loop import Trainer
+from vlfew.training.run import RunFolder
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_resumed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
+    config = Config.model_validate(
+        {
+            "data": {"image_size": 16},
+            "image": {"backbone": "conv4", "width": 8, "frozen": True}
+            | {"lora": {"rank": 2, "dropout": 0.5, "layers": "*.[23].*"}},
+            "text": {"encoder": None},
+            "embedding_dim": 8,
+            "objective": [{"loss": "supervised_contrastive"}],
+            "sampling": {"classes": 4, "pictures": 3},
+            "optim": {"steps": 6, "warmup": 0, "lr": 0.05},
+            "training": {"mixed_precision": "no", "checkpoint_every": 3, "validate_every": 2},
+            "select": {"protocol": "few-shot", "split": "val", "ways": 2, "queries": 2, "episodes": 10},
+        }
+    )
+
+    def kill(step: int, _: float) -> None:
+        if step == 4:
+            raise Killed
+
+    straight = Trainer(config, make_data(), RunFolder(tmp_path / "straight"))
+    initial = {n: p.clone() for n, p in straight.module.named_parameters()}
+    straight.train()
+    learned = [n for n, p in straight.module.named_parameters() if not torch.equal(p, initial[n])]
+    assert learned and all("lora_" in n or "image_projection" in n or "objective" in n for n in learned)
+    with pytest.raises(Killed):
+        Trainer(config, make_data(), RunFolder(tmp_path / "killed"), kill).train()
+    Trainer(config, make_data(), RunFolder(tmp_path / "killed")).train()
+    one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("straight", "killed"))
+    assert one.keys() == other.keys() and not any("lora" in name for name in one)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert load_model(tmp_path / "straight").spec.backbone_lora is None
