@@ -277,10 +277,11 @@ class OpenClipText(TextEncoder):
 
     def token_embedding(self) -> nn.Embedding:
         """The layer from token ids to vectors."""
-        inner = getattr(self.tower, "transformer", None)
-        own = getattr(self.tower, "token_embedding", None)
-        layer: nn.Embedding = own if own is not None else inner.get_input_embeddings()
-        return layer
+        own: nn.Embedding | None = getattr(self.tower, "token_embedding", None)
+        if own is not None:
+            return own
+        inner: nn.Embedding = self.tower.transformer.get_input_embeddings()  # a Hugging Face model
+        return inner
 
     def saved_config(self) -> dict[str, Any]:
         """Architecture and, where they are not open_clip's own, tokenizer and inner configuration."""
