@@ -113,7 +113,7 @@ def test_a_model_is_known_by_its_weights_until_it_is_trained(saved, model):
     assert model.fingerprint is None
     again = load_model(saved)
     assert again.fingerprint == json.loads((saved / "model.json").read_text())["sha256"]
-    assert again.about == {"trained_on": "nothing"} and again.home == saved
+    assert again.about["trained_on"] == "nothing" and again.home == saved
     assert again.eval().fingerprint is not None
     assert again.train().eval().fingerprint is None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from tests.conftest import make_data
+from tests.encoders.conftest import WORDS as VOCABULARY
 from tests.encoders.conftest import bert_folder  # noqa: F401
 from vlfew.config import Config
 from vlfew.errors import ConfigError
@@ -31,7 +33,10 @@ def trainer(folder: Path, chunk: int | None, changes: dict[str, Any]) -> Trainer
         "training": {"mixed_precision": "no", "gradient_cache": chunk},
         "optim": {"steps": 4, "warmup": 0, "clip": None},
     }
-    return Trainer(Config.model_validate(config | changes), make_data(), RunFolder(folder))
+    data = make_data()
+    names = tuple(f"{VOCABULARY[c % 6]} {('cat', 'dog')[c // 6]}" for c in range(len(data.class_names)))
+    data = replace(data, class_names=names, class_texts=())
+    return Trainer(Config.model_validate(config | changes), data, RunFolder(folder))
 
 
 def gradients(made: Trainer) -> tuple[float, dict[str, torch.Tensor]]:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.encoders.conftest import WORDS
 from vlfew.pipeline import run_pipeline
 
 FEW = [
@@ -68,8 +69,8 @@ def test_accumulated_micro_batches_are_batches_of_their_own(config):
 def test_words_are_trained_when_the_text_encoder_is_not_frozen(config, bert_folder, pictures):
     (pictures / "classes.yaml").write_text(
         "".join(
-            f"{p.name}: a {p.name[:-2]} cat {p.name[-2:]}\n"
-            for s in ("train", "val", "test")
+            f"{p.name}: {WORDS[int(p.name[-2:])]} green {thing}\n"
+            for s, thing in (("train", "cat"), ("val", "dog"), ("test", "mug"))
             for p in sorted((pictures / s).iterdir())
         )
     )
