@@ -142,6 +142,36 @@ def test_clip_adapter_without_its_network_is_zero_shot() -> None:
     torch.testing.assert_close(scores, 7 * words)
 
 
+def test_what_clip_adapter_learned_goes_to_other_classes() -> None:
+    scorer = build("clip_adapter", ratio=0.6, lr=0.1).fit(FOUR)
+    other = support_of([], [0, 1], 2, seed=5)
+    scale = fitted_scale(
+        normalize(FOUR.features.embedding[:5], dim=-1) @ scorer_words(FOUR), FOUR.class_id[:5]
+    )
+    adapted = scorer.adapt(normalize(QUERIES, dim=-1), *scorer._weights)
+    expected = scale * adapted @ scorer_words(other)
+    torch.testing.assert_close(scorer.carry_to(other).score(Features(QUERIES)), expected)
+    assert (expected - scale * normalize(QUERIES, dim=-1) @ scorer_words(other)).abs().max() > 0.1
+
+
+def scorer_words(support: Support) -> Tensor:
+    """The words of a support with one text a class: `[D, N]`."""
+    return normalize(support.of(WORDS).features.embedding, dim=-1).T
+
+
+@pytest.mark.parametrize("name", ["tip_adapter", "am3", "pictures_and_words"])
+def test_without_any_pictures_it_is_zero_shot(name: str) -> None:
+    support = support_of([], [0, 1, 2], 3)
+    words = build("zero_shot").fit(support).score(Features(QUERIES))
+    scores = build(name).fit(support).score(Features(QUERIES))
+    torch.testing.assert_close(scores / scores.norm(), words / words.norm())
+
+
+def test_a_cross_modal_probe_of_words_alone_knows_them() -> None:
+    support = support_of([], [0, 1, 2], 3)
+    assert build("cross_modal").fit(support).score(support.features).argmax(1).tolist() == [0, 1, 2]
+
+
 def slope_at(scorer: Scorer, x: list, labels: list[int], prior: Tensor, c: float) -> Tensor:
     """The gradient of `sum_i CE(W' x_i, y_i) + |W - prior|^2 / (2 c)` where the scorer has ended."""
     slope = ((scorer._weights - prior) / c).tolist()

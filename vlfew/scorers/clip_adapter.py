@@ -70,6 +70,7 @@ class ClipAdapter(Adapter):
         words = normalised_mean(self.words(support)).mT
         scale = fitted_scale(shown @ words, class_id) if self.scale is None else self.scale
         with learning():
+            self._scale = torch.as_tensor(scale).clone()
             pictures, classifier, class_id = shown.clone(), (scale * words).clone(), class_id.clone()
 
         def loss(weights: Sequence[Tensor], part: Tensor) -> Tensor:
@@ -85,11 +86,11 @@ class ClipAdapter(Adapter):
             lr=self.lr,
             seed=self.seed,
         )
-        self._classifier, self._scale = classifier, scale
+        self._classifier = classifier
         return self
 
     def carry_to(self, words: Support) -> Self:
-        # What it learned bends pictures, whatever they show.
+        # What the network learned of pictures holds for pictures of other classes.
         self._classifier = self._scale * normalised_mean(self.words(words)).mT
         return self
 
