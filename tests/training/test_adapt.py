@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
+from itertools import permutations
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from tests.test_cli import fails
 from vlfew.cli import main
@@ -87,3 +90,32 @@ def test_refusals(capsys, command: list[str], arguments: list[str], said: str) -
 def test_a_model_that_is_no_folder(capsys) -> None:
     line = fails(capsys, "adapt", "open_clip:ViT-B-32/none", "--data", "glyphs")
     assert "no run folder that results could go into; name one with --out" in line
+
+
+def test_tuners_come_by_name_and_answer_for_new_classes(
+    pictures: Path, bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    named = shutil.copytree(pictures, tmp_path / "named")
+    words = [" ".join(pair) for pair in permutations(("cat", "mug", "dog", "green", "bus"), 2)]
+    folders = sorted(path.name for path in named.glob("*/*") if path.is_dir())
+    (named / "classes.yaml").write_text(yaml.safe_dump(dict(zip(folders, words, strict=False))))
+    torch.manual_seed(0)
+    text = {"encoder": f"hf:{bert_folder}", "projection": "linear"}
+    spec = {"backbone": "conv4", "backbone_options": {"width": 4}, "embedding_dim": 8, "image_size": 16}
+    save_model(build_model(ModelSpec.model_validate(spec | {"text": text})), tmp_path / "run", {})
+    told = ["adapt", str(tmp_path / "run"), "--data", "folder", "--root", str(named), "--shots", "2"]
+    told += ["--seeds", "1", "--base-to-new", "--choose", "fixed", "--methods", "zero_shot,coop,lora"]
+
+    def found(*fixed: str) -> dict[str, dict[str, float]]:
+        runs(
+            *told, *(word for setting in fixed for word in ("--fix", setting)), "--out", str(tmp_path / "out")
+        )
+        cells = json.loads((tmp_path / "out" / "adapt.json").read_text())["cells"]
+        return {c["method"]: {"accuracy": c["accuracy"]["mean"], "new": c["new"]["mean"]} for c in cells}
+
+    untrained = found("coop.steps=0", "coop.context=a", "lora.steps=0", "lora.prompt=a {}")
+    assert untrained["coop"] == untrained["lora"]
+    trained = found("coop.steps=40", "coop.lr=0.5", "lora.steps=40", "lora.lr=0.05", "lora.dropout=0")
+    assert trained["lora"]["accuracy"] > untrained["lora"]["accuracy"]
+    assert trained["zero_shot"] == untrained["zero_shot"]

@@ -8,8 +8,8 @@ import pytest
 
 from tests.encoders.conftest import bert_folder  # noqa: F401
 from vlfew.encoders import TEXT_ENCODERS
+from vlfew.encoders.told_apart import require_told_apart
 from vlfew.errors import DataError
-from vlfew.training.words import require_told_apart
 
 
 def test_classes_that_tokenise_alike_are_named(bert_folder: Path) -> None:  # noqa: F811

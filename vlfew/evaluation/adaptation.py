@@ -30,7 +30,7 @@ from vlfew.evaluation.draws import Draw, Sides, TooFew, classes_with_enough, dra
 from vlfew.evaluation.methods import Method, Problem, find_methods
 from vlfew.evaluation.results import mean_ci95
 from vlfew.evaluation.subject import Subject
-from vlfew.evaluation.words import class_words
+from vlfew.evaluation.words import class_words, prompts
 from vlfew.files import write_whole
 from vlfew.progress import Progress
 
@@ -228,16 +228,19 @@ def adapt(
         times = min(seeds, -(-ENOUGH // ways_of_others))
         others = _draw(other_sides, ways_of_others, numbers[-1], 0, times, too_few, CHOOSING)
     words: dict[int, Tensor] = {}
+    texts: dict[int, list[str]] = {}
     if base_to_new or any(method.needs_words for method in found):
         classes = torch.cat([draw.classes for draw in (*drawn, *others)]).unique()
         vectors = class_words(subject, classes, templates, descriptions)
         words = dict(zip(classes.tolist(), vectors, strict=True))
+        bare = prompts(data, classes, ("{}",), descriptions)
+        texts = dict(zip(classes.tolist(), bare, strict=True))
 
     def problems(of: Sides, draws: Sequence[Draw], k: int) -> list[Problem]:
         said = [torch.stack([words[c] for c in d.classes.tolist()]) if words else None for d in draws]
-        return [
-            Problem(subject, of, d, k, w, seed) for seed, (d, w) in enumerate(zip(draws, said, strict=True))
-        ]
+        named = [[texts[c] for c in d.classes.tolist()] if texts else None for d in draws]
+        told = zip(draws, said, named, strict=True)
+        return [Problem(subject, of, d, k, w, t, seed) for seed, (d, w, t) in enumerate(told)]
 
     cells = []
     with Progress("adapting", len(found) * len(numbers), "cells") as bar:

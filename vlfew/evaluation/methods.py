@@ -14,12 +14,15 @@ from torch import Tensor
 from vlfew.config_file import parse_values
 from vlfew.errors import ConfigError, did_you_mean
 from vlfew.evaluation.accuracy import scoring_device
-from vlfew.evaluation.bank import FeatureBank
+from vlfew.evaluation.bank import FeatureBank, encode_pictures
 from vlfew.evaluation.draws import Draw, Sides
 from vlfew.evaluation.subject import Subject
 from vlfew.features import Features, Space
+from vlfew.models.tuners import TUNERS, Texts, Tuned
+from vlfew.registry import Registry
 from vlfew.scorers import SCORERS, SIMILARITIES
 from vlfew.scorers.base import Scorer
+from vlfew.scorers.similarity import cosine_matrix
 from vlfew.scorers.support import PICTURE, WORDS, Support
 
 CHUNK = 4096
@@ -37,6 +40,7 @@ class Problem:
         draw: which they are; more than K may be in it.
         shots: K.
         words: `[N, D]`; None where classes have none.
+        texts: names of each class, in no prompt; None where they have none.
         seed: of the draw, and of methods that draw something themselves.
     """
 
@@ -45,6 +49,7 @@ class Problem:
     draw: Draw
     shots: int
     words: Tensor | None
+    texts: list[list[str]] | None
     seed: int
 
     @property
@@ -170,6 +175,58 @@ class ScorerMethod(Method):
         return FittedScorer(scorer.fit(problem.support(words=not pictures_alone)))
 
 
+class FittedTuner(Fitted):
+    """A model that was tuned, and classes by their words."""
+
+    def __init__(self, tuned: Tuned, subject: Subject, texts: Texts) -> None:
+        self.tuned, self.subject, self.words = tuned, subject, tuned.say(texts)
+
+    def score(self, bank: FeatureBank, positions: Tensor) -> Tensor:
+        parts = []
+        for part in positions.split(CHUNK):
+            if self.tuned.model is self.subject.model:
+                seen = bank.features.embedding[part]
+            else:
+                index = bank.index[part]
+                seen = encode_pictures(self.tuned.model, bank.data, index, "again").embedding
+            parts.append(self.tuned.scale * cosine_matrix(seen, self.words))
+        return torch.cat(parts)
+
+    def carry_to(self, problem: Problem) -> Fitted | None:
+        assert problem.texts is not None
+        return FittedTuner(self.tuned, self.subject, problem.texts)
+
+
+class TunerMethod(Method):
+    """A registered tuner: gradient steps through the model itself, for every cell anew.
+
+    Args:
+        name: in the registry.
+    """
+
+    needs_words = True
+
+    def __init__(self, name: str) -> None:
+        self.name, self.grid, self._schema = name, {}, TUNERS.options(name)
+
+    def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        return self._schema(**given).model_dump(exclude={"seed"})
+
+    def fit(self, problem: Problem, options: Mapping[str, Any]) -> Fitted:
+        n, k = len(problem.draw.classes), problem.shots
+        pictures = problem.bank.index[problem.draw.support[:, :k].flatten()]
+        assert problem.texts is not None
+        tuned = TUNERS.get(self.name)(
+            problem.subject.model,
+            problem.subject.data.images.batch(pictures),
+            torch.arange(n).repeat_interleave(k),
+            problem.texts,
+            seed=problem.seed,
+            **options,
+        )
+        return FittedTuner(tuned, problem.subject, problem.texts)
+
+
 def cheap_methods() -> list[str]:
     """Names of all that work on the features of frozen models, and need nothing more."""
     names = []
@@ -186,6 +243,8 @@ def cheap_methods() -> list[str]:
 def find_methods(asked: Sequence[str], no_words: str) -> tuple[list[Method], list[str]]:
     """The methods of these names, and those of `all` that were left out.
 
+    Tuners (`coop`, `lora`) come by name alone: they train through the model, for every cell anew.
+
     Args:
         asked: names; `all` stands for all cheap ones.
         no_words: why classes have no words; "" where they have.
@@ -194,17 +253,18 @@ def find_methods(asked: Sequence[str], no_words: str) -> tuple[list[Method], lis
         ConfigError: no such method, one twice, or one that needs words where there are none; says which
             remain.
     """
-    known = cheap_methods()
+    cheap = cheap_methods()
+    known = [ALL, *cheap, *TUNERS.names()]
     for name in asked:
-        if name not in (ALL, *known):
-            raise ConfigError(f"unknown method {name!r}{did_you_mean(name, [ALL, *known])}")
-    names = list(dict.fromkeys(n for name in asked for n in (known if name == ALL else [name])))
+        if name not in known:
+            raise ConfigError(f"unknown method {name!r}{did_you_mean(name, known)}")
+    names = list(dict.fromkeys(n for name in asked for n in (cheap if name == ALL else [name])))
     if not names:
-        raise ConfigError(f"no method is named; known: {ALL}, {', '.join(known)}")
-    methods: list[Method] = [ScorerMethod(name) for name in names]
+        raise ConfigError(f"no method is named; known: {', '.join(known)}")
+    methods: list[Method] = [ScorerMethod(name) if name in cheap else TunerMethod(name) for name in names]
     if not no_words:
         return methods, []
-    remaining = [ScorerMethod(name).name for name in known if not ScorerMethod(name).needs_words]
+    remaining = [ScorerMethod(name).name for name in cheap if not ScorerMethod(name).needs_words]
     for method in methods:
         if method.needs_words and method.name in asked:
             raise ConfigError(
@@ -225,10 +285,15 @@ def parse_fixed(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
         name, dot, option = setting.partition(".")
         if not dot or "=" not in option:
             raise ConfigError(f"{setting!r} is not of the form METHOD.KEY=VALUE, such as linear_probe.c=1")
-        if name not in cheap_methods():
-            raise ConfigError(f"unknown method {name!r}{did_you_mean(name, cheap_methods())}")
+        known = [*cheap_methods(), *TUNERS.names()]
+        if name not in known:
+            raise ConfigError(f"unknown method {name!r}{did_you_mean(name, known)}")
         given.setdefault(name, []).append(option)
     return {
-        name: parse_values(options, SCORERS.options(name), f"method {name!r}")
+        name: parse_values(options, _registry_of(name).options(name), f"method {name!r}")
         for name, options in given.items()
     }
+
+
+def _registry_of(name: str) -> Registry:
+    return TUNERS if name in TUNERS.names() else SCORERS

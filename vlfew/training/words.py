@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from vlfew.data.batch import Batch
 from vlfew.data.images import LabelledImages
 from vlfew.encoders.text import TextEncoder
-from vlfew.errors import DataError
+from vlfew.encoders.told_apart import require_told_apart
 
 
 class BatchWords:
@@ -55,27 +53,3 @@ class BatchWords:
             return self._vectors[self._row[number].to(self._device)], labels
         tokens = self._encoder.tokenize([self._texts[i] for i in number.tolist()])
         return {name: value.to(self._device) for name, value in tokens.items()}, labels
-
-
-def require_told_apart(encoder: TextEncoder, names: Sequence[str], texts: Sequence[Sequence[str]]) -> None:
-    """Refuses classes whose words are the same to the encoder: unknown to it, or cut where they differ.
-
-    Args:
-        encoder: of the texts.
-        names: of N classes.
-        texts: those of each of them.
-
-    Raises:
-        DataError: all texts of two classes become the same tokens; says which classes.
-    """
-    flat = iter(encoder.token_ids([text for of_class in texts for text in of_class]))
-    seen: dict[frozenset[tuple[int, ...]], int] = {}
-    for number, of_class in enumerate(texts):
-        tokens = frozenset(next(flat) for _ in of_class)
-        other = seen.setdefault(tokens, number)
-        if other != number and tokens:
-            raise DataError(
-                f"classes {names[other]!r} and {names[number]!r} are the same to the text encoder "
-                f"({texts[other][0]!r} and {of_class[0]!r} become the same tokens); give one other words, or "
-                "train without words (text.encoder=null)"
-            )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from copy import deepcopy
 
 import torch
@@ -13,16 +12,17 @@ from torch import Tensor
 from vlfew.config import Lora
 from vlfew.counting import generator_at, seed_at
 from vlfew.encoders.lora import add_lora, merged
+from vlfew.models.coop import mean_of_texts, require_support, text_encoder_of
 from vlfew.models.dual_stream import DualStream
-from vlfew.training.coop import mean_of_texts, require_support, text_encoder_of
-from vlfew.training.tuners import Tuned
+from vlfew.models.tuners import Texts, Tuned
+from vlfew.scorers.scale import fitted_scale
 
 
 def few_shot_lora(
     model: DualStream,
     images: Tensor,
     labels: Tensor,
-    class_texts: Sequence[Sequence[str]],
+    class_texts: Texts,
     *,
     seed: int = 0,
     rank: int = 2,
@@ -33,7 +33,7 @@ def few_shot_lora(
     steps: int = 200,
     batch: int = 32,
     lr: float = 2e-4,
-    temperature: float = 0.01,
+    scale: float | None = None,
 ) -> Tuned:
     """Learns LoRA by the cross entropy of the support, by AdamW, and merges it into a copy of the model.
 
@@ -48,13 +48,21 @@ def few_shot_lora(
         steps: of the optimiser; the learning rate falls in half a cosine.
         batch: pictures in a step, of the support or as many as it has.
         lr: learning rate at the first step.
-        temperature: of the cosines, CLIP's when it is 0.01.
+        scale: of the cosines; CLIP's is 100. Fitted on the support where not given (`fitted_scale`).
 
     Raises:
         ModelError: a model without words, layers that LoRA does not fit, or no peft.
         DataError: classes without pictures or words, or with words that the encoder cannot tell apart.
     """
     require_support(text_encoder_of(model), labels, class_texts)
+
+    def prompts(texts: Texts) -> list[str]:
+        return [prompt.replace("{}", text) for of_class in texts for text in of_class]
+
+    if scale is None:
+        words = F.normalize(mean_of_texts(model.encode_texts(prompts(class_texts)), class_texts), dim=1)
+        seen = F.normalize(model.encode_images(images).embedding, dim=1)
+        scale = float(fitted_scale(seen @ words.T, labels))
     tuned = deepcopy(model).eval().requires_grad_(False)
     encoder = text_encoder_of(tuned)
     settings = Lora(rank=rank, alpha=alpha, dropout=dropout, layers=layers)
@@ -62,8 +70,7 @@ def few_shot_lora(
         torch.manual_seed(seed_at(seed, "lora"))
         parts = [*add_lora(tuned.backbone, settings, "image.lora"), *add_lora(encoder, settings, "text.lora")]
         learned = [p for p in tuned.to(model.device).parameters() if p.requires_grad]
-        texts = [prompt.replace("{}", text) for of_class in class_texts for text in of_class]
-        tokens = {name: value.to(model.device) for name, value in encoder.tokenize(texts).items()}
+        tokens = {n: value.to(model.device) for n, value in encoder.tokenize(prompts(class_texts)).items()}
         optimizer = torch.optim.AdamW(learned, lr)
         for part in parts:
             part.train()
@@ -75,10 +82,10 @@ def few_shot_lora(
             seen = tuned.forward_images(images[index].to(model.device)).embedding.float()
             words = mean_of_texts(tuned.forward_texts(encoder(tokens).embedding).float(), class_texts)
             cosines = F.normalize(seen, dim=1) @ F.normalize(words, dim=1).T
-            loss = F.cross_entropy(cosines / temperature, labels[index].to(model.device))
+            loss = F.cross_entropy(scale * cosines, labels[index].to(model.device))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
     plain: DualStream = merged(tuned).eval()
     plain._kept.clear()  # what the encoder said before it was changed
-    return Tuned(plain, mean_of_texts(plain.encode_texts(texts), class_texts))
+    return Tuned(plain, lambda texts: mean_of_texts(plain.encode_texts(prompts(texts)), texts), scale)

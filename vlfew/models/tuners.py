@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from vlfew.models.dual_stream import DualStream
 from vlfew.registry import Registry
+
+Texts = Sequence[Sequence[str]]
+"""Names of each of N classes; the mean of their embeddings stands for the class."""
 
 
 @dataclass
@@ -16,18 +20,21 @@ class Tuned:
 
     Attributes:
         model: that sees their pictures; another than the one that was given, where it was changed.
-        words: `[N, D]` of the classes, in the space of its pictures, not normalised.
+        say: from the names of classes to `[N, D]` in the space of its pictures, not normalised; of other
+            classes than it was adapted to as well.
+        scale: what cosines are multiplied by to be logits, as in the training.
     """
 
     model: DualStream
-    words: Tensor
+    say: Callable[[Texts], Tensor]
+    scale: float
 
 
 TUNERS = Registry(
     "tuner",
     {
-        "coop": "vlfew.training.coop:coop",
-        "lora": "vlfew.training.few_shot_lora:few_shot_lora",
+        "coop": "vlfew.models.coop:coop",
+        "lora": "vlfew.models.few_shot_lora:few_shot_lora",
     },
 )
 """Called with `(model, images uint8 [S, C, H, W], labels [S] in 0..N-1, class_texts, seed=0, **options)`; each

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from itertools import takewhile
 
 import torch
@@ -11,23 +10,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vlfew.encoders.text import TextEncoder
+from vlfew.encoders.told_apart import require_told_apart
 from vlfew.errors import DataError, ModelError
 from vlfew.models.dual_stream import DualStream
-from vlfew.training.tuners import Tuned
-from vlfew.training.words import require_told_apart
+from vlfew.models.tuners import Texts, Tuned
+from vlfew.scorers.scale import fitted_scale
 
 
 def coop(
     model: DualStream,
     images: Tensor,
     labels: Tensor,
-    class_texts: Sequence[Sequence[str]],
+    class_texts: Texts,
     *,
     seed: int = 0,
     context: str = "a photo of a",
     steps: int = 200,
     lr: float = 2e-3,
-    temperature: float = 0.01,
+    scale: float | None = None,
 ) -> Tuned:
     """Learns one context for all classes by the cross entropy of the support (equations 2 and 3).
 
@@ -40,7 +40,7 @@ def coop(
         context: what it begins as.
         steps: of gradient descent; the learning rate falls in half a cosine.
         lr: learning rate at the first step.
-        temperature: of the cosines, CLIP's when it is 0.01.
+        scale: of the cosines; CLIP's is 100. Fitted on the support where not given (`fitted_scale`).
 
     Raises:
         ModelError: a model without words, or a context that its encoder does not see as words in front.
@@ -51,20 +51,33 @@ def coop(
     first, vectors = _start(encoder, context)
     seen = F.normalize(model.encode_images(images).embedding, dim=1).clone().to(model.device)
     labels = labels.to(model.device)
-    tokens = encoder.tokenize([f"{context} {text}" for texts in class_texts for text in texts])
-    tokens = {name: value.to(model.device) for name, value in tokens.items()}
     learned = vectors.clone().requires_grad_()
     model.eval()
+
+    def say(texts: Texts) -> Tensor:
+        with torch.no_grad():
+            return _words(
+                model, encoder, _tokens(model, encoder, context, texts), first, learned, texts
+            ).cpu()
+
+    if scale is None:
+        cosines = seen @ F.normalize(say(class_texts).to(model.device), dim=1).T
+        scale = float(fitted_scale(cosines, labels))
+    tokens = _tokens(model, encoder, context, class_texts)
     optimizer = torch.optim.SGD([learned], lr)
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = lr * 0.5 * (1 + math.cos(math.pi * step / steps))
         words = F.normalize(_words(model, encoder, tokens, first, learned, class_texts), dim=1)
-        loss = F.cross_entropy(seen @ words.T / temperature, labels)
+        loss = F.cross_entropy(scale * seen @ words.T, labels)
         # Of the context alone: the towers gather no gradient.
         (learned.grad,) = torch.autograd.grad(loss, [learned])
         optimizer.step()
-    with torch.no_grad():
-        return Tuned(model, _words(model, encoder, tokens, first, learned, class_texts).cpu())
+    return Tuned(model, say, scale)
+
+
+def _tokens(model: DualStream, encoder: TextEncoder, context: str, class_texts: Texts) -> dict[str, Tensor]:
+    tokens = encoder.tokenize([f"{context} {text}" for texts in class_texts for text in texts])
+    return {name: value.to(model.device) for name, value in tokens.items()}
 
 
 def text_encoder_of(model: DualStream) -> TextEncoder:
@@ -78,7 +91,7 @@ def text_encoder_of(model: DualStream) -> TextEncoder:
     return model.text_encoder
 
 
-def require_support(encoder: TextEncoder, labels: Tensor, class_texts: Sequence[Sequence[str]]) -> None:
+def require_support(encoder: TextEncoder, labels: Tensor, class_texts: Texts) -> None:
     """Refuses a support from which a class cannot be learned.
 
     Raises:
@@ -90,7 +103,7 @@ def require_support(encoder: TextEncoder, labels: Tensor, class_texts: Sequence[
     require_told_apart(encoder, [texts[0] for texts in class_texts], class_texts)
 
 
-def mean_of_texts(vectors: Tensor, class_texts: Sequence[Sequence[str]]) -> Tensor:
+def mean_of_texts(vectors: Tensor, class_texts: Texts) -> Tensor:
     """The vectors `[T, D]` of all texts to those of the N classes that they are of, `[N, D]`."""
     return torch.stack([part.mean(0) for part in vectors.split([len(texts) for texts in class_texts])])
 
@@ -101,7 +114,7 @@ def _words(
     tokens: dict[str, Tensor],
     first: int,
     context: Tensor,
-    class_texts: Sequence[Sequence[str]],
+    class_texts: Texts,
 ) -> Tensor:
     """Of the classes, `[N, D]`, under the context `[M, W]`."""
     encoded = encoder.with_context(tokens, first, context).embedding

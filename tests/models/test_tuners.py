@@ -14,7 +14,7 @@ import vlfew
 from tests.encoders.towers import save
 from vlfew.errors import DataError, ModelError
 from vlfew.models import DualStream, ModelSpec, build_model
-from vlfew.training.tuners import TUNERS, Tuned
+from vlfew.models.tuners import TUNERS, Tuned
 
 bert_folder, clip_folder = tiny_models.bert_folder, tiny_models.clip_folder
 TEXTS = [["cat"], ["green mug", "mug"], ["dog"]]
@@ -43,7 +43,7 @@ def support(model: DualStream) -> torch.Tensor:
 
 def loss_of(tuned: Tuned, images: torch.Tensor) -> float:
     seen = F.normalize(tuned.model.encode_images(images).embedding, dim=1)
-    return float(F.cross_entropy(seen @ F.normalize(tuned.words, dim=1).T / 0.01, LABELS))
+    return float(F.cross_entropy(seen @ F.normalize(tuned.say(TEXTS), dim=1).T * tuned.scale, LABELS))
 
 
 def zero_shot(model: DualStream, prompt: str) -> torch.Tensor:
@@ -56,15 +56,15 @@ def test_no_steps_are_zero_shot_and_steps_lower_the_loss(model: DualStream) -> N
     images = support(model)
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     for name, options in (
-        ("coop", {"context": CONTEXT, "lr": 0.02}),
-        ("lora", {"prompt": f"{CONTEXT} {{}}", "lr": 0.01, "dropout": 0.0}),
+        ("coop", {"context": CONTEXT, "lr": 0.02, "scale": 100.0}),
+        ("lora", {"prompt": f"{CONTEXT} {{}}", "lr": 0.01, "dropout": 0.0, "scale": 100.0}),
     ):
         none = TUNERS.get(name)(model, images, LABELS, TEXTS, steps=0, **options)
-        torch.testing.assert_close(none.words, zero_shot(model, f"{CONTEXT} {{}}"), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(none.say(TEXTS), zero_shot(model, f"{CONTEXT} {{}}"), atol=1e-5, rtol=1e-4)
         some = TUNERS.get(name)(model, images, LABELS, TEXTS, steps=30, **options)
         assert loss_of(some, images) < loss_of(none, images) - 0.01
         again = TUNERS.get(name)(model, images, LABELS, TEXTS, steps=30, **options)
-        assert torch.equal(again.words, some.words)
+        assert torch.equal(again.say(TEXTS), some.say(TEXTS))
         # The model that was given is as it was, and no gradient is left in it.
         assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
         assert all(p.grad is None for p in model.parameters())
@@ -76,7 +76,7 @@ def test_lora_is_merged_and_of_its_seed(clip_folder: Path) -> None:
     tune = TUNERS.get("lora")
     one, other = (tune(model, images, LABELS, TEXTS, steps=3, lr=0.01, batch=4, seed=s) for s in (0, 1))
     assert one.model.state_dict().keys() == model.state_dict().keys()
-    assert not torch.equal(one.words, other.words)
+    assert not torch.equal(one.say(TEXTS), other.say(TEXTS))
     assert not torch.equal(one.model.encode_images(images).embedding, model.encode_images(images).embedding)
 
 
