@@ -167,7 +167,7 @@ def misfits(key: str, value: Value, config_file: Path, overrides: Sequence[str])
     except ConfigError as error:
         for problem in error.problems:
             # What is said of the override itself is said of the line in the space.
-            own = problem.removeprefix(f"override {override!r}: ").removeprefix(f"{override!r}: ")
+            own = problem.removeprefix(f"override {override}: ").removeprefix(f"{override!r}: ")
             yield own if own != problem else f"with {override}: {problem}"
 
 
