@@ -254,8 +254,13 @@ def adapt(
         "descriptions": descriptions,
         "fixed": parse_fixed(fix or []),
     }
-    folder = adapt_folder(run, out, data, base_to_new)
+    folder = adapt_folder(run, out, data, split, base_to_new)
     model = load(run).to(scoring_device())
+    if model.spec.twins == "unshared":
+        raise VlfewError(
+            f"{run} is a pair of streams that share no weights, and these methods go by one embedding of a "
+            "picture; take vlfew evaluate, which compares one side with the other"
+        )
     images, about = _data_for(run, model.spec.reading(), data, root, options)
     found = run_methods(
         Subject(model, images, encode=kept_split if cache else encode_split),

@@ -340,7 +340,7 @@ def evaluate_command(
     return shlex.join(words)
 
 
-def adapt_folder(run: str, out: Path | None, data: str | None, base_to_new: bool) -> Path:
+def adapt_folder(run: str, out: Path | None, data: str | None, split: str, base_to_new: bool) -> Path:
     """Where a comparison of methods goes.
 
     Raises:
@@ -355,8 +355,12 @@ def adapt_folder(run: str, out: Path | None, data: str | None, base_to_new: bool
     if not Path(run).is_dir():
         raise ConfigError(f"{run} is no run folder that results could go into; name one with --out")
     own = load_config(RunFolder(Path(run)).config).data.name if RunFolder(Path(run)).config.is_file() else ""
-    name = file_stem(data or own)
-    return Path(run) / "adapt" / (f"{name}-base-to-new" if base_to_new else name)
+    parts = [
+        file_stem(data or own),
+        *([split] if split != "test" else []),
+        *(["base-to-new"] if base_to_new else []),
+    ]
+    return Path(run) / "adapt" / "-".join(parts)
 
 
 def adapt_command(

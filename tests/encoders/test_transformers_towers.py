@@ -108,6 +108,20 @@ def test_weights_without_a_pooler_give_the_class_token(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("edge", "resize", "center"), [(224, "crop", 0.875), (384, "squash", 1.0)], ids=["small", "large"]
+)
+def test_pictures_are_framed_as_convnext_was_published(
+    edge: int, resize: str, center: float, tmp_path: Path
+) -> None:
+    from transformers import ConvNextImageProcessor
+
+    save("ConvNext", tmp_path)
+    ConvNextImageProcessor(size={"shortest_edge": edge}, crop_pct=0.875).save_pretrained(tmp_path)
+    spec = vlfew.load(f"transformers:{tmp_path}").spec
+    assert (spec.image_size, spec.resize, spec.center) == (edge, resize, center)
+
+
+@pytest.mark.parametrize(
     ("kind", "reading"),
     [("CLIP", (16, "crop", 0.8)), ("Siglip", (16, "squash", 1.0))],
 )

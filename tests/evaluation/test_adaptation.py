@@ -79,12 +79,24 @@ def test_accuracy_is_what_loops_say() -> None:
 
 def test_a_method_does_not_depend_on_the_others_nor_on_the_shots_beside() -> None:
     together = run(methods=["pictures_and_words", "prototypes"])
-    alone = run(methods=["prototypes"])
-    for k in (1, 2, 4):
-        assert figures(together.cell("prototypes", k)) == figures(alone.cell("prototypes", k))
+    for name in ("prototypes", "pictures_and_words"):
+        alone = run(methods=[name])
+        for k in (1, 2, 4):
+            assert figures(together.cell(name, k)) == figures(alone.cell(name, k))
+    assert together.cell("prototypes", 1).accuracy != together.cell("pictures_and_words", 1).accuracy
     more_seeds = run(seeds=4, choose="fixed").cell("prototypes", 2).accuracy.values
     assert more_seeds[:3] == run(choose="fixed").cell("prototypes", 2).accuracy.values
     assert run(choose="fixed", shots=[4]).cell("prototypes", 4) is not None
+
+
+def test_an_option_may_make_a_method_one_of_words() -> None:
+    text = {"linear_probe": {"start": "text"}}
+    found = run(methods=["linear_probe"], fixed=text, choose="fixed", shots=[1])
+    assert (
+        found.cells[0].accuracy != run(methods=["linear_probe"], choose="fixed", shots=[1]).cells[0].accuracy
+    )
+    with pytest.raises(ConfigError, match="method 'linear_probe' needs words"):
+        run(hard(words=False), methods=["linear_probe"], fixed=text)
 
 
 @pytest.mark.parametrize("choose", ["val", "pictures"])
@@ -139,14 +151,15 @@ def test_temperature_scaling() -> None:
 
 def test_words_are_left_out_where_there_are_none() -> None:
     known = cheap_methods()
-    needy = [n for n in known if SCORERS.get(n).needs_words]
+    alone = {"prototypes", "linear_probe", "knob"}
+    needy = [n for n in known if n not in alone]
+    assert {"zero_shot", "pictures_and_words", "tip_adapter"} <= set(needy)
     for found in (run(methods=["all"], has_text=False), run(hard(words=False), methods=["all"])):
         assert found.left_out == needy
         assert found.methods == [n for n in known if n not in needy]
 
 
-def test_a_method_that_needs_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vlfew.scorers.pictures_and_words.PicturesAndWords.needs_words", True)
+def test_a_method_that_needs_words() -> None:
     with pytest.raises(
         ConfigError, match=r"'pictures_and_words' needs words, and this model has no text.*prototypes"
     ):

@@ -112,7 +112,11 @@ def test_loaded_gives_what_was_saved_without_network_or_package(saved, model, mo
 def test_a_model_is_known_by_its_weights_until_it_is_trained(saved, model):
     assert model.fingerprint is None
     again = load_model(saved)
-    assert again.fingerprint == json.loads((saved / "model.json").read_text())["sha256"]
+    assert again.fingerprint == load_model(saved).fingerprint
+    described = json.loads((saved / "model.json").read_text())
+    described["model"]["views"] = "mirror"
+    (saved / "model.json").write_text(json.dumps(described))
+    assert load_model(saved).fingerprint != again.fingerprint
     assert again.about["trained_on"] == "nothing" and again.home == saved
     assert again.eval().fingerprint is not None
     assert again.train().eval().fingerprint is None

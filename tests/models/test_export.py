@@ -58,7 +58,7 @@ def test_the_image_stream_gives_what_the_model_gives(image_file: Path) -> None:
     about = json.loads(image_file.with_suffix(".json").read_text())
     assert about["dim"] == found.shape[1] == 16 and 0 <= about["largest_difference"] < TOLERANCE
     assert about["inputs"] == {"pictures": "uint8, 0 to 255, [batch, 1, 16, 16]"}
-    assert about["reading"] == {"resize": "squash", "center": 1.0}
+    assert about["reading"] == {"resize": "squash", "center": 1.0, "interpolation": "bilinear"}
     assert sorted(p.name for p in image_file.parent.iterdir()) == ["image.json", "image.onnx"]
 
 

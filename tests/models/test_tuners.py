@@ -22,14 +22,15 @@ LABELS = torch.tensor([0, 1, 2, 0, 1, 2])
 CONTEXT = "a photo of the"
 
 
-@pytest.fixture(params=["CLIP", "Siglip", "open_clip", "conv4 and BERT"])
+@pytest.fixture(params=["CLIP", "Siglip", "open_clip", "conv4 and BERT", "mirrored"])
 def model(request: pytest.FixtureRequest, tmp_path: Path, bert_folder: Path, clip_folder: Path) -> DualStream:
     torch.manual_seed(0)
     if request.param == "open_clip":
         return vlfew.load(f"open_clip:{clip_folder}")
-    if request.param == "conv4 and BERT":
+    if request.param in ("conv4 and BERT", "mirrored"):
         text: dict[str, Any] = {"encoder": f"hf:{bert_folder}", "projection": "mlp", "hidden": 8}
         spec = {"backbone": "conv4", "embedding_dim": 8, "image_size": 16, "text": text}
+        spec["views"] = "mirror" if request.param == "mirrored" else "one"
         return build_model(ModelSpec.model_validate(spec)).eval()
     save(request.param, tmp_path, bert_folder=bert_folder)
     return vlfew.load(f"transformers:{tmp_path}")
@@ -75,6 +76,7 @@ def test_lora_is_merged_and_of_its_seed(clip_folder: Path) -> None:
     images = support(model)
     tune = TUNERS.get("lora")
     one, other = (tune(model, images, LABELS, TEXTS, steps=3, lr=0.01, batch=4, seed=s) for s in (0, 1))
+    assert one.model.fingerprint is None and model.fingerprint is not None
     assert one.model.state_dict().keys() == model.state_dict().keys()
     assert not torch.equal(one.say(TEXTS), other.say(TEXTS))
     assert not torch.equal(one.model.encode_images(images).embedding, model.encode_images(images).embedding)

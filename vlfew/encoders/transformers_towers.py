@@ -178,11 +178,16 @@ def _reading(processor: Any) -> Reading:
     )
     edge = size.get("shortest_edge") or size.get("height") or crop.get("height") or 224
     side = crop.get("height") or edge
+    # ConvNeXt's: small pictures are the middle of larger ones, large ones are squashed.
+    part = getattr(processor, "crop_pct", None)
+    if part is not None:
+        small = edge < 384
+        size = size if small else {"height": edge}
     return Reading(
         int(side),
         channels=3,
         resize="crop" if "shortest_edge" in size else "squash",
-        center=min(1.0, side / edge),
+        center=min(1.0, side / edge) if part is None else part if small else 1.0,
         interpolation="bicubic" if int(getattr(processor, "resample", 2) or 2) == 3 else "bilinear",
     )
 

@@ -60,7 +60,7 @@ def unlock(tower: nn.Module, count: int, embed: Callable[[], Tensor], option: st
     tower.requires_grad_(True)
     stop = blocks[-count].register_forward_pre_hook(_detached, with_kwargs=True)
     try:
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
             reached = torch.autograd.grad(embed().sum(), [*tower.parameters()], allow_unused=True)
     finally:
         stop.remove()

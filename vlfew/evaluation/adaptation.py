@@ -214,7 +214,7 @@ def adapt(
     no_words = why_no_words(subject, descriptions)
     if base_to_new and no_words:
         raise ConfigError(f"new classes are asked about by words alone, and {no_words}")
-    found, left_out = find_methods(methods, no_words)
+    found, left_out = find_methods(methods, no_words, fixed or {})
     given = _check_fixed(found, fixed or {})
     # All draws come before the first picture is encoded: what cannot be drawn is told at once.
     sides = Sides(data, "train" if data.split_by == "picture" else split, split)
@@ -242,6 +242,9 @@ def adapt(
         told = zip(draws, said, named, strict=True)
         return [Problem(subject, of, d, k, w, t, seed) for seed, (d, w, t) in enumerate(told)]
 
+    # Before the first method, whose seconds would else hold the time of encoding.
+    for name in {sides.support, sides.query, *([VAL] if others else [])}:
+        subject.bank(name)
     cells = []
     with Progress("adapting", len(found) * len(numbers), "cells") as bar:
         for method in found:

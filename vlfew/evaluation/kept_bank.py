@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 
+from vlfew import __version__
 from vlfew.data.images import LabelledImages
 from vlfew.data.listing import digest
 from vlfew.data.root import cache_dir
@@ -25,7 +27,8 @@ LOOKED_AT = 64
 def kept_split(model: DualStream, data: LabelledImages, split: str) -> FeatureBank:
     """`encode_split`, from the cache where the same model saw the same pictures, read in the same way.
 
-    A damaged file is made anew; a cache that cannot be written is done without.
+    Embeddings alone: maps are large, and no method on kept features reads them. A damaged file is made
+    anew; a cache that cannot be written is done without.
 
     Raises:
         DataError, ModelError: as `encode_split`.
@@ -37,6 +40,7 @@ def kept_split(model: DualStream, data: LabelledImages, split: str) -> FeatureBa
         if path.exists():
             _log.info("features are encoded anew: %s", error)
     bank = encode_split(model, data, split)
+    bank = replace(bank, features=replace(bank.features, map=None))
     try:
         bank.save(path)
     except (OSError, SafetensorError) as error:
@@ -55,4 +59,4 @@ def bank_file(model: DualStream, data: LabelledImages, split: str) -> Path:
     pixels = hashlib.sha256(data.images.batch(shown).numpy().tobytes()).hexdigest()
     how = (model.fingerprint or fingerprint_of(model), model.device.type)
     which = (data.name, data.fingerprint, split, data.images.shape, pixels)
-    return cache_dir() / "features" / f"{digest(how, which)}.safetensors"
+    return cache_dir() / "features" / f"{digest(__version__, how, which)}.safetensors"

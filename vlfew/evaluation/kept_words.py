@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
+from vlfew import __version__
 from vlfew.data.listing import digest
 from vlfew.data.root import cache_dir
 from vlfew.files import whole_file
@@ -35,7 +36,7 @@ def kept_words(model: str | None, texts: Sequence[Sequence[str]], make: Callable
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import save_file
 
-    path = cache_dir() / "words" / f"{digest(model, [list(own) for own in texts])}.safetensors"
+    path = cache_dir() / "words" / f"{digest(__version__, model, [list(own) for own in texts])}.safetensors"
     try:
         with safe_open(path, "pt") as file:
             words: Tensor = file.get_tensor("words")

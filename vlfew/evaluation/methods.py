@@ -105,7 +105,7 @@ class Method(ABC):
 
     Attributes:
         name: by which it is asked for.
-        needs_words: whether every class must be said in words.
+        needs_words: whether it goes by words, and every class must be said in some.
         grid: option name to the values that validation may choose among.
     """
 
@@ -155,12 +155,15 @@ class ScorerMethod(Method):
 
     Args:
         name: in the registry.
+        fixed: options that are not to be chosen.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, fixed: Mapping[str, Any]) -> None:
         component: type[Scorer] = SCORERS.get(name)  # type: ignore[assignment]
-        self.name, self.grid, self.needs_words = name, component.grid, component.needs_words
-        self._schema = SCORERS.options(name)
+        self.name, self.grid, self._schema = name, component.grid, SCORERS.options(name)
+        # Of the scorer and not of its class: with some options it needs words. One that may go by either
+        # would without words be another method under its name.
+        self.needs_words = not _by_pictures_alone(component(Space(1), **self.options(fixed)))
 
     def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
         # What it draws goes by the seed of the problem.
@@ -170,9 +173,11 @@ class ScorerMethod(Method):
         seeded = {"seed": problem.seed} if "seed" in self._schema.model_fields else {}
         space = Space(problem.bank.features.embedding.shape[1])
         scorer = SCORERS.get(self.name)(space, **options, **seeded).to(scoring_device())
-        # Asked of the scorer and not of its class: with some options it may need words.
-        pictures_alone = scorer.needs_pictures and not scorer.needs_words
-        return FittedScorer(scorer.fit(problem.support(words=not pictures_alone)))
+        return FittedScorer(scorer.fit(problem.support(words=not _by_pictures_alone(scorer))))
+
+
+def _by_pictures_alone(scorer: Scorer) -> bool:
+    return scorer.needs_pictures and not scorer.needs_words
 
 
 class FittedTuner(Fitted):
@@ -240,7 +245,9 @@ def cheap_methods() -> list[str]:
     return names
 
 
-def find_methods(asked: Sequence[str], no_words: str) -> tuple[list[Method], list[str]]:
+def find_methods(
+    asked: Sequence[str], no_words: str, fixed: Mapping[str, Mapping[str, Any]]
+) -> tuple[list[Method], list[str]]:
     """The methods of these names, and those of `all` that were left out.
 
     Tuners (`coop`, `lora`) come by name alone: they train through the model, for every cell anew.
@@ -248,6 +255,7 @@ def find_methods(asked: Sequence[str], no_words: str) -> tuple[list[Method], lis
     Args:
         asked: names; `all` stands for all cheap ones.
         no_words: why classes have no words; "" where they have.
+        fixed: by method, options that are not to be chosen.
 
     Raises:
         ConfigError: no such method, one twice, or one that needs words where there are none; says which
@@ -261,10 +269,12 @@ def find_methods(asked: Sequence[str], no_words: str) -> tuple[list[Method], lis
     names = list(dict.fromkeys(n for name in asked for n in (cheap if name == ALL else [name])))
     if not names:
         raise ConfigError(f"no method is named; known: {', '.join(known)}")
-    methods: list[Method] = [ScorerMethod(name) if name in cheap else TunerMethod(name) for name in names]
+    methods: list[Method] = [
+        ScorerMethod(name, fixed.get(name, {})) if name in cheap else TunerMethod(name) for name in names
+    ]
     if not no_words:
         return methods, []
-    remaining = [ScorerMethod(name).name for name in cheap if not ScorerMethod(name).needs_words]
+    remaining = [name for name in cheap if not ScorerMethod(name, {}).needs_words]
     for method in methods:
         if method.needs_words and method.name in asked:
             raise ConfigError(

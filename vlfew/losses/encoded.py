@@ -24,7 +24,7 @@ class PairSimilarity(Protocol):
 
 
 class BatchPairs(NamedTuple):
-    """BatchPairs within a batch: pictures `i [M]` and `j [M]`, and whether they are of one class."""
+    """Pairs within a batch: pictures `i [M]` and `j [M]`, and whether they are of one class."""
 
     i: Tensor
     j: Tensor

@@ -12,7 +12,7 @@ from torch import Tensor
 from vlfew.encoders.text import TextEncoder
 from vlfew.encoders.told_apart import require_told_apart
 from vlfew.errors import DataError, ModelError
-from vlfew.models.dual_stream import DualStream
+from vlfew.models.dual_stream import VIEWS, DualStream
 from vlfew.models.tuners import Texts, Tuned
 from vlfew.scorers.scale import fitted_scale
 
@@ -49,7 +49,7 @@ def coop(
     encoder = text_encoder_of(model)
     require_support(encoder, labels, class_texts)
     first, vectors = _start(encoder, context)
-    seen = F.normalize(model.encode_images(images).embedding, dim=1).clone().to(model.device)
+    seen = F.normalize(encoded_support(model, images), dim=1).clone().to(model.device)
     labels = labels.to(model.device)
     learned = vectors.clone().requires_grad_()
     model.eval()
@@ -103,6 +103,11 @@ def require_support(encoder: TextEncoder, labels: Tensor, class_texts: Texts) ->
     require_told_apart(encoder, [texts[0] for texts in class_texts], class_texts)
 
 
+def encoded_support(model: DualStream, images: Tensor) -> Tensor:
+    """`[S, D]` of the support, some pictures at a time."""
+    return torch.cat([model.encode_images(part).embedding for part in images.split(256)])
+
+
 def mean_of_texts(vectors: Tensor, class_texts: Texts) -> Tensor:
     """The vectors `[T, D]` of all texts to those of the N classes that they are of, `[N, D]`."""
     return torch.stack([part.mean(0) for part in vectors.split([len(texts) for texts in class_texts])])
@@ -118,7 +123,8 @@ def _words(
 ) -> Tensor:
     """Of the classes, `[N, D]`, under the context `[M, W]`."""
     encoded = encoder.with_context(tokens, first, context).embedding
-    return mean_of_texts(model.forward_texts(encoded).float(), class_texts)
+    words = mean_of_texts(model.forward_texts(encoded).float(), class_texts)
+    return words.repeat(1, VIEWS[model.spec.views])
 
 
 def _start(encoder: TextEncoder, context: str) -> tuple[int, Tensor]:

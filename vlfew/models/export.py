@@ -122,7 +122,7 @@ def _image_job(model: DualStream, pictures: Tensor | None) -> Job:
         batches += pictures.split(32)
     about = {
         "inputs": {"pictures": f"uint8, 0 to 255, [batch, {shape[0]}, {shape[1]}, {shape[2]}]"},
-        "reading": {"resize": spec.resize, "center": spec.center},
+        "reading": {"resize": spec.resize, "center": spec.center, "interpolation": spec.interpolation},
     }
     return Job(Images(model).eval(), ["pictures"], (0,), [(batch,) for batch in batches], about)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from vlfew.config import Lora
 from vlfew.counting import generator_at, seed_at
 from vlfew.encoders.lora import add_lora, merged
-from vlfew.models.coop import mean_of_texts, require_support, text_encoder_of
+from vlfew.models.coop import encoded_support, mean_of_texts, require_support, text_encoder_of
 from vlfew.models.dual_stream import DualStream
 from vlfew.models.tuners import Texts, Tuned
 from vlfew.scorers.scale import fitted_scale
@@ -61,7 +61,7 @@ def few_shot_lora(
 
     if scale is None:
         words = F.normalize(mean_of_texts(model.encode_texts(prompts(class_texts)), class_texts), dim=1)
-        seen = F.normalize(model.encode_images(images).embedding, dim=1)
+        seen = F.normalize(encoded_support(model, images), dim=1)
         scale = float(fitted_scale(seen @ words.T, labels))
     tuned = deepcopy(model).eval().requires_grad_(False)
     encoder = text_encoder_of(tuned)
@@ -88,4 +88,5 @@ def few_shot_lora(
             optimizer.step()
     plain: DualStream = merged(tuned).eval()
     plain._kept.clear()  # what the encoder said before it was changed
+    plain.fingerprint = None
     return Tuned(plain, lambda texts: mean_of_texts(plain.encode_texts(prompts(texts)), texts), scale)

@@ -18,10 +18,11 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
+from vlfew.data.listing import digest
 from vlfew.encoders import BACKBONES, PUBLISHED
 from vlfew.encoders.backbone import Published
 from vlfew.encoders.lora import merged
-from vlfew.errors import ModelError
+from vlfew.errors import ModelError, first_line
 from vlfew.files import sha256, whole_file, write_whole
 from vlfew.models.dual_stream import DualStream, ModelSpec, TextSpec, build_model
 
@@ -54,7 +55,7 @@ def save_model(model: DualStream, folder: Path, about: dict[str, Any] | None = N
     description = {
         "format": FORMAT,
         "sha256": sha256(weights),
-        "about": (about or {}) | {"trained_parameters": trained},
+        "about": {"trained_parameters": trained} | (about or {}),
         "model": spec.model_dump(mode="json"),
     }
     write_whole(folder / "model.json", json.dumps(description, indent=1, ensure_ascii=False) + "\n")
@@ -139,7 +140,9 @@ def load_model(folder: Path) -> DualStream:
     if missing or unexpected:
         what = f"lacks {missing[0]!r}" if missing else f"has {unexpected[0]!r} too many"
         raise ModelError(f"{weights} does not fit model.json: it {what}")
-    model.about, model.home, model.fingerprint = description["about"], folder, description["sha256"]
+    model.about, model.home = description["about"], folder
+    # Of what is done with the weights too: views and similarity change what pictures become.
+    model.fingerprint = digest(description["sha256"], description["model"])
     return model.eval()
 
 
@@ -233,7 +236,7 @@ def from_hub(name: str, **how: Any) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=["model.json", "model.safetensors"], **how))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise ModelError(
             f"no folder {name!r} here, and it could not be had from the Hugging Face hub: {reason}"
         ) from None
