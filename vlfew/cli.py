@@ -235,7 +235,7 @@ def adapt(
     from vlfew.evaluation.adaptation import write_adaptation
     from vlfew.evaluation.bank import encode_split
     from vlfew.evaluation.kept_bank import kept_split
-    from vlfew.evaluation.methods import parse_fixed
+    from vlfew.evaluation.methods import find_methods, parse_fixed
     from vlfew.evaluation.subject import Subject
     from vlfew.models.saved import load
     from vlfew.pipeline import adapt_command, adapt_folder, data_notes, print_adaptation
@@ -254,6 +254,7 @@ def adapt(
         "descriptions": descriptions,
         "fixed": parse_fixed(fix or []),
     }
+    find_methods(asked["methods"], "", asked["fixed"])  # a mistyped name is told before anything is read
     folder = adapt_folder(run, out, data, split, base_to_new)
     model = load(run).to(scoring_device())
     if model.spec.twins == "unshared":

@@ -361,3 +361,9 @@ def test_cluster_interval_knows_both_extremes() -> None:
     # Clusters that answer as one are worth one answer each; independent answers, all of them.
     assert cluster_ci95(alike, [8] * 400) == pytest.approx(1.96 * math.sqrt(0.24 / 400), rel=0.05)
     assert cluster_ci95(apart, [8] * 400) == pytest.approx(1.96 * math.sqrt(0.24 / 3200), rel=0.1)
+
+
+def test_few_clusters_tell_little() -> None:
+    # Student's t: 12.706 for one degree of freedom.
+    assert cluster_ci95([8, 7], [10, 10]) == pytest.approx(12.706 * 0.05)
+    assert cluster_ci95([8], [10]) == 0

@@ -71,6 +71,13 @@ def test_table() -> None:
     assert second == ["tip_adapter", "61.23", "±", "2.34", "80.00", "±", "2.34"]
 
 
+def test_an_interval_ends_at_what_there_can_be(tmp_path: Path) -> None:
+    sure = replace(FOUND, cells=[cell("prototypes", k, 0.99, 0.3) for k in (1, 4)], methods=["prototypes"])
+    assert "99.00 (96.66 to 100.00)" in printed(sure)
+    html = drawn(sure, tmp_path / "sure.html")
+    assert "99.00 (96.66 to 100.00)" in html and "101" not in html and "105" not in html
+
+
 def test_page_tells_figures_choices_and_what_was_left_out(tmp_path: Path) -> None:
     html = drawn(FOUND, tmp_path / "a.html")
     for said in (

@@ -83,22 +83,22 @@ def mean_ci95(values: Sequence[float]) -> tuple[float, float]:
 
 
 def student(freedom: int) -> float:
-    """97.5% point of Student's t; 1.96 beyond 30 degrees of freedom."""
-    return _T975[freedom - 1] if freedom <= len(_T975) else 1.96
+    """97.5% point of Student's t; 1.96 beyond 30 degrees of freedom, and for none, where there is no error."""
+    return _T975[freedom - 1] if 1 <= freedom <= len(_T975) else 1.96
 
 
 def cluster_ci95(right: Sequence[float], total: Sequence[float]) -> float:
     """Half width of the 95% interval of `sum(right) / sum(total)` when answers come in clusters.
 
     Answers of one cluster (pictures of a class) are not independent of each other; clusters are. The
-    linearised variance of a ratio (Cochran 1977, equation 6.13), `C/(C-1) sum (r_c - p n_c)^2 / n^2`;
-    0 for a single cluster.
+    linearised variance of a ratio (Cochran 1977, equation 6.13), `C/(C-1) sum (r_c - p n_c)^2 / n^2`, and
+    Student's t as for `mean_ci95`; 0 for a single cluster.
 
     Args:
         right: `[C]` right answers in each cluster.
         total: `[C]` answers in each cluster.
     """
-    return 1.96 * cluster_error(right, total)
+    return student(len(total) - 1) * cluster_error(right, total)
 
 
 def cluster_error(right: Sequence[float], total: Sequence[float]) -> float:

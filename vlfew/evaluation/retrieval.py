@@ -16,7 +16,7 @@ from vlfew.errors import ModelError
 from vlfew.evaluation.accuracy import scoring_device
 from vlfew.evaluation.bank import split_pictures
 from vlfew.evaluation.episodes import require_two_classes
-from vlfew.evaluation.results import cluster_ci95, cluster_error
+from vlfew.evaluation.results import cluster_ci95, cluster_error, student
 from vlfew.evaluation.subject import Outcome, Subject
 from vlfew.evaluation.templates import NAME
 from vlfew.evaluation.words import prompts
@@ -140,4 +140,4 @@ def _mean_ci95(ways: list[tuple[Tensor, Tensor]], classes: int) -> float:
         deviation.index_add_(0, of, (hit - hit.mean()) / len(of))
     # The deviations sum to zero: of clusters of one answer each, `cluster_error` is that of their mean.
     ones = [1.0] * classes
-    return 1.96 * cluster_error((classes * deviation / len(ways)).tolist(), ones)
+    return student(classes - 1) * cluster_error((classes * deviation / len(ways)).tolist(), ones)

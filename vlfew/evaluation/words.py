@@ -88,7 +88,10 @@ def class_words(
         ConfigError, DataError: as `prompts`.
     """
     if not subject.model.has_text:
-        raise ModelError("this model has no text stream (it was trained without words); it cannot read names")
+        raise ModelError(
+            "this model has no text stream (it was trained without words); it cannot read names; "
+            "the protocol asif ties a text encoder to it"
+        )
     texts = prompts(subject.data, classes, templates, descriptions)
     return kept_words(subject.model.fingerprint, texts, lambda: mean_texts(subject.model.encode_texts, texts))
 

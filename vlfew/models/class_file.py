@@ -60,7 +60,8 @@ def unequal_kinds(classes: dict[str, list[str | Path]]) -> str:
 def _items(name: str, value: Any, path: Path) -> list[str | Path]:
     where = f"{path}: class {name!r}"
     if not isinstance(value, dict):
-        raise DataError(f"{where} must have 'text:' or 'images:' or both, such as {name}: {{text: {name}}}")
+        words = value if isinstance(value, str) else name
+        raise DataError(f"{where} must have 'text:' or 'images:' or both, such as {name}: {{text: {words}}}")
     for key in value:
         if key not in ("text", "images"):
             raise DataError(f"{where} has an unknown key {key!r}{did_you_mean(key, ('text', 'images'))}")

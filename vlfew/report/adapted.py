@@ -17,7 +17,7 @@ from vlfew.files import write_whole
 from vlfew.report.charts import Axis, Line, line_chart
 from vlfew.report.markup import Html, element, join, paragraph
 from vlfew.report.page import write_page
-from vlfew.report.wording import counted, duration, percent
+from vlfew.report.wording import counted, duration, half_width, percent
 
 COLOURS = 12
 """In the page's palette."""
@@ -69,10 +69,10 @@ def _parts(found: Adaptation, method: str) -> list[tuple[str, list[Figure | None
 
 
 def _said(figure: Figure | None) -> str:
-    """`91.53 ± 0.41`, in percent; a dash where there is none."""
+    """`91.53 ± 0.41`, in percent; a dash where there is none; see `half_width`."""
     if figure is None:
         return NONE
-    return percent(figure.mean) + ("" if figure.ci95 is None else f" ± {percent(figure.ci95)}")
+    return percent(figure.mean) + ("" if figure.ci95 is None else f" {half_width(figure.mean, figure.ci95)}")
 
 
 def _name(method: str) -> str:
@@ -134,8 +134,8 @@ def _draw_chart(found: Adaptation) -> Html:
                 [f.mean for _, f in shown],
                 f"{_name(method)} {percent(shown[-1][1].mean, 1)}%",
                 number % COLOURS,
-                low=[f.mean - h for (_, f), h in zip(shown, half, strict=True)],
-                high=[f.mean + h for (_, f), h in zip(shown, half, strict=True)],
+                low=[max(f.mean - h, 0.0) for (_, f), h in zip(shown, half, strict=True)],
+                high=[min(f.mean + h, 1.0) for (_, f), h in zip(shown, half, strict=True)],
                 dots=True,
                 whiskers=True,
             )

@@ -16,10 +16,15 @@ def accuracy(result: Result) -> str:
 
 
 def interval(result: Result, digits: int = 2) -> str:
+    """See `half_width`."""
+    return half_width(result.accuracy, result.ci95, digits)
+
+
+def half_width(mean: float, ci95: float, digits: int = 2) -> str:
     """`± 0.41`, in percent; `(82.10 to 100.00)` where the interval would go on beyond what there can be."""
-    low, high = result.accuracy - result.ci95, result.accuracy + result.ci95
+    low, high = mean - ci95, mean + ci95
     if low >= 0 and high <= 1:
-        return f"± {percent(result.ci95, digits)}"
+        return f"± {percent(ci95, digits)}"
     return f"({percent(max(low, 0.0), digits)} to {percent(min(high, 1.0), digits)})"
 
 
