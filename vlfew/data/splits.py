@@ -10,6 +10,9 @@ from torch import Tensor
 from vlfew.counting import seed_at
 from vlfew.errors import DataError
 
+SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+"""What people call splits, and what they are called here."""
+
 LEAST = 2
 """Classes in each split: among fewer there is nothing to tell apart."""
 

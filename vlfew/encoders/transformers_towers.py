@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vlfew.config import Resize
 from vlfew.data.reading import Reading
 from vlfew.encoders.backbone import Backbone, Published, channel_stats
 from vlfew.encoders.huggingface import (
@@ -178,16 +179,16 @@ def _reading(processor: Any) -> Reading:
     )
     edge = size.get("shortest_edge") or size.get("height") or crop.get("height") or 224
     side = crop.get("height") or edge
-    # ConvNeXt's: small pictures are the middle of larger ones, large ones are squashed.
+    resize: Resize = "crop" if "shortest_edge" in size else "squash"
+    center = min(1.0, side / edge)
     part = getattr(processor, "crop_pct", None)
-    if part is not None:
-        small = edge < 384
-        size = size if small else {"height": edge}
+    if part is not None:  # ConvNeXt's: small pictures are the middle of larger ones, large ones are squashed
+        resize, center = ("crop", part) if edge < 384 else ("squash", 1.0)
     return Reading(
         int(side),
         channels=3,
-        resize="crop" if "shortest_edge" in size else "squash",
-        center=min(1.0, side / edge) if part is None else part if small else 1.0,
+        resize=resize,
+        center=center,
         interpolation="bicubic" if int(getattr(processor, "resample", 2) or 2) == 3 else "bilinear",
     )
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
+from statistics import harmonic_mean
 from typing import Any, Literal
 
 import torch
@@ -324,12 +325,13 @@ def _cell(
             if (carried := fitted.carry_to(unseen)) is not None:
                 scores = carried.score(unseen.queries, unseen.draw.query)
                 on_new.append(float(hits(scores, unseen.draw.target).double().mean()))
+    harmonic = [harmonic_mean(both) for both in zip(accuracies, on_new, strict=False)]  # none without new
     return Cell(
         method=method.name,
         shots=problems[0].shots,
         accuracy=Figure.of(accuracies),
         new=Figure.of(on_new) if on_new else None,
-        harmonic=Figure.of(list(map(_harmonic, accuracies, on_new))) if on_new else None,
+        harmonic=Figure.of(harmonic) if harmonic else None,
         ece=Figure.of(ece),
         ece_scaled=Figure.of(scaled) if scaled else None,
         temperatures=temperatures,
@@ -337,10 +339,6 @@ def _cell(
         seconds=seconds / len(problems),
         choosing_seconds=choosing,
     )
-
-
-def _harmonic(a: float, b: float) -> float:
-    return 2 * a * b / (a + b) if a + b else 0.0
 
 
 def _draw(

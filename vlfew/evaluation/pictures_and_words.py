@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -79,7 +79,6 @@ def pictures_and_words(
     asked = _Asked(subject, shots, templates, descriptions)
     drawn = split_episodes(subject.data, split, ways, shots, queries, episodes, seed, episodes_file)
     details: dict[str, Any] = {}
-    share = text_weight if text_weight != "validated" else 0.0
     if text_weight == "validated":
         _require_another(calibrate, split)
         few = min(episodes, CHOOSING)
@@ -87,6 +86,8 @@ def pictures_and_words(
         found = {w: float(asked.accuracies(calibrate, choosing, w).mean()) for w in WEIGHTS}
         share = max(found, key=lambda w: found[w])
         details["text_weight_chosen_on"] = calibrate
+    else:
+        share = text_weight
     both = asked.accuracies(split, drawn, share)
     alone = {"pictures": asked.accuracies(split, drawn, None), "words": asked.accuracies(split, drawn, 1.0)}
     accuracy, ci95 = mean_ci95(both.tolist())
@@ -113,6 +114,13 @@ class _Asked:
     shots: int
     templates: str | tuple[str, ...]
     descriptions: Path | None
+    _words: dict[str, Tensor] = field(default_factory=dict)
+
+    def words(self, split: str, classes: Tensor) -> Tensor:
+        """Of `classes [C]`, those of the split: `[C, D]`, read once."""
+        if split not in self._words:
+            self._words[split] = class_words(self.subject, classes, self.templates, self.descriptions)
+        return self._words[split]
 
     def accuracies(self, split: str, drawn: Episodes, text_weight: float | None) -> np.ndarray:
         """`[E]`; without a text_weight, of pictures alone as the model compares them."""
@@ -121,7 +129,7 @@ class _Asked:
             score = from_pictures(own, drawn.classes.shape[1], self.shots)
             return episode_accuracies(self.subject.bank(split).features, drawn, score, maps=own.needs_map)
         classes = self.subject.data.classes(split)
-        words = class_words(self.subject, classes, self.templates, self.descriptions)
+        words = self.words(split, classes)
         scorer = beside_words(own, Space(words.shape[1]), text_weight).to(scoring_device())
         n, device = drawn.classes.shape[1], scoring_device()
         classes, words, every = classes.to(device), words.to(device), torch.arange(n, device=device)

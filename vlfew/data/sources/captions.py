@@ -21,12 +21,11 @@ from vlfew.data.listing import DataFile, digest, list_files
 from vlfew.data.naming import unique_names
 from vlfew.data.reading import Reading
 from vlfew.data.root import find_data
-from vlfew.data.splits import split_by_class
+from vlfew.data.splits import SPLIT_NAMES, split_by_class
 from vlfew.data.tables import rows_csv, rows_jsonl
 from vlfew.errors import DataError, did_you_mean
 
 NAMES = ("captions.csv", "captions.jsonl")
-SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
 def load(
@@ -65,7 +64,7 @@ def load(
         named = [one.split for one in told]
         splits = {
             split: torch.tensor([n for n, own in enumerate(named) if own == split])
-            for split in dict.fromkeys(SPLITS.values())
+            for split in dict.fromkeys(SPLIT_NAMES.values())
             if split in named
         }
     else:
@@ -157,6 +156,6 @@ def _split(row: dict[str, str], where: str) -> str:
     said = row.get("split", "")
     if said == "":
         return ""
-    if said not in SPLITS:
-        raise DataError(f"{where}: unknown split {said!r}{did_you_mean(str(said), SPLITS)}")
-    return SPLITS[said]
+    if said not in SPLIT_NAMES:
+        raise DataError(f"{where}: unknown split {said!r}{did_you_mean(str(said), SPLIT_NAMES)}")
+    return SPLIT_NAMES[said]

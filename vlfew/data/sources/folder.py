@@ -21,11 +21,10 @@ from vlfew.data.listing import DataFile, digest, hidden, list_files
 from vlfew.data.naming import display_name, is_code, same_key, unique_names
 from vlfew.data.reading import Reading
 from vlfew.data.root import find_data
-from vlfew.data.splits import LEAST, draw_names, split_by_class, too_few_note
+from vlfew.data.splits import LEAST, SPLIT_NAMES, draw_names, split_by_class, too_few_note
 from vlfew.data.tables import read_text, rows_csv, rows_jsonl
 from vlfew.errors import DataError, did_you_mean, first_line
 
-SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 METADATA = ("metadata.csv", "metadata.jsonl")
 
 
@@ -192,18 +191,18 @@ def _split_folders(root: Path, tops: list[Path]) -> dict[str, str]:
 
     A folder of pictures named `train` may be a class (the vehicle); a folder of folders is a split.
     """
-    splits = [p for p in tops if p.name in SPLIT_FOLDERS and _folders(p)]
+    splits = [p for p in tops if p.name in SPLIT_NAMES and _folders(p)]
     if not splits:
         return {}
     others = [p.name for p in tops if p not in splits]
-    if others and others[0] in SPLIT_FOLDERS:
+    if others and others[0] in SPLIT_NAMES:
         raise DataError(f"{root / others[0]}: no class folders in it; fill it or remove it")
     if others:
         raise DataError(
             f"{root}: split folder {splits[0].name!r} stands beside {others[0]!r}; "
             "put every class inside train, val or test, or none"
         )
-    found = {p.name: SPLIT_FOLDERS[p.name] for p in splits}
+    found = {p.name: SPLIT_NAMES[p.name] for p in splits}
     if len(set(found.values())) < len(found):
         raise DataError(f"{root}: more than one folder for the validation split: {', '.join(sorted(found))}")
     return found
@@ -260,7 +259,7 @@ def _read_captions(root: Path, files: list[DataFile], pictures: list[Placed]) ->
     captions: dict[str, list[str]] = defaultdict(list)
     for file in files:
         base, _, name = file.name.rpartition("/")
-        if name not in METADATA or (base and base not in SPLIT_FOLDERS):
+        if name not in METADATA or (base and base not in SPLIT_NAMES):
             continue
         path = root / file.name
         for line, row in rows_csv(path) if name.endswith(".csv") else rows_jsonl(path):
