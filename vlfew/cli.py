@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from vlfew.allocator import keep_freed_memory
 from vlfew.errors import VlfewError
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ Options = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; mistakes become one line and exit status 2."""
+    keep_freed_memory()
     for stream in (sys.stdout, sys.stderr):
         # A name that the output's encoding lacks is escaped, not a reason to fail.
         if isinstance(stream, io.TextIOWrapper):
