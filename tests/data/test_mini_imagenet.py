@@ -255,3 +255,27 @@ def test_the_official_set() -> None:
     retriever = data.class_names.index("golden retriever")
     assert data.labels[data.indices("test")].eq(retriever).sum() >= 100
     check_protocol("few-shot", {"ways": 20, "shots": 5, "queries": 15}, data)
+
+
+FINCH = "house finch, linnet, Carpodacus mexicanus: small finch originally of the western United States and Mexico"
+
+
+def test_classes_are_said_by_wordnets_definitions(tmp_path: Path):
+    root = make(tmp_path / "m")
+    said = load(root, words="definitions")
+    assert said.class_texts[0] == (FINCH,) and said.class_names[0] == "house finch"
+    assert said.names_are_words and said.fingerprint != load(root).fingerprint
+    (root / "class_names.json").write_text(json.dumps(dict.fromkeys(WNIDS, "bird, animal")))
+    both = load(root, words="both")
+    assert both.class_texts[0] == ("bird", "animal", FINCH)
+    assert [len(own) for own in load(root, words="definitions").class_texts] == [1] * 5
+    assert load(root).class_texts[0] == ("bird", "animal")
+
+
+def test_a_class_that_wordnet_does_not_number_has_no_definition(tmp_path: Path):
+    root = make(tmp_path / "m")
+    for split in SPLITS:
+        listed = (root / f"{split}.csv").read_text()
+        (root / f"{split}.csv").write_text(listed.replace(",n01532829", ",finches"))
+    with pytest.raises(DataError, match="no definition of class 'finches'; leave the option words out"):
+        load(root, words="definitions")

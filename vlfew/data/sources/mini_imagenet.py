@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 
@@ -29,9 +29,12 @@ from vlfew.errors import DataError
 
 SPLITS = ("train", "val", "test")
 NAMES = "class_names.json"
+Words = Literal["names", "definitions", "both"]
 
 
-def load(root: Path | None, reading: Reading, *, memory_limit_mb: int = 2048) -> LabelledImages:
+def load(
+    root: Path | None, reading: Reading, *, words: Words = "names", memory_limit_mb: int = 2048
+) -> LabelledImages:
     """The pictures at hand, in the order of the CSVs; how many of how many they are is in `note`.
 
     They may lie anywhere below the root: in `images/`, in folders of classes, in folders of splits with
@@ -43,10 +46,13 @@ def load(root: Path | None, reading: Reading, *, memory_limit_mb: int = 2048) ->
     Args:
         root: folder with the CSVs and the pictures; None looks where data lie.
         reading: how to read the pictures.
+        words: what says a class: its names; WordNet's names and definition in one (`house finch, linnet,
+            Carpodacus mexicanus: small finch originally of the western United States and Mexico`); or each of both.
         memory_limit_mb: larger sets (decoded, in MiB) are decoded as they are asked for.
 
     Raises:
-        DataError: what `check` finds wrong, or a picture that cannot be read.
+        DataError: what `check` finds wrong, or a picture that cannot be read; definitions are asked for
+            of classes that have other numbers than WordNet's.
     """
     found = check(find_data("mini_imagenet", root))
     listed = [row for row in found.rows if row.filename in found.files]
@@ -54,15 +60,23 @@ def load(root: Path | None, reading: Reading, *, memory_limit_mb: int = 2048) ->
     images, kept, skipped = hold(files, reading, "reading mini_imagenet", memory_limit_mb)
     at_hand = [listed[n] for n in kept.tolist()]
     wnids = sorted({row.label for row in at_hand})
-    texts = [found.words.get(wnid, (wnid,)) for wnid in wnids]
+    names = [found.words.get(wnid, (wnid,)) for wnid in wnids]
+    texts = names
+    if words != "names":
+        defined = _defined(wnids)
+        if not found.words:
+            names = [tuple(text.partition(":")[0].split(", ")) for text in defined]
+        texts = [
+            (*own, said) if words == "both" else (said,) for own, said in zip(names, defined, strict=True)
+        ]
     number = {wnid: n for n, wnid in enumerate(wnids)}
     of_split = {s: torch.tensor([n for n, row in enumerate(at_hand) if row.split == s]) for s in SPLITS}
     return LabelledImages(
         name="mini_imagenet",
         images=images,
         labels=torch.tensor([number[row.label] for row in at_hand], dtype=torch.int64),
-        class_names=unique_names([own[0] for own in texts], wnids),
-        names_are_words=bool(found.words),
+        class_names=unique_names([own[0] for own in names], wnids),
+        names_are_words=bool(found.words) or words != "names",
         splits={split: index for split, index in of_split.items() if len(index)},
         fingerprint=digest(
             [(*row, file.size) for row, file in zip(listed, files, strict=True)], skipped, texts
@@ -196,3 +210,16 @@ def _read_words(path: Path, wnids: set[str]) -> dict[str, tuple[str, ...]]:
             raise DataError(f"{path}: class {wnid!r} needs words, such as 'Walker hound, Walker foxhound'")
         words[wnid] = tuple(dict.fromkeys(own))
     return words
+
+
+def _defined(wnids: list[str]) -> list[str]:
+    """What WordNet says of each class: all its names and the definition, as timm carries them."""
+    from timm.data import ImageNetInfo
+
+    info = ImageNetInfo("imagenet22k")
+    try:
+        return [info.label_name_to_description(wnid, detailed=True) for wnid in wnids]
+    except KeyError as unknown:
+        raise DataError(
+            f"mini_imagenet: WordNet has no definition of class {unknown}; leave the option words out"
+        ) from None
