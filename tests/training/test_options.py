@@ -32,18 +32,12 @@ def train(config: Path, *overrides: str) -> tuple[Path, list[float]]:
     [
         ["training.accumulation=3"],
         ["training.mixed_precision=bf16"],
-        ["optim.name=sgd"],
         ["optim.clip=null"],
         ["image.norm=batch", "image.dropout=0.5"],
         ["embedding_dim=null"],
         ["similarity=euclidean", "objective=[{loss: prototypical}]"],
-        ["similarity=weighted_l1", "objective=[{loss: binary_cross_entropy}]"],
         ["image={backbone: resnet12, widths: [4, 4, 8, 8], drop_rate: 0.1}"],
         ["image={backbone: lenet, activation: tanh, last_activation: sigmoid, dropout: 0.2, init: xavier}"],
-        ["image={backbone: plane}", "embedding_dim=null", "similarity=euclidean"],
-        ["image={backbone: lrn}", "embedding_dim=null", "similarity=euclidean"],
-        ["image={backbone: 'timm:resnet10t'}"],
-        ["image={backbone: 'torchvision:mobilenet_v3_small'}", "data.image_size=32"],
         [
             "sampling.distinct_sources=false",
             "augment={flip: 0.5, erase: 0.5, contrast: 0.2, brightness: 0.2}",

@@ -1,0 +1,148 @@
+"""Every name that a configuration may call is called here, for two steps of the real loop.
+
+A name that is added to a registry and not started here fails `test_none_is_left_out`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.encoders.conftest import WORDS, clip_folder, no_hub  # noqa: F401
+from tests.encoders.towers import save
+from vlfew.config import Optim
+from vlfew.encoders import BACKBONES, FRONT_ENDS, TEXT_ENCODERS
+from vlfew.encoders.activations import Activation
+from vlfew.losses import LOSSES
+from vlfew.pipeline import run_pipeline
+from vlfew.scorers import SIMILARITIES
+
+CONFIG = """
+data: {{name: folder, root: {root}, image_size: 32, channels: 3}}
+image: {{backbone: conv4, width: 8}}
+text: {{encoder: null}}
+embedding_dim: 16
+objective: [{{loss: supervised_contrastive}}]
+sampling: {{classes: 4, pictures: 4}}
+optim: {{lr: 0.01, steps: 2, warmup: 0}}
+training: {{mixed_precision: 'no', validate_every: 2, log_every: 1}}
+select: null
+evaluate:
+  - {{protocol: few-shot, ways: 3, shots: 1, queries: 3, episodes: 5}}
+"""
+TASKS = "sampling={tasks: 2, ways: 2}"
+MAPS = ["embedding_dim=null"]
+FOR_MAPS = [*MAPS, "similarity=cross_attention"]
+WORDED = ["text={encoder: 'hf:{bert}'}"]
+
+CASES: dict[str, dict[str, list[str]]] = {
+    "backbone": {
+        "koch": ["image={backbone: koch}", "data.image_size=65", "embedding_dim=null"],
+        "lenet": ["image={backbone: lenet}"],
+        "lrn": ["image={backbone: lrn}", "embedding_dim=null"],
+        "plane": ["image={backbone: plane}", "embedding_dim=null"],
+        "conv4": [],
+        "resnet12": ["image={backbone: resnet12, widths: [4, 4, 8, 8]}"],
+        "timm:": ["image={backbone: 'timm:resnet10t'}"],
+        "torchvision:": ["image={backbone: 'torchvision:mobilenet_v3_small'}"],
+        "open_clip:": ["image={backbone: 'open_clip:{clip}'}"],
+        "transformers:": ["image={backbone: 'transformers:{vit}'}"],
+    },
+    "front end": {
+        "wavelet": ["image.front_end={name: wavelet}"],
+        "pca": ["image.front_end={name: pca, components: 8}"],
+    },
+    "text encoder": {
+        "minilm": ["text={encoder: minilm}", "objective=[{loss: alignment_softmax}]"],
+        "hf:": [*WORDED, "objective=[{loss: alignment_softmax}]"],
+        "open_clip:": ["text={encoder: 'open_clip:{clip}'}", "objective=[{loss: alignment_softmax}]"],
+    },
+    "similarity": {
+        "cosine": ["similarity=cosine"],
+        "euclidean": ["similarity=euclidean"],
+        "weighted_l1": ["similarity=weighted_l1", "objective=[{loss: binary_cross_entropy}]"],
+        "cross_attention": [*FOR_MAPS, "objective=[{loss: cross_attention, ways: 2}]"],
+    },
+    "loss": {
+        "contrastive": ["sampling={pairs: 8}"],
+        "weighted_contrastive": ["sampling={pairs: 8}"],
+        "triplet": [],
+        "binary_cross_entropy": ["similarity=weighted_l1"],
+        "focal": [TASKS],
+        "supervised_contrastive": [],
+        "prototypical": [],
+        "cross_entropy": [],
+        "adaptive_cross_entropy": [],
+        "l_softmax": [],
+        "sphereface": [],
+        "cosface": [],
+        "arcface": [],
+        "cross_attention": FOR_MAPS,
+        "cross_attention_classes": FOR_MAPS,
+        "map_cross_entropy": MAPS,
+        "alignment_softmax": WORDED,
+        "alignment_sigmoid": WORDED,
+    },
+    "optimiser": {name: [f"optim.name={name}"] for name in get_args(Optim.model_fields["name"].annotation)},
+    "activation": {name: [f"image.activation={name}"] for name in get_args(Activation)},
+}
+NAMES = {
+    "backbone": BACKBONES.names(),
+    "front end": FRONT_ENDS.names(),
+    "text encoder": TEXT_ENCODERS.names(),
+    "similarity": SIMILARITIES.names(),
+    "loss": LOSSES.names(),
+}
+
+
+@pytest.fixture(scope="module")
+def worded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six training classes and three to test, of five pictures each, called by words of the tiny text encoder."""
+    root, rng = tmp_path_factory.mktemp("worded"), np.random.default_rng(0)
+    names = [f"{how} {what}" for how in ("small", "green", "letter") for what in WORDS[2:6]]
+    for number, name in enumerate(names[:9]):
+        folder = root / ("train" if number < 6 else "test") / name
+        folder.mkdir(parents=True)
+        pattern = rng.integers(0, 200, (32, 32, 3))
+        for picture in range(5):
+            noisy = (pattern + rng.integers(0, 56, pattern.shape)).astype(np.uint8)
+            Image.fromarray(noisy).save(folder / f"{picture}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def towers(bert_folder: Path, clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:  # noqa: F811
+    """Where the tiny pretrained models lie."""
+    vit = tmp_path_factory.mktemp("vit")
+    save("ViT", vit)
+    return {"bert": bert_folder, "clip": clip_folder, "vit": vit}
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_none_is_left_out(kind: str) -> None:
+    assert set(CASES[kind]) == set(NAMES[kind])
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind, names in CASES.items() for name in names], ids=str
+)
+def test_it_starts(kind: str, name: str, worded: Path, towers: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "named.yaml"
+    path.write_text(CONFIG.format(root=worded))
+    overrides = list(CASES[kind][name])
+    for tower, folder in towers.items():
+        overrides = [o.replace(f"{{{tower}}}", str(folder)) for o in overrides]
+    if kind == "loss":
+        options = ", ways: 2" if overrides == FOR_MAPS else ""
+        overrides.append(f"objective=[{{loss: {name}{options}}}]")
+    run = run_pipeline(path, overrides, tmp_path)
+    losses = [entry["loss"] for entry in run.read_log() if "loss" in entry]
+    assert len(losses) == 2 and all(torch.tensor(losses).isfinite())
+    (result,) = json.loads(run.results.read_text())
+    assert 0 <= result["accuracy"] <= 1
