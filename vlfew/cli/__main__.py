@@ -1,0 +1,5 @@
+"""`python -m vlfew.cli`."""
+
+from vlfew.cli import main
+
+main()

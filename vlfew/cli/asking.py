@@ -1,0 +1,115 @@
+"""What verbs share: how flags are read, data are found and tables printed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vlfew.errors import VlfewError
+
+if TYPE_CHECKING:
+    from vlfew.data.images import LabelledImages
+    from vlfew.data.reading import Reading
+
+Run = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", help="A run folder, a hub id, open_clip:ARCH/TAG, transformers:NAME or timm:NAME."
+    ),
+]
+Options = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="A data option; repeatable.")]
+
+
+def print_table(columns: list[str], rows: list[list[Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(str(cell)) for cell in row))
+    Console().print(table)
+
+
+def count_or(word: str, text: str | None, flag: str) -> int | str | None:
+    if text is None or text == word:
+        return text
+    if not text.isdigit() or int(text) < 1:
+        raise VlfewError(f"{flag} is a number from 1 up, or {word!r}, not {text!r}")
+    return int(text)
+
+
+def number_or(word: str, text: str | None, flag: str) -> float | str | None:
+    if text is None or text == word:
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise VlfewError(f"{flag} is a number, or {word!r}, not {text!r}") from None
+
+
+def numbers(text: str, flag: str) -> list[int]:
+    if not all(part.isdigit() for part in text.split(",")):
+        raise VlfewError(f"{flag} takes ascending numbers such as 1,2,4,8,16, not {text!r}")
+    return [int(part) for part in text.split(",")]
+
+
+def data_named(name: str, root: Path | None, reading: Reading, options: list[str]) -> LabelledImages:
+    from vlfew.data.sources import load_data
+
+    reading, asked = data_options(name, reading, options)
+    return load_data(name, root, reading, **asked)
+
+
+def data_options(name: str, reading: Reading, options: list[str]) -> tuple[Reading, dict[str, Any]]:
+    """What `--set` says: how these data's pictures are framed, and the options of their source.
+
+    A model wants pictures of its size and channels, but how much of a picture is background is a matter
+    of the data.
+    """
+    from dataclasses import replace
+
+    from pydantic import create_model
+
+    from vlfew.config import Center, Resize
+    from vlfew.config_file import parse_values
+    from vlfew.data.sources import SOURCES
+
+    schema = create_model(
+        "options",
+        __base__=SOURCES.options(name),
+        center=(Center, reading.center),
+        resize=(Resize, reading.resize),
+    )
+    asked = parse_values(options, schema, f"data source {name!r}")
+    framing = {key: asked.pop(key) for key in ("center", "resize") if key in asked}
+    return replace(reading, **framing), asked
+
+
+def data_for(
+    run: str, reading: Reading, name: str | None, root: Path | None, options: list[str]
+) -> tuple[LabelledImages, dict[str, Any]]:
+    """The data to evaluate on, read as the run read them where they are the run's own; and what it
+    was trained on."""
+    from dataclasses import replace
+
+    from vlfew.config_file import load_config
+    from vlfew.data.sources import load_data
+    from vlfew.models.saved import read_about
+    from vlfew.training.run import RunFolder
+
+    folder = RunFolder(Path(run))
+    about = read_about(folder.path) if folder.path.is_dir() else {}
+    own = load_config(folder.config).data if folder.config.is_file() else None
+    if own is not None and name in (None, own.name):
+        # Its own seed and options: another split would put classes it was trained on into the test.
+        reading = replace(reading, on_bad_image=own.on_bad_image, seed=own.split_seed)
+        reading, asked = data_options(own.name, reading, options)
+        return load_data(own.name, root or own.root, reading, **own.options | asked), about
+    if name is None:
+        raise VlfewError(f"{run} does not say what it was trained on: name the data with --data")
+    return data_named(name, root, reading, options), about
