@@ -8,17 +8,17 @@ from rich.table import Table
 from rich.text import Text
 
 from vlfew.evaluation.results import Result
-from vlfew.report.wording import accuracy, extras, setting
+from vlfew.report.wording import accuracy, extras, setting, spread
 
 
 def results_table(results: Sequence[Result]) -> Table:
-    """A row a result: protocol, data/split, setting, accuracy ± interval in percent, extras, episodes."""
+    """A row a result: protocol, data/split, setting, accuracy ± interval in percent, extras, interval over what."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("protocol", "data/split", "setting"):
         table.add_column(name, no_wrap=True)
     table.add_column("accuracy %", justify="right", no_wrap=True)
     table.add_column("also %", no_wrap=True)
-    table.add_column("episodes", justify="right", no_wrap=True)
+    table.add_column("interval over", justify="right", no_wrap=True)
     for result in results:
         row = (
             result.protocol,
@@ -26,7 +26,7 @@ def results_table(results: Sequence[Result]) -> Table:
             setting(result),
             accuracy(result),
             "\n".join(extras(result)),
-            f"{result.episodes:,}",
+            spread(result),
         )
         table.add_row(*(Text(cell) for cell in row))
     return table
