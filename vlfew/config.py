@@ -114,6 +114,8 @@ class Image(Tower):
     are then as alike as their views of the same kind are on average.
     `twins: unshared` is a pseudo-Siamese pair: two backbones of the same make with weights of their own,
     one for each side of a comparison.
+    `centred`: embeddings are taken, each normalised, from the mean of those of the training pictures
+    (CL2N of SimpleShot, Wang et al. 2019): what all pictures have in common tells no class.
     """
 
     backbone: str = "conv4"
@@ -121,6 +123,7 @@ class Image(Tower):
     frozen: bool = False
     views: Views = "one"
     twins: Twins = "shared"
+    centred: bool = False
 
     @property
     def stream(self) -> str:

@@ -181,7 +181,18 @@ def test_the_table_says_what_the_results_say(tmp_path: Path) -> None:
     rows = [cells for cells in page.cells if cells[0] in ("few-shot", "zero-shot")]
     size = f"1×{SIDE}×{SIDE}"
     assert rows == [
-        ["few-shot", "patterns / test", "4-way 1-shot", "87.65 ± 1.23", "", "25", "1,234 episodes", "5", size, "no"],
+        [
+            "few-shot",
+            "patterns / test",
+            "4-way 1-shot",
+            "87.65 ± 1.23",
+            "",
+            "25",
+            "1,234 episodes",
+            "5",
+            size,
+            "no",
+        ],
         [
             "zero-shot",
             "patterns / test",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -73,6 +73,7 @@ class ModelSpec(BaseModel):
         front_end: registry name of what stands before the backbone, with `front_end_options`.
         views: what `encode_images` sees of a picture (`vlfew.config.Image`).
         twins: whether both sides of a comparison have one backbone, or each has its own.
+        centred: whether embeddings are taken from the mean of those of the training pictures.
         embedding_dim: D; None takes the backbone's own vectors.
         outside_data: whether the image stream starts from weights learned on other pictures.
     """
@@ -88,6 +89,7 @@ class ModelSpec(BaseModel):
     front_end_options: dict[str, Any] = {}
     views: Views = "one"
     twins: Twins = "shared"
+    centred: bool = False
     text: TextSpec | None = None
     embedding_dim: int | None = 256
     similarity: str = "cosine"
@@ -199,6 +201,9 @@ class DualStream(nn.Module, OnHub):
         std = channel_stats(backbone.pixel_std or (0.25,), spec.channels)
         self.register_buffer("pixel_mean", torch.tensor(mean).mul(255).view(-1, 1, 1))
         self.register_buffer("pixel_std", torch.tensor(std).mul(255).view(-1, 1, 1))
+        self.embedding_mean: Tensor
+        if spec.centred:
+            self.register_buffer("embedding_mean", torch.zeros(self.dim * VIEWS[spec.views]))
 
     def _open_towers(self) -> dict[str, list[nn.Module]]:
         """Sets what of each tower is trained; gives the trained parts of those that are not trained whole."""
@@ -238,6 +243,14 @@ class DualStream(nn.Module, OnHub):
         if self.backbone.pixel_mean is None:
             self.pixel_mean.copy_(mean.view(-1, 1, 1))
             self.pixel_std.copy_(std.view(-1, 1, 1))
+
+    def set_embedding_mean(self, batches: Iterable[Tensor]) -> None:
+        """Of a centred model: the mean of the embeddings of these pictures, uint8 `[B, C, H, W]` each batch."""
+        self.embedding_mean.zero_()
+        centres = [(self.encode_images(batch).embedding.mean(0), len(batch)) for batch in batches]
+        total = sum(count for _, count in centres)
+        for mean, count in centres:
+            self.embedding_mean.add_(mean.to(self.device), alpha=count / total)
 
     def train(self, mode: bool = True) -> DualStream:
         """Training mode; frozen parts stay in evaluation mode (no dropout, fixed statistics)."""
@@ -289,7 +302,8 @@ class DualStream(nn.Module, OnHub):
 
         Views lie side by side, each normalised where the similarity is the cosine, so that cosines and
         squared distances of the whole are those of the views, averaged or summed. Of twins that share
-        no weights, all views by the left one come first. Maps are those of the picture itself.
+        no weights, all views by the left one come first. Maps are those of the picture itself. Of a centred
+        model the whole is normalised and taken from `embedding_mean`.
         """
         features = self.forward_images(images)
         if self.spec.views != "one":
@@ -301,6 +315,8 @@ class DualStream(nn.Module, OnHub):
             if self.spec.similarity == "cosine":
                 parts = [normalize(part, dim=1) for part in parts]
             features.embedding = torch.cat(parts, dim=1)
+        if self.spec.centred:
+            features.embedding = normalize(features.embedding, dim=1) - self.embedding_mean
         return features
 
     def forward_tokens(self, tokens: Mapping[str, Tensor]) -> Tensor:

@@ -49,6 +49,7 @@ from vlfew.training.setup import (
     build_objective,
     choose_objective,
     choose_precision,
+    fit_centre,
     fit_front_end,
     pixel_statistics,
     selection,
@@ -386,6 +387,7 @@ class Trainer:
         accuracy = torch.zeros(1, device=self.accelerator.device)
         protocol, options = self.selection
         if self.main:
+            fit_centre(self.model, self.data, "train")
             outcome = PROTOCOLS.get(protocol)(Subject(self.model, self.data), **options)
             accuracy[0] = outcome.accuracy
         if self.accelerator.num_processes > 1:
@@ -463,6 +465,7 @@ class Trainer:
             self._load_learned(state, "best")
             kept = {"best_step": best.best_step}
         if self.main:
+            fit_centre(self.model, self.data, "train")
             about = {
                 "trained_on": f"{self.data.name}/train",
                 "data_fingerprint": self.data.fingerprint,

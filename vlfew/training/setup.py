@@ -25,6 +25,8 @@ from vlfew.losses.term import Trained
 from vlfew.models.dual_stream import DualStream, ModelSpec, TextSpec, build_model
 from vlfew.scorers import SIMILARITIES
 
+CENTRED_BY = 4096
+"""Training pictures whose mean embedding a centred model takes."""
 PARTS = {
     "data": Part(SOURCES, "name"),
     "image": Part(BACKBONES, "backbone"),
@@ -131,6 +133,10 @@ def build_configured_model(config: Config, objective: Chosen) -> DualStream:
             f"similarity: {similarity} is learned on single views; leave image.views at 'one', "
             "or take similarity: cosine"
         )
+    if config.image.centred and (similarity != "cosine" or config.image.twins == "unshared"):
+        raise ConfigError(
+            "image.centred is for similarity: cosine and twins that share their weights; leave it out"
+        )
     if config.embedding_dim is not None and not any(term.kind.needs_embedding for term in objective.kept):
         raise ConfigError(
             f"embedding_dim: {config.embedding_dim} is a projection that no term of the objective trains, since "
@@ -161,6 +167,7 @@ def build_configured_model(config: Config, objective: Chosen) -> DualStream:
         front_end_options=front_end.options if front_end is not None else {},
         views=config.image.views,
         twins=config.image.twins,
+        centred=config.image.centred,
         text=text,
         embedding_dim=config.embedding_dim,
         similarity=similarity,
@@ -271,6 +278,13 @@ def fit_front_end(model: DualStream, data: LabelledImages, split: str) -> None:
     if model.front_end is not None and model.front_end.sample:
         index = _evenly(data.indices(split), model.front_end.sample)
         model.front_end.fit(model.normalised(data.images.batch(part)) for part in index.split(512))
+
+
+def fit_centre(model: DualStream, data: LabelledImages, split: str) -> None:
+    """Shows a centred model evenly spread pictures of the split, whose mean its embeddings are then taken from."""
+    if model.spec.centred:
+        index = _evenly(data.indices(split), CENTRED_BY)
+        model.set_embedding_mean(data.images.batch(part) for part in index.split(512))
 
 
 def _evenly(index: Tensor, sample: int) -> Tensor:

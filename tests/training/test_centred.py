@@ -1,0 +1,56 @@
+"""Embeddings taken from the mean of the training pictures'."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from vlfew.errors import ConfigError
+from vlfew.models.saved import load
+from vlfew.pipeline import run_pipeline
+from vlfew.training.run import RunFolder
+from vlfew.training.setup import load_configured_data, read_config
+
+FEW = ["optim.steps=4", "optim.warmup=1", "training.validate_every=2", "training.checkpoint_every=2"]
+
+
+def train(config: Path, *overrides: str) -> RunFolder:
+    return run_pipeline(config, [*FEW, *overrides], config.parent)
+
+
+@pytest.mark.parametrize("views", ["one", "mirror"])
+@pytest.mark.parametrize("chosen", [[], ["select=null"]], ids=["best", "last"])
+def test_the_centre_is_the_mean_of_the_kept_weights_embeddings(
+    config: Path, views: str, chosen: list[str]
+) -> None:
+    run = train(config, "image.centred=true", f"image.views={views}", *chosen)
+    model = load(str(run.path))
+    data = load_configured_data(read_config(run.config))
+    pictures = data.images.batch(data.indices("train"))
+    centred = model.encode_images(pictures).embedding
+    assert centred.mean(0).abs().max() < 1e-6
+    centre = model.embedding_mean.clone()
+    model.embedding_mean.zero_()
+    plain = model.encode_images(pictures).embedding
+    torch.testing.assert_close(centred, normalize(plain, dim=1) - centre)
+    assert centre.norm() > 0.05 and plain.shape[1] == len(centre)
+
+
+def test_a_model_that_is_not_centred_knows_no_centre(config: Path) -> None:
+    run = train(config)
+    assert not hasattr(load(str(run.path)), "embedding_mean")
+    assert "embedding_mean" not in json.dumps(json.loads((run.path / "model.json").read_text()))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [["similarity=euclidean"], ["image.twins=unshared", "objective=[{loss: contrastive}]"]],
+    ids=["distance", "twins"],
+)
+def test_only_cosines_of_one_backbone_have_a_centre(config: Path, other: list[str]) -> None:
+    with pytest.raises(ConfigError, match=r"image\.centred is for similarity: cosine"):
+        train(config, "image.centred=true", *other)
