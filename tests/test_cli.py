@@ -169,7 +169,7 @@ def test_data_show_names_bad_pictures_or_counts_them(capsys, tmp_path):
 def dual_run(tmp_path_factory):
     """A tiny untrained dual-stream model, saved as a run folder."""
     from vlfew.models import ModelSpec, build_model, save_model
-    from vlfew.models.dual_stream import TextSpec
+    from vlfew.models.spec import TextSpec
 
     torch.manual_seed(0)
     spec = ModelSpec(

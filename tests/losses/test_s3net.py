@@ -14,7 +14,8 @@ from vlfew.losses import LOSSES
 from vlfew.losses.encoded import Encoded
 from vlfew.losses.s3net import centre_vectors
 from vlfew.losses.term import Trained
-from vlfew.models.dual_stream import ModelSpec, build_model
+from vlfew.models.dual_stream import build_model
+from vlfew.models.spec import ModelSpec
 
 
 def test_weighted_contrastive_is_its_formula():

@@ -14,8 +14,8 @@ import vlfew
 from vlfew.errors import DataError, ModelError
 from vlfew.features import Features
 from vlfew.models import DualStream, ModelSpec, build_model, load_model, save_model
-from vlfew.models.dual_stream import TextSpec
 from vlfew.models.saved import parameter_counts
+from vlfew.models.spec import TextSpec
 from vlfew.scorers import Support
 
 SPEC = ModelSpec(

@@ -15,8 +15,8 @@ from torch import Tensor
 from vlfew.cli import main
 from vlfew.errors import ModelError
 from vlfew.models import DualStream, ModelSpec, build_model, save_model
-from vlfew.models.dual_stream import TextSpec
 from vlfew.models.export import TOLERANCE, export_stream
+from vlfew.models.spec import TextSpec
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")

@@ -18,8 +18,8 @@ from vlfew.encoders import BACKBONES
 from vlfew.encoders.unlocking import blocks_of
 from vlfew.errors import ConfigError, ModelError
 from vlfew.models import DualStream, ModelSpec, build_model, load_model, save_model
-from vlfew.models.dual_stream import TextSpec
 from vlfew.models.saved import parameter_counts
+from vlfew.models.spec import TextSpec
 
 bert_folder, clip_folder = tiny_models.bert_folder, tiny_models.clip_folder
 NAMES = ["ViT", "CLIP", "Dinov2", "Swin", "timm:test_vit", "timm:test_resnet", "timm:test_nfnet"]

@@ -14,8 +14,8 @@ from vlfew.features import Features, Space
 from vlfew.losses import LOSSES
 from vlfew.losses.encoded import BatchPairs, Encoded
 from vlfew.models import ModelSpec, build_model, load_model, save_model
-from vlfew.models.dual_stream import TextSpec
 from vlfew.models.saved import parameter_counts
+from vlfew.models.spec import TextSpec
 from vlfew.scorers import SIMILARITIES
 from vlfew.scorers.unshared import Unshared
 

@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import normalize
 
 from vlfew.models import ModelSpec, build_model
-from vlfew.models.dual_stream import TextSpec
+from vlfew.models.spec import TextSpec
 
 TURNS = [lambda x: x, *(lambda x, k=k: x.rot90(k, (2, 3)) for k in (1, 2, 3))]
 MIRROR = [lambda x: x, lambda x: x.flip(3)]

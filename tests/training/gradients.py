@@ -13,7 +13,8 @@ from vlfew.encoders.conv4 import Conv4
 from vlfew.encoders.text import TextEncoder
 from vlfew.losses.objective import Objective, TermSpec, choose_terms
 from vlfew.losses.term import Trained
-from vlfew.models.dual_stream import DualStream, ModelSpec, TextSpec
+from vlfew.models.dual_stream import DualStream
+from vlfew.models.spec import ModelSpec, TextSpec
 from vlfew.training.step import TrainingStep
 
 CLASSES, PICTURES, D_TEXT = 6, 4, 12

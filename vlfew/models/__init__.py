@@ -1,8 +1,9 @@
 """The dual-stream model: built, saved, loaded and used."""
 
 from vlfew.models.classifier import Classifier, Prediction
-from vlfew.models.dual_stream import DualStream, ModelSpec, build_model
+from vlfew.models.dual_stream import DualStream, build_model
 from vlfew.models.saved import load, load_model, save_model
+from vlfew.models.spec import ModelSpec
 
 __all__ = [
     "Classifier",

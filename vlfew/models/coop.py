@@ -12,8 +12,9 @@ from torch import Tensor
 from vlfew.encoders.text import TextEncoder
 from vlfew.encoders.told_apart import require_told_apart
 from vlfew.errors import DataError, ModelError
-from vlfew.models.dual_stream import VIEWS, DualStream
+from vlfew.models.dual_stream import DualStream
 from vlfew.models.tuners import Texts, Tuned
+from vlfew.models.views import VIEWS
 from vlfew.scorers.scale import fitted_scale
 
 

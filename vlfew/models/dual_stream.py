@@ -6,16 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from vlfew.config import Interpolation, Lora, Resize, Twins, Views
+from vlfew.config import Lora
 from vlfew.data.decode import read_image
-from vlfew.data.reading import Reading
 from vlfew.encoders import BACKBONES, FRONT_ENDS, TEXT_ENCODERS
 from vlfew.encoders.backbone import Backbone, channel_stats
 from vlfew.encoders.front_end import FrontEnd
@@ -26,6 +24,9 @@ from vlfew.errors import DataError, ModelError
 from vlfew.features import Features, Space
 from vlfew.models.hub import OnHub
 from vlfew.models.items import require_pictures, require_words
+from vlfew.models.spec import ModelSpec
+from vlfew.models.text_projection import TextProjection
+from vlfew.models.views import VIEWS, further_views
 from vlfew.scorers import SCORERS, SIMILARITIES
 from vlfew.scorers.base import Scorer
 from vlfew.scorers.unshared import Unshared
@@ -36,103 +37,6 @@ if TYPE_CHECKING:
 
 KEPT_TEXTS = 50_000
 """At most so many texts are kept encoded: 75 MB at 384 numbers each."""
-
-VIEWS: dict[Views, int] = {"one": 1, "mirror": 2, "turns": 4, "symmetries": 8}
-"""How many views of a picture each kind has."""
-
-ProjectionKind = Literal["none", "linear", "mlp"]
-
-
-class TextSpec(BaseModel):
-    """The text stream: a registered encoder by name, or one kept as `saved_config` says."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    encoder: str
-    options: dict[str, Any] = {}
-    saved: dict[str, Any] | None = None
-    frozen: bool = True
-    unlocked: int = 0
-    lora: Lora | None = None
-    projection: ProjectionKind = "mlp"
-    hidden: int = 512
-    dropout: float = 0.1
-
-    @property
-    def fixed(self) -> bool:
-        """Whether the encoder is always the same."""
-        return self.frozen and not self.unlocked and self.lora is None
-
-
-class ModelSpec(BaseModel):
-    """All that is needed to build a model again, but for its weights.
-
-    Attributes:
-        backbone: registry name, with `backbone_options`.
-        backbone_frozen, backbone_unlocked, backbone_lora: what of it is trained (`vlfew.config.Tower`).
-        front_end: registry name of what stands before the backbone, with `front_end_options`.
-        views: what `encode_images` sees of a picture (`vlfew.config.Image`).
-        twins: whether both sides of a comparison have one backbone, or each has its own.
-        centred: whether embeddings are taken from the mean of those of the training pictures.
-        embedding_dim: D; None takes the backbone's own vectors.
-        outside_data: whether the image stream starts from weights learned on other pictures.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    backbone: str
-    backbone_options: dict[str, Any] = {}
-    backbone_frozen: bool = False
-    backbone_unlocked: int = 0
-    backbone_lora: Lora | None = None
-    front_end: str | None = None
-    front_end_options: dict[str, Any] = {}
-    views: Views = "one"
-    twins: Twins = "shared"
-    centred: bool = False
-    text: TextSpec | None = None
-    embedding_dim: int | None = 256
-    similarity: str = "cosine"
-    similarity_options: dict[str, Any] = {}
-    image_size: int = 32
-    channels: int = 1
-    resize: Resize = "squash"
-    interpolation: Interpolation = "bilinear"
-    center: float = 1.0
-    outside_data: bool = False
-
-    def reading(self) -> Reading:
-        """How pictures must be read for this model."""
-        return Reading(
-            self.image_size, self.channels, self.resize, self.center, interpolation=self.interpolation
-        )
-
-
-class TextProjection(nn.Module):
-    """From the text encoder's space `[T, D_text]` to that of the pictures `[T, D]`.
-
-    `mlp` adds a hidden layer to a linear map, so that it starts out no worse than one.
-    """
-
-    def __init__(self, kind: ProjectionKind, width: int, dim: int, hidden: int, dropout: float) -> None:
-        super().__init__()
-        if kind == "none" and width != dim:
-            raise ModelError(
-                f"text.projection is 'none', but the text encoder gives {width} numbers and the "
-                f"image stream {dim}; use 'linear' or 'mlp'"
-            )
-        self.linear = nn.Identity() if kind == "none" else nn.Linear(width, dim)
-        self.dropout = nn.Dropout(0.0 if kind == "none" else dropout)
-        self.hidden = (
-            nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dim))
-            if kind == "mlp"
-            else None
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.dropout(x)
-        projected: Tensor = self.linear(x)
-        return projected if self.hidden is None else projected + self.hidden(x)
 
 
 class DualStream(nn.Module, OnHub):
@@ -308,7 +212,7 @@ class DualStream(nn.Module, OnHub):
         features = self.forward_images(images)
         if self.spec.views != "one":
             parts = [features.embedding]
-            parts += [self.forward_images(view).embedding for view in _further_views(images, self.spec.views)]
+            parts += [self.forward_images(view).embedding for view in further_views(images, self.spec.views)]
             if self.right_backbone is not None:
                 sides = zip(*(part.chunk(2, dim=1) for part in parts), strict=True)
                 parts = [view for side in sides for view in side]
@@ -475,14 +379,6 @@ def _map_shape(backbone: Backbone, channels: int, size: int) -> tuple[tuple[int,
     mean = shown.map.mean((2, 3))
     averaged = mean.shape == shown.embedding.shape and torch.allclose(mean, shown.embedding)
     return tuple(shown.map.shape[1:]), averaged
-
-
-def _further_views(images: Tensor, views: Views) -> list[Tensor]:
-    """The views of `images [B, C, H, W]` besides themselves."""
-    if views == "mirror":
-        return [images.flip(3)]
-    turned = [images.rot90(turn, (2, 3)) for turn in (1, 2, 3)]
-    return turned if views == "turns" else [*turned, *(view.flip(3) for view in (images, *turned))]
 
 
 def build_model(spec: ModelSpec) -> DualStream:

@@ -11,8 +11,8 @@ from vlfew.config import Config
 from vlfew.config_file import load_config
 from vlfew.errors import RunError, did_you_mean
 from vlfew.evaluation.results import Result, read_results
-from vlfew.models.dual_stream import ModelSpec
 from vlfew.models.saved import parameter_counts, read_about, read_spec
+from vlfew.models.spec import ModelSpec
 from vlfew.training.run import RunFolder
 
 MOST = 8

@@ -1,0 +1,77 @@
+"""What a model is built from, but for its weights."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from vlfew.config import Interpolation, Lora, Resize, Twins, Views
+from vlfew.data.reading import Reading
+
+ProjectionKind = Literal["none", "linear", "mlp"]
+
+
+class TextSpec(BaseModel):
+    """The text stream: a registered encoder by name, or one kept as `saved_config` says."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    encoder: str
+    options: dict[str, Any] = {}
+    saved: dict[str, Any] | None = None
+    frozen: bool = True
+    unlocked: int = 0
+    lora: Lora | None = None
+    projection: ProjectionKind = "mlp"
+    hidden: int = 512
+    dropout: float = 0.1
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the encoder is always the same."""
+        return self.frozen and not self.unlocked and self.lora is None
+
+
+class ModelSpec(BaseModel):
+    """All that is needed to build a model again, but for its weights.
+
+    Attributes:
+        backbone: registry name, with `backbone_options`.
+        backbone_frozen, backbone_unlocked, backbone_lora: what of it is trained (`vlfew.config.Tower`).
+        front_end: registry name of what stands before the backbone, with `front_end_options`.
+        views: what `encode_images` sees of a picture (`vlfew.config.Image`).
+        twins: whether both sides of a comparison have one backbone, or each has its own.
+        centred: whether embeddings are taken from the mean of those of the training pictures.
+        embedding_dim: D; None takes the backbone's own vectors.
+        outside_data: whether the image stream starts from weights learned on other pictures.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    backbone: str
+    backbone_options: dict[str, Any] = {}
+    backbone_frozen: bool = False
+    backbone_unlocked: int = 0
+    backbone_lora: Lora | None = None
+    front_end: str | None = None
+    front_end_options: dict[str, Any] = {}
+    views: Views = "one"
+    twins: Twins = "shared"
+    centred: bool = False
+    text: TextSpec | None = None
+    embedding_dim: int | None = 256
+    similarity: str = "cosine"
+    similarity_options: dict[str, Any] = {}
+    image_size: int = 32
+    channels: int = 1
+    resize: Resize = "squash"
+    interpolation: Interpolation = "bilinear"
+    center: float = 1.0
+    outside_data: bool = False
+
+    def reading(self) -> Reading:
+        """How pictures must be read for this model."""
+        return Reading(
+            self.image_size, self.channels, self.resize, self.center, interpolation=self.interpolation
+        )
