@@ -22,7 +22,7 @@ def keep_freed_memory() -> None:
     it and the library does not.
     """
     os.environ.setdefault(HUGE_PAGES, "1")
-    if any(name in os.environ for name in GLIBC):
+    if any(name in os.environ for name in GLIBC) or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is not None:

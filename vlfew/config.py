@@ -115,7 +115,8 @@ class Image(Tower):
     `twins: unshared` is a pseudo-Siamese pair: two backbones of the same make with weights of their own,
     one for each side of a comparison.
     `centred`: embeddings are taken, each normalised, from the mean of those of the training pictures
-    (CL2N of SimpleShot, Wang et al. 2019): what all pictures have in common tells no class.
+    (CL2N of SimpleShot, Wang et al. 2019), and words from the mean of the training classes': what all of a
+    kind have in common tells no class.
     """
 
     backbone: str = "conv4"

@@ -51,3 +51,18 @@ def test_seeds_meet_the_same_pairs() -> None:
     merged = merge_results([result(0.8, pairs=600), result(0.9, pairs=600)], "seed", [0, 1])
     assert merged.get("pairs") == merged.episodes == 600 and merged.data_fingerprint == "x"
     assert merged.get("interval") == "over 2 runs (seed)"
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"episodes": 1000}, "1,000 episodes"),
+        ({"episodes": 20, "interval": "over classes, as clusters of pictures"}, "20 classes"),
+        ({"episodes": 6000, "interval": "over folds", "fold_accuracies": [0.8] * 10}, "10 folds"),
+        ({"episodes": 6000, "interval": "over pairs"}, "6,000 pairs"),
+        ({"episodes": 500, "interval": "over draws, as clusters of 20 trials"}, "500 draws"),
+        ({"episodes": 1000, "interval": "over 3 runs (seed)", "repeats": 3}, "3 runs"),
+    ],
+)
+def test_a_result_says_what_its_interval_is_over(told: dict[str, object], said: str) -> None:
+    assert result(0.5, **told).spread == said

@@ -58,13 +58,6 @@ def numbers(text: str, flag: str) -> list[int]:
     return [int(part) for part in text.split(",")]
 
 
-def data_named(name: str, root: Path | None, reading: Reading, options: list[str]) -> LabelledImages:
-    from vlfew.data.sources import load_data
-
-    reading, asked = data_options(name, reading, options)
-    return load_data(name, root, reading, **asked)
-
-
 def data_options(name: str, reading: Reading, options: list[str]) -> tuple[Reading, dict[str, Any]]:
     """What `--set` says: how these data's pictures are framed, and the options of their source.
 
@@ -112,4 +105,5 @@ def data_for(
         return load_data(own.name, root or own.root, reading, **own.options | asked), about
     if name is None:
         raise VlfewError(f"{run} does not say what it was trained on: name the data with --data")
-    return data_named(name, root, reading, options), about
+    reading, asked = data_options(name, reading, options)
+    return load_data(name, root, reading, **asked), about

@@ -61,6 +61,14 @@ class Result(BaseModel):
         """A field the protocol added."""
         return (self.model_extra or {}).get(key, default)
 
+    @property
+    def spread(self) -> str:
+        """What the interval is over, after the protocol's `interval`: `1,000 episodes`, `884 classes`, `10 folds`."""
+        if runs := self.get("repeats"):
+            return f"{runs:,} runs"
+        over = (self.get("interval") or "over episodes").removeprefix("over ").partition(",")[0]
+        return f"{len(self.get('fold_accuracies') or ()) or self.episodes:,} {over}"
+
 
 _T975 = (
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,

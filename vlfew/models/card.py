@@ -82,7 +82,7 @@ def _figures(results: list[dict[str, Any]]) -> str:
     if not results:
         return "None: this model was saved without results."
     rows = [
-        "| protocol | data / split | asked | accuracy, % (95% interval) | episodes | seed | input |",
+        "| protocol | data / split | asked | accuracy, % (95% interval) | interval over | seed | input |",
         "|---|---|---|---|---|---|---|",
     ]
     for r in results:
@@ -92,7 +92,7 @@ def _figures(results: list[dict[str, Any]]) -> str:
             f"{r['data']} / {r['split']}",
             ", ".join(sizes) or "-",
             f"{100 * r['accuracy']:.2f} ± {100 * r['ci95']:.2f}",
-            f"{r['episodes']:,}",
+            r.get("interval", "over episodes").removeprefix("over "),
             str(r["seed"]),
             " x ".join(map(str, r["input_size"])),
         )

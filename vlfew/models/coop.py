@@ -14,7 +14,6 @@ from vlfew.encoders.told_apart import require_told_apart
 from vlfew.errors import DataError, ModelError
 from vlfew.models.dual_stream import DualStream
 from vlfew.models.tuners import Texts, Tuned
-from vlfew.models.views import VIEWS
 from vlfew.scorers.scale import fitted_scale
 
 
@@ -124,8 +123,7 @@ def _words(
 ) -> Tensor:
     """Of the classes, `[N, D]`, under the context `[M, W]`."""
     encoded = encoder.with_context(tokens, first, context).embedding
-    words = mean_of_texts(model.forward_texts(encoded).float(), class_texts)
-    return words.repeat(1, VIEWS[model.spec.views])
+    return mean_of_texts(model.forward_words(encoded).float(), class_texts)
 
 
 def _start(encoder: TextEncoder, context: str) -> tuple[int, Tensor]:

@@ -105,9 +105,11 @@ class DualStream(nn.Module, OnHub):
         std = channel_stats(backbone.pixel_std or (0.25,), spec.channels)
         self.register_buffer("pixel_mean", torch.tensor(mean).mul(255).view(-1, 1, 1))
         self.register_buffer("pixel_std", torch.tensor(std).mul(255).view(-1, 1, 1))
-        self.embedding_mean: Tensor
+        self.picture_mean: Tensor
+        self.word_mean: Tensor
         if spec.centred:
-            self.register_buffer("embedding_mean", torch.zeros(self.dim * VIEWS[spec.views]))
+            self.register_buffer("picture_mean", torch.zeros(self.dim * VIEWS[spec.views]))
+            self.register_buffer("word_mean", torch.zeros(self.dim * VIEWS[spec.views]))
 
     def _open_towers(self) -> dict[str, list[nn.Module]]:
         """Sets what of each tower is trained; gives the trained parts of those that are not trained whole."""
@@ -148,13 +150,19 @@ class DualStream(nn.Module, OnHub):
             self.pixel_mean.copy_(mean.view(-1, 1, 1))
             self.pixel_std.copy_(std.view(-1, 1, 1))
 
-    def set_embedding_mean(self, batches: Iterable[Tensor]) -> None:
-        """Of a centred model: the mean of the embeddings of these pictures, uint8 `[B, C, H, W]` each batch."""
-        self.embedding_mean.zero_()
-        centres = [(self.encode_images(batch).embedding.mean(0), len(batch)) for batch in batches]
-        total = sum(count for _, count in centres)
-        for mean, count in centres:
-            self.embedding_mean.add_(mean.to(self.device), alpha=count / total)
+    def set_centres(self, pictures: Iterable[Tensor], texts: list[str]) -> None:
+        """Of a centred model: takes the means of what it makes of `pictures`, uint8 `[B, C, H, W]` each, and `texts`.
+
+        Pictures and words have a direction of their own that all of a kind share; both go.
+        """
+        self.fingerprint = None
+        self.picture_mean.zero_()
+        self.picture_mean.copy_(
+            torch.cat([self.encode_images(batch).embedding for batch in pictures]).mean(0)
+        )
+        if self.has_text:
+            self.word_mean.zero_()
+            self.word_mean.copy_(self.encode_texts(texts).mean(0))
 
     def train(self, mode: bool = True) -> DualStream:
         """Training mode; frozen parts stay in evaluation mode (no dropout, fixed statistics)."""
@@ -207,7 +215,7 @@ class DualStream(nn.Module, OnHub):
         Views lie side by side, each normalised where the similarity is the cosine, so that cosines and
         squared distances of the whole are those of the views, averaged or summed. Of twins that share
         no weights, all views by the left one come first. Maps are those of the picture itself. Of a centred
-        model the whole is normalised and taken from `embedding_mean`.
+        model the whole is normalised and taken from `picture_mean`.
         """
         features = self.forward_images(images)
         if self.spec.views != "one":
@@ -220,18 +228,26 @@ class DualStream(nn.Module, OnHub):
                 parts = [normalize(part, dim=1) for part in parts]
             features.embedding = torch.cat(parts, dim=1)
         if self.spec.centred:
-            features.embedding = normalize(features.embedding, dim=1) - self.embedding_mean
+            features.embedding = normalize(features.embedding, dim=1) - self.picture_mean
         return features
 
+    def forward_words(self, encoded: Tensor) -> Tensor:
+        """The text encoder's vectors `[T, D_text]` to `[T, V * D]`, to be compared with what `forward_views` gives.
+
+        As alike to all views of a picture; of a centred model normalised, and taken from `word_mean`.
+        """
+        words = self.forward_texts(encoded).repeat(1, VIEWS[self.spec.views])
+        return normalize(words, dim=1) - self.word_mean if self.spec.centred else words
+
     def forward_tokens(self, tokens: Mapping[str, Tensor]) -> Tensor:
-        """The text encoder's inputs, each `[T, L]`, to `[T, V * D]`, as alike to all views of a picture.
+        """The text encoder's inputs, each `[T, L]`, to `[T, V * D]`; see `forward_words`.
 
         Raises:
             ModelError: the model has no text stream.
         """
         if self.text_encoder is None:
             raise ModelError("this model has no text stream: it was trained without words")
-        return self.forward_texts(self.text_encoder(tokens).embedding).repeat(1, VIEWS[self.spec.views])
+        return self.forward_words(self.text_encoder(tokens).embedding)
 
     def read(self, images: Sequence[Picture]) -> Tensor:
         """Paths and Pillow images as this model wants pictures: uint8 `[B, C, H, W]`, for `encode_images`.
@@ -276,8 +292,7 @@ class DualStream(nn.Module, OnHub):
             raise ModelError("this model has no text stream: it was trained without words")
         require_words(texts)
         self.eval()
-        vectors = self.forward_texts(self._read(texts).to(self.device)).float().cpu()
-        return vectors.repeat(1, VIEWS[self.spec.views])
+        return self.forward_words(self._read(texts).to(self.device)).float().cpu()
 
     def _read(self, texts: list[str]) -> Tensor:
         """The encoder's vectors `[T, D_text]`; those of a frozen encoder are kept, being always the same."""

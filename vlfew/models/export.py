@@ -34,7 +34,7 @@ TEXTS = (
 
 
 class Images(nn.Module):
-    """Pictures `[B, C, H, W]`, 0..255, to `[B, V * D]`: normalisation, front end and views included."""
+    """Pictures `[B, C, H, W]`, 0..255, to `[B, V * D]`: normalisation, front end, views and centre included."""
 
     def __init__(self, model: DualStream) -> None:
         super().__init__()

@@ -79,8 +79,8 @@ def few_shot_lora(
             drawn = generator_at(seed, "lora batch", step).permutation(len(labels))[:batch]
             index = torch.from_numpy(drawn)
             torch.manual_seed(seed_at(seed, "lora dropout", step))
-            seen = tuned.forward_images(images[index].to(model.device)).embedding.float()
-            words = mean_of_texts(tuned.forward_texts(encoder(tokens).embedding).float(), class_texts)
+            seen = tuned.forward_views(images[index].to(model.device)).embedding.float()
+            words = mean_of_texts(tuned.forward_tokens(tokens).float(), class_texts)
             cosines = F.normalize(seen, dim=1) @ F.normalize(words, dim=1).T
             loss = F.cross_entropy(scale * cosines, labels[index].to(model.device))
             optimizer.zero_grad()

@@ -28,7 +28,15 @@ from vlfew.models.dual_stream import DualStream, build_model
 from vlfew.models.spec import ModelSpec, TextSpec
 
 FORMAT = 1
-STATISTICS = ("pixel_mean", "pixel_std", "running_mean", "running_var", "num_batches_tracked")
+STATISTICS = (
+    "pixel_mean",
+    "pixel_std",
+    "picture_mean",
+    "word_mean",
+    "running_mean",
+    "running_var",
+    "num_batches_tracked",
+)
 """Names of tensors that are kept beside the parameters."""
 
 

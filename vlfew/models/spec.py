@@ -42,7 +42,7 @@ class ModelSpec(BaseModel):
         front_end: registry name of what stands before the backbone, with `front_end_options`.
         views: what `encode_images` sees of a picture (`vlfew.config.Image`).
         twins: whether both sides of a comparison have one backbone, or each has its own.
-        centred: whether embeddings are taken from the mean of those of the training pictures.
+        centred: whether embeddings are taken from the mean of those of training, pictures and words each.
         embedding_dim: D; None takes the backbone's own vectors.
         outside_data: whether the image stream starts from weights learned on other pictures.
     """

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from vlfew.data.images import LabelledImages
 from vlfew.evaluation.results import Result
 from vlfew.report.markup import Html, element, join, paragraph
-from vlfew.report.wording import accuracy, chance_percent, extras, setting, spread
+from vlfew.report.wording import accuracy, chance_percent, extras, setting
 
 
 def draw_results(results: Sequence[Result], data: LabelledImages) -> Html:
@@ -41,7 +41,7 @@ def draw_results(results: Sequence[Result], data: LabelledImages) -> Html:
             element("b", accuracy(r)),
             join(*(element("span", extra) for extra in extras(r))),
             chance_percent(r),
-            spread(r),
+            r.spread,
             str(r.seed),
             "×".join(str(n) for n in r.input_size),
             "yes" if r.outside_data else "no",

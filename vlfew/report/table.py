@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vlfew.evaluation.results import Result
-from vlfew.report.wording import accuracy, extras, setting, spread
+from vlfew.report.wording import accuracy, extras, setting
 
 
 def results_table(results: Sequence[Result]) -> Table:
@@ -26,7 +26,7 @@ def results_table(results: Sequence[Result]) -> Table:
             setting(result),
             accuracy(result),
             "\n".join(extras(result)),
-            spread(result),
+            result.spread,
         )
         table.add_row(*(Text(cell) for cell in row))
     return table

@@ -28,15 +28,6 @@ def half_width(mean: float, ci95: float, digits: int = 2) -> str:
     return f"({percent(max(low, 0.0), digits)} to {percent(min(high, 1.0), digits)})"
 
 
-def spread(result: Result) -> str:
-    """What the interval is over: `1,000 episodes`, `884 classes`, `10 folds`, `3 runs`."""
-    over = (result.get("interval") or "over episodes").removeprefix("over ").partition(",")[0]
-    if result.get("repeats"):
-        return over.partition(" (")[0]
-    folds = result.get("fold_accuracies")
-    return f"{len(folds) if folds else result.episodes:,} {over}"
-
-
 def setting(result: Result) -> str:
     """`20-way 1-shot`, `all 884 classes`."""
     ways, shots = result.get("ways"), result.get("shots")

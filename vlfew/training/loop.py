@@ -464,8 +464,9 @@ class Trainer:
             state, best = load_checkpoint(self.run.checkpoints, "best", self.about)
             self._load_learned(state, "best")
             kept = {"best_step": best.best_step}
-        if self.main:
+        elif self.main:
             fit_centre(self.model, self.data, "train")
+        if self.main:
             about = {
                 "trained_on": f"{self.data.name}/train",
                 "data_fingerprint": self.data.fingerprint,

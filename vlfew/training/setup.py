@@ -27,7 +27,7 @@ from vlfew.models.spec import ModelSpec, TextSpec
 from vlfew.scorers import SIMILARITIES
 
 CENTRED_BY = 4096
-"""Training pictures whose mean embedding a centred model takes."""
+"""At most so many training pictures, and texts, give the means of a centred model."""
 PARTS = {
     "data": Part(SOURCES, "name"),
     "image": Part(BACKBONES, "backbone"),
@@ -282,10 +282,12 @@ def fit_front_end(model: DualStream, data: LabelledImages, split: str) -> None:
 
 
 def fit_centre(model: DualStream, data: LabelledImages, split: str) -> None:
-    """Shows a centred model evenly spread pictures of the split, whose mean its embeddings are then taken from."""
+    """Shows a centred model evenly spread pictures of the split and texts of its classes, to take their means."""
     if model.spec.centred:
         index = _evenly(data.indices(split), CENTRED_BY)
-        model.set_embedding_mean(data.images.batch(part) for part in index.split(512))
+        texts = [text for c in data.classes(split).tolist() for text in data.class_texts[c]]
+        some = _evenly(torch.arange(len(texts)), CENTRED_BY).tolist()
+        model.set_centres((data.images.batch(part) for part in index.split(512)), [texts[n] for n in some])
 
 
 def _evenly(index: Tensor, sample: int) -> Tensor:

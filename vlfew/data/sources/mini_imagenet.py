@@ -78,8 +78,11 @@ def load(
         class_names=unique_names([own[0] for own in names], wnids),
         names_are_words=bool(found.words) or words != "names",
         splits={split: index for split, index in of_split.items() if len(index)},
+        # Said in other words, the pictures are the same data.
         fingerprint=digest(
-            [(*row, file.size) for row, file in zip(listed, files, strict=True)], skipped, texts
+            [(*row, file.size) for row, file in zip(listed, files, strict=True)],
+            skipped,
+            [found.words.get(wnid, (wnid,)) for wnid in wnids],
         ),
         class_texts=tuple(texts),
         picture_names=tuple(row.filename for row in at_hand),
