@@ -135,6 +135,9 @@ class Image(Tower):
 class Text(Tower):
     """The text stream: a pretrained encoder and its options, and the projection that is learned.
 
+    `neighbours`, a temperature: once trained, words are not read by the projection but by the training classes that
+    have words like them (`vlfew.models.neighbours`).
+
     `encoder: null` trains without words. `projection: none` takes the encoder's own space.
     """
 
@@ -143,6 +146,7 @@ class Text(Tower):
     projection: Literal["none", "linear", "mlp"] = "mlp"
     hidden: Count = 512
     dropout: Fraction = 0.1
+    neighbours: Annotated[float, Field(gt=0)] | None = None
 
 
 class Loss(Component):

@@ -30,6 +30,11 @@ def built(centred: bool) -> DualStream:
     return build_model(spec).eval()
 
 
+def refer(model: DualStream, pictures: torch.Tensor, texts: list[str]) -> None:
+    """To as many classes as there are texts."""
+    model.refer_to(pictures.split(4), torch.arange(len(pictures)) % len(texts), [[text] for text in texts])
+
+
 @pytest.fixture(scope="module")
 def pictures() -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
@@ -39,7 +44,7 @@ def pictures() -> torch.Tensor:
 @pytest.fixture(scope="module")
 def model(pictures: torch.Tensor) -> DualStream:
     model = built(centred=True)
-    model.set_centres(pictures.split(4), TEXTS)
+    refer(model, pictures, TEXTS)
     return model
 
 
@@ -53,8 +58,8 @@ def test_each_kind_is_taken_from_its_own_mean(model: DualStream, pictures: torch
 
 def test_taken_anew_the_means_are_those_of_what_was_shown_last(pictures: torch.Tensor) -> None:
     model = built(centred=True)
-    model.set_centres([pictures[:3]], TEXTS[:1])
-    model.set_centres([pictures], TEXTS)
+    refer(model, pictures[:3], TEXTS[:1])
+    refer(model, pictures, TEXTS)
     assert model.encode_images(pictures).embedding.mean(0).abs().max() < 1e-6
     assert model.encode_texts(TEXTS).mean(0).abs().max() < 1e-6
 

@@ -266,7 +266,7 @@ def test_what_is_evaluated_has_no_say_in_the_first_weights(config):
     for scorer in ("default", "cross_attention_transductive"):
         read = read_config(config, [*overrides, f"evaluate.0.scorer={scorer}"])
         data = load_configured_data(read)
-        build_configured_model(read, choose_objective(read, data))
+        build_configured_model(read, choose_objective(read, data), len(data.classes("train")))
         drawn.append(torch.rand(3))
     assert torch.equal(*drawn)
 

@@ -24,6 +24,7 @@ from vlfew.errors import DataError, ModelError
 from vlfew.features import Features, Space
 from vlfew.models.hub import OnHub
 from vlfew.models.items import require_pictures, require_words
+from vlfew.models.neighbours import Neighbours
 from vlfew.models.spec import ModelSpec
 from vlfew.models.text_projection import TextProjection
 from vlfew.models.views import VIEWS, further_views
@@ -81,6 +82,7 @@ class DualStream(nn.Module, OnHub):
             self.right_projection = _projection(right, spec)
         self.text_encoder = text_encoder
         self.text_projection: TextProjection | None = None
+        self.neighbours: Neighbours | None = None
         self._kept: dict[str, Tensor] = {}
         self.about: dict[str, Any] = {}
         self.home: Path | None = None
@@ -92,6 +94,9 @@ class DualStream(nn.Module, OnHub):
             self.text_projection = TextProjection(
                 t.projection, text_encoder.dim, self.dim, t.hidden, t.dropout
             )
+            if t.neighbours is not None:
+                dim = self.dim * VIEWS[spec.views]
+                self.neighbours = Neighbours(t.classes, text_encoder.dim, dim, t.neighbours)
         shape, averaged = _map_shape(backbone, *_seen(spec, front_end))
         self.space = Space(self.dim, shape, averaged and spec.embedding_dim is None)
         self._trained_parts = self._open_towers()
@@ -150,19 +155,29 @@ class DualStream(nn.Module, OnHub):
             self.pixel_mean.copy_(mean.view(-1, 1, 1))
             self.pixel_std.copy_(std.view(-1, 1, 1))
 
-    def set_centres(self, pictures: Iterable[Tensor], texts: list[str]) -> None:
-        """Of a centred model: takes the means of what it makes of `pictures`, uint8 `[B, C, H, W]` each, and `texts`.
+    def refer_to(self, pictures: Iterable[Tensor], labels: Tensor, texts: Sequence[Sequence[str]]) -> None:
+        """Shows the model what it must know of the training classes, if it is centred or reads words by them.
 
-        Pictures and words have a direction of their own that all of a kind share; both go.
+        Args:
+            pictures: uint8 `[B, C, H, W]` each, in the order of `labels`.
+            labels: `[n]`, the places of their classes in `texts`.
+            texts: of each class.
         """
         self.fingerprint = None
-        self.picture_mean.zero_()
-        self.picture_mean.copy_(
-            torch.cat([self.encode_images(batch).embedding for batch in pictures]).mean(0)
-        )
-        if self.has_text:
+        if self.spec.centred:
+            self.picture_mean.zero_()
+        seen = normalize(torch.cat([self.encode_images(batch).embedding for batch in pictures]), dim=1)
+        if self.spec.centred:
+            # Pictures and words have a direction of their own that all of a kind share.
+            self.picture_mean.copy_(seen.mean(0))
+            seen = normalize(seen - seen.mean(0), dim=1)
+        every = [text for own in texts for text in own]
+        if self.neighbours is not None:
+            of_text = torch.arange(len(texts)).repeat_interleave(torch.tensor([len(own) for own in texts]))
+            self.neighbours.remember(_means(self._read(every), of_text), _means(seen, labels))
+        elif self.spec.centred and self.has_text:
             self.word_mean.zero_()
-            self.word_mean.copy_(self.encode_texts(texts).mean(0))
+            self.word_mean.copy_(self.encode_texts(every).mean(0))
 
     def train(self, mode: bool = True) -> DualStream:
         """Training mode; frozen parts stay in evaluation mode (no dropout, fixed statistics)."""
@@ -234,8 +249,12 @@ class DualStream(nn.Module, OnHub):
     def forward_words(self, encoded: Tensor) -> Tensor:
         """The text encoder's vectors `[T, D_text]` to `[T, V * D]`, to be compared with what `forward_views` gives.
 
-        As alike to all views of a picture; of a centred model normalised, and taken from `word_mean`.
+        As alike to all views of a picture; of a centred model normalised, and taken from `word_mean`. A model that
+        reads words by the training classes gives what those look like.
         """
+        if self.neighbours is not None:
+            pictured: Tensor = self.neighbours(encoded)
+            return pictured
         words = self.forward_texts(encoded).repeat(1, VIEWS[self.spec.views])
         return normalize(words, dim=1) - self.word_mean if self.spec.centred else words
 
@@ -339,6 +358,13 @@ class DualStream(nn.Module, OnHub):
         from vlfew.models.classifier import Classifier
 
         return Classifier(self, classes, text_weight)
+
+
+def _means(rows: Tensor, of: Tensor) -> Tensor:
+    """The means `[N, D]` of normalised `rows [n, D]` that belong to each of N; every one has some."""
+    rows = normalize(rows.float().cpu(), dim=1)
+    sums = rows.new_zeros(int(of.max()) + 1, rows.shape[1]).index_add_(0, of, rows)
+    return sums / of.bincount().unsqueeze(1)
 
 
 def _seen(spec: ModelSpec, front_end: FrontEnd | None) -> tuple[int, int]:

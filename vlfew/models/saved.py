@@ -118,7 +118,7 @@ def parameter_counts(folder: Path) -> tuple[int, int]:
     try:
         with safe_open(weights, "pt") as file:
             for name in file.keys():  # noqa: SIM118 - it is no mapping
-                if not name.startswith("front_end.") and not name.endswith(STATISTICS):
+                if not name.startswith(("front_end.", "neighbours.")) and not name.endswith(STATISTICS):
                     counts[name.startswith(frozen)] += math.prod(file.get_slice(name).get_shape())
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{weights} cannot be read: {error}") from None

@@ -13,7 +13,12 @@ ProjectionKind = Literal["none", "linear", "mlp"]
 
 
 class TextSpec(BaseModel):
-    """The text stream: a registered encoder by name, or one kept as `saved_config` says."""
+    """The text stream: a registered encoder by name, or one kept as `saved_config` says.
+
+    Attributes:
+        neighbours: temperature at which words are read by training classes; None reads them by the projection.
+        classes: how many training classes these are.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -26,6 +31,8 @@ class TextSpec(BaseModel):
     projection: ProjectionKind = "mlp"
     hidden: int = 512
     dropout: float = 0.1
+    neighbours: float | None = None
+    classes: int = 0
 
     @property
     def fixed(self) -> bool:

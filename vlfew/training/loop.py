@@ -49,10 +49,10 @@ from vlfew.training.setup import (
     build_objective,
     choose_objective,
     choose_precision,
-    fit_centre,
     fit_front_end,
     pixel_statistics,
     selection,
+    show_classes,
 )
 from vlfew.training.signals import StopRequest
 from vlfew.training.step import TrainingStep
@@ -115,7 +115,7 @@ class Trainer:
             )
         self.augment = BatchAugment(config.augment, config.seed)
         chosen = choose_objective(config, data)
-        self.model = build_configured_model(config, chosen)
+        self.model = build_configured_model(config, chosen, len(data.classes("train")))
         self.model.set_pixel_statistics(*pixel_statistics(data, "train"))
         fit_front_end(self.model, data, "train")
         self.module = TrainingStep(
@@ -387,7 +387,7 @@ class Trainer:
         accuracy = torch.zeros(1, device=self.accelerator.device)
         protocol, options = self.selection
         if self.main:
-            fit_centre(self.model, self.data, "train")
+            show_classes(self.model, self.data, "train")
             outcome = PROTOCOLS.get(protocol)(Subject(self.model, self.data), **options)
             accuracy[0] = outcome.accuracy
         if self.accelerator.num_processes > 1:
@@ -465,7 +465,7 @@ class Trainer:
             self._load_learned(state, "best")
             kept = {"best_step": best.best_step}
         elif self.main:
-            fit_centre(self.model, self.data, "train")
+            show_classes(self.model, self.data, "train")
         if self.main:
             about = {
                 "trained_on": f"{self.data.name}/train",

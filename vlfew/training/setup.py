@@ -26,8 +26,8 @@ from vlfew.models.dual_stream import DualStream, build_model
 from vlfew.models.spec import ModelSpec, TextSpec
 from vlfew.scorers import SIMILARITIES
 
-CENTRED_BY = 4096
-"""At most so many training pictures, and texts, give the means of a centred model."""
+REFERRED_TO = 4096
+"""About so many training pictures tell a model what it refers to."""
 PARTS = {
     "data": Part(SOURCES, "name"),
     "image": Part(BACKBONES, "backbone"),
@@ -100,8 +100,13 @@ def build_objective(chosen: Chosen, model: DualStream, data: LabelledImages) -> 
     return Objective(chosen, Trained(model.space, len(data.classes("train"))))
 
 
-def build_configured_model(config: Config, objective: Chosen) -> DualStream:
+def build_configured_model(config: Config, objective: Chosen, train_classes: int) -> DualStream:
     """The model, with a text stream only when the objective trains one.
+
+    Args:
+        config: says of what parts.
+        objective: what is trained.
+        train_classes: how many classes there are to train on.
 
     Raises:
         VlfewError: terms, batches and similarity that do not go together; parts that cannot be built; a
@@ -134,10 +139,11 @@ def build_configured_model(config: Config, objective: Chosen) -> DualStream:
             f"similarity: {similarity} is learned on single views; leave image.views at 'one', "
             "or take similarity: cosine"
         )
-    if config.image.centred and (similarity != "cosine" or config.image.twins == "unshared"):
-        raise ConfigError(
-            "image.centred is for similarity: cosine and twins that share their weights; leave it out"
-        )
+    for key, asked in (("image.centred", config.image.centred), ("text.neighbours", config.text.neighbours)):
+        if asked and (similarity != "cosine" or config.image.twins == "unshared"):
+            raise ConfigError(
+                f"{key} is for similarity: cosine and twins that share their weights; leave it out"
+            )
     if config.embedding_dim is not None and not any(term.kind.needs_embedding for term in objective.kept):
         raise ConfigError(
             f"embedding_dim: {config.embedding_dim} is a projection that no term of the objective trains, since "
@@ -156,6 +162,8 @@ def build_configured_model(config: Config, objective: Chosen) -> DualStream:
             projection=t.projection,
             hidden=t.hidden,
             dropout=t.dropout,
+            neighbours=t.neighbours,
+            classes=0 if t.neighbours is None else train_classes,
         )
     front_end = config.image.front_end
     spec = ModelSpec(
@@ -281,13 +289,20 @@ def fit_front_end(model: DualStream, data: LabelledImages, split: str) -> None:
         model.front_end.fit(model.normalised(data.images.batch(part)) for part in index.split(512))
 
 
-def fit_centre(model: DualStream, data: LabelledImages, split: str) -> None:
-    """Shows a centred model evenly spread pictures of the split and texts of its classes, to take their means."""
-    if model.spec.centred:
-        index = _evenly(data.indices(split), CENTRED_BY)
-        texts = [text for c in data.classes(split).tolist() for text in data.class_texts[c]]
-        some = _evenly(torch.arange(len(texts)), CENTRED_BY).tolist()
-        model.set_centres((data.images.batch(part) for part in index.split(512)), [texts[n] for n in some])
+def show_classes(model: DualStream, data: LabelledImages, split: str) -> None:
+    """Shows a model that refers to the training classes (centred, or by neighbours) pictures and words of them all."""
+    if not model.spec.centred and model.neighbours is None:
+        return
+    index, classes = data.indices(split), data.classes(split)
+    labels = torch.searchsorted(classes, data.labels[index])
+    kept = evenly_of_each(labels, max(1, REFERRED_TO // len(classes)))
+    texts = [data.class_texts[c] for c in classes.tolist()]
+    model.refer_to((data.images.batch(part) for part in index[kept].split(512)), labels[kept], texts)
+
+
+def evenly_of_each(labels: Tensor, most: int) -> Tensor:
+    """Places in `labels [n]` of up to `most` evenly spread entries of each class."""
+    return torch.cat([_evenly((labels == c).nonzero().flatten(), most) for c in labels.unique().tolist()])
 
 
 def _evenly(index: Tensor, sample: int) -> Tensor:
