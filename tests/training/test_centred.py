@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from tests.encoders.conftest import bert_folder  # noqa: F401
 from vlfew.errors import ConfigError
 from vlfew.models.saved import load, parameter_counts
 from vlfew.pipeline import run_pipeline
@@ -54,3 +55,45 @@ def test_a_model_that_is_not_centred_knows_no_centre(config: Path) -> None:
 def test_only_cosines_of_one_backbone_have_a_centre(config: Path, other: list[str]) -> None:
     with pytest.raises(ConfigError, match=r"image\.centred is for similarity: cosine"):
         train(config, "image.centred=true", *other)
+
+
+def test_a_run_reads_words_by_its_training_classes(config: Path, bert_folder: Path) -> None:  # noqa: F811
+    """One word for each class of training, so that at a low temperature a class's word is its mean picture."""
+    root = Path(read_config(config).data.root)
+    folders = sorted((root / "train").iterdir())
+    said = [
+        "small cat",
+        "green mug",
+        "letter dog",
+        "cat",
+        "dog",
+        "treaty",
+        "mug photo",
+        "photo of the treaty",
+    ]
+    kept = config.parent / "worded"
+    for folder, word in zip(folders, said, strict=True):
+        (kept / "train" / word).mkdir(parents=True)
+        for picture in folder.iterdir():
+            (kept / "train" / word / picture.name).write_bytes(picture.read_bytes())
+    run = train(
+        config,
+        f"data.root={kept}",
+        f"text={{encoder: 'hf:{bert_folder}', neighbours: 0.001}}",
+        "objective=[{loss: supervised_contrastive}, {loss: alignment_softmax}]",
+        "select=null",
+        "evaluate=[]",
+    )
+    model, data = load(str(run.path)), load_configured_data(read_config(run.config))
+    index, classes = data.indices("train"), data.classes("train").tolist()
+    pictures = normalize(model.encode_images(data.images.batch(index)).embedding, dim=1)
+    means = torch.stack([pictures[data.labels[index] == c].mean(0) for c in classes])
+    words = model.encode_texts([data.class_texts[c][0] for c in classes])
+    torch.testing.assert_close(words, normalize(means, dim=1), atol=1e-3, rtol=0)
+
+
+def test_only_cosines_read_words_by_classes(config: Path, bert_folder: Path) -> None:  # noqa: F811
+    with pytest.raises(ConfigError, match=r"text\.neighbours is for similarity: cosine"):
+        train(config, f"text={{encoder: 'hf:{bert_folder}', neighbours: 0.1}}", "similarity=euclidean")
+    with pytest.raises(ConfigError, match=r"text\.neighbours.*greater than 0"):
+        train(config, "text.neighbours=0")

@@ -1,0 +1,85 @@
+"""Words read by the training classes with words like them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from vlfew.models import DualStream, ModelSpec, build_model
+from vlfew.models.neighbours import Neighbours
+from vlfew.models.saved import load, parameter_counts, save_model
+from vlfew.models.spec import TextSpec
+
+TEXTS = [["a cat", "a small cat"], ["a green mug"], ["a letter"]]
+LABELS = torch.tensor([0, 0, 1, 1, 1, 2])
+
+
+def by_hand(
+    text: list[float], words: list[list[float]], seen: list[list[float]], temperature: float
+) -> list[float]:
+    """The definition in plain Python; `seen` are unit vectors."""
+
+    def unit(v: list[float]) -> list[float]:
+        length = math.sqrt(sum(x * x for x in v))
+        return [x / length for x in v]
+
+    words = [unit(w) for w in words]
+    mean = [sum(column) / len(words) for column in zip(*words, strict=True)]
+    away = [unit([x - m for x, m in zip(w, mean, strict=True)]) for w in words]
+    own = unit([x - m for x, m in zip(unit(text), mean, strict=True)])
+    likeness = [math.exp(sum(a * b for a, b in zip(own, w, strict=True)) / temperature) for w in away]
+    share = [e / sum(likeness) for e in likeness]
+    return [sum(s * v[d] for s, v in zip(share, seen, strict=True)) for d in range(len(seen[0]))]
+
+
+@pytest.mark.parametrize("temperature", [0.05, 0.5])
+def test_a_text_is_what_classes_like_it_look_like(temperature: float) -> None:
+    torch.manual_seed(0)
+    words, pictures, texts = torch.randn(4, 6), torch.randn(4, 3), torch.randn(5, 6)
+    neighbours = Neighbours(4, 6, 3, temperature)
+    neighbours.remember(words, pictures)
+    seen = normalize(pictures, dim=1).tolist()
+    expected = [by_hand(t, words.tolist(), seen, temperature) for t in texts.tolist()]
+    torch.testing.assert_close(neighbours(texts), torch.tensor(expected))
+
+
+def built(**options: object) -> DualStream:
+    torch.manual_seed(0)
+    text = TextSpec(encoder="minilm", projection="linear", dropout=0.0, **options)  # type: ignore[arg-type]
+    spec = ModelSpec(
+        backbone="conv4",
+        backbone_options={"width": 4},
+        embedding_dim=8,
+        image_size=16,
+        views="mirror",
+        text=text,
+        centred=True,
+    )
+    return build_model(spec).eval()
+
+
+@pytest.fixture(scope="module")
+def model() -> DualStream:
+    generator = torch.Generator().manual_seed(1)
+    pictures = torch.randint(0, 256, (6, 1, 16, 16), generator=generator, dtype=torch.uint8)
+    model = built(neighbours=0.01, classes=3)
+    model.refer_to(pictures.split(4), LABELS, TEXTS)
+    return model
+
+
+def test_the_words_of_a_training_class_look_like_its_pictures(model: DualStream) -> None:
+    """At so low a temperature no other class has a say."""
+    said = model.encode_texts([own[-1] for own in TEXTS])
+    torch.testing.assert_close(said, model.neighbours.pictures, atol=1e-3, rtol=0)
+
+
+def test_a_saved_model_keeps_them_and_counts_no_parameters(model: DualStream, tmp_path: Path) -> None:
+    save_model(model, tmp_path / "with")
+    save_model(built(), tmp_path / "without")
+    texts = ["a dog", "a mug"]
+    torch.testing.assert_close(load(str(tmp_path / "with")).encode_texts(texts), model.encode_texts(texts))
+    assert parameter_counts(tmp_path / "with") == parameter_counts(tmp_path / "without")
