@@ -51,7 +51,7 @@ def mini_imagenet(tmp_path_factory) -> Path:
 )
 def test_trains_a_step_and_evaluates(overrides, channels, framed, mini_imagenet, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    overrides = [*SHORT, f"data.root={mini_imagenet}", *overrides]
+    overrides = [*SHORT, f"data.root={mini_imagenet}", "data.words=names", *overrides]
     run = run_pipeline(CONFIG, overrides, tmp_path)
     (result,) = json.loads(run.results.read_text())
     assert result["input_size"] == [channels, 84, 84]
