@@ -41,7 +41,7 @@ def descend(
     with learning():
         weights = [start.clone().requires_grad_() for start in starts]
         # AdamW knows each number by itself alone: episodes do not meet in it.
-        optimizer = torch.optim.AdamW(weights, lr=lr, eps=EPS, foreach=False)
+        optimizer = torch.optim.AdamW(weights, lr=lr, eps=EPS, fused=True)
         steps = epochs * -(-items // batch)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         for _ in range(epochs):
