@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from vlfew.data.images import InMemory, LabelledImages
 
 # Tests never reach a hub: what they use is made here or installed.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
+# How long an example takes says how busy the machine is, not whether the code is right.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Several processes share the cores.
     torch.set_num_threads(1)

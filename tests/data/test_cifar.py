@@ -254,7 +254,7 @@ def test_what_is_in_a_pickle_is_checked(tmp_path: Path) -> None:
         read_part(tmp_path / "train")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_damaged_pickles_never_end_in_a_traceback(data: st.DataObject, tmp_path_factory: Any) -> None:
     content = bytearray(by_python_2(part(CLASSES[:1], False))[:400])

@@ -256,7 +256,7 @@ def test_a_missing_file_and_float_pixels_are_named(tmp_path: Path) -> None:
         read_image(encoded(Image.new("F", (8, 8), 0.5), "TIFF"), GREY, "f.tif")
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(kind=st.sampled_from(["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM"]), data=st.data())
 def test_damage_never_ends_in_a_traceback(kind: str, data: st.DataObject) -> None:
     content = bytearray(encoded(photo(), kind))
@@ -318,7 +318,7 @@ def test_read_many_of_none() -> None:
     st.sampled_from([1, 3]),
     st.sampled_from(["squash", "crop"]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_squares_at_once_are_those_one_by_one(
     count: int, side: int, size: int, channels: int, resize: str
 ) -> None:

@@ -34,7 +34,7 @@ def equal(one, other) -> bool:
 
 
 @given(half=st.integers(1, 40), number=st.integers(0, 10**6), seed=st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_pairs_are_balanced_true_and_a_function_of_their_number(half, number, seed):
     data = make_data()
     batch = PairSampler(data, "train", pairs=2 * half, seed=seed).batch(number)
@@ -101,7 +101,7 @@ def test_pairs_of_groups_lie_within_one():
 
 
 @given(tasks=st.integers(1, 12), ways=st.integers(2, 4), number=st.integers(0, 10**6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_task_has_one_match_among_different_classes(tasks, ways, number):
     data = make_data()
     sampler = TaskSampler(data, "train", tasks=tasks, ways=ways, seed=1)

@@ -25,7 +25,7 @@ def labels_of(sizes: list[int], seed: int = 0) -> torch.Tensor:
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_episode_is_sound(data: st.DataObject) -> None:
     sizes = data.draw(st.lists(st.integers(3, 9), min_size=2, max_size=6))
     ways = data.draw(st.one_of(st.just("all"), st.integers(2, len(sizes))))
@@ -103,7 +103,7 @@ def test_counts_must_be_large_enough(wrong: dict[str, int]) -> None:
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_each_picture_in_turn_is_what_a_loop_says(data: st.DataObject) -> None:
     sizes = data.draw(st.lists(st.integers(3, 9), min_size=2, max_size=6))
     queries = data.draw(st.one_of(st.just("all"), st.integers(1, 2)))

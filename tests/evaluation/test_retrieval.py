@@ -61,7 +61,7 @@ def rank(query: Tensor, items: list[tuple[Tensor, bool]]) -> int:
     return 1 + sum(not right and cosine(query, item) >= best - 1e-6 for item, right in items)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data(), classes=st.integers(2, 6))
 def test_ranks_and_recalls_are_what_a_loop_says(data: st.DataObject, classes: int) -> None:
     # Few distinct vectors and few distinct words: ties and shared captions are common.

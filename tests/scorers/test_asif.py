@@ -28,7 +28,7 @@ def test_what_is_unlike_is_not_made_alike_by_an_even_power() -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_relative_matches_a_loop(data: st.DataObject) -> None:
     anchors = data.draw(st.integers(1, 9))
     k, p = data.draw(st.integers(1, anchors)), data.draw(st.sampled_from([0.5, 1.0, 3.0, 8.0]))

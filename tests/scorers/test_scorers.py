@@ -43,7 +43,7 @@ def likeness(scorer: Scorer, name: str, a: Tensor, b: Tensor) -> float:
 @pytest.mark.parametrize("name", SIMILARITIES)
 @pytest.mark.parametrize("reduce", ["mean", "max"])
 @given(data=st.data())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_similarities_match_a_loop(name: str, reduce: str, data: st.DataObject) -> None:
     n, dim, q = (data.draw(st.integers(1, m)) for m in (4, 6, 5))
     extra = data.draw(st.lists(st.integers(0, n - 1), max_size=6))

@@ -112,7 +112,7 @@ def test_a_journal_that_cannot_be_read(tmp_path: Path, content: str) -> None:
     assert "\n" not in str(error.value) and f"remove {tmp_path}" in str(error.value)
 
 
-@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(curves=st.lists(st.lists(st.integers(0, 20), min_size=4, max_size=4), min_size=8, max_size=12))
 def test_pruned_is_what_falls_below_the_median_of_the_finished(
     tmp_path_factory: pytest.TempPathFactory, curves: list[list[int]]
