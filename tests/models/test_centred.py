@@ -8,26 +8,12 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from vlfew.models import DualStream, ModelSpec, build_model
+from tests.models.conftest import worded
+from vlfew.models import DualStream
 from vlfew.models.export import export_stream
 from vlfew.models.saved import load, save_model
-from vlfew.models.spec import TextSpec
 
 TEXTS = ["a cat", "a dog", "a green mug"]
-
-
-def built(centred: bool) -> DualStream:
-    torch.manual_seed(0)
-    spec = ModelSpec(
-        backbone="conv4",
-        backbone_options={"width": 4},
-        embedding_dim=8,
-        image_size=16,
-        views="mirror",
-        text=TextSpec(encoder="minilm", projection="linear", dropout=0.0),
-        centred=centred,
-    )
-    return build_model(spec).eval()
 
 
 def refer(model: DualStream, pictures: torch.Tensor, texts: list[str]) -> None:
@@ -43,13 +29,13 @@ def pictures() -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def model(pictures: torch.Tensor) -> DualStream:
-    model = built(centred=True)
+    model = worded(centred=True)
     refer(model, pictures, TEXTS)
     return model
 
 
 def test_each_kind_is_taken_from_its_own_mean(model: DualStream, pictures: torch.Tensor) -> None:
-    plain = built(centred=False)
+    plain = worded(centred=False)
     seen = normalize(plain.encode_images(pictures).embedding, dim=1)
     said = normalize(plain.encode_texts([*TEXTS, "a letter"]), dim=1)
     torch.testing.assert_close(model.encode_images(pictures).embedding, seen - seen.mean(0))
@@ -57,7 +43,7 @@ def test_each_kind_is_taken_from_its_own_mean(model: DualStream, pictures: torch
 
 
 def test_taken_anew_the_means_are_those_of_what_was_shown_last(pictures: torch.Tensor) -> None:
-    model = built(centred=True)
+    model = worded(centred=True)
     refer(model, pictures[:3], TEXTS[:1])
     refer(model, pictures, TEXTS)
     assert model.encode_images(pictures).embedding.mean(0).abs().max() < 1e-6

@@ -92,7 +92,8 @@ def test_the_card_says_what_was_measured_and_how(run: Path) -> None:
     assert card.data.pipeline_tag == "image-feature-extraction"
     text = card.text
     assert (
-        "| few-shot | glyphs / test | 20 ways, 1 shots | 91.26 ± 0.21 | episodes | 3 | 1 x 16 x 16 |" in text
+        "| few-shot | glyphs / test | 20 ways, 1 shots | 91.26 ± 0.21 | 1,000 episodes | 3 | 1 x 16 x 16 |"
+        in text
     )
     for said in (
         "# tiny",

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from vlfew.models import DualStream, ModelSpec, build_model
+from tests.models.conftest import worded
+from vlfew.models import DualStream
 from vlfew.models.neighbours import Neighbours
 from vlfew.models.saved import load, parameter_counts, save_model
-from vlfew.models.spec import TextSpec
 
 TEXTS = [["a cat", "a small cat"], ["a green mug"], ["a letter"]]
 LABELS = torch.tensor([0, 0, 1, 1, 1, 2])
@@ -47,26 +47,11 @@ def test_a_text_is_what_classes_like_it_look_like(temperature: float) -> None:
     torch.testing.assert_close(neighbours(texts), torch.tensor(expected))
 
 
-def built(**options: object) -> DualStream:
-    torch.manual_seed(0)
-    text = TextSpec(encoder="minilm", projection="linear", dropout=0.0, **options)  # type: ignore[arg-type]
-    spec = ModelSpec(
-        backbone="conv4",
-        backbone_options={"width": 4},
-        embedding_dim=8,
-        image_size=16,
-        views="mirror",
-        text=text,
-        centred=True,
-    )
-    return build_model(spec).eval()
-
-
 @pytest.fixture(scope="module")
 def model() -> DualStream:
     generator = torch.Generator().manual_seed(1)
     pictures = torch.randint(0, 256, (6, 1, 16, 16), generator=generator, dtype=torch.uint8)
-    model = built(neighbours=0.01, classes=3)
+    model = worded(centred=True, neighbours=0.01, classes=3)
     model.refer_to(pictures.split(4), LABELS, TEXTS)
     return model
 
@@ -79,7 +64,7 @@ def test_the_words_of_a_training_class_look_like_its_pictures(model: DualStream)
 
 def test_a_saved_model_keeps_them_and_counts_no_parameters(model: DualStream, tmp_path: Path) -> None:
     save_model(model, tmp_path / "with")
-    save_model(built(), tmp_path / "without")
+    save_model(worded(centred=True), tmp_path / "without")
     texts = ["a dog", "a mug"]
     torch.testing.assert_close(load(str(tmp_path / "with")).encode_texts(texts), model.encode_texts(texts))
     assert parameter_counts(tmp_path / "with") == parameter_counts(tmp_path / "without")

@@ -19,11 +19,12 @@ from vlfew.errors import ConfigError
 from vlfew.evaluation.accuracy import scoring_device
 from vlfew.evaluation.bank import encode_pictures, split_pictures
 from vlfew.evaluation.subject import Model, Outcome, Subject
-from vlfew.evaluation.words import mean_texts, prompts
+from vlfew.evaluation.words import prompts
 from vlfew.evaluation.zero_shot import check_zero_shot, zero_shot
 from vlfew.features import Features, Space
 from vlfew.scorers import SCORERS, Scorer
 from vlfew.scorers.asif import Anchors, require_enough
+from vlfew.scorers.prototypes import mean_texts
 
 TRAIN = "train"
 """The split that gives the anchors."""

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vlfew.errors import RunError
 from vlfew.files import write_whole
+from vlfew.interval import spread
 
 _AGAIN = "remove it and give the training command again, which then only evaluates"
 
@@ -63,11 +64,8 @@ class Result(BaseModel):
 
     @property
     def spread(self) -> str:
-        """What the interval is over, after the protocol's `interval`: `1,000 episodes`, `884 classes`, `10 folds`."""
-        if runs := self.get("repeats"):
-            return f"{runs:,} runs"
-        over = (self.get("interval") or "over episodes").removeprefix("over ").partition(",")[0]
-        return f"{len(self.get('fold_accuracies') or ()) or self.episodes:,} {over}"
+        """What the interval is over: `1,000 episodes`, `10 folds`."""
+        return spread({"episodes": self.episodes} | (self.model_extra or {}))
 
 
 _T975 = (

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from vlfew.data.images import LabelledImages
@@ -14,9 +13,7 @@ from vlfew.errors import DataError, ModelError, did_you_mean
 from vlfew.evaluation.kept_words import kept_words
 from vlfew.evaluation.subject import Subject
 from vlfew.evaluation.templates import NAME, read_templates
-from vlfew.features import Features
-from vlfew.scorers.prototypes import normalised_mean
-from vlfew.scorers.support import WORDS, Support
+from vlfew.scorers.prototypes import mean_texts
 
 
 def read_descriptions(path: Path, data: LabelledImages) -> dict[str, list[str]]:
@@ -94,16 +91,3 @@ def class_words(
         )
     texts = prompts(subject.data, classes, templates, descriptions)
     return kept_words(subject.model.fingerprint, texts, lambda: mean_texts(subject.model.encode_texts, texts))
-
-
-def mean_texts(encode: Callable[[list[str]], Tensor], texts: Sequence[Sequence[str]]) -> Tensor:
-    """`[C, D]` unit vectors of the `texts` of C classes, by an encoder to `[T, D]`: their normalised means."""
-    counts = torch.tensor([len(t) for t in texts])
-    return normalised_mean(
-        Support(
-            Features(encode([text for of_class in texts for text in of_class])),
-            torch.arange(len(texts)).repeat_interleave(counts),
-            len(texts),
-            torch.full((int(counts.sum()),), WORDS),
-        )
-    )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from vlfew.errors import ModelError
+from vlfew.interval import spread
 
 if TYPE_CHECKING:
     from vlfew.models.dual_stream import DualStream
@@ -92,7 +93,7 @@ def _figures(results: list[dict[str, Any]]) -> str:
             f"{r['data']} / {r['split']}",
             ", ".join(sizes) or "-",
             f"{100 * r['accuracy']:.2f} ± {100 * r['ci95']:.2f}",
-            r.get("interval", "over episodes").removeprefix("over "),
+            spread(r),
             str(r["seed"]),
             " x ".join(map(str, r["input_size"])),
         )

@@ -30,6 +30,8 @@ from vlfew.models.text_projection import TextProjection
 from vlfew.models.views import VIEWS, further_views
 from vlfew.scorers import SCORERS, SIMILARITIES
 from vlfew.scorers.base import Scorer
+from vlfew.scorers.prototypes import mean_texts, normalised_mean
+from vlfew.scorers.support import Support
 from vlfew.scorers.unshared import Unshared
 
 if TYPE_CHECKING:
@@ -171,13 +173,12 @@ class DualStream(nn.Module, OnHub):
             # Pictures and words have a direction of their own that all of a kind share.
             self.picture_mean.copy_(seen.mean(0))
             seen = normalize(seen - seen.mean(0), dim=1)
-        every = [text for own in texts for text in own]
         if self.neighbours is not None:
-            of_text = torch.arange(len(texts)).repeat_interleave(torch.tensor([len(own) for own in texts]))
-            self.neighbours.remember(_means(self._read(every), of_text), _means(seen, labels))
+            words = mean_texts(lambda asked: self._read(asked).float().cpu(), texts)
+            self.neighbours.remember(words, normalised_mean(Support(Features(seen), labels, len(texts))))
         elif self.spec.centred and self.has_text:
             self.word_mean.zero_()
-            self.word_mean.copy_(self.encode_texts(every).mean(0))
+            self.word_mean.copy_(self.encode_texts([text for own in texts for text in own]).mean(0))
 
     def train(self, mode: bool = True) -> DualStream:
         """Training mode; frozen parts stay in evaluation mode (no dropout, fixed statistics)."""
@@ -358,13 +359,6 @@ class DualStream(nn.Module, OnHub):
         from vlfew.models.classifier import Classifier
 
         return Classifier(self, classes, text_weight)
-
-
-def _means(rows: Tensor, of: Tensor) -> Tensor:
-    """The means `[N, D]` of normalised `rows [n, D]` that belong to each of N; every one has some."""
-    rows = normalize(rows.float().cpu(), dim=1)
-    sums = rows.new_zeros(int(of.max()) + 1, rows.shape[1]).index_add_(0, of, rows)
-    return sums / of.bincount().unsqueeze(1)
 
 
 def _seen(spec: ModelSpec, front_end: FrontEnd | None) -> tuple[int, int]:

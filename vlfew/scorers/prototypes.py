@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Literal, Self
 
+import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -15,7 +17,7 @@ from vlfew.scorers.similarity import (
     negative_squared_distance,
     negative_squared_distance_matrix,
 )
-from vlfew.scorers.support import Support
+from vlfew.scorers.support import WORDS, Support
 
 
 def normalised_mean(support: Support) -> Tensor:
@@ -27,6 +29,19 @@ def normalised_mean(support: Support) -> Tensor:
     zero-shot ensemble (Radford et al. 2021, section 3.1.4).
     """
     return normalize(support.mean_of(normalize(support.features.embedding, dim=-1)), dim=-1)
+
+
+def mean_texts(encode: Callable[[list[str]], Tensor], texts: Sequence[Sequence[str]]) -> Tensor:
+    """`[C, D]` unit vectors of the `texts` of C classes, by an encoder to `[T, D]`: their normalised means."""
+    counts = torch.tensor([len(t) for t in texts])
+    return normalised_mean(
+        Support(
+            Features(encode([text for of_class in texts for text in of_class])),
+            torch.arange(len(texts)).repeat_interleave(counts),
+            len(texts),
+            torch.full((int(counts.sum()),), WORDS),
+        )
+    )
 
 
 class Prototypes(Scorer):

@@ -60,8 +60,8 @@ def load(
     images, kept, skipped = hold(files, reading, "reading mini_imagenet", memory_limit_mb)
     at_hand = [listed[n] for n in kept.tolist()]
     wnids = sorted({row.label for row in at_hand})
-    names = [found.words.get(wnid, (wnid,)) for wnid in wnids]
-    texts = names
+    given = [found.words.get(wnid, (wnid,)) for wnid in wnids]
+    names = texts = given
     if words != "names":
         defined = _defined(wnids)
         if not found.words:
@@ -80,9 +80,7 @@ def load(
         splits={split: index for split, index in of_split.items() if len(index)},
         # Said in other words, the pictures are the same data.
         fingerprint=digest(
-            [(*row, file.size) for row, file in zip(listed, files, strict=True)],
-            skipped,
-            [found.words.get(wnid, (wnid,)) for wnid in wnids],
+            [(*row, file.size) for row, file in zip(listed, files, strict=True)], skipped, given
         ),
         class_texts=tuple(texts),
         picture_names=tuple(row.filename for row in at_hand),
