@@ -399,6 +399,7 @@ class Config(Section):
 
     `embedding_dim: null` keeps the backbone's own vectors. `select` says how checkpoints are compared
     on the validation split (one-shot episodes when not given), `evaluate` what is measured at the end.
+    `start_from`, a run folder or any name that `vlfew.load` takes, gives the weights to begin with.
     With `repeat` there is a run for each value, and the results are means over the runs.
     """
 
@@ -411,6 +412,7 @@ class Config(Section):
     similarity: Similarity = Similarity()
     objective: Annotated[list[Loss], Field(min_length=1)]
     fallback: Loss = Loss(loss="contrastive")
+    start_from: str | None = None
     sampling: Sampling = Sampling()
     augment: Augment = Augment()
     optim: Optim = Optim()

@@ -45,12 +45,11 @@ from vlfew.training.gradient_cache import Chunks, average_gradients, require_no_
 from vlfew.training.optimizer import make_optimizer, set_rates
 from vlfew.training.run import RunFolder
 from vlfew.training.setup import (
+    begin,
     build_configured_model,
     build_objective,
     choose_objective,
     choose_precision,
-    fit_front_end,
-    pixel_statistics,
     selection,
     show_classes,
 )
@@ -116,8 +115,7 @@ class Trainer:
         self.augment = BatchAugment(config.augment, config.seed)
         chosen = choose_objective(config, data)
         self.model = build_configured_model(config, chosen, len(data.classes("train")))
-        self.model.set_pixel_statistics(*pixel_statistics(data, "train"))
-        fit_front_end(self.model, data, "train")
+        self.start = begin(self.model, data, config.start_from)
         self.module = TrainingStep(
             self.model, build_objective(chosen, self.model, data), data.classes("train")
         )
@@ -129,6 +127,8 @@ class Trainer:
             raise ConfigError("nothing is trained: every stream is frozen and nothing is learned on top")
         self.progressed = Progressed()
         self.about = {"data fingerprint": data.fingerprint}
+        if self.start is not None:
+            self.about["weights to start from"] = self.start.fingerprint
         self.selection = selection(config, data, self.model.has_text)
         self.words = (
             BatchWords(self.model.text_encoder, data, config.text.fixed, self.accelerator.device)
@@ -175,7 +175,9 @@ class Trainer:
 
     def notes(self) -> list[str]:
         """What a reader of the log and the results must know about the training."""
-        notes = [] if self.selection else ["no validation split: the weights of the last step are kept"]
+        notes = [] if self.start is None else [self.start.note]
+        if self.selection is None:
+            notes.append("no validation split: the weights of the last step are kept")
         chosen = self.module.objective.chosen
         if not chosen.dropped:
             return notes

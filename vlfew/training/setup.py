@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,14 +16,16 @@ from vlfew.data.images import LabelledImages
 from vlfew.data.reading import Reading
 from vlfew.data.sources import SOURCES, load_data
 from vlfew.encoders import BACKBONES, FRONT_ENDS, TEXT_ENCODERS
-from vlfew.errors import ConfigError, DataError, VlfewError
+from vlfew.errors import ConfigError, DataError, ModelError, VlfewError
 from vlfew.evaluation import NEEDS_WORDS, PROTOCOLS
 from vlfew.evaluation.evaluate import check_protocol, protocol_options
 from vlfew.losses import LOSSES
 from vlfew.losses.objective import Chosen, Objective, TermSpec, choose_terms, losses_with
 from vlfew.losses.term import Trained
 from vlfew.models.dual_stream import DualStream, build_model
+from vlfew.models.saved import load
 from vlfew.models.spec import ModelSpec, TextSpec
+from vlfew.models.starting import copy_weights
 from vlfew.scorers import SIMILARITIES
 
 REFERRED_TO = 4096
@@ -41,6 +43,13 @@ PARTS = {
 }
 
 Precision = Literal["no", "bf16", "fp16"]
+
+
+class Start(NamedTuple):
+    """What a reader must know of the weights that a training started from, and the fingerprint of their model."""
+
+    note: str
+    fingerprint: str
 
 
 def read_config(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -287,6 +296,31 @@ def fit_front_end(model: DualStream, data: LabelledImages, split: str) -> None:
     if model.front_end is not None and model.front_end.sample:
         index = _evenly(data.indices(split), model.front_end.sample)
         model.front_end.fit(model.normalised(data.images.batch(part)) for part in index.split(512))
+
+
+def begin(model: DualStream, data: LabelledImages, start_from: str | None) -> Start | None:
+    """Gives a new model statistics of pixels and a fitted front end by the training pictures, or all that of another.
+
+    Raises:
+        ConfigError: no such model, or one of another network.
+    """
+    if start_from is None:
+        model.set_pixel_statistics(*pixel_statistics(data, "train"))
+        fit_front_end(model, data, "train")
+        return None
+    try:
+        # The weights that are drawn for it, and then read, have no say in the random numbers of the training.
+        with torch.random.fork_rng(devices=()):
+            other = load(start_from)
+        anew = copy_weights(model, other)
+    except ModelError as error:
+        raise ConfigError(f"start_from={start_from}: {error}") from None
+    # Of its pictures none may be known to be outside the test split.
+    model.spec.outside_data = True
+    told = f"starts from the weights of {start_from}, " + (
+        f"trained on {other.about['trained_on']}" if "trained_on" in other.about else "as published"
+    )
+    return Start(f"{told}; anew: {', '.join(anew)}" if anew else told, str(other.fingerprint))
 
 
 def show_classes(model: DualStream, data: LabelledImages, split: str) -> None:

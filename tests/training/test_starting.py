@@ -1,0 +1,82 @@
+"""Training that starts from another run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.training.conftest import CONFIG
+from vlfew.cli import main
+
+SHORT = ["optim.steps=2", "optim.warmup=0", "training.validate_every=2", "evaluate=[]"]
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> tuple[Path, Path]:
+    """A configuration, and the run of it."""
+    folder = tmp_path_factory.mktemp("first")
+    config = folder / "small.yaml"
+    config.write_text(CONFIG.format(root=pictures))
+    assert trained(config, folder) == 0
+    return config, folder / "small"
+
+
+def trained(config: Path, runs: Path, *overrides: str) -> object:
+    """The exit status of `vlfew train`."""
+    with pytest.raises(SystemExit) as ended:
+        main(["train", str(config), "--runs", str(runs), *SHORT, *overrides])
+    return ended.value.code
+
+
+def started(first: tuple[Path, Path], *overrides: str) -> object:
+    return trained(first[0], first[1].parent, *overrides)
+
+
+def test_what_is_frozen_stays_that_of_the_first_run(first, capsys) -> None:
+    run = first[1]
+    overrides = [f"start_from={run}", "name=second", "image.frozen=true", "embedding_dim=6", "seed=1"]
+    evaluated = ["evaluate=[{protocol: few-shot, ways: 3, queries: 3, episodes: 20}]"]
+    assert started(first, *overrides, *evaluated) == 0
+    one, two = (load_file(run.parent / name / "model.safetensors") for name in ("small", "second"))
+    same = [n for n in one if n.startswith(("backbone.", "pixel_"))]
+    assert len(same) > 4 and all(torch.equal(one[n], two[n]) for n in same)
+    assert len(two["image_projection.weight"]) == 6
+    told = f"starts from the weights of {run}, trained on folder/train; anew: image_projection"
+    assert told in capsys.readouterr().err
+    (result,) = json.loads((run.parent / "second" / "results.json").read_text())
+    assert result["outside_data"] is True and told in result["note"]
+
+
+def test_a_killed_run_does_not_go_on_from_other_weights(first, tmp_path, capsys) -> None:
+    """Frozen weights are in no checkpoint: they are those of `start_from`, which may have changed since."""
+    run = first[1]
+    assert started(first, "name=other", "seed=3") == 0
+    begun = ["name=third", f"start_from={tmp_path / 'start'}", "image.frozen=true"]
+    (tmp_path / "start").symlink_to(run)
+    assert started(first, *begun) == 0
+    for name in ("model.safetensors", "model.json", "results.json"):
+        (run.parent / "third" / name).unlink()
+    (tmp_path / "start").unlink()
+    (tmp_path / "start").symlink_to(run.parent / "other")
+    capsys.readouterr()
+    assert started(first, *begun) == 2
+    assert "weights to start from" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        (["start_from=runs/nothing"], "no model 'runs/nothing'"),
+        (["image.width=4"], "backbone is not the network"),
+        (["data.channels=3"], "8 x 3 x 3 x 3 here and 8 x 1 x 3 x 3 there"),
+    ],
+)
+def test_another_network_or_none_is_told_before_training(first, overrides, named, capsys) -> None:
+    assert started(first, f"start_from={first[1]}", "name=fourth", *overrides) == 2
+    error = capsys.readouterr().err
+    assert "start_from=" in error and named in error
+    assert not (first[1].parent / "fourth").exists()

@@ -1,0 +1,82 @@
+"""Weights of a trained model for a new one to start from."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from vlfew.errors import ModelError
+from vlfew.models.dual_stream import DualStream
+
+WHOLE = ("front_end", "backbone", "right_backbone")
+"""Parts that both models must have alike: what the pictures go through."""
+OWN = ("image_projection", "right_projection", "similarity")
+"""Parts that start anew where the models differ in them."""
+TEXT = ("text_encoder", "text_projection")
+"""Parts that are taken together or not at all: a projection knows one encoder only."""
+
+
+@torch.no_grad()
+def copy_weights(model: DualStream, other: DualStream) -> list[str]:
+    """Gives `model` the weights of `other`, part by part, and its statistics of pixels.
+
+    Its image stream is taken up to the projection, and must be the same network. Projections, text stream and
+    learned similarity are taken where they are the same, and else start anew.
+
+    Returns:
+        The names of the parts that start anew.
+
+    Raises:
+        ModelError: other networks; names the first layer in which they differ.
+    """
+    for part in WHOLE:
+        if why := _unlike(getattr(model, part), getattr(other, part)):
+            raise ModelError(
+                f"{part} is not the network of the model to start from: {why}; take its image.*, data.image_size and "
+                "data.channels, which its config.yaml has"
+            )
+    taken = [part for part in WHOLE if getattr(model, part) is not None]
+    taken += [part for part in OWN if not _unlike(getattr(model, part, None), getattr(other, part, None))]
+    if _same_words(model, other):
+        taken += [part for part in TEXT if getattr(model, part) is not None]
+    for part in taken:
+        given = _weights(getattr(other, part, None))
+        for name, weight in _weights(getattr(model, part, None)).items():
+            weight.copy_(given[name])
+    # What the first layer was trained on.
+    model.pixel_mean.copy_(other.pixel_mean)
+    model.pixel_std.copy_(other.pixel_std)
+    return [part for part in (*OWN, *TEXT) if getattr(model, part, None) is not None and part not in taken]
+
+
+def _same_words(model: DualStream, other: DualStream) -> bool:
+    """Whether both read texts by the same encoder into spaces of one width."""
+    if model.text_encoder is None or other.text_encoder is None:
+        return model.text_encoder is other.text_encoder
+    return model.text_encoder.saved_config() == other.text_encoder.saved_config() and not any(
+        _unlike(getattr(model, part), getattr(other, part)) for part in TEXT
+    )
+
+
+def _unlike(one: nn.Module | None, other: nn.Module | None) -> str:
+    """The first difference between the weights of two modules; empty where there is none."""
+    a, b = _weights(one), _weights(other)
+    for name in a | b:
+        if name not in b:
+            return f"that one has no {name}"
+        if name not in a:
+            return f"that one has {name} too"
+        if a[name].shape != b[name].shape:
+            return f"{name} is {_sides(a[name])} here and {_sides(b[name])} there"
+    return ""
+
+
+def _weights(module: nn.Module | None) -> dict[str, Tensor]:
+    """What there is to copy, by the names it has without LoRA, which stands beside the layers and begins at nothing."""
+    if module is None:
+        return {}
+    return {n.replace(".base_layer.", "."): w for n, w in module.state_dict().items() if "lora_" not in n}
+
+
+def _sides(weight: Tensor) -> str:
+    return " x ".join(map(str, weight.shape)) or "one number"
