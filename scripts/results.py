@@ -2,11 +2,13 @@
 
 A table for each data set of `scripts/published.yaml` that a run was evaluated on: a row for each published system, with
 its figure and the protocol that it was measured by, and ours by that protocol and by the standard one, each in a column
-of its own. Where no run that was given answers, there is a dash. What no system asks for stands in a last table.
+of its own; below it the commands that make our figures again. Where no run that was given answers, there is a dash.
+What no system asks for stands in a last table.
 """
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,11 +26,9 @@ from vlfew.report.wording import accuracy, duration, extras, percent, setting
 PUBLISHED = Path(__file__).with_name("published.yaml")
 SYSTEM_COLUMNS = (
     "system",
-    "source",
     "config",
     "theirs %",
     "their protocol",
-    "checked",
     "ours, their protocol %",
     "ours, standard protocol %",
     "runs",
@@ -36,7 +36,6 @@ SYSTEM_COLUMNS = (
     "parameters",
     "input",
     "outside data",
-    "command",
 )
 RESULT_COLUMNS = (
     "protocol",
@@ -167,17 +166,19 @@ def tables(published: Mapping[str, DataSet], runs: Mapping[str, FinishedRun]) ->
     for name, data in published.items():
         if name not in evaluated_on:
             continue
-        rows = []
+        rows, commands = [], dict[str, None]()
         for system in data.systems:
-            own, standard = answer(system.own, runs), answer(system.standard, runs)
-            placed += [found[1] for found in (own, standard) if found]
-            rows.append(_system(system, own, standard))
+            answers = [answer(system.own, runs), answer(system.standard, runs)]
+            placed += [found[1] for found in answers if found]
+            commands |= dict.fromkeys(_command(*found) for found in answers if found)
+            rows.append(_system(system, *answers))
         yield f"## {name}\n\nStandard protocol: {data.standard}.\n"
-        yield markdown(SYSTEM_COLUMNS, rows) + "\n"
-    left = [r for run in runs.values() for r in run.results if not any(r is other for other in placed)]
+        table = markdown(SYSTEM_COLUMNS, rows) + "\n"
+        yield table + ("\n```console\n" + "\n".join(commands) + "\n```\n" if commands else "")
+    left = [(run, r) for run in runs.values() for r in run.results if not any(r is other for other in placed)]
     if left:
         yield "## Further results\n"
-        yield markdown(RESULT_COLUMNS, [_result(r) for r in left]) + "\n"
+        yield markdown(RESULT_COLUMNS, [_result(run, r) for run, r in left]) + "\n"
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -196,12 +197,10 @@ def _system(
         return "; ".join(dict.fromkeys(values)) or NOTHING
 
     return [
-        system.system,
-        system.source,
+        f"{system.system} ({system.source})",
         f"`{system.config}`" if system.config else NOTHING,
-        system.figure or NOTHING,
+        system.figure + " †" * (not system.checked) if system.figure else NOTHING,
         system.protocol,
-        "yes" if system.checked else "no",
         _figure(own),
         _figure(standard),
         each(*(_runs(r) for _, r in found)),
@@ -209,7 +208,6 @@ def _system(
         each(*(f"{run.parameters[0]:,}" if run.parameters else NOTHING for run, _ in found)),
         each(*(_size(r) for _, r in found)),
         each(*("yes" if r.outside_data else "no" for _, r in found)),
-        each(*(f"`{r.command}`" for _, r in found)),
     ]
 
 
@@ -239,7 +237,13 @@ def _size(result: Result) -> str:
     return "x".join(map(str, result.input_size))
 
 
-def _result(result: Result) -> list[str]:
+def _command(run: FinishedRun, result: Result) -> str:
+    """The command that makes the result again, on the run where it lies now."""
+    words = shlex.split(result.command)
+    return shlex.join([*words[:2], str(run.folder.path), *words[3:]])
+
+
+def _result(run: FinishedRun, result: Result) -> list[str]:
     return [
         result.protocol,
         f"{result.data}/{result.split}",
@@ -251,7 +255,7 @@ def _result(result: Result) -> list[str]:
         result.spread,
         str(result.seed),
         "yes" if result.outside_data else "no",
-        f"`{result.command}`",
+        f"`{_command(run, result)}`",
     ]
 
 
@@ -261,6 +265,7 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         VlfewError: a folder without a finished run, two of one name, or a file of published figures that is no good.
     """
+    print("† not looked up in the publication it first stood in.\n")
     for block in tables(read_published(PUBLISHED), read_runs([Path(name) for name in arguments])):
         print(block)
 
