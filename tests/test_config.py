@@ -50,6 +50,26 @@ def test_wrong_type_of_a_component_option(tmp_path):
         read_config(path)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "data: {name: lfw, fold: 11}\n",
+            "data source 'lfw': input should be less than or equal to 10, or input should be 'all', got 11",
+        ),
+        (
+            "evaluate: [{protocol: zero-shot, templates: a photo}]\n",
+            "'evaluate.0.templates' of protocol 'zero-shot': template 'a photo' has no {}",
+        ),
+    ],
+)
+def test_a_component_option_out_of_its_range_is_one_line(tmp_path, text, said):
+    with pytest.raises(ConfigError) as error:
+        read_config(write(tmp_path, MINIMAL + text))
+    (line,) = error.value.problems
+    assert said in line
+
+
 def test_component_options_get_their_types(tmp_path):
     """A loss must not meet the string that YAML made of a quoted number."""
     path = write(tmp_path, "objective:\n  - {loss: contrastive, margin: '2', normalize: 'no'}\n")
@@ -153,7 +173,7 @@ def test_dump_reads_back_to_the_same(tmp_path_factory, lr, steps, root, template
         "objective": [{"loss": "contrastive", "margin": 0.5}],
         "optim": {"lr": lr, "steps": steps},
         "data": {"root": root},
-        "evaluate": [{"protocol": "zero-shot", "templates": [template]}],
+        "evaluate": [{"protocol": "zero-shot", "templates": [template + " {}"]}],
     }
     config = Config.model_validate(values)
     path = tmp_path_factory.mktemp("dump") / "config.yaml"

@@ -20,6 +20,9 @@ from vlfew.config import Component, Config
 from vlfew.errors import ConfigError, VlfewError, did_you_mean, first_line
 from vlfew.registry import Registry
 
+_MEMBER = re.compile(r"function-|constrained-|(literal|tuple|list)\[|(int|str|float|bool)$")
+"""What pydantic adds to the place of a mistake in a union: which of its members complains."""
+
 
 @dataclass
 class Part:
@@ -272,9 +275,9 @@ def _explain(
     known: Sequence[str] = (),
     owner: str = "",
 ) -> list[str]:
-    lines = []
+    texts: dict[str, str] = {}
     for problem in error.errors():
-        steps = [str(s) for s in problem["loc"] if not str(s).startswith(("function-", "constrained-"))]
+        steps = [str(s) for s in problem["loc"] if not _MEMBER.match(str(s))]
         full = ".".join([at, *steps] if at else steps)
         if problem["type"] == "extra_forbidden":
             names = known or _keys_at(model, steps[:-1])
@@ -282,11 +285,12 @@ def _explain(
         elif problem["type"] == "missing":
             text = f"{full!r}{owner} must be given"
         else:
-            text = (
-                f"{full!r}{owner}: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {problem['input']!r}"
-            )
-        lines.append(f"{source.of(full)}: {text}")
-    return lines
+            said, got = problem["msg"][0].lower() + problem["msg"][1:], f", got {problem['input']!r}"
+            # The members of a union complain one by one.
+            before = texts[full].removesuffix(got) + ", or " if full in texts else f"{full!r}{owner}: "
+            text = f"{before}{said}{got}"
+        texts[full] = text
+    return [f"{source.of(full)}: {text}" for full, text in texts.items()]
 
 
 def _keys_at(model: type[BaseModel], steps: Sequence[str]) -> list[str]:

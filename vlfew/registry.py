@@ -69,7 +69,8 @@ def _fields(component: Callable[..., Any]) -> dict[str, Any]:
         functions = [vars(kind)["__init__"] for kind in component.__mro__ if "__init__" in vars(kind)]
     fields: dict[str, Any] = {}
     for function in functions:
-        parameters, hints = inspect.signature(function).parameters.values(), get_type_hints(function)
+        parameters = inspect.signature(function).parameters.values()
+        hints = get_type_hints(function, include_extras=True)  # ranges that an option has to be in
         own = {
             p.name: (hints[p.name], ... if p.default is p.empty else p.default)
             for p in parameters

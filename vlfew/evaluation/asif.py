@@ -19,6 +19,7 @@ from vlfew.errors import ConfigError
 from vlfew.evaluation.accuracy import scoring_device
 from vlfew.evaluation.bank import encode_pictures, split_pictures
 from vlfew.evaluation.subject import Model, Outcome, Subject
+from vlfew.evaluation.templates import Templates
 from vlfew.evaluation.words import prompts
 from vlfew.evaluation.zero_shot import check_zero_shot, zero_shot
 from vlfew.features import Features, Space
@@ -75,7 +76,7 @@ def asif(
     queries: int | Literal["all"] = "all",
     episodes: int = 10_000,
     seed: int = 0,
-    templates: str | tuple[str, ...] = ("{}",),
+    templates: Templates = ("{}",),
     descriptions: Path | None = None,
     text_encoder: str = "minilm",
     anchors: int = 2000,

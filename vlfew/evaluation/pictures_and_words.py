@@ -19,7 +19,7 @@ from vlfew.evaluation.episodes import Episodes
 from vlfew.evaluation.few_shot import check_few_shot, from_pictures, require_shots, split_episodes
 from vlfew.evaluation.results import mean_ci95
 from vlfew.evaluation.subject import Outcome, Subject
-from vlfew.evaluation.templates import as_list
+from vlfew.evaluation.templates import Templates, as_list
 from vlfew.evaluation.words import class_words, prompts
 from vlfew.features import Features, Space
 from vlfew.scorers.pictures_and_words import beside_words
@@ -43,7 +43,7 @@ def pictures_and_words(
     seed: int = 0,
     text_weight: float | Literal["validated"] = 0.5,
     calibrate: str = "val",
-    templates: str | tuple[str, ...] = ("{}",),
+    templates: Templates = ("{}",),
     descriptions: Path | None = None,
     episodes_file: Path | None = None,
 ) -> Outcome:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Annotated
+
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
 
 from vlfew.errors import ConfigError, did_you_mean
 
@@ -59,3 +63,15 @@ def read_templates(templates: str | Sequence[str]) -> list[str]:
                 f"{did_you_mean(template, SETS)}"
             )
     return list(dict.fromkeys(found))
+
+
+def _known(templates: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    try:
+        read_templates(templates)
+    except ConfigError as error:
+        raise PydanticCustomError("template", "{said}", {"said": str(error)}) from None
+    return templates
+
+
+Templates = Annotated[str | tuple[str, ...], AfterValidator(_known)]
+"""An option that is a template with `{}`, a name of a set, or several of either; told at once where it is neither."""

@@ -16,7 +16,7 @@ from vlfew.evaluation.episodes import Episodes, require_two_classes
 from vlfew.evaluation.few_shot import split_episodes
 from vlfew.evaluation.results import cluster_ci95, mean_ci95
 from vlfew.evaluation.subject import Outcome, Subject
-from vlfew.evaluation.templates import as_list
+from vlfew.evaluation.templates import Templates, as_list
 from vlfew.evaluation.words import class_words, prompts
 from vlfew.features import Features
 from vlfew.scorers.similarity import cosine_matrix
@@ -32,7 +32,7 @@ def zero_shot(
     queries: int | Literal["all"] = "all",
     episodes: int = 10_000,
     seed: int = 0,
-    templates: str | tuple[str, ...] = ("{}",),
+    templates: Templates = ("{}",),
     descriptions: Path | None = None,
 ) -> Outcome:
     """Pictures against the words of classes, by cosine.
