@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from importlib import import_module
 
-from vlfew.allocator import keep_freed_memory
+from vlfew.process import prepare_process
 
 BENCHMARKS = {
     "adapt": "every few-shot method on cached features, five numbers of shots, three seeds",
@@ -29,7 +29,7 @@ def main() -> None:
         module.add_arguments(subcommand)
         subcommand.set_defaults(run=module.run)
     args = parser.parse_args()
-    keep_freed_memory()  # as the command line does
+    prepare_process()  # as the command line does
     args.run(args)
 
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import typer
 
-from vlfew.allocator import keep_freed_memory
 from vlfew.cli import data, scoring, training, using
 from vlfew.errors import VlfewError
+from vlfew.process import prepare_process
 
 app = typer.Typer(
     name="vlfew",
@@ -47,7 +47,7 @@ app.add_typer(data_app, name="data")
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; mistakes become one line and exit status 2."""
-    keep_freed_memory()
+    prepare_process()
     for stream in (sys.stdout, sys.stderr):
         # A name that the output's encoding lacks is escaped, not a reason to fail.
         if isinstance(stream, io.TextIOWrapper):

@@ -1,8 +1,9 @@
-"""The command line keeps the memory it frees; what the user set stays."""
+"""What commands set for their process: freed memory is kept, unless the user set otherwise; denormals are nought."""
 
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ import pytest
 # Takes and gives back 16 MiB forty times over; prints how many pages the system had to supply anew.
 TOUCH = """
 import resource, sys
-from vlfew.allocator import keep_freed_memory
+from vlfew.process import keep_freed_memory
 if sys.argv[1] == "kept":
     keep_freed_memory()
 import numpy as np
@@ -46,3 +47,23 @@ def test_what_the_user_set_stays():
     assert pages("kept", MALLOC_MMAP_THRESHOLD_="65536") * 2 > pages(
         "as it was", MALLOC_MMAP_THRESHOLD_="65536"
     )
+
+
+DENORMALS = """
+import sys
+from vlfew.process import flush_denormals
+if sys.argv[1] == "flushed":
+    flush_denormals()
+import torch
+torch.set_num_threads(2)
+print(int((torch.full((2**20,), 1e-30) * 1e-9).count_nonzero()))
+"""
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or platform.machine() != "x86_64", reason="a register of x86-64, by way of libm"
+)
+@pytest.mark.parametrize(("how", "left"), [("as it was", 2**20), ("flushed", 0)])
+def test_denormals_are_nought_in_all_threads(how, left):
+    done = subprocess.run([sys.executable, "-c", DENORMALS, how], capture_output=True, text=True, check=True)
+    assert int(done.stdout) == left
