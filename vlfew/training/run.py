@@ -123,7 +123,7 @@ class RunFolder:
             different = [line for line in different if not line.startswith("evaluate")]
         if different:
             raise RunError(
-                f"{self.path} holds {'an' if state[0] in 'aeiou' else 'a'} {state} run of another configuration ({'; '.join(different)}); "
+                f"{self.path} holds the {state} run of another configuration ({'; '.join(different)}); "
                 f"give this one its own folder with name={self.path.name}-2, or remove {self.path}"
             )
         if state != "finished":
