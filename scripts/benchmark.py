@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from importlib import import_module
 
-from vlfew.process import prepare_process
+from vlfew.process import prepared_process
 
 BENCHMARKS = {
     "adapt": "every few-shot method on cached features, five numbers of shots, three seeds",
@@ -29,8 +29,8 @@ def main() -> None:
         module.add_arguments(subcommand)
         subcommand.set_defaults(run=module.run)
     args = parser.parse_args()
-    prepare_process()  # as the command line does
-    args.run(args)
+    with prepared_process():  # as the command line does
+        args.run(args)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import yaml
 from vlfew.errors import ConfigError, VlfewError
 from vlfew.evaluation.results import Result, read_results
 from vlfew.pipeline import run_pipeline
-from vlfew.process import prepare_process
+from vlfew.process import prepared_process
 from vlfew.report.wording import accuracy, percent, setting
 from vlfew.training.loop import Stopped
 from vlfew.training.run import validation_of
@@ -149,9 +149,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    prepare_process()
     try:
-        sys.exit(main())
+        with prepared_process():
+            sys.exit(main())
     except (VlfewError, OSError) as error:
         for line in str(error).splitlines():
             print(f"sweep: {line}", file=sys.stderr)

@@ -14,6 +14,8 @@ import ctypes
 import os
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ctypes.util import find_library
 
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
@@ -24,28 +26,37 @@ FLUSH_TO_ZERO, DENORMALS_ARE_ZERO = 1 << 15, 1 << 6
 """Bits of MXCSR, the register of an x86-64 processor that says how it counts."""
 
 
-def prepare_process() -> None:
-    """Both of the below. They hold for the whole process, which is why commands call this and the library does not.
+@contextmanager
+def prepared_process() -> Iterator[None]:
+    """Both of the below. They are for a whole process, which is why commands ask for this and the library does not.
 
-    To be called before torch is imported.
+    To be entered before torch is imported.
     """
     keep_freed_memory()
-    flush_denormals()
+    with denormals_flushed():
+        yield
 
 
-def flush_denormals() -> None:
-    """Has denormal numbers count as nought in this thread and all that come from it, on Linux and x86-64.
+@contextmanager
+def denormals_flushed() -> Iterator[None]:
+    """Denormal numbers count as nought in this thread and all that it starts within, on Linux and x86-64.
 
     `torch.set_flush_denormal` does so for one thread alone, and those that compute may be there already.
     """
     if sys.platform != "linux" or platform.machine() != "x86_64":
+        yield
         return
     libm = ctypes.CDLL(find_library("m"))
     # C's fenv_t: 28 bytes for the x87 unit, then MXCSR.
-    environment = (ctypes.c_uint32 * 8)()
-    if libm.fegetenv(environment) == 0:
-        environment[7] |= FLUSH_TO_ZERO | DENORMALS_ARE_ZERO
-        libm.fesetenv(environment)
+    before, within = (ctypes.c_uint32 * 8)(), (ctypes.c_uint32 * 8)()
+    libm.fegetenv(before)
+    libm.fegetenv(within)
+    within[7] |= FLUSH_TO_ZERO | DENORMALS_ARE_ZERO
+    libm.fesetenv(within)
+    try:
+        yield
+    finally:
+        libm.fesetenv(before)
 
 
 def keep_freed_memory() -> None:

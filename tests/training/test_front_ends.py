@@ -100,7 +100,7 @@ def test_resumed_it_ends_with_the_same_weights(front_end, config, monkeypatch):
     shutil.copytree(run.path, copy)
     for path in [copy / "model.json", copy / "results.json", *copy.glob("checkpoints/step-00000004.*")]:
         path.unlink()
-    monkeypatch.setattr("vlfew.training.loop.fit_front_end", lambda *_: None)
+    monkeypatch.setattr("vlfew.training.setup.fit_front_end", lambda *_: None)
     run_pipeline(config, [*FEW, *front_end], copy.parent)
     for name in ("model.safetensors", "checkpoints/step-00000004.safetensors"):
         once, twice = load_file(run.path / name), load_file(copy / name)

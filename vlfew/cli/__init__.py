@@ -11,7 +11,7 @@ import typer
 
 from vlfew.cli import data, scoring, training, using
 from vlfew.errors import VlfewError
-from vlfew.process import prepare_process
+from vlfew.process import prepared_process
 
 app = typer.Typer(
     name="vlfew",
@@ -47,13 +47,13 @@ app.add_typer(data_app, name="data")
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; mistakes become one line and exit status 2."""
-    prepare_process()
     for stream in (sys.stdout, sys.stderr):
         # A name that the output's encoding lacks is escaped, not a reason to fail.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        app(arguments, standalone_mode=True)
+        with prepared_process():
+            app(arguments, standalone_mode=True)
     except (VlfewError, OSError) as error:
         if os.environ.get("RANK", "0") == "0":
             for line in str(error).splitlines():
