@@ -271,7 +271,7 @@ def _evaluate_and_report(config: Config, data: LabelledImages, run: RunFolder) -
 
     model, about = load_model(run.path).to(scoring_device()), read_about(run.path)
     subject = Subject(model, data)
-    notes = [*about.get("notes", []), *data_notes(about, data)]
+    notes = notes_of(about, data)
     results: list[Result] = []
     for number, entry in enumerate(wanted := evaluations(config, model.has_text)):
         protocol, options = entry
@@ -307,15 +307,17 @@ def evaluations(config: Config, words: bool) -> list[tuple[str, dict[str, Any]]]
     return [(e.protocol, e.options) for e in config.evaluate if words or e.protocol not in NEEDS_WORDS]
 
 
-def data_notes(about: dict[str, Any], data: LabelledImages) -> list[str]:
-    """What is to be said when the data a run was trained on are no longer what they were."""
+def notes_of(about: dict[str, Any], data: LabelledImages) -> list[str]:
+    """What a reader of a figure must know of the training, and of data that are no longer what they were."""
+    notes = list(about.get("notes", []))
     trained_on, fingerprint = str(about.get("trained_on", "")), about.get("data_fingerprint")
     if trained_on.rpartition("/")[0] != data.name or fingerprint in (None, data.fingerprint):
-        return []
+        return notes
     seen = "classes" if data.split_by == "class" else "pictures"
     return [
+        *notes,
         f"not the data it was trained on ({data.name} {fingerprint}, now {data.fingerprint}): "
-        f"{seen} of the test split may have been trained on"
+        f"{seen} of the test split may have been trained on",
     ]
 
 

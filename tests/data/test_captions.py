@@ -129,6 +129,12 @@ def test_mistakes_are_named(folder: Path, rows: list[tuple[str, ...]], head: str
     assert "\n" not in str(caught.value)
 
 
+def test_a_comma_outside_quotes_cuts_no_caption_short(folder: Path) -> None:
+    (folder / "captions.csv").write_text("file,caption\nin/0.png,a thing, on a mat\n")
+    with pytest.raises(DataError, match=r"captions.csv:2: 3 columns where the head has 2; texts with commas"):
+        load(folder)
+
+
 def test_there_must_be_one_caption_file(folder: Path) -> None:
     with pytest.raises(DataError, match=r"neither captions\.csv nor captions\.jsonl"):
         load(folder)

@@ -136,3 +136,13 @@ def test_pictures_are_no_check_of_words(tmp_path: Path, capsys: pytest.CaptureFi
     with pytest.raises(SystemExit) as wrong:
         main(["export", str(tmp_path / "run"), "--stream", "text", "--out", out, "--check", "a.png"])
     assert wrong.value.code == 2 and "--check takes pictures" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "image.json", "tokenizer.onnx"])
+def test_an_export_replaces_nothing_else(tmp_path: Path, name: str) -> None:
+    """As it would a run's own model.json."""
+    (tmp_path / "model.json").write_text('{"format": 1}')
+    with pytest.raises(ModelError, match=r"choose another name|NAME.onnx"):
+        export_stream(build_model(ModelSpec(backbone="conv4", image_size=16)), "image", tmp_path / name)
+    assert [file.name for file in tmp_path.iterdir()] == ["model.json"]
+    assert (tmp_path / "model.json").read_text() == '{"format": 1}'

@@ -51,6 +51,16 @@ def test_what_is_frozen_stays_that_of_the_first_run(first, capsys) -> None:
     assert result["outside_data"] is True and told in result["note"]
 
 
+def test_a_chain_of_starts_is_told_to_its_end(first) -> None:
+    run = first[1]
+    assert started(first, "name=next", f"start_from={run}") == 0
+    assert started(first, "name=after", f"start_from={run.parent / 'next'}") == 0
+    notes = json.loads((run.parent / "after" / "model.json").read_text())["about"]["notes"]
+    assert (
+        f"{run.parent / 'next'}, trained on folder/train, which starts from the weights of {run}" in notes[0]
+    )
+
+
 def test_a_killed_run_does_not_go_on_from_other_weights(first, tmp_path, capsys) -> None:
     """Frozen weights are in no checkpoint: they are those of `start_from`, which may have changed since."""
     run = first[1]
@@ -67,12 +77,31 @@ def test_a_killed_run_does_not_go_on_from_other_weights(first, tmp_path, capsys)
     assert "weights to start from" in capsys.readouterr().err
 
 
+def test_evaluated_again_the_figure_says_so_too(first, tmp_path) -> None:
+    run = first[1]
+    assert started(first, "name=fifth", f"start_from={run}") == 0
+    asked = ["--protocol", "few-shot", "--ways", "3", "--queries", "3", "--episodes", "5"]
+    with pytest.raises(SystemExit):
+        main(["evaluate", str(run.parent / "fifth"), *asked, "--json", str(tmp_path / "again.json")])
+    (result,) = json.loads((tmp_path / "again.json").read_text())
+    assert f"starts from the weights of {run}" in result["note"]
+
+
+def test_of_several_runs_one_must_be_named(first, capsys) -> None:
+    folder = first[1].parent
+    assert started(first, "name=pair", "repeat={key: seed, values: [0, 1]}") == 0
+    assert started(first, "name=sixth", f"start_from={folder / 'pair'}") == 2
+    assert (
+        f"holds 2 models; name one of them, such as {folder / 'pair' / 'seed-0'}" in capsys.readouterr().err
+    )
+
+
 @pytest.mark.parametrize(
     ("overrides", "named"),
     [
         (["start_from=runs/nothing"], "no model 'runs/nothing'"),
         (["image.width=4"], "backbone is not the network"),
-        (["data.channels=3"], "8 x 3 x 3 x 3 here and 8 x 1 x 3 x 3 there"),
+        (["data.channels=3"], "its pictures have 1 channel(s), and here are 3"),
     ],
 )
 def test_another_network_or_none_is_told_before_training(first, overrides, named, capsys) -> None:

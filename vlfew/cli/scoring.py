@@ -67,7 +67,7 @@ def evaluate(
     from vlfew.evaluation.results import write_results
     from vlfew.evaluation.subject import Subject
     from vlfew.models.saved import load
-    from vlfew.pipeline import data_notes, evaluate_command, print_results
+    from vlfew.pipeline import evaluate_command, notes_of, print_results
     from vlfew.training.run import RunFolder
 
     given = {
@@ -114,7 +114,7 @@ def evaluate(
             trained_on=str(about.get("trained_on", one)),
             outside_data=model.spec.outside_data,
         )
-        result.note = "; ".join(filter(None, [result.note, *data_notes(about, images)]))
+        result.note = "; ".join(filter(None, [result.note, *notes_of(about, images)]))
         results.append(result)
         episodes_of.append(outcome.per_episode)
     if whole.members:
@@ -165,8 +165,9 @@ def adapt(
     from vlfew.evaluation.kept_bank import kept_split
     from vlfew.evaluation.methods import find_methods, parse_fixed
     from vlfew.evaluation.subject import Subject
+    from vlfew.evaluation.templates import read_templates
     from vlfew.models.saved import load
-    from vlfew.pipeline import adapt_command, adapt_folder, data_notes, print_adaptation
+    from vlfew.pipeline import adapt_command, adapt_folder, notes_of, print_adaptation
     from vlfew.report.adapted import write_adapted
 
     asked: dict[str, Any] = {
@@ -182,7 +183,9 @@ def adapt(
         "descriptions": descriptions,
         "fixed": parse_fixed(fix or []),
     }
-    find_methods(asked["methods"], "", asked["fixed"])  # a mistyped name is told before anything is read
+    # Mistyped names are told before anything is read.
+    find_methods(asked["methods"], "", asked["fixed"])
+    read_templates(asked["templates"])
     folder = adapt_folder(run, out, data, split, base_to_new)
     model = load(run).to(scoring_device())
     if model.spec.twins == "unshared":
@@ -198,7 +201,7 @@ def adapt(
         command=adapt_command(run, data, root, options, asked, fix or []),
         trained_on=str(about.get("trained_on", run)),
         outside_data=model.spec.outside_data,
-        notes=data_notes(about, images),
+        notes=notes_of(about, images),
     )
     write_adaptation(folder / "adapt.json", found)
     write_adapted(folder / "adapt.html", found)

@@ -26,15 +26,20 @@ def read_text(path: Path) -> str:
 def rows_csv(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """The rows of a CSV file with a head line, each with the number of its line.
 
-    A row that is too short lacks the last columns; what a row has too much is left out.
+    A row that is too short lacks the last columns.
 
     Raises:
-        DataError: not CSV, or not UTF-8.
+        DataError: not CSV, not UTF-8, or a row of more columns than the head has.
     """
     reader = csv.reader(io.StringIO(read_text(path), newline=""))
     try:
         head = next(reader, [])
         for row in reader:
+            if len(row) > len(head):
+                raise DataError(
+                    f"{path}:{reader.line_num}: {len(row)} columns where the head has {len(head)}; texts with "
+                    "commas stand in double quotes"
+                )
             if row:
                 yield reader.line_num, dict(zip(head, row, strict=False))
     except csv.Error as error:

@@ -84,12 +84,13 @@ def export_stream(model: DualStream, stream: Stream, path: Path, pictures: Tenso
         The largest difference between normalised embeddings of the file and of the model.
 
     Raises:
-        ModelError: packages are missing, there is no text stream, the exporter cannot take the network,
-            or the file does not give what the model gives.
+        ModelError: packages are missing, the name is taken, there is no text stream, the exporter cannot
+            take the network, or the file does not give what the model gives.
     """
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if missing:
         raise ModelError(f"ONNX export takes {', '.join(missing)}: pip install 'vlfew[export]'")
+    _require_room(path)
     model = model.cpu().eval()
     job = _text_job(model) if stream == "text" else _image_job(model, pictures)
     who = model.spec.backbone if stream == "image" else str(model.spec.text and model.spec.text.encoder)
@@ -110,6 +111,26 @@ def export_stream(model: DualStream, stream: Stream, path: Path, pictures: Tenso
     about = {"stream": stream, **job.about, "output": OUTPUT, "dim": dim, "largest_difference": apart}
     write_whole(path.with_suffix(".json"), json.dumps(about, indent=1) + "\n")
     return apart
+
+
+def _require_room(path: Path) -> None:
+    """Refuses names under which the export, or what goes beside it, would replace something else.
+
+    Raises:
+        ModelError: not `.onnx`; a description of the same stem that no export wrote, such as a run's `model.json`.
+    """
+    if path.suffix != ".onnx" or path.stem == "tokenizer":
+        raise ModelError(f"{path}: an export is a file NAME.onnx, and NAME is not 'tokenizer'")
+    beside = path.with_suffix(".json")
+    if beside.is_file():
+        try:
+            kept = json.loads(beside.read_text(encoding="utf-8"))
+        except ValueError:
+            kept = None
+        if not isinstance(kept, dict) or "largest_difference" not in kept:
+            raise ModelError(
+                f"{beside} is there, and {path.name} would put its description in its place; choose another name"
+            )
 
 
 def _image_job(model: DualStream, pictures: Tensor | None) -> Job:

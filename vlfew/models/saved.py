@@ -194,6 +194,8 @@ def load(name: str | Path) -> DualStream:
 def _describe(folder: Path) -> dict[str, Any]:
     path = folder / "model.json"
     if not path.is_file():
+        if members := sorted(file.parent for file in folder.glob("*/model.json")):
+            raise ModelError(f"{folder} holds {len(members)} models; name one of them, such as {members[0]}")
         raise ModelError(f"{folder} holds no model (no model.json); has its training finished?")
     try:
         description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

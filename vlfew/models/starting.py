@@ -12,8 +12,10 @@ WHOLE = ("front_end", "backbone", "right_backbone")
 """Parts that both models must have alike: what the pictures go through."""
 OWN = ("image_projection", "right_projection", "similarity")
 """Parts that start anew where the models differ in them."""
+LOOSE = ("init", "dropout", "drop_rate", "dropblock_size", "pretrained", "pictures")
+"""Options that do not change what trained weights give."""
 TEXT = ("text_encoder", "text_projection")
-"""Parts that are taken together or not at all: a projection knows one encoder only."""
+"""Parts of the text stream: the second is taken with the first alone."""
 
 
 @torch.no_grad()
@@ -29,16 +31,25 @@ def copy_weights(model: DualStream, other: DualStream) -> list[str]:
     Raises:
         ModelError: other networks; names the first layer in which they differ.
     """
+    there = other.spec
+    settings = ", ".join(
+        f"{k}={v}" for k, v in ({"image.backbone": there.backbone} | there.backbone_options).items()
+    )
+    is_of = f"that one has {settings}, data.image_size={there.image_size}, data.channels={there.channels}"
+    if model.spec.channels != there.channels:
+        raise ModelError(
+            f"its pictures have {there.channels} channel(s), and here are {model.spec.channels}; {is_of}"
+        )
     for part in WHOLE:
-        if why := _unlike(getattr(model, part), getattr(other, part)):
-            raise ModelError(
-                f"{part} is not the network of the model to start from: {why}; take its image.*, data.image_size and "
-                "data.channels, which its config.yaml has"
-            )
+        one, two = getattr(model, part), getattr(other, part)
+        if why := _unlike(one, two) or _otherwise(one, two):
+            raise ModelError(f"{part} is not the network of the model to start from: {why}; {is_of}")
     taken = [part for part in WHOLE if getattr(model, part) is not None]
     taken += [part for part in OWN if not _unlike(getattr(model, part, None), getattr(other, part, None))]
-    if _same_words(model, other):
-        taken += [part for part in TEXT if getattr(model, part) is not None]
+    if _same_encoder(model, other):
+        taken.append("text_encoder")
+        # A projection knows one encoder only.
+        taken += ["text_projection"] * (not _unlike(model.text_projection, other.text_projection))
     for part in taken:
         given = _weights(getattr(other, part, None))
         for name, weight in _weights(getattr(model, part, None)).items():
@@ -49,13 +60,22 @@ def copy_weights(model: DualStream, other: DualStream) -> list[str]:
     return [part for part in (*OWN, *TEXT) if getattr(model, part, None) is not None and part not in taken]
 
 
-def _same_words(model: DualStream, other: DualStream) -> bool:
-    """Whether both read texts by the same encoder into spaces of one width."""
-    if model.text_encoder is None or other.text_encoder is None:
-        return model.text_encoder is other.text_encoder
-    return model.text_encoder.saved_config() == other.text_encoder.saved_config() and not any(
-        _unlike(getattr(model, part), getattr(other, part)) for part in TEXT
+def _same_encoder(model: DualStream, other: DualStream) -> bool:
+    """Whether both read texts by the same encoder."""
+    one, two = model.text_encoder, other.text_encoder
+    return (
+        one is not None
+        and two is not None
+        and one.saved_config() == two.saved_config()
+        and not _unlike(one, two)
     )
+
+
+def _otherwise(one: nn.Module | None, two: nn.Module | None) -> str:
+    """The first option in which networks of one kind and the same weights differ; empty where there is none."""
+    (name, options), (kind, others) = (getattr(m, "rebuild", ("", {})) for m in (one, two))
+    odd = [k for k in options if k not in LOOSE and options[k] != others.get(k)] if name == kind else []
+    return f"{odd[0]} is {options[odd[0]]} here and {others.get(odd[0])} there" if odd else ""
 
 
 def _unlike(one: nn.Module | None, other: nn.Module | None) -> str:

@@ -320,6 +320,8 @@ def begin(model: DualStream, data: LabelledImages, start_from: str | None) -> St
     told = f"starts from the weights of {start_from}, " + (
         f"trained on {other.about['trained_on']}" if "trained_on" in other.about else "as published"
     )
+    for before in other.about.get("notes", []):
+        told += f", which {before}" * before.startswith("starts from")
     return Start(f"{told}; anew: {', '.join(anew)}" if anew else told, str(other.fingerprint))
 
 
