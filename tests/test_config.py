@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vlfew.config import Config, differences, dump_config
@@ -161,7 +161,6 @@ def test_missing_file_suggests_a_neighbour(tmp_path):
         load_config(tmp_path / "rnu.yaml")
 
 
-@settings(deadline=None)
 @given(
     lr=st.floats(1e-6, 10),
     steps=st.integers(1, 10**6),

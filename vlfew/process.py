@@ -4,7 +4,7 @@ A step on a CPU takes and gives back gigabytes. By default glibc hands large pie
 must clear a page of 4 KiB for each that is touched anew: up to a third of a step went there.
 
 A network whose weights or activations vanish is full of denormal numbers (below 1.2e-38), with which a
-processor counts up to a hundred times more slowly: Koch's network with sigmoids, in which they stood
+processor counts many times more slowly: Koch's network with sigmoids, in which they stood
 for one weight in thirty, took 4.5 s for 16 pictures where it takes 0.1.
 """
 

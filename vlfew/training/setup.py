@@ -315,7 +315,7 @@ def begin(model: DualStream, data: LabelledImages, start_from: str | None) -> St
         anew = copy_weights(model, other)
     except ModelError as error:
         raise ConfigError(f"start_from={start_from}: {error}") from None
-    # Of its pictures none may be known to be outside the test split.
+    # It may have seen what the test split asks about.
     model.spec.outside_data = True
     told = f"starts from the weights of {start_from}, " + (
         f"trained on {other.about['trained_on']}" if "trained_on" in other.about else "as published"
