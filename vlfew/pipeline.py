@@ -238,14 +238,16 @@ def _work(config: Config, run: RunFolder, main: bool, accelerators: list[Acceler
 
 def _check_evaluations(config: Config, data: LabelledImages) -> None:
     """Finds out before training whether everything that is asked for afterwards can be answered."""
-    from vlfew.evaluation.evaluate import check_protocol, protocol_options
+    from vlfew.evaluation import PROTOCOLS
+    from vlfew.evaluation.evaluate import check_protocol
 
     for protocol, options in evaluations(config, data.names_are_words):
-        split = protocol_options(protocol, options).get("split")
+        split = PROTOCOLS.checked(protocol, options).get("split")
         if split is not None and split not in data.splits:
-            way_out = data.note or "train without figures by evaluate=[], or name another split"
+            why = f" ({data.note})" if data.note else ""
             raise DataError(
-                f"{protocol} is asked for on the split {split!r}, which {data.name} as configured has not: {way_out}"
+                f"{protocol} is asked for on the split {split!r}, which {data.name} as configured has not{why}; "
+                "train without figures by evaluate=[], or name another split"
             )
         check_protocol(protocol, options, data)
 

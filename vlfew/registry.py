@@ -11,9 +11,9 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, create_model
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from vlfew.errors import VlfewError, did_you_mean
+from vlfew.errors import ConfigError, VlfewError, did_you_mean
 
 
 class Registry:
@@ -60,6 +60,28 @@ class Registry:
         module, _, attribute = target.partition(":")
         component = getattr(import_module(module), attribute)
         return create_model(f"{name} options", __config__=ConfigDict(extra="forbid"), **_fields(component))
+
+    def checked(self, name: str, options: dict[str, Any]) -> dict[str, Any]:
+        """`options` checked against the component's, with its defaults.
+
+        Raises:
+            ConfigError: unknown, missing or mistyped options, one line each.
+        """
+        schema = self.options(name)
+        try:
+            return schema(**options).model_dump()
+        except ValidationError as error:
+            problems = {}
+            for e in error.errors():
+                key = str(e["loc"][0])
+                if e["type"] == "extra_forbidden":
+                    problems[key] = f"{name} has no option {key!r}{did_you_mean(key, schema.model_fields)}"
+                elif e["type"] == "missing":
+                    problems[key] = f"{name} needs the option {key!r}"
+                else:  # the members of a union complain one by one
+                    before = problems.get(key, f"{name}: {key}={e['input']!r}")
+                    problems[key] = f"{before}; {e['msg'][0].lower()}{e['msg'][1:]}"
+            raise ConfigError(problems.values()) from error
 
 
 def _fields(component: Callable[..., Any]) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from vlfew.data.root import find_data
-from vlfew.data.sources import find_source
-from vlfew.errors import DataError
+from vlfew.data.sources import find_source, load_data
+from vlfew.errors import ConfigError, DataError
 
 ALSO = ("things.zip", "old_things")
 
@@ -42,6 +42,22 @@ def test_nowhere_says_where_it_looked_and_what_to_do(places: tuple[Path, Path]) 
             find_data("things", also=also)
         looked = f"looked in {places[0] / 'things'} and {places[1] / 'things'}{beside}; set VLFEW_DATA"
         assert looked in str(error.value) and "vlfew data prepare things --from PATH" in str(error.value)
+
+
+def test_what_cannot_be_prepared_is_not_said_to_be(places: tuple[Path, Path]) -> None:
+    with pytest.raises(DataError, match=r"set VLFEW_DATA or data.root$"):
+        load_data("pairs", file="pairs.csv")
+
+
+def test_a_folder_as_a_string_and_options_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="neither captions"):
+        load_data("captions", str(tmp_path))
+    with pytest.raises(ConfigError, match=r"reading=vlfew.Reading\(image_size=...\)"):
+        load_data("captions", image_size=32)
+    with pytest.raises(
+        ConfigError, match="captions has no option 'val_fractoin'; did you mean 'val_fraction'"
+    ):
+        load_data("captions", tmp_path, val_fractoin=0.5)
 
 
 def test_sources_say_their_other_names(places: tuple[Path, Path]) -> None:

@@ -84,7 +84,7 @@ def test_words_in_the_place_of_pictures_and_the_reverse_get_one_line(model, tmp_
         (lambda: model.classifier({"cat": mug}).predict(["mug.png"]), "'mug.png' is a str, which is words"),
         (lambda: model.classifier({"cat": mug}).predict(mug), "pictures come in a list"),
         (lambda: model.classifier({"cat": mug}).predict([]), "no pictures"),
-        (lambda: model.encode_images([mug]), "which read makes of pictures"),
+        (lambda: model.encode_images([mug]), r"sees uint8 \[B, 1, 16, 16\], and got .*mug.png"),
         (lambda: model.read([tmp_path / "none.png"]), "there is no picture '.*none.png'"),
     ]
     for attempt, message in wrong:
@@ -93,6 +93,20 @@ def test_words_in_the_place_of_pictures_and_the_reverse_get_one_line(model, tmp_
         assert "\n" not in str(caught.value)
     # No such picture is there: these are words, however they end.
     assert model.encode_texts(["other.png"]).shape == (1, 16)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "got"),
+    [
+        (torch.zeros(2, 1, 16, 16), r"float32 \[2, 1, 16, 16\]"),
+        (torch.zeros(2, 3, 16, 16, dtype=torch.uint8), r"uint8 \[2, 3, 16, 16\]"),
+        (torch.zeros(1, 16, 16, dtype=torch.uint8), r"uint8 \[1, 16, 16\]"),
+    ],
+)
+def test_pixels_of_another_kind_or_size_get_one_line(model, pixels, got):
+    with pytest.raises(DataError, match=rf"got {got}; model.read makes it") as caught:
+        model.encode_images(pixels)
+    assert "\n" not in str(caught.value)
 
 
 def test_pixels_are_normalised_by_the_training_statistics(model):

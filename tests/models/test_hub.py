@@ -97,7 +97,7 @@ def test_the_card_says_what_was_measured_and_how(run: Path) -> None:
     )
     for said in (
         "# tiny",
-        RESULT["command"],
+        "vlfew evaluate me/tiny --protocol few-shot",
         "trained on: glyphs/train",
         "outside pictures: no",
         "note: no words: alignment was dropped",

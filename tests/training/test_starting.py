@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from tests.training.conftest import CONFIG
 from vlfew.cli import main
+from vlfew.models import load
 
 SHORT = ["optim.steps=2", "optim.warmup=0", "training.validate_every=2", "evaluate=[]"]
 
@@ -49,6 +50,8 @@ def test_what_is_frozen_stays_that_of_the_first_run(first, capsys) -> None:
     assert told in capsys.readouterr().err
     (result,) = json.loads((run.parent / "second" / "results.json").read_text())
     assert result["outside_data"] is True and told in result["note"]
+    about = json.loads((run.parent / "second" / "model.json").read_text())["about"]
+    assert about["started_from"] == {"model": str(run), "fingerprint": load(run).fingerprint}
 
 
 def test_a_chain_of_starts_is_told_to_its_end(first) -> None:
@@ -109,3 +112,11 @@ def test_another_network_or_none_is_told_before_training(first, overrides, named
     error = capsys.readouterr().err
     assert "start_from=" in error and named in error
     assert not (first[1].parent / "fourth").exists()
+
+
+def test_published_weights_are_not_fetched_to_be_replaced(first, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    tower = ["image={backbone: 'timm:test_vit', pretrained: false}", "data.image_size=48", "name=tower"]
+    assert started(first, *tower) == 0
+    tower[0] = tower[0].replace("false", "true")
+    assert started(first, *tower[:2], "name=again", f"start_from={first[1].parent / 'tower'}") == 0

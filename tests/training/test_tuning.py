@@ -467,3 +467,8 @@ def test_a_damaged_description_is_one_line(whole: Path) -> None:
             go(make_search(whole))
     finally:
         about.write_text(text)
+
+
+def test_a_search_without_its_start_spends_no_trial(config: Path) -> None:
+    with pytest.raises(ConfigError, match="start_from=runs/nothing: no model"):
+        make_search(config.parent, "start_from=runs/nothing")

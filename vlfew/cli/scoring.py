@@ -60,9 +60,10 @@ def evaluate(
     per_episode: Annotated[Path | None, typer.Option(help="Write accuracies of all episodes here.")] = None,
 ) -> None:
     """Score a trained model by a protocol; never trains, never chooses anything."""
+    from vlfew.evaluation import PROTOCOLS
     from vlfew.evaluation.accuracy import scoring_device
     from vlfew.evaluation.evaluate import evaluate as run_protocol
-    from vlfew.evaluation.evaluate import protocol_options, save_per_episode
+    from vlfew.evaluation.evaluate import save_per_episode
     from vlfew.evaluation.repeats import merge_results
     from vlfew.evaluation.results import write_results
     from vlfew.evaluation.subject import Subject
@@ -99,7 +100,7 @@ def evaluate(
         "pairs_file": pairs_file,
     }
     asked = {key: value for key, value in given.items() if value is not None}
-    protocol_options(protocol, asked)
+    PROTOCOLS.checked(protocol, asked)
     command = evaluate_command(run, protocol, data, asked, root, options)
     whole = RunFolder(Path(run))
     results, episodes_of = [], []

@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from vlfew.data.listing import hidden, list_files
 from vlfew.data.root import cache_dir, folder_name
-from vlfew.data.sources import att_faces, folder, lfw, load_data, mini_imagenet, mnist, omniglot
+from vlfew.data.sources import att_faces, captions, folder, lfw, load_data, mini_imagenet, mnist, omniglot
 from vlfew.data.splits import SPLIT_NAMES
 from vlfew.errors import DataError, did_you_mean
 
@@ -53,6 +53,7 @@ CHECKS = {
     "cifar_fs": Check(_loads("cifar_fs"), frozenset({"train", "test"})),
     "fc100": Check(_loads("fc100"), frozenset({"train", "test"})),
     "folder": Check(folder.check, frozenset(SPLIT_NAMES)),
+    "captions": Check(captions.check, frozenset()),
     "lfw": Check(lfw.check, frozenset(lfw.PLACES)),
     "att_faces": Check(att_faces.check, frozenset(f"s{n}" for n in range(1, att_faces.PEOPLE + 1))),
     "mnist": Check(mnist.check, frozenset()),

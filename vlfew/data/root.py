@@ -23,13 +23,14 @@ def folder_name(name: str) -> str:
     return _FOLDERS.get(name, name)
 
 
-def find_data(name: str, root: Path | None = None, also: Sequence[str] = ()) -> Path:
+def find_data(name: str, root: Path | None = None, also: Sequence[str] = (), prepared: bool = True) -> Path:
     """The folder, or the file, that holds a source's data.
 
     Args:
         name: of the source.
         root: an explicit folder, which must then exist.
         also: further names under which folders or files hold the same data.
+        prepared: whether `vlfew data prepare` puts them there.
 
     Raises:
         DataError: found nowhere; says where it looked and how to put it there.
@@ -50,7 +51,5 @@ def find_data(name: str, root: Path | None = None, also: Sequence[str] = ()) -> 
                 return folder / other
     looked = " and ".join(str(folder / own) for folder in above)
     beside = f" (or {' or '.join(also)} beside it)" if also else ""
-    raise DataError(
-        f"no data for {name!r}: looked in {looked}{beside}; "
-        f"set VLFEW_DATA or data.root, or run: vlfew data prepare {name} --from PATH"
-    )
+    run = f", or run: vlfew data prepare {name} --from PATH" if prepared else ""
+    raise DataError(f"no data for {name!r}: looked in {looked}{beside}; set VLFEW_DATA or data.root{run}")

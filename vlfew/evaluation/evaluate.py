@@ -7,37 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from vlfew.data.images import LabelledImages
-from vlfew.errors import ConfigError, VlfewError, did_you_mean
+from vlfew.errors import VlfewError
 from vlfew.evaluation import CHECKS, PROTOCOLS
 from vlfew.evaluation.results import Result
 from vlfew.evaluation.subject import Outcome, Subject
 from vlfew.files import whole_file
-
-
-def protocol_options(protocol: str, options: dict[str, Any]) -> dict[str, Any]:
-    """`options` checked against the protocol's, with its defaults.
-
-    Raises:
-        ConfigError: unknown, missing or mistyped options, one line each.
-    """
-    schema = PROTOCOLS.options(protocol)
-    try:
-        return schema(**options).model_dump()
-    except ValidationError as error:
-        problems = {}
-        for e in error.errors():
-            name = str(e["loc"][0])
-            if e["type"] == "extra_forbidden":
-                problems[name] = f"{protocol} has no option {name!r}{did_you_mean(name, schema.model_fields)}"
-            elif e["type"] == "missing":
-                problems[name] = f"{protocol} needs the option {name!r}"
-            else:  # the members of a union complain one by one
-                before = problems.get(name, f"{protocol}: {name}={e['input']!r}")
-                problems[name] = f"{before}; {e['msg'][0].lower()}{e['msg'][1:]}"
-        raise ConfigError(problems.values()) from error
 
 
 def check_protocol(protocol: str, options: dict[str, Any], data: LabelledImages) -> None:
@@ -52,7 +28,7 @@ def check_protocol(protocol: str, options: dict[str, Any], data: LabelledImages)
         VlfewError: no such protocol or option; no such split, too few classes or pictures, a file
             that cannot be read: whatever the protocol raises.
     """
-    CHECKS.get(protocol)(data, protocol_options(protocol, options))
+    CHECKS.get(protocol)(data, PROTOCOLS.checked(protocol, options))
 
 
 def evaluate(
@@ -77,7 +53,7 @@ def evaluate(
     Raises:
         VlfewError: no such protocol or option, or what the protocol raises.
     """
-    checked = protocol_options(protocol, options)
+    checked = PROTOCOLS.checked(protocol, options)
     outcome = PROTOCOLS.get(protocol)(subject, **checked)
     data = subject.data
     notes = [data.note]

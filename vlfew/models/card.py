@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,7 @@ def model_card(model: DualStream, repo_id: str = "owner/name", license: str | No
         _what(model),
         "## Figures",
         _figures(results),
-        *(["The commands that measured them:", _commands(results)] if results else []),
+        *(["The commands that measured them:", _commands(results, repo_id)] if results else []),
         "## Use",
         _use(model, repo_id),
         "## License",
@@ -102,8 +103,11 @@ def _figures(results: list[dict[str, Any]]) -> str:
     return "\n".join(rows) + "".join(f"\n\nNote: {note}." for note in notes)
 
 
-def _commands(results: list[dict[str, Any]]) -> str:
-    return "\n".join(["```console", *(r["command"] for r in results), "```"])
+def _commands(results: list[dict[str, Any]], repo_id: str) -> str:
+    """The commands of the results, asked of the model where it is to be had."""
+    words = [shlex.split(r["command"]) for r in results]
+    told = [shlex.join([*w[:2], repo_id, *w[3:]] if w[:2] == ["vlfew", "evaluate"] else w) for w in words]
+    return "\n".join(["```console", *told, "```"])
 
 
 def _use(model: DualStream, repo_id: str) -> str:

@@ -289,16 +289,27 @@ class DualStream(nn.Module, OnHub):
         there where the similarity needs them.
 
         Raises:
-            DataError: something else than a tensor.
+            DataError: something else than pictures as this model sees them.
         """
-        if not isinstance(images, Tensor):
-            raise DataError(
-                f"encode_images takes uint8 [B, C, H, W], which read makes of pictures; got {images!r:.80}"
-            )
+        self._require_pixels(images)
         self.eval()
         features = self.forward_views(images.to(self.device))
         maps = features.need("map", self.spec.similarity) if self.similarity.needs_map else None
         return Features(features.embedding.float().cpu(), None if maps is None else maps.half().cpu())
+
+    def _require_pixels(self, images: Tensor) -> None:
+        """Refuses what is no tensor of uint8 `[B, C, H, W]` of the model's channels and side."""
+        wanted = (self.spec.channels, self.spec.image_size, self.spec.image_size)
+        if not isinstance(images, Tensor):
+            got = f"{images!r:.80}"
+        elif images.dtype != torch.uint8 or images.shape[1:] != wanted:
+            got = f"{images.dtype} {list(images.shape)}".removeprefix("torch.")
+        else:
+            return
+        raise DataError(
+            f"this model sees uint8 {['B', *wanted]}, and got {got}; model.read makes it of pictures, and "
+            "load_data(..., reading=model.spec.reading()) of data sets".replace("'", "")
+        )
 
     @torch.inference_mode()
     def encode_texts(self, texts: list[str]) -> Tensor:

@@ -12,7 +12,7 @@ import numpy as np
 from vlfew.counting import generator_at
 from vlfew.data.images import LabelledImages
 from vlfew.errors import VlfewError
-from vlfew.evaluation.evaluate import protocol_options
+from vlfew.evaluation import PROTOCOLS
 from vlfew.evaluation.results import Result
 from vlfew.evaluation.subject import Subject
 from vlfew.evaluation.verification import Judged, judge_pairs
@@ -99,7 +99,7 @@ def _options(data: LabelledImages, results: Sequence[Result], split: str, seed: 
     """Every option of the verification that the sheet is of."""
     asked: dict[str, Any] = {"split": split, "seed": seed, "pairs": DRAWN}
     done = [r for r in results if r.protocol == "verification" and r.split == split and r.asked]
-    options = protocol_options("verification", done[0].asked if done else asked)
+    options = PROTOCOLS.checked("verification", done[0].asked if done else asked)
     own = dict.fromkeys(("pairs", "folds")) if split in data.pairs else {}
     # A file of pairs holds what the seed gives; a page is no place to write one.
     return options | own | {"pairs_file": None}

@@ -93,7 +93,7 @@ def load_checkpoint(folder: Path, name: str, about: dict[str, Any]) -> tuple[dic
         if was.get(key) != about[key]:
             raise RunError(
                 f"checkpoint {tensors} was made with {key} {was.get(key)}, now it is {about[key]}: "
-                f"a run cannot go on with other data; train under another name=..."
+                f"a run goes on with what it began with; train under another name=..."
             )
     return state, progressed
 

@@ -12,10 +12,12 @@ from contextlib import AbstractContextManager
 
 import torch
 import torch.distributed as dist
+from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from vlfew.errors import ConfigError
+from vlfew.training.step import TrainingStep
 
 
 class Chunks:
@@ -64,6 +66,50 @@ class Chunks:
             ]
             if reached:
                 torch.autograd.backward([part for part, _ in reached], [grad for _, grad in reached])
+
+
+def backward_in_chunks(
+    step: TrainingStep,
+    accelerator: Accelerator,
+    pictures: tuple[Callable[[int, int], Tensor], int],
+    words: Tensor | dict[str, Tensor] | None,
+    judge: Callable[..., tuple[Tensor, dict[str, Tensor]]],
+    *,
+    size: int,
+    seeds: tuple[int, int],
+    share: float,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss and terms of a batch; its gradients are left in the parameters.
+
+    Args:
+        step: what looks at pictures and reads texts.
+        accelerator: gives precision, and scales the loss where that is needed.
+        pictures: from `first` and `last` to those of the batch, augmented, the same at each call; and how many.
+        words: texts: vectors as they are, or tokens, which are encoded in chunks as well.
+        judge: from `looked=` and `text=` to loss and terms (`TrainingStep.judge`).
+        size: of a chunk.
+        seeds: of dropout: over the pictures, and over the texts.
+        share: by which the loss is multiplied before its gradient is taken.
+    """
+    shown, count = pictures
+    looking = Chunks(lambda a, b: step.look(shown(a, b)), count, size, seeds[0], accelerator.autocast)
+    looked, chunked = looking.features(), [looking]
+    if isinstance(words, dict):
+        tokens, texts = words, len(next(iter(words.values())))
+
+        def read(first: int, last: int) -> tuple[Tensor, ...]:
+            return (step.read({name: value[first:last] for name, value in tokens.items()}),)
+
+        reading = Chunks(read, texts, size, seeds[1], accelerator.autocast)
+        chunked.append(reading)
+        (words,) = reading.features()
+    torch.manual_seed(seeds[1])
+    with accelerator.autocast():
+        loss, terms = judge(looked=looked, text=None if words is None else step.project(words))
+    accelerator.backward(loss * share)
+    for part in chunked:
+        part.backward()
+    return loss, terms
 
 
 def average_gradients(module: nn.Module) -> None:

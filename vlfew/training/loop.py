@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import torch
@@ -41,7 +42,8 @@ from vlfew.training.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
-from vlfew.training.gradient_cache import Chunks, average_gradients, require_no_batch_norm
+from vlfew.training.describe import describe, training_notes
+from vlfew.training.gradient_cache import average_gradients, backward_in_chunks, require_no_batch_norm
 from vlfew.training.optimizer import make_optimizer, set_rates
 from vlfew.training.run import RunFolder
 from vlfew.training.setup import (
@@ -128,7 +130,7 @@ class Trainer:
         self.progressed = Progressed()
         self.about = {"data fingerprint": data.fingerprint}
         if self.start is not None:
-            self.about["weights to start from"] = self.start.fingerprint
+            self.about["weights to start from"] = self.start.about["fingerprint"]
         self.selection = selection(config, data, self.model.has_text)
         self.words = (
             BatchWords(self.model.text_encoder, data, config.text.fixed, self.accelerator.device)
@@ -148,42 +150,12 @@ class Trainer:
 
     def describe(self) -> list[str]:
         """What will be trained, in a few lines for people."""
-        # Those of the model, as its page tells them: what losses learn for themselves is not kept.
-        trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
-        frozen = sum(p.numel() for p in self.model.parameters() if not p.requires_grad)
-        train, given = self.data.indices("train"), self.data.pairs.get("train", ())
-        of = f"{len(self.data.classes('train')):,} classes"
-        if self.config.sampling.form == "given_pairs":
-            of = f"{len(given):,} pairs"
-        terms = " + ".join(
-            f"{spec.weight:g} {name}"
-            + ("" if (spec.start, spec.stop) == (0, 1) else f" ({spec.start:.0%} to {spec.stop:.0%})")
-            for name, spec in self.module.objective.specs.items()
-        )
-        place = f"{self.accelerator.num_processes} process(es) on {self.accelerator.device.type}"
-        lines = [
-            f"data       {self.data.name}: {len(train):,} training pictures of {of}",
-            f"streams    {self.config.image.stream}"
-            + (" twice, no weights shared" if self.config.image.twins == "unshared" else "")
-            + (f" + {self.config.text.encoder}" if self.model.has_text else ", no words")
-            + f": {trained:,} parameters trained, {frozen:,} frozen",
-            f"objective  {terms}",
-            f"running    {self.config.optim.steps:,} steps of {self.batch_size} pictures, {place}, "
-            f"precision {self.accelerator.mixed_precision}",
-        ]
+        lines = describe(self.config, self.data, self.module, self.accelerator)
         return lines + [f"note       {line}" for line in self.notes()]
 
     def notes(self) -> list[str]:
         """What a reader of the log and the results must know about the training."""
-        notes = [] if self.start is None else [self.start.note]
-        if self.selection is None:
-            notes.append("no validation split: the weights of the last step are kept")
-        chosen = self.module.objective.chosen
-        if not chosen.dropped:
-            return notes
-        left = "the fallback " * chosen.fell_back + ", ".join(term.name for term in chosen.kept)
-        why = "class names are codes, not words" if not self.data.names_are_words else "no text encoder"
-        return [*notes, f"{', '.join(chosen.dropped)} dropped: {why}; training on {left}"]
+        return training_notes(self.start, self.selection is not None, self.module.objective.chosen, self.data)
 
     def train(self) -> None:
         """Runs to the end, or from the last checkpoint on; then saves the best model, or else the last.
@@ -274,23 +246,31 @@ class Trainer:
             start = len(images) * accelerator.process_index
             seed = seed_at(self.config.seed, "dropout", number)
             own_seed = seed_at(self.config.seed, "dropout", number, accelerator.process_index)
-            if self.config.training.gradient_cache is not None:
-                loss, terms = self._cached(batch, images, number, start, (seed, own_seed))
-                losses.append(loss.detach())
-                continue
-            pixels = self.augment(images.to(accelerator.device), number, self.batch_size, start)
-            torch.manual_seed(seed)
-            more = micro + 1 < accumulation
-            with accelerator.no_sync(module) if more else nullcontext():
-                loss, terms = module(
-                    pixels,
-                    batch.labels.to(accelerator.device),
-                    *(self.words(batch) if self.words is not None else (None, None)),
-                    own_seed,
-                    self._pairs(batch),
-                    step / self.config.optim.steps,
+            labels, pairs = batch.labels.to(accelerator.device), self._pairs(batch)
+            words, word_labels = self.words(batch) if self.words is not None else (None, None)
+            progress = step / self.config.optim.steps
+            shown = partial(self._shown, images, number, start)
+            if (chunk := self.config.training.gradient_cache) is not None:
+                judge = partial(
+                    self.module.judge, labels=labels, word_labels=word_labels, pairs=pairs, progress=progress
                 )
-                accelerator.backward(loss / accumulation)
+                loss, terms = backward_in_chunks(
+                    self.module,
+                    accelerator,
+                    (shown, len(images)),
+                    words,
+                    judge,
+                    size=chunk,
+                    seeds=(own_seed, seed),
+                    share=1 / accumulation,
+                )
+            else:
+                pixels = shown(0, len(images))
+                torch.manual_seed(seed)
+                more = micro + 1 < accumulation
+                with accelerator.no_sync(module) if more else nullcontext():
+                    loss, terms = module(pixels, labels, words, word_labels, own_seed, pairs, progress)
+                    accelerator.backward(loss / accumulation)
             losses.append(loss.detach())
         if self.config.training.gradient_cache is not None:
             average_gradients(self.module)
@@ -299,53 +279,16 @@ class Trainer:
         self.optimizer.step()
         return torch.stack(losses).mean(), terms, upcoming
 
+    def _shown(self, images: Tensor, number: int, place: int, first: int, last: int) -> Tensor:
+        """Pictures `first` to `last` of this process's share of batch `number`, which begins at `place`, augmented.
+
+        What happens to a picture is a function of its place: asked again, it is the same.
+        """
+        pixels = images[first:last].to(self.accelerator.device)
+        return self.augment(pixels, number, self.batch_size, place + first)
+
     def _pairs(self, batch: Batch) -> BatchPairs | None:
         return batch.pairs and BatchPairs(*(t.to(self.accelerator.device) for t in batch.pairs))
-
-    def _cached(
-        self, batch: Batch, images: Tensor, number: int, start: int, seeds: tuple[int, int]
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss and gradients of a batch by gradient caching; gradients are left in the parameters.
-
-        Args:
-            batch: number `number`.
-            images: this process's share of it, uint8.
-            number: of the batch.
-            start: place of the first of these pictures in the batch.
-            seeds: of dropout: over texts, and over this process's pictures.
-        """
-        module, accelerator, t = self.module, self.accelerator, self.config.training
-        assert t.gradient_cache is not None
-
-        def look(first: int, last: int) -> tuple[Tensor, ...]:
-            # Augmented anew in each pass: what happens to a picture is a function of its place.
-            shown = images[first:last].to(accelerator.device)
-            return module.look(self.augment(shown, number, self.batch_size, start + first))
-
-        pictures = Chunks(look, len(images), t.gradient_cache, seeds[1], accelerator.autocast)
-        looked, chunked = pictures.features(), [pictures]
-        words, word_labels = self.words(batch) if self.words is not None else (None, None)
-        encoded = words if isinstance(words, Tensor) else None
-        if isinstance(words, dict):
-            tokens = words
-
-            def read(first: int, last: int) -> tuple[Tensor, ...]:
-                return (module.read({name: value[first:last] for name, value in tokens.items()}),)
-
-            count = len(next(iter(tokens.values())))
-            texts = Chunks(read, count, t.gradient_cache, seeds[0], accelerator.autocast)
-            chunked.append(texts)
-            (encoded,) = texts.features()
-        torch.manual_seed(seeds[0])
-        with accelerator.autocast():
-            text = None if encoded is None else module.project(encoded)
-            labels = batch.labels.to(accelerator.device)
-            progress = number // t.accumulation / self.config.optim.steps
-            loss, terms = module.judge(looked, labels, text, word_labels, self._pairs(batch), progress)
-        accelerator.backward(loss / t.accumulation)
-        for part in chunked:
-            part.backward()
-        return loss, terms
 
     def _asked_to_stop(self, stop: StopRequest) -> bool:
         """Whether any process was: all must leave at the same step."""
@@ -476,6 +419,7 @@ class Trainer:
                 "precision": self.accelerator.mixed_precision,
                 "seconds": round(self.progressed.seconds, 1),
                 "notes": self.notes(),
+                **({} if self.start is None else {"started_from": self.start.about}),
             }
             save_model(self.model, self.run.path, about)
         self.accelerator.wait_for_everyone()

@@ -18,7 +18,7 @@ from vlfew.data.sources import SOURCES, load_data
 from vlfew.encoders import BACKBONES, FRONT_ENDS, TEXT_ENCODERS
 from vlfew.errors import ConfigError, DataError, ModelError, VlfewError
 from vlfew.evaluation import NEEDS_WORDS, PROTOCOLS
-from vlfew.evaluation.evaluate import check_protocol, protocol_options
+from vlfew.evaluation.evaluate import check_protocol
 from vlfew.losses import LOSSES
 from vlfew.losses.objective import Chosen, Objective, TermSpec, choose_terms, losses_with
 from vlfew.losses.term import Trained
@@ -46,10 +46,10 @@ Precision = Literal["no", "bf16", "fp16"]
 
 
 class Start(NamedTuple):
-    """What a reader must know of the weights that a training started from, and the fingerprint of their model."""
+    """The weights that a training started from: what a reader must know, and their model and its fingerprint."""
 
     note: str
-    fingerprint: str
+    about: dict[str, str]
 
 
 def read_config(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -174,10 +174,13 @@ def build_configured_model(config: Config, objective: Chosen, train_classes: int
             neighbours=t.neighbours,
             classes=0 if t.neighbours is None else train_classes,
         )
-    front_end = config.image.front_end
+    front_end, tower = config.image.front_end, config.image.options
+    if config.start_from is not None and "load" in BACKBONES.options(config.image.backbone).model_fields:
+        # Published weights would be fetched only to be replaced.
+        tower = tower | {"load": False}
     spec = ModelSpec(
         backbone=config.image.backbone,
-        backbone_options=config.image.options,
+        backbone_options=tower,
         backbone_frozen=config.image.frozen,
         backbone_unlocked=config.image.unlocked,
         backbone_lora=config.image.lora,
@@ -246,7 +249,7 @@ def selection(config: Config, data: LabelledImages, has_text: bool) -> tuple[str
             raise ConfigError(
                 f"select.split must be 'val', not {options['split']!r}: models are not chosen on other splits"
             )
-        checked = protocol_options(chosen.protocol, options)
+        checked = PROTOCOLS.checked(chosen.protocol, options)
         for key, allowed in (("calibrate", ("val",)), ("support_split", ("train", None))):
             if key in checked and checked[key] not in allowed:
                 raise ConfigError(
@@ -270,7 +273,7 @@ def selection(config: Config, data: LabelledImages, has_text: bool) -> tuple[str
         "episodes": 500,
         "too_few": "leave_out",
     }
-    return "few-shot", protocol_options("few-shot", options)
+    return "few-shot", PROTOCOLS.checked("few-shot", options)
 
 
 def pixel_statistics(data: LabelledImages, split: str, sample: int = 4096) -> tuple[Tensor, Tensor]:
@@ -298,6 +301,20 @@ def fit_front_end(model: DualStream, data: LabelledImages, split: str) -> None:
         model.front_end.fit(model.normalised(data.images.batch(part)) for part in index.split(512))
 
 
+def model_to_start_from(name: str) -> DualStream:
+    """The model that `start_from` names.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    try:
+        # The weights that are drawn for it, and then read, have no say in the random numbers of the training.
+        with torch.random.fork_rng(devices=()):
+            return load(name)
+    except ModelError as error:
+        raise ConfigError(f"start_from={name}: {error}") from None
+
+
 def begin(model: DualStream, data: LabelledImages, start_from: str | None) -> Start | None:
     """Gives a new model statistics of pixels and a fitted front end by the training pictures, or all that of another.
 
@@ -308,10 +325,8 @@ def begin(model: DualStream, data: LabelledImages, start_from: str | None) -> St
         model.set_pixel_statistics(*pixel_statistics(data, "train"))
         fit_front_end(model, data, "train")
         return None
+    other = model_to_start_from(start_from)
     try:
-        # The weights that are drawn for it, and then read, have no say in the random numbers of the training.
-        with torch.random.fork_rng(devices=()):
-            other = load(start_from)
         anew = copy_weights(model, other)
     except ModelError as error:
         raise ConfigError(f"start_from={start_from}: {error}") from None
@@ -322,7 +337,8 @@ def begin(model: DualStream, data: LabelledImages, start_from: str | None) -> St
     )
     for before in other.about.get("notes", []):
         told += f", which {before}" * before.startswith("starts from")
-    return Start(f"{told}; anew: {', '.join(anew)}" if anew else told, str(other.fingerprint))
+    about = {"model": start_from, "fingerprint": str(other.fingerprint)}
+    return Start(f"{told}; anew: {', '.join(anew)}" if anew else told, about)
 
 
 def show_classes(model: DualStream, data: LabelledImages, split: str) -> None:

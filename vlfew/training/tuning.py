@@ -25,6 +25,7 @@ from vlfew.training.run import RunFolder, validation_of
 from vlfew.training.setup import (
     choose_objective,
     load_configured_data,
+    model_to_start_from,
     read_config,
     selection,
     use_all_cores,
@@ -54,7 +55,7 @@ class Search:
 
     Raises:
         ConfigError: the configuration or the space is no good, with one line for each mistake; several
-            processes were started.
+            processes were started; no model to start from.
     """
 
     def __init__(
@@ -79,6 +80,9 @@ class Search:
             raise ConfigError(
                 f"{config_file} repeats over {self.config.repeat.key}, and a trial is trained once; give repeat=null"
             )
+        # Every trial would find out that it is not there.
+        start = None if self.config.start_from is None else model_to_start_from(self.config.start_from)
+        self._started_from = {} if start is None else {"weights to start from": start.fingerprint}
         self.space = read_space(space_file, config_file, overrides)
         self.path = runs / f"{self.config.name}-tune"
         self._data: LabelledImages | None = None
@@ -289,6 +293,7 @@ class Search:
             "Optuna": f"{optuna.__version__.partition('.')[0]}.x",
             "seed of the search": self.seed,
             "pruner": self.pruner,
+            **self._started_from,
             **{f"space of {key}": str(dimension) for key, dimension in self.space.items()},
             **flat,
         }

@@ -7,6 +7,7 @@ as `ALSO` (see `find_data`).
 
 from __future__ import annotations
 
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from vlfew.data.images import LabelledImages
 from vlfew.data.reading import Reading
 from vlfew.data.root import find_data
+from vlfew.errors import ConfigError
 from vlfew.registry import Registry
 
 SOURCES = Registry(
@@ -36,14 +38,19 @@ SOURCES = Registry(
 
 
 def load_data(
-    name: str, root: Path | None = None, reading: Reading | None = None, **options: Any
+    name: str, root: str | Path | None = None, reading: Reading | None = None, **options: Any
 ) -> LabelledImages:
     """The named data set, read as `reading` says.
 
     Raises:
+        ConfigError: no such option of the source.
         DataError: not there, damaged, or no good; one line that says which file and what to do.
     """
-    return SOURCES.get(name)(root, reading or Reading(), **options)
+    how = sorted(options.keys() & {field.name for field in fields(Reading)})
+    if how and how[0] not in SOURCES.options(name).model_fields:
+        raise ConfigError(f"{how[0]} is told by reading=vlfew.Reading({how[0]}=...), or model.spec.reading()")
+    checked = SOURCES.checked(name, options)
+    return SOURCES.get(name)(None if root is None else Path(root), reading or Reading(), **checked)
 
 
 def find_source(name: str) -> Path:

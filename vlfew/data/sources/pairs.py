@@ -63,7 +63,7 @@ def load(
         DataError: columns are missing; a line names a picture that is not there, contradicts the
             others, or puts an identity into a second fold; a fold that there is not, or fewer than 3.
     """
-    path = find_data("pairs", root) / file
+    path = find_data("pairs", root, prepared=False) / file
     rows = list(_rows(path))
     if not rows:
         raise DataError(f"{path}: no pairs in it")
