@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> None:
     from vlfew.data.images import InMemory, LabelledImages
     from vlfew.evaluation.subject import Subject
     from vlfew.evaluation.words import class_words
-    from vlfew.models.dual_stream import build_model
+    from vlfew.models.build import build_model
     from vlfew.models.spec import ModelSpec, TextSpec
 
     torch.set_num_threads(args.threads)

@@ -19,7 +19,7 @@ from vlfew.data.splits import split_by_class
 from vlfew.errors import DataError
 from vlfew.evaluation.evaluate import check_protocol, evaluate
 from vlfew.evaluation.subject import Subject
-from vlfew.models.dual_stream import build_model
+from vlfew.models.build import build_model
 from vlfew.models.spec import ModelSpec
 
 READING = Reading(image_size=8, channels=3)

@@ -13,7 +13,8 @@ from vlfew.data.images import InMemory, LabelledImages
 from vlfew.evaluation import kept_bank
 from vlfew.evaluation.bank import FeatureBank, encode_split
 from vlfew.evaluation.kept_bank import bank_file, kept_split
-from vlfew.models.dual_stream import DualStream, build_model
+from vlfew.models.build import build_model
+from vlfew.models.dual_stream import DualStream
 from vlfew.models.saved import fingerprint_of
 from vlfew.models.spec import ModelSpec
 

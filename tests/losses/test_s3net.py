@@ -14,7 +14,7 @@ from vlfew.losses import LOSSES
 from vlfew.losses.encoded import Encoded
 from vlfew.losses.s3net import centre_vectors
 from vlfew.losses.term import Trained
-from vlfew.models.dual_stream import build_model
+from vlfew.models.build import build_model
 from vlfew.models.spec import ModelSpec
 
 

@@ -17,7 +17,7 @@ from vlfew.cli import main
 from vlfew.config import Config, Loss, Optim
 from vlfew.errors import RunError
 from vlfew.evaluation.results import Result, mean_ci95, read_results, write_results
-from vlfew.models.dual_stream import build_model
+from vlfew.models.build import build_model
 from vlfew.models.saved import save_model
 from vlfew.models.spec import ModelSpec
 from vlfew.report.comparison import Compared, compare_runs, write_comparison

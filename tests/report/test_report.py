@@ -18,7 +18,7 @@ from vlfew.errors import VlfewError
 from vlfew.evaluation.results import Result
 from vlfew.evaluation.subject import Subject
 from vlfew.features import Features
-from vlfew.models.dual_stream import build_model
+from vlfew.models.build import build_model
 from vlfew.models.saved import save_model
 from vlfew.models.spec import ModelSpec
 from vlfew.report import write_report

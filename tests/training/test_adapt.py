@@ -14,7 +14,7 @@ import yaml
 
 from tests.test_cli import fails
 from vlfew.cli import main
-from vlfew.models.dual_stream import build_model
+from vlfew.models.build import build_model
 from vlfew.models.saved import save_model
 from vlfew.models.spec import ModelSpec
 

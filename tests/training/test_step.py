@@ -9,7 +9,7 @@ from torch import Tensor
 from vlfew.losses.encoded import Encoded
 from vlfew.losses.objective import Objective, TermSpec, choose_terms
 from vlfew.losses.term import Trained
-from vlfew.models.dual_stream import build_model
+from vlfew.models.build import build_model
 from vlfew.models.spec import ModelSpec
 from vlfew.training.step import TrainingStep
 

@@ -1,7 +1,8 @@
 """The dual-stream model: built, saved, loaded and used."""
 
+from vlfew.models.build import build_model
 from vlfew.models.classifier import Classifier, Prediction
-from vlfew.models.dual_stream import DualStream, build_model
+from vlfew.models.dual_stream import DualStream
 from vlfew.models.saved import load, load_model, save_model
 from vlfew.models.spec import ModelSpec
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,19 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from vlfew.config import Lora
 from vlfew.data.decode import read_image
-from vlfew.encoders import BACKBONES, FRONT_ENDS, TEXT_ENCODERS
 from vlfew.encoders.backbone import Backbone, channel_stats
 from vlfew.encoders.front_end import FrontEnd
-from vlfew.encoders.lora import add_lora
 from vlfew.encoders.text import TextEncoder
-from vlfew.encoders.unlocking import unlock
 from vlfew.errors import DataError, ModelError
 from vlfew.features import Features, Space
 from vlfew.models.hub import OnHub
 from vlfew.models.items import require_pictures, require_words
 from vlfew.models.neighbours import Neighbours
+from vlfew.models.opening import open_tower
 from vlfew.models.spec import ModelSpec
 from vlfew.models.text_projection import TextProjection
 from vlfew.models.views import VIEWS, further_views
@@ -99,7 +95,7 @@ class DualStream(nn.Module, OnHub):
             if t.neighbours is not None:
                 dim = self.dim * VIEWS[spec.views]
                 self.neighbours = Neighbours(t.classes, text_encoder.dim, dim, t.neighbours)
-        shape, averaged = _map_shape(backbone, *_seen(spec, front_end))
+        shape, averaged = _map_shape(backbone, *seen_by_backbone(spec, front_end))
         self.space = Space(self.dim, shape, averaged and spec.embedding_dim is None)
         self._trained_parts = self._open_towers()
         self.similarity: Scorer = self._over_sides(
@@ -121,23 +117,15 @@ class DualStream(nn.Module, OnHub):
     def _open_towers(self) -> dict[str, list[nn.Module]]:
         """Sets what of each tower is trained; gives the trained parts of those that are not trained whole."""
         spec, parts = self.spec, dict[str, list[nn.Module]]()
-        shown = torch.zeros(1, *_seen(spec, self.front_end)[:1], *[_seen(spec, self.front_end)[1]] * 2)
+        channels, side = seen_by_backbone(spec, self.front_end)
+        shown = torch.zeros(1, channels, side, side)
+        of_image = (spec.backbone_frozen, spec.backbone_unlocked, spec.backbone_lora)
         for name in ("backbone", "right_backbone"):
-            tower = getattr(self, name)
-            if tower is not None:
-                parts[name] = _open(
-                    tower,
-                    (spec.backbone_frozen, spec.backbone_unlocked, spec.backbone_lora),
-                    partial(_embedded, tower, shown),
-                    "image",
-                )
-        encoder = self.text_encoder
-        if encoder is not None and spec.text is not None:
-            t = spec.text
+            if (tower := getattr(self, name)) is not None:
+                parts[name] = open_tower(tower, *of_image, shown, "image")
+        if (encoder := self.text_encoder) is not None and (t := spec.text) is not None:
             tokens = encoder.tokenize(["a"]) if t.unlocked else {}
-            parts["text_encoder"] = _open(
-                encoder, (t.frozen, t.unlocked, t.lora), partial(_embedded, encoder, tokens), "text"
-            )
+            parts["text_encoder"] = open_tower(encoder, t.frozen, t.unlocked, t.lora, tokens, "text")
         return parts
 
     @property
@@ -372,7 +360,7 @@ class DualStream(nn.Module, OnHub):
         return Classifier(self, classes, text_weight)
 
 
-def _seen(spec: ModelSpec, front_end: FrontEnd | None) -> tuple[int, int]:
+def seen_by_backbone(spec: ModelSpec, front_end: FrontEnd | None) -> tuple[int, int]:
     """Channels and side in pixels of what the backbone sees."""
     if front_end is None:
         return spec.channels, spec.image_size
@@ -382,31 +370,6 @@ def _seen(spec: ModelSpec, front_end: FrontEnd | None) -> tuple[int, int]:
 def _projection(backbone: Backbone, spec: ModelSpec) -> nn.Module:
     """From the backbone's own vectors to those of the common space."""
     return nn.Identity() if spec.embedding_dim is None else nn.Linear(backbone.dim, spec.embedding_dim)
-
-
-def _open(
-    tower: nn.Module,
-    trained: tuple[bool, int, Lora | None],
-    embed: Callable[[], Tensor],
-    section: str,
-) -> list[nn.Module]:
-    """Sets what of a tower is trained; gives the trained parts of one that is frozen but for them."""
-    frozen, unlocked, lora = trained
-    tower.requires_grad_(not frozen)
-    if lora is not None:
-        return add_lora(tower, lora, f"{section}.lora")
-    if not unlocked:
-        return []
-    training = tower.training
-    parts = unlock(tower.eval(), unlocked, embed, f"{section}.unlocked")
-    tower.train(training)
-    return parts
-
-
-def _embedded(tower: nn.Module, shown: Any) -> Tensor:
-    """What a tower makes of an input, `[1, D]`."""
-    embedding: Tensor = tower(shown).embedding
-    return embedding
 
 
 @torch.inference_mode()
@@ -425,29 +388,3 @@ def _map_shape(backbone: Backbone, channels: int, size: int) -> tuple[tuple[int,
     mean = shown.map.mean((2, 3))
     averaged = mean.shape == shown.embedding.shape and torch.allclose(mean, shown.embedding)
     return tuple(shown.map.shape[1:]), averaged
-
-
-def build_model(spec: ModelSpec) -> DualStream:
-    """The model of a spec: registered parts, pretrained where the options say so, else random.
-
-    Raises:
-        VlfewError: unknown part, missing weights, or sizes that do not fit.
-    """
-    front_end: FrontEnd | None = None
-    if spec.front_end is not None:
-        shape = (spec.channels, spec.image_size)
-        front_end = FRONT_ENDS.get(spec.front_end)(*shape, **spec.front_end_options)
-
-    def backbone() -> Backbone:
-        built: Backbone = BACKBONES.get(spec.backbone)(*_seen(spec, front_end), **spec.backbone_options)
-        return built
-
-    left, right = backbone(), backbone() if spec.twins == "unshared" else None
-    text = None
-    if spec.text is not None:
-        text = (
-            TextEncoder.from_saved(spec.text.saved)
-            if spec.text.saved is not None
-            else TEXT_ENCODERS.get(spec.text.encoder)(**spec.text.options)
-        )
-    return DualStream(spec, left, text, front_end, right)

@@ -24,7 +24,8 @@ from vlfew.encoders.backbone import Published
 from vlfew.encoders.lora import merged
 from vlfew.errors import ModelError, first_line
 from vlfew.files import sha256, whole_file, write_whole
-from vlfew.models.dual_stream import DualStream, build_model
+from vlfew.models.build import build_model
+from vlfew.models.dual_stream import DualStream
 from vlfew.models.spec import ModelSpec, TextSpec
 
 FORMAT = 1

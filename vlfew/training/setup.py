@@ -22,7 +22,8 @@ from vlfew.evaluation.evaluate import check_protocol
 from vlfew.losses import LOSSES
 from vlfew.losses.objective import Chosen, Objective, TermSpec, choose_terms, losses_with
 from vlfew.losses.term import Trained
-from vlfew.models.dual_stream import DualStream, build_model
+from vlfew.models.build import build_model
+from vlfew.models.dual_stream import DualStream
 from vlfew.models.saved import load
 from vlfew.models.spec import ModelSpec, TextSpec
 from vlfew.models.starting import copy_weights

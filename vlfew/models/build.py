@@ -1,0 +1,38 @@
+"""From a spec to the model of it."""
+
+from __future__ import annotations
+
+from vlfew.encoders import BACKBONES, FRONT_ENDS, TEXT_ENCODERS
+from vlfew.encoders.backbone import Backbone
+from vlfew.encoders.front_end import FrontEnd
+from vlfew.encoders.text import TextEncoder
+from vlfew.models.dual_stream import DualStream, seen_by_backbone
+from vlfew.models.spec import ModelSpec
+
+
+def build_model(spec: ModelSpec) -> DualStream:
+    """The model of a spec: registered parts, pretrained where the options say so, else random.
+
+    Raises:
+        VlfewError: unknown part, missing weights, or sizes that do not fit.
+    """
+    front_end: FrontEnd | None = None
+    if spec.front_end is not None:
+        shape = (spec.channels, spec.image_size)
+        front_end = FRONT_ENDS.get(spec.front_end)(*shape, **spec.front_end_options)
+
+    def backbone() -> Backbone:
+        built: Backbone = BACKBONES.get(spec.backbone)(
+            *seen_by_backbone(spec, front_end), **spec.backbone_options
+        )
+        return built
+
+    left, right = backbone(), backbone() if spec.twins == "unshared" else None
+    text = None
+    if spec.text is not None:
+        text = (
+            TextEncoder.from_saved(spec.text.saved)
+            if spec.text.saved is not None
+            else TEXT_ENCODERS.get(spec.text.encoder)(**spec.text.options)
+        )
+    return DualStream(spec, left, text, front_end, right)
