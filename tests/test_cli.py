@@ -216,3 +216,13 @@ def test_classify_names_the_picture_it_cannot_read(capsys, dual_run, tmp_path):
         str(tmp_path / "classes.yaml"),
     )
     assert "a.png" in line
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["evaluate", "runs/x", "--protocol", "few-shot", "--json"], ["report", "runs/x", "--out"]],
+)
+def test_a_folder_where_a_file_is_to_be_written_is_told_before_anything_is_done(arguments, tmp_path, capsys):
+    with pytest.raises(SystemExit) as error:
+        main([*arguments, str(tmp_path)])
+    assert error.value.code == 2 and "is a directory" in " ".join(capsys.readouterr().err.split())

@@ -9,10 +9,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from vlfew.errors import VlfewError
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` to write to; moved into place, synced, when the block succeeds."""
+    """A temporary path beside `path` to write to; moved into place, synced, when the block succeeds.
+
+    Raises:
+        VlfewError: `path` is a folder.
+    """
+    if path.is_dir():
+        raise VlfewError(f"{path} is a folder, and a file is to be written; name one in it")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

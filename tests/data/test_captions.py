@@ -143,5 +143,13 @@ def test_there_must_be_one_caption_file(folder: Path) -> None:
     with pytest.raises(DataError, match=r"both .* keep one"):
         load(folder)
     (folder / "captions.csv").unlink()
-    with pytest.raises(DataError, match=r"captions\.jsonl:1: no 'file'"):
+    with pytest.raises(DataError, match=r"captions\.jsonl:1: 'file' is 3, and one text"):
+        load(folder)
+
+
+def test_a_list_of_captions_in_json_lines_is_told(folder: Path) -> None:
+    (folder / "captions.jsonl").write_text(json.dumps({"file": "in/1.png", "caption": ["x", "y"]}))
+    with pytest.raises(
+        DataError, match=r"'caption' is \['x', 'y'\], and one text is wanted; give each its own"
+    ):
         load(folder)

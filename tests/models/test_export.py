@@ -67,7 +67,7 @@ def test_the_text_stream_takes_any_number_and_length_of_texts(tmp_path: Path, be
 
     model = built(text=TextSpec(encoder=f"hf:{bert_folder}", projection="linear"))
     assert export_stream(model, "text", tmp_path / "text.onnx") < TOLERANCE
-    tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(tmp_path / "text.tokenizer.json"))
     assert model.text_encoder is not None
     for texts in (["a cat"], ["the mug", "a photo of a small green letter", "a dog"]):
         tokens = model.text_encoder.tokenize(texts)
@@ -138,7 +138,7 @@ def test_pictures_are_no_check_of_words(tmp_path: Path, capsys: pytest.CaptureFi
     assert wrong.value.code == 2 and "--check takes pictures" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "image.json", "tokenizer.onnx"])
+@pytest.mark.parametrize("name", ["model.onnx", "image.json"])
 def test_an_export_replaces_nothing_else(tmp_path: Path, name: str) -> None:
     """As it would a run's own model.json."""
     (tmp_path / "model.json").write_text('{"format": 1}')

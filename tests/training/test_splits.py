@@ -15,9 +15,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from vlfew.cli import main
-from vlfew.data import load_data
+from vlfew.config import Config
+from vlfew.data import Reading, load_data
 from vlfew.errors import DataError, VlfewError
 from vlfew.pipeline import run_pipeline
+from vlfew.training.setup import selection
 
 CONFIG = """
 data: {{name: {name}, root: {root}, image_size: 16, channels: 1}}
@@ -235,3 +237,19 @@ def test_a_run_of_omniglot_answers_for_digits_in_dark_ink(
         main(["evaluate", str(run.path), "--protocol", "few-shot", *map(str, digits)])
     lines = capsys.readouterr().err.strip().splitlines()
     assert error.value.code == 2 and len(lines) == 1 and "no data for 'mnist'" in lines[0]
+
+
+def test_pictures_with_words_of_their_own_are_chosen_by_retrieval(tmp_path: Path) -> None:
+    """Of classes of one picture, as captions make them, no few-shot question can be asked."""
+    rows = ["file,caption"]
+    for number in range(30):
+        Image.new("L", (8, 8), 8 * number).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,shade {number}")
+    (tmp_path / "captions.csv").write_text("\n".join(rows))
+    data = load_data("captions", tmp_path, Reading(16, 1))
+    captions = {"name": "captions", "image_size": 16, "channels": 1}
+    config = Config.model_validate({"data": captions, "objective": [{"loss": "alignment_softmax"}]})
+    chosen = selection(config, data, has_text=True)
+    assert chosen is not None and chosen[0] == "retrieval" and chosen[1]["split"] == "val"
+    with pytest.raises(DataError, match=r"add classes or pictures, or train with words \(text.encoder\)"):
+        selection(config, data, has_text=False)

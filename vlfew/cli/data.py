@@ -45,7 +45,9 @@ def show(
     channels: Annotated[int, typer.Option(min=1, max=3, help="1 grey, 3 colour.")] = 3,
     skip_bad: Annotated[bool, typer.Option(help="Leave unreadable pictures out and count them.")] = False,
     split: Annotated[str | None, typer.Option(help="Split on the sheet; all if not given.")] = None,
-    sheet: Annotated[Path | None, typer.Option(help="Contact sheet to write [<name>.png].")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Contact sheet to write [<name>.png].")
+    ] = None,
     options: Options = [],  # noqa: B006
 ) -> None:
     """Say what is in a data set, and draw a contact sheet of it."""

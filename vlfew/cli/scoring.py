@@ -50,14 +50,22 @@ def evaluate(
     exponent: Annotated[float | None, typer.Option(help="Of asif: of the cosines to them.")] = None,
     folder: Annotated[Path | None, typer.Option("--runs", help="Folder of official Omniglot runs.")] = None,
     options: Options = [],  # noqa: B006
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write results here.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", dir_okay=False, help="Also write results here.")
+    ] = None,
     episodes_file: Annotated[
-        Path | None, typer.Option(help="Keep the episodes here, or take them from here when it is there.")
+        Path | None,
+        typer.Option(dir_okay=False, help="Keep the episodes here, or take them from here when it is there."),
     ] = None,
     pairs_file: Annotated[
-        Path | None, typer.Option(help="Keep the drawn pairs here, or take them from here when it is there.")
+        Path | None,
+        typer.Option(
+            dir_okay=False, help="Keep the drawn pairs here, or take them from here when it is there."
+        ),
     ] = None,
-    per_episode: Annotated[Path | None, typer.Option(help="Write accuracies of all episodes here.")] = None,
+    per_episode: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Write accuracies of all episodes here.")
+    ] = None,
 ) -> None:
     """Score a trained model by a protocol; never trains, never chooses anything."""
     from vlfew.evaluation import PROTOCOLS
@@ -212,8 +220,12 @@ def adapt(
 
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs, up to 8.")],
-    out: Annotated[Path, typer.Option(help="Where to write the page.")] = Path("comparison.html"),
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")] = None,
+    out: Annotated[Path, typer.Option(dir_okay=False, help="Where to write the page.")] = Path(
+        "comparison.html"
+    ),
+    json_file: Annotated[
+        Path | None, typer.Option("--json", dir_okay=False, help="Also write the figures here.")
+    ] = None,
 ) -> None:
     """Set runs side by side: figures, whether they differ, curves, configurations."""
     from rich.console import Console

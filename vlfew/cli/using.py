@@ -68,7 +68,7 @@ def push(
 def export(
     run: Run,
     stream: Annotated[Literal["image", "text"], typer.Option(help="Which of the two.")],
-    out: Annotated[Path, typer.Option(metavar="FILE.onnx", help="Where to write it.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.onnx", dir_okay=False, help="Where to write it.")],
     images: Annotated[
         list[str] | None,
         typer.Option(

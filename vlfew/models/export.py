@@ -70,9 +70,9 @@ def export_stream(model: DualStream, stream: Stream, path: Path, pictures: Tenso
     """Writes `path`, and beside it as `.json` what goes in and comes out; only if the file is right.
 
     The image stream takes `pictures`, uint8 `[B, C, H, W]` as `DualStream.read` gives them. The text stream
-    takes token numbers and what else the encoder wants, `[T, L]`; `tokenizer.json` is written beside it
-    where the encoder has one. Both give `vectors`, float32 and not normalised. B and T are free, and so
-    is L where the encoder leaves it free.
+    takes token numbers and what else the encoder wants, `[T, L]`; its `tokenizer.json` is written beside it,
+    as `NAME.tokenizer.json`, where the encoder has one. Both give `vectors`, float32 and not
+    normalised. B and T are free, and so is L where the encoder leaves it free.
 
     Args:
         model: it is moved to the CPU.
@@ -107,7 +107,7 @@ def export_stream(model: DualStream, stream: Stream, path: Path, pictures: Tenso
         files = model.text_encoder.saved_config().get("tokenizer") or {}
         if "tokenizer.json" in files:
             content = json.dumps(files["tokenizer.json"], ensure_ascii=False)
-            write_whole(path.with_name("tokenizer.json"), content + "\n")
+            write_whole(path.with_suffix(".tokenizer.json"), content + "\n")
     about = {"stream": stream, **job.about, "output": OUTPUT, "dim": dim, "largest_difference": apart}
     write_whole(path.with_suffix(".json"), json.dumps(about, indent=1) + "\n")
     return apart
@@ -119,8 +119,8 @@ def _require_room(path: Path) -> None:
     Raises:
         ModelError: not `.onnx`; a description of the same stem that no export wrote, such as a run's `model.json`.
     """
-    if path.suffix != ".onnx" or path.stem == "tokenizer":
-        raise ModelError(f"{path}: an export is a file NAME.onnx, and NAME is not 'tokenizer'")
+    if path.suffix != ".onnx":
+        raise ModelError(f"{path}: an export is a file NAME.onnx")
     beside = path.with_suffix(".json")
     if beside.is_file():
         try:

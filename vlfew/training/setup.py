@@ -228,8 +228,8 @@ def selection(config: Config, data: LabelledImages, has_text: bool) -> tuple[str
 
     When none is configured, or the configured one needs words that the run has not: one-shot
     episodes, 5-way with 15 queries or as large as the validation split allows, among classes of two
-    pictures or more. None where there is no
-    validation split: there is nothing to choose by.
+    pictures or more; where there are none, retrieval by words. None where there is no validation split:
+    there is nothing to choose by.
 
     Raises:
         ConfigError: another split than `val` was asked for; `select` or `training.patience` without a
@@ -261,10 +261,14 @@ def selection(config: Config, data: LabelledImages, has_text: bool) -> tuple[str
         return chosen.protocol, checked
     # Of classes with one picture nothing can be asked.
     sizes = [n for n in (len(index) for index in data.by_class("val").values()) if n > 1]
+    if len(sizes) < 2 and has_text and len(data.classes("val")) > 1:
+        # Pictures that each have words of their own, as captions are.
+        return "retrieval", PROTOCOLS.checked("retrieval", {"split": "val"})
     if len(sizes) < 2:
+        with_words = ", or train with words (text.encoder)" if data.names_are_words else ""
         raise DataError(
             f"{data.name}: split 'val' has {len(sizes)} class(es) with two pictures or more, and choosing a "
-            "model takes at least 2; add classes or pictures"
+            f"model takes at least 2; add classes or pictures{with_words}"
         )
     queries = max(1, min(15, min(sizes) - 1))
     options = {

@@ -120,8 +120,13 @@ def check(root: Path) -> tuple[list[Told], int]:
     for line, row in _rows(path):
         where = f"{path}:{line}"
         for column in ("file", "caption"):
-            if not isinstance(row.get(column), str):
+            if column not in row:
                 raise DataError(f"{where}: no {column!r}: file and caption are needed, got {', '.join(row)}")
+            if not isinstance(row[column], str):
+                way_out = "; give each its own row" if isinstance(row[column], list) else ""
+                raise DataError(
+                    f"{where}: {column!r} is {row[column]!r:.60}, and one text is wanted{way_out}"
+                )
         name = posixpath.normpath(row["file"].strip())
         if name not in pictures:
             near = did_you_mean(name, pictures) if pictures else ""
