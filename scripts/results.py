@@ -22,6 +22,7 @@ from vlfew.evaluation.results import Result
 from vlfew.models.saved import read_about
 from vlfew.report.finished import FinishedRun, read_finished
 from vlfew.report.wording import accuracy, duration, extras, percent, setting
+from vlfew.training.setup import read_config
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
 SYSTEM_COLUMNS = (
@@ -204,7 +205,7 @@ def _system(
         _figure(own),
         _figure(standard),
         each(*(_runs(r) for _, r in found)),
-        each(*(_time(run) for run, _ in found)),
+        each(*(f"{_time(run)}, {_steps(run, system.config)}" for run, _ in found)),
         each(*(f"{run.parameters[0]:,}" if run.parameters else NOTHING for run, _ in found)),
         each(*(_size(r) for _, r in found)),
         each(*("yes" if r.outside_data else "no" for _, r in found)),
@@ -231,6 +232,13 @@ def _time(run: FinishedRun) -> str:
     if not seconds:
         return NOTHING
     return " to ".join(dict.fromkeys((duration(seconds[0]), duration(seconds[-1]))))
+
+
+def _steps(run: FinishedRun, config: str | None) -> str:
+    """`2,000 steps`, and of how many, where its configuration asks for another number: `200 of 27,000 steps`."""
+    steps = run.config.optim.steps
+    whole = steps if config is None else read_config(PUBLISHED.parent.parent / config).optim.steps
+    return f"{steps:,} steps" if steps == whole else f"{steps:,} of {whole:,} steps"
 
 
 def _size(result: Result) -> str:

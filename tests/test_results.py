@@ -23,7 +23,7 @@ glyphs:
       figure: "70.5"
       protocol: 5-way | own draw
       checked: yes
-      config: configs/a.yaml
+      config: configs/quickstart.yaml
       own: {run: first, protocol: few-shot, ways: 5}
       standard: {run: second, protocol: few-shot, ways: 20}
     - {system: a person, source: X, figure: "95", protocol: 5-way, checked: no}
@@ -61,12 +61,20 @@ def test_each_figure_stands_in_the_column_of_its_protocol(tmp_path: Path, runs: 
     assert "glyphs" in said and "20-way" in said
     head, twin, person = cells(table)
     row = dict(zip(head, twin, strict=True))
-    assert row["theirs %"] == "70.5" and row["system"] == "a twin (X)" and row["config"] == "`configs/a.yaml`"
+    assert (
+        row["theirs %"] == "70.5"
+        and row["system"] == "a twin (X)"
+        and row["config"] == "`configs/quickstart.yaml`"
+    )
     assert row["their protocol"] == r"5-way \| own draw"
     assert row["ours, their protocol %"] == "**90.00 ± 1.00** (5-way 1-shot, 2 runs)"
     assert row["ours, standard protocol %"] == "**50.00 ± 1.00** (20-way 1-shot)"
     assert row["runs"] == "2 over seed: 89.0, 91.0; 1"
-    assert row["training"] == "5 min 12 s" and row["input"] == "1x16x16" and row["outside data"] == "no"
+    assert (
+        row["training"] == "5 min 12 s, 40 of 900 steps"
+        and row["input"] == "1x16x16"
+        and row["outside data"] == "no"
+    )
     assert int(row["parameters"].replace(",", "")) > 0
     assert f"vlfew evaluate {runs[0]} --protocol few-shot" in table.splitlines()  # where it lies now
     asked = dict(zip(head, person, strict=True))
