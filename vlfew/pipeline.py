@@ -253,7 +253,9 @@ def _check_evaluations(config: Config, data: LabelledImages) -> None:
 
 
 def print_results(results: list[Result]) -> None:
-    """The results as a table on standard output."""
+    """The results as a table on standard output; nothing where nothing was evaluated."""
+    if not results:
+        return
     from rich.console import Console
 
     from vlfew.report.table import results_table
