@@ -28,6 +28,7 @@ from vlfew.report.wording import accuracy, percent, setting
 from vlfew.training.loop import Stopped
 from vlfew.training.run import validation_of
 from vlfew.training.setup import read_config
+from vlfew.yaml_text import SettingsLoader, problem_of
 
 
 def read_grid(path: Path) -> dict[str, dict[str, list[str]]]:
@@ -37,9 +38,11 @@ def read_grid(path: Path) -> dict[str, dict[str, list[str]]]:
         ConfigError: not such a file.
     """
     try:
-        grid = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read as YAML: {str(error).splitlines()[0]}") from None
+        grid = yaml.load(path.read_text(encoding="utf-8"), SettingsLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError(problem_of(path, error)) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as text: {error}") from None
     sound = isinstance(grid, dict) and all(
         isinstance(values, dict) and values and all(isinstance(o, list) for o in values.values())
         for values in grid.values()
@@ -130,7 +133,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     grid, name = read_grid(args.grid), read_config(args.config, args.overrides).name
     cells = cells_of(grid, name, args.overrides)
     for cell in cells:  # a mistake in the last cell is told before the first is trained
-        read_config(args.config, cell.overrides)
+        try:
+            read_config(args.config, cell.overrides)
+        except ConfigError as error:
+            told = (f"{args.grid}: cell {', '.join(cell.values)}: {problem}" for problem in error.problems)
+            raise ConfigError(told) from None
     rows = []
     for number, cell in enumerate(cells, 1):
         print(f"cell {number} of {len(cells)}: {', '.join(cell.values)}", file=sys.stderr, flush=True)

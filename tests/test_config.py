@@ -148,6 +148,9 @@ def test_base_cycle(tmp_path):
         ("- 1\n", "expected a mapping"),
         ("objective: []\n", "'objective'"),
         ("", "'objective' must be given"),
+        (MINIMAL + "optim: {steps: 20, lr: 1, steps: 5}", r"yaml:\d+: 'steps' stands here twice \(first in"),
+        (MINIMAL + "name: ../elsewhere", "'name'.*must be the name of a folder among the runs"),
+        (MINIMAL + "name: /tmp/elsewhere", "'name'.*must be the name of a folder among the runs"),
     ],
 )
 def test_unusable_files(tmp_path, text, message):

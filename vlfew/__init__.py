@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vlfew.data import LabelledImages, Reading, load_data
     from vlfew.data.adapters import from_huggingface, from_torchvision
     from vlfew.errors import VlfewError
+    from vlfew.evaluation.adaptation import adapt
     from vlfew.evaluation.bank import FeatureBank
     from vlfew.evaluation.evaluate import evaluate
     from vlfew.evaluation.subject import Subject
@@ -33,6 +34,7 @@ _WHERE = {
     "Reading": "vlfew.data",
     "Subject": "vlfew.evaluation.subject",
     "VlfewError": "vlfew.errors",
+    "adapt": "vlfew.evaluation.adaptation",
     "evaluate": "vlfew.evaluation.evaluate",
     "from_huggingface": "vlfew.data.adapters",
     "from_torchvision": "vlfew.data.adapters",
@@ -49,6 +51,7 @@ __all__ = [
     "Reading",
     "Subject",
     "VlfewError",
+    "adapt",
     "evaluate",
     "from_huggingface",
     "from_torchvision",

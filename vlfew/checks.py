@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
+from typing import Any, get_args
 
 from vlfew.errors import ConfigError
 
@@ -12,8 +14,8 @@ def require_above_zero(name: str, value: float) -> None:
     Raises:
         ConfigError: the option is not a finite number above 0.
     """
-    if not 0 < value < math.inf:
-        raise ConfigError(f"{name} is {value}; it must be a number above 0")
+    if not (_is_number(value) and 0 < value < math.inf):
+        raise ConfigError(f"{name} is {value!r}; it must be a number above 0")
 
 
 def require_each_above_zero(who: str, **options: float) -> None:
@@ -30,8 +32,8 @@ def require_count(name: str, value: int, least: int = 1) -> None:
     Raises:
         ConfigError: the option is below `least`.
     """
-    if value < least:
-        raise ConfigError(f"{name} is {value}; it must be at least {least}")
+    if not (_is_number(value) and value >= least):
+        raise ConfigError(f"{name} is {value!r}; it must be at least {least}")
 
 
 def require_rate(name: str, value: float) -> None:
@@ -40,8 +42,8 @@ def require_rate(name: str, value: float) -> None:
     Raises:
         ConfigError: the option is not in `[0, 1)`.
     """
-    if not 0 <= value < 1:
-        raise ConfigError(f"{name} is {value}; it must be at least 0 and below 1")
+    if not (_is_number(value) and 0 <= value < 1):
+        raise ConfigError(f"{name} is {value!r}; it must be at least 0 and below 1")
 
 
 def require_within(name: str, value: float, low: float, high: float = math.inf) -> None:
@@ -49,6 +51,19 @@ def require_within(name: str, value: float, low: float, high: float = math.inf) 
     Raises:
         ConfigError: the option is not a finite number from `low` to `high`.
     """
-    if not low <= value <= high or value == math.inf:
+    if not (_is_number(value) and low <= value <= high and value < math.inf):
         bounds = f"{low:g} or more" if high == math.inf else f"from {low:g} to {high:.4g}"
-        raise ConfigError(f"{name} is {value}; it must be a number {bounds}")
+        raise ConfigError(f"{name} is {value!r}; it must be a number {bounds}")
+
+
+def require_one_of(name: str, value: Any, kinds: Any) -> None:
+    """
+    Raises:
+        ConfigError: the option is none of the words of the `Literal` `kinds`.
+    """
+    if value not in (known := get_args(kinds)):
+        raise ConfigError(f"{name} is {value!r}; it must be one of {', '.join(map(str, known))}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -420,6 +420,13 @@ class Config(Section):
     select: Protocol | None = None
     evaluate: list[Protocol] = []
     repeat: Repeat | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _below_the_runs(cls, name: str) -> str:
+        if not all(step.strip() and step not in (".", "..") for step in name.split("/")):
+            raise ValueError("must be the name of a folder among the runs, or of one in it (a/b)")
+        return name
 
 
 def dump_config(config: Config) -> str:

@@ -17,8 +17,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from vlfew.config import Component, Config
-from vlfew.errors import ConfigError, VlfewError, did_you_mean, first_line
+from vlfew.errors import ConfigError, VlfewError, did_you_mean
 from vlfew.registry import Registry
+from vlfew.yaml_text import SettingsLoader, problem_of
 
 _MEMBER = re.compile(r"function-|constrained-|(literal|tuple|list)\[|(int|str|float|bool)$")
 """What pydantic adds to the place of a mistake in a union: which of its members complains."""
@@ -110,17 +111,6 @@ def parse_values(pairs: Sequence[str], schema: type[BaseModel], owner: str) -> d
     return {key: getattr(checked, key) for key in checked.model_fields_set}
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML in which `1e-3` is the number it looks like (YAML 1.1 makes it a string)."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)$"),
-    list("-+0123456789."),
-)
-
-
 def read_yaml(
     path: Path, source: Source, seen: tuple[Path, ...] = (), kind: str = "configuration file"
 ) -> dict[str, Any]:
@@ -145,12 +135,10 @@ def read_yaml(
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as text: {error}") from None
     try:
-        node = yaml.compose(text, _Loader)
-        values = yaml.load(text, _Loader)  # _Loader is a SafeLoader
+        node = yaml.compose(text, SettingsLoader)
+        values = yaml.load(text, SettingsLoader)  # a SafeLoader
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}{line}: not YAML: {getattr(error, 'problem', first_line(error))}") from None
+        raise ConfigError(problem_of(path, error)) from None
     if values is None:
         values = {}
     if not isinstance(values, dict):
@@ -209,7 +197,7 @@ def _override(values: dict[str, Any], override: str, source: Source) -> str | No
 def override_value(text: str) -> Any:
     """The value of an override; text that is not YAML stands for itself."""
     try:
-        return yaml.load(text, _Loader) if text else None
+        return yaml.load(text, SettingsLoader) if text else None
     except yaml.YAMLError:
         return text
 
@@ -285,7 +273,8 @@ def _explain(
         elif problem["type"] == "missing":
             text = f"{full!r}{owner} must be given"
         else:
-            said, got = problem["msg"][0].lower() + problem["msg"][1:], f", got {problem['input']!r}"
+            said = problem["msg"].removeprefix("Value error, ")
+            said, got = said[0].lower() + said[1:], f", got {problem['input']!r}"
             # The members of a union complain one by one.
             before = texts[full].removesuffix(got) + ", or " if full in texts else f"{full!r}{owner}: "
             text = f"{before}{said}{got}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shlex
@@ -249,7 +250,10 @@ def _check_evaluations(config: Config, data: LabelledImages) -> None:
                 f"{protocol} is asked for on the split {split!r}, which {data.name} as configured has not{why}; "
                 "train without figures by evaluate=[], or name another split"
             )
-        check_protocol(protocol, options, data)
+        try:
+            check_protocol(protocol, options, data)
+        except VlfewError as error:
+            raise ConfigError(f"evaluate: {protocol}: {line}" for line in str(error).splitlines()) from None
 
 
 def print_results(results: list[Result]) -> None:
@@ -367,6 +371,25 @@ def adapt_folder(run: str, out: Path | None, data: str | None, split: str, base_
         *(["base-to-new"] if base_to_new else []),
     ]
     return Path(run) / "adapt" / "-".join(parts)
+
+
+def set_aside(folder: Path, command: str) -> Path | None:
+    """Gives a comparison in `folder` that another command made a name of its own, `adapt-1.json` and so on.
+
+    Returns:
+        The file that it is in now; None where there was none, or it was made by the same command.
+    """
+    kept = folder / "adapt.json"
+    try:
+        if not kept.is_file() or json.loads(kept.read_text(encoding="utf-8")).get("command") == command:
+            return None
+    except (ValueError, AttributeError):
+        pass  # whatever it is, it is not ours to replace
+    number = next(n for n in itertools.count(1) if not (folder / f"adapt-{n}.json").exists())
+    for file in (folder / "adapt.html", kept):
+        if file.is_file():
+            file.rename(folder / f"adapt-{number}{file.suffix}")
+    return folder / f"adapt-{number}.json"
 
 
 def adapt_command(

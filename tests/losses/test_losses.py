@@ -11,9 +11,10 @@ import torch
 
 from tests.losses.conftest import LABELS, MAP, MAPS_ALONE, build, encoded, unit
 from vlfew.errors import ConfigError
-from vlfew.features import Features
+from vlfew.features import Features, Space
 from vlfew.losses import LOSSES
 from vlfew.losses.encoded import Encoded
+from vlfew.scorers.similarity import Euclidean
 
 
 @pytest.mark.parametrize("distance", ["euclidean", "squared", "l1"])
@@ -251,3 +252,38 @@ def test_a_temperature_that_would_not_hold_is_refused(name):
 def test_margins_and_temperatures_are_above_zero(name, option, value):
     with pytest.raises(ConfigError, match=f"^{option} is {value}; it must be a number above 0$"):
         LOSSES.get(name)(**{option: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        (
+            "contrastive",
+            {"distance": "cosine"},
+            "distance is 'cosine'; it must be one of euclidean, squared, l1",
+        ),
+        ("contrastive", {"margin": "1"}, "margin is '1'; it must be a number above 0"),
+        ("contrastive", {"margin": 2.5}, "margin is 2.5, and unit vectors are at most 2 apart"),
+        ("triplet", {"margin": 5.0}, "margin is 5.0, and unit vectors are at most 4 apart"),
+        ("triplet", {"mining": "hard"}, "mining is 'hard'; it must be one of all, batch_hard, semi_hard"),
+        ("prototypical", {"metric": "l1"}, "metric is 'l1'; it must be one of euclidean, cosine"),
+        ("binary_cross_entropy", {"scale": -3.0}, "scale is -3.0; it must be a number above 0"),
+    ],
+)
+def test_options_that_make_no_such_loss_are_refused(name, options, said):
+    with pytest.raises(ConfigError, match=said) as error:
+        LOSSES.get(name)(**options)
+    assert "\n" not in str(error.value)
+    if "margin" in options and isinstance(options["margin"], float):
+        LOSSES.get(name)(**options, normalize=False)
+
+
+def test_a_bias_lets_squared_distances_say_that_a_pair_is_the_same():
+    """Below 0 as they are, no pair has a probability above one half without it."""
+    batch = Encoded(
+        Features(torch.tensor([[0.0, 0.0], [0.1, 0.0]])), torch.tensor([0, 0]), similarity=Euclidean(Space(2))
+    )
+    plain, lifted = (LOSSES.get("binary_cross_entropy")(bias=b)(batch).item() for b in (0.0, 5.0))
+    # Of no different pair the share is lost.
+    assert plain == pytest.approx(math.log(1 + math.exp(0.01)) / 2)
+    assert lifted == pytest.approx(math.log(1 + math.exp(0.01 - 5)) / 2)

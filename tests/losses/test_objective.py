@@ -148,3 +148,11 @@ def test_losses_over_pairs_are_those_that_no_class_label_changes():
         if values[0] == values[1]:
             blind.append(name)
     assert sorted(blind) == sorted(losses_with("over_pairs"))
+
+
+def test_options_out_of_range_are_told_of_every_loss_that_has_some():
+    terms = [TermSpec("triplet", options={"margin": -1.0}), TermSpec("contrastive", options={"margin": 9.0})]
+    with pytest.raises(ConfigError) as error:
+        objective_of(terms)
+    assert error.value.problems[0] == "loss triplet: margin is -1.0; it must be a number above 0"
+    assert error.value.problems[1].startswith("loss contrastive: margin is 9.0, and unit vectors")

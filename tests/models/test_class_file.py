@@ -54,7 +54,8 @@ def test_pictures_of_every_kind_that_is_read_are_found(tmp_path, suffix):
         ("cat: {text: ''}", "'text' must be a string"),
         ("cat: {images: nowhere.png}", r"class 'cat': .*nowhere.png: no such picture"),
         ("cat: {images: a photo of a cat}", "words stand under 'text:'"),
-        ("cat: [", "cannot be read as YAML"),
+        ("cat: [", "classes.yaml:1: not YAML"),
+        ("cat: {text: cat}\ncat: {text: dog}", r"yaml:2: 'cat' stands here twice \(first in line 1\)"),
     ],
 )
 def test_mistakes_name_the_class(tmp_path, text, message):

@@ -80,6 +80,11 @@ def test_words_in_the_place_of_pictures_and_the_reverse_get_one_line(model, tmp_
             lambda: model.classifier({"cat": Path("a photo of a cat")}),
             "class 'cat': there is no picture 'a photo",
         ),
+        (
+            lambda: model.classifier({"cat": torch.zeros(3, 8, 8)}),
+            r"a Pillow image; got a Tensor of shape \[3, 8, 8\]",
+        ),
+        (lambda: model.classifier(["cat", "mug"]), "told as a dict, .* got \\['cat', 'mug'\\]"),
         (lambda: model.classifier({"cat": 3}), "class 'cat': a picture is a Path or a Pillow image; got 3"),
         (lambda: model.classifier({"cat": mug}).predict(["mug.png"]), "'mug.png' is a str, which is words"),
         (lambda: model.classifier({"cat": mug}).predict(mug), "pictures come in a list"),

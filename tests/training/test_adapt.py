@@ -60,6 +60,16 @@ def test_table_json_and_page(capsys, run: Path, command: list[str], tmp_path: Pa
     again = json.loads((tmp_path / "again" / "adapt.json").read_text())
     assert [c["accuracy"] for c in again["cells"]] == [c["accuracy"] for c in found["cells"]]
     assert again["command"] == found["command"]
+    # Made again by its own command it is replaced; by another one, it is kept.
+    runs(*words[1:])
+    assert not list(folder.glob("adapt-*"))
+    capsys.readouterr()
+    runs(*command, "--methods", "prototypes", "--choose", "fixed")
+    assert f"the comparison that was there is {folder / 'adapt-1.json'} now" in capsys.readouterr().err
+    assert json.loads((folder / "adapt-1.json").read_text())["command"] == found["command"]
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "adapt-1.html", "adapt-1.json", "adapt.html", "adapt.json"
+    ]  # fmt: skip
 
 
 def test_without_words_the_rest_is_compared(capsys, command: list[str], tmp_path: Path) -> None:

@@ -268,7 +268,7 @@ def test_a_glob_that_matches_nothing_is_refused(glob: str, said: str) -> None:
         ("{momentum: 1.0}", "'optim.momentum': input should be less than 1"),
         ("{momentum_start: 0}", "'optim.momentum_start': input should be greater than 0"),
         ("{layers: [{lr: 0.1}]}", "'optim.layers.0.match' must be given"),
-        ("{layers: [{match: '*'}]}", "'optim.layers.0': value error, give lr, momentum or weight_decay"),
+        ("{layers: [{match: '*'}]}", "'optim.layers.0': give lr, momentum or weight_decay"),
         ("{layers: [{match: '*', lrr: 1}]}", "unknown key 'optim.layers.0.lrr'; did you mean 'lr'?"),
         ("{layers: [{match: '*', lr: -1}]}", "'optim.layers.0.lr': input should be greater than 0"),
     ],

@@ -107,6 +107,7 @@ def test_every_mistake_is_listed_at_once_with_its_line(config: Path) -> None:
         ("seed: {low: 0, high: 9}", "'seed' is not for a search to set: the best of some seeds"),
         ("select.ways: {low: 2, high: 5}", "'select.ways' is not for a search to set: trials are compared by it"),
         ("name: {choices: [a, b]}", "'name' is not for a search to set"),
+        ("training.validate_every: {low: 2, high: 9}", "is not for a search to set: the best of more"),
     ],
 )  # fmt: skip
 def test_what_is_no_good(config: Path, line: str, said: str) -> None:
@@ -190,3 +191,9 @@ texts = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc", "Cf
 )
 def test_an_override_is_read_as_the_value_it_was_written_for(value: object) -> None:
     assert override_value(override_text(value)) == value
+
+
+def test_a_setting_and_what_holds_it_are_not_both_searched(config: Path) -> None:
+    """The one would undo the other, and the trial be told by values that it never had."""
+    (found,) = problems(config, "optim.lr: {low: 1e-3, high: 1e-2}\noptim: {choices: [{lr: 1}, {lr: 2}]}\n")
+    assert found.startswith(":2: 'optim' holds 'optim.lr' (") and "would undo it" in found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,17 @@ Run = Annotated[
     ),
 ]
 Options = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="A data option; repeatable.")]
+
+
+def ending_in(suffix: str) -> Callable[[Path | None], Path | None]:
+    """What holds an output file to its kind, so that a mistyped name replaces nothing else."""
+
+    def held(path: Path | None) -> Path | None:
+        if path is not None and path.suffix != suffix:
+            raise typer.BadParameter(f"{str(path)!r} does not end in {suffix}")
+        return path
+
+    return held
 
 
 def print_table(columns: list[str], rows: list[list[Any]]) -> None:

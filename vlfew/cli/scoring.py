@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from vlfew.cli.asking import Options, Run, count_or, data_for, number_or, numbers
+from vlfew.cli.asking import Options, Run, count_or, data_for, ending_in, number_or, numbers
 from vlfew.errors import VlfewError
 
 
@@ -51,7 +51,8 @@ def evaluate(
     folder: Annotated[Path | None, typer.Option("--runs", help="Folder of official Omniglot runs.")] = None,
     options: Options = [],  # noqa: B006
     json_file: Annotated[
-        Path | None, typer.Option("--json", dir_okay=False, help="Also write results here.")
+        Path | None,
+        typer.Option("--json", dir_okay=False, callback=ending_in(".json"), help="Also write results here."),
     ] = None,
     episodes_file: Annotated[
         Path | None,
@@ -176,7 +177,7 @@ def adapt(
     from vlfew.evaluation.subject import Subject
     from vlfew.evaluation.templates import read_templates
     from vlfew.models.saved import load
-    from vlfew.pipeline import adapt_command, adapt_folder, notes_of, print_adaptation
+    from vlfew.pipeline import adapt_command, adapt_folder, notes_of, print_adaptation, set_aside
     from vlfew.report.adapted import write_adapted
 
     asked: dict[str, Any] = {
@@ -212,6 +213,8 @@ def adapt(
         outside_data=model.spec.outside_data,
         notes=notes_of(about, images),
     )
+    if aside := set_aside(folder, found.command):
+        print(f"note       the comparison that was there is {aside} now", file=sys.stderr)
     write_adaptation(folder / "adapt.json", found)
     write_adapted(folder / "adapt.html", found)
     print_adaptation(found)
@@ -220,11 +223,14 @@ def adapt(
 
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs, up to 8.")],
-    out: Annotated[Path, typer.Option(dir_okay=False, help="Where to write the page.")] = Path(
-        "comparison.html"
-    ),
+    out: Annotated[
+        Path, typer.Option(dir_okay=False, callback=ending_in(".html"), help="Where to write the page.")
+    ] = Path("comparison.html"),
     json_file: Annotated[
-        Path | None, typer.Option("--json", dir_okay=False, help="Also write the figures here.")
+        Path | None,
+        typer.Option(
+            "--json", dir_okay=False, callback=ending_in(".json"), help="Also write the figures here."
+        ),
     ] = None,
 ) -> None:
     """Set runs side by side: figures, whether they differ, curves, configurations."""

@@ -63,7 +63,8 @@ def verification(
         subject: the model and the data.
         split: which pairs.
         calibrate: split that gives the threshold where the pairs are of one fold.
-        pairs: how many are drawn, half the same, where the data have none of their own; 6,000.
+        pairs: how many are drawn where the data have none of their own, 6,000; as many same as different ones in
+            each fold, so at times a few less.
         calibration_pairs: draw so many from `calibrate`, though it has pairs of its own.
         folds: of the drawn pairs, 10; at most half the classes.
         seed: of the draws.

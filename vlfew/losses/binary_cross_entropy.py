@@ -5,29 +5,36 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from vlfew.checks import require_above_zero
 from vlfew.losses.encoded import Encoded, balanced_mean
 from vlfew.losses.term import Term
 
 
 class PairBinaryCrossEntropy(Term):
-    """`-same log p - (1 - same) log(1 - p)`, `p = sigmoid(scale * similarity)`, balanced.
+    """`-same log p - (1 - same) log(1 - p)`, `p = sigmoid(scale * similarity + bias)`, balanced.
 
     Meant for a learned similarity, such as Koch's weighted L1, whose logit it trains.
 
     Args:
         scale: factor on the similarity; above 1 for cosines, which never leave [-1, 1].
+        bias: added to it; above 0 for `similarity: euclidean`, which is the squared distance below 0: without,
+            no pair could be called the same.
+
+    Raises:
+        ConfigError: scale not above 0.
     """
 
     trains_similarity = True
     over_pairs = True
     takes_sides = True
 
-    def __init__(self, *, scale: float = 1.0) -> None:
+    def __init__(self, *, scale: float = 1.0, bias: float = 0.0) -> None:
         super().__init__()
-        self.scale = scale
+        require_above_zero("scale", scale)
+        self.scale, self.bias = scale, bias
 
     def forward(self, batch: Encoded) -> Tensor:
         same = batch.pairs.same
-        logit = self.scale * batch.likeness("binary_cross_entropy")
+        logit = self.scale * batch.likeness("binary_cross_entropy") + self.bias
         loss = F.binary_cross_entropy_with_logits(logit, same.to(logit.dtype), reduction="none")
         return balanced_mean(loss, same)

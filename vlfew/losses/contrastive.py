@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from vlfew.checks import require_above_zero
-from vlfew.losses.distance import Distance, pair_distance
+from vlfew.losses.distance import Distance, pair_distance, require_margin
 from vlfew.losses.encoded import Encoded, balanced_mean
 from vlfew.losses.term import Term
 
@@ -20,7 +19,7 @@ class MarginOfPairs(Term):
         normalize: take distances between unit vectors.
 
     Raises:
-        ConfigError: margin not above 0.
+        ConfigError: margin not above 0, or wider than unit vectors can be apart; no such distance.
     """
 
     over_pairs = True
@@ -29,7 +28,7 @@ class MarginOfPairs(Term):
         self, *, margin: float = 1.0, distance: Distance = "euclidean", normalize: bool = True
     ) -> None:
         super().__init__()
-        require_above_zero("margin", margin)
+        require_margin(margin, distance, normalize)
         self.margin, self.distance, self.normalize = margin, distance, normalize
 
 

@@ -105,6 +105,9 @@ class Objective(nn.Module):
     Args:
         chosen: the terms.
         trained: for those that learn something of each class.
+
+    Raises:
+        ConfigError: options out of range, with one line for each term that has some.
     """
 
     def __init__(self, chosen: Chosen, trained: Trained) -> None:
@@ -112,11 +115,17 @@ class Objective(nn.Module):
         self.chosen = chosen
         self.specs: dict[str, TermSpec] = {}
         self.terms = nn.ModuleDict()
+        problems: list[str] = []
         for spec in chosen.kept:
             times = sum(used.name == spec.name for used in self.specs.values())
             unique = f"{spec.name}#{times + 1}" if times else spec.name
             needed = (trained,) if spec.kind.needs_classes else ()
-            self.specs[unique], self.terms[unique] = spec, spec.kind(*needed, **spec.options)
+            try:
+                self.specs[unique], self.terms[unique] = spec, spec.kind(*needed, **spec.options)
+            except ConfigError as error:
+                problems += [f"loss {unique}: {problem}" for problem in error.problems]
+        if problems:
+            raise ConfigError(problems)
 
     @property
     def needs_map(self) -> bool:

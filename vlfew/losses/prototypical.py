@@ -8,9 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vlfew.checks import require_one_of
 from vlfew.losses.encoded import Encoded
 from vlfew.losses.temperature import Scale
 from vlfew.losses.term import Term
+
+Metric = Literal["euclidean", "cosine"]
 
 
 class Prototypical(Term):
@@ -23,16 +26,20 @@ class Prototypical(Term):
         metric: `euclidean` (negative squared distance, as in the paper) or `cosine` of unit vectors.
         temperature: the metric is divided by it.
         learned: train the temperature.
+
+    Raises:
+        ConfigError: no such metric.
     """
 
     def __init__(
         self,
         *,
-        metric: Literal["euclidean", "cosine"] = "euclidean",
+        metric: Metric = "euclidean",
         temperature: float = 1.0,
         learned: bool = False,
     ) -> None:
         super().__init__()
+        require_one_of("metric", metric, Metric)
         self.metric, self.scale = metric, Scale(temperature, learned)
 
     def forward(self, batch: Encoded) -> Tensor:

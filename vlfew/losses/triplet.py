@@ -7,9 +7,9 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor
 
-from vlfew.checks import require_above_zero
+from vlfew.checks import require_one_of
 from vlfew.errors import ConfigError
-from vlfew.losses.distance import Distance, distance_matrix
+from vlfew.losses.distance import Distance, distance_matrix, require_margin
 from vlfew.losses.encoded import Encoded
 from vlfew.losses.term import Term
 
@@ -37,7 +37,8 @@ class Triplet(Term):
         normalize: take distances between unit vectors.
 
     Raises:
-        ConfigError: margin not above 0, or none for `semi_hard`.
+        ConfigError: margin not above 0, wider than unit vectors can be apart, or none for `semi_hard`; no such
+            distance or mining.
     """
 
     def __init__(
@@ -49,9 +50,9 @@ class Triplet(Term):
         normalize: bool = True,
     ) -> None:
         super().__init__()
-        if margin is not None:
-            require_above_zero("margin", margin)
-        elif mining == "semi_hard":
+        require_one_of("mining", mining, Mining)
+        require_margin(margin, distance, normalize)
+        if margin is None and mining == "semi_hard":
             raise ConfigError("mining: semi_hard takes triplets within a margin; margin must be a number")
         self.margin, self.distance, self.mining, self.normalize = margin, distance, mining, normalize
 

@@ -18,6 +18,7 @@ import yaml
 from vlfew.data.decode import IMAGE_SUFFIXES
 from vlfew.errors import DataError, did_you_mean
 from vlfew.models.items import require_words
+from vlfew.yaml_text import TextLoader, problem_of
 
 SHOWN = 5
 """Most names of classes that a message lists."""
@@ -30,12 +31,14 @@ def read_class_file(path: Path) -> dict[str, list[str | Path]]:
         DataError: names the class and what is wrong with it.
     """
     try:
-        # The base loader makes no `no` false and no `1` a number: names and texts stay what they are.
-        said = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+        # Names and texts stay what they are.
+        said = yaml.load(path.read_text(encoding="utf-8"), TextLoader)
     except FileNotFoundError:
         raise DataError(f"{path}: no such class file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"{path}: cannot be read as YAML: {str(error).splitlines()[0]}") from None
+    except yaml.YAMLError as error:
+        raise DataError(problem_of(path, error)) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as text: {error}") from None
     if not isinstance(said, dict) or not said:
         raise DataError(f"{path}: expected classes, each with 'text:' or 'images:' or both")
     return {name: _items(name, value, path) for name, value in said.items()}

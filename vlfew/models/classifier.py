@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
+from vlfew.checks import require_within
 from vlfew.errors import DataError
 from vlfew.features import Features
-from vlfew.models.items import require_pictures, require_words
+from vlfew.models.items import require_pictures, require_words, told
 from vlfew.scorers.pictures_and_words import PicturesAndWords, beside_words
 from vlfew.scorers.support import PICTURE, WORDS, Support, pictures_with_words
 
@@ -28,7 +29,8 @@ class Prediction(NamedTuple):
     """The best class, its score, and how far ahead of the second best it is.
 
     The score is by the similarity the model was trained for, cosine where there are words; of a model that
-    learned its similarity, it is a mixture of both where all classes have both.
+    learned its similarity, it is a mixture of both where all classes have both. Where there is one class, nothing is
+    second, and the margin is 0.
     """
 
     label: str
@@ -47,12 +49,18 @@ class Classifier:
     Raises:
         DataError: no classes, an empty description, a picture that cannot be read, the name of a picture
             file given as words, or the reverse.
+        ConfigError: a text weight outside 0..1.
         ModelError: words, for a model without a text stream.
     """
 
     def __init__(
         self, model: DualStream, classes: Mapping[str, ClassDescription], text_weight: float = 0.5
     ) -> None:
+        if not isinstance(classes, Mapping):
+            raise DataError(
+                f"classes are told as a dict, from the name of each to its words or pictures; got {told(classes)}"
+            )
+        require_within("text_weight", text_weight, 0, 1)
         self.model, self.classes = model, tuple(classes)
         if not classes:
             raise DataError("a classifier needs at least one class")

@@ -16,6 +16,9 @@ from vlfew.models.dual_stream import DualStream
 from vlfew.models.tuners import Texts, Tuned
 from vlfew.scorers.scale import fitted_scale
 
+MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
+"""Those of the authors' program."""
+
 
 def coop(
     model: DualStream,
@@ -64,7 +67,7 @@ def coop(
         cosines = seen @ F.normalize(say(class_texts).to(model.device), dim=1).T
         scale = float(fitted_scale(cosines, labels))
     tokens = _tokens(model, encoder, context, class_texts)
-    optimizer = torch.optim.SGD([learned], lr)
+    optimizer = torch.optim.SGD([learned], lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = lr * 0.5 * (1 + math.cos(math.pi * step / steps))
         words = F.normalize(_words(model, encoder, tokens, first, learned, class_texts), dim=1)

@@ -18,7 +18,7 @@ from vlfew.encoders.text import TextEncoder
 from vlfew.errors import DataError, ModelError
 from vlfew.features import Features, Space
 from vlfew.models.hub import OnHub
-from vlfew.models.items import require_pictures, require_words
+from vlfew.models.items import require_pictures, require_words, told
 from vlfew.models.neighbours import Neighbours
 from vlfew.models.opening import open_tower
 from vlfew.models.spec import ModelSpec
@@ -289,7 +289,7 @@ class DualStream(nn.Module, OnHub):
         """Refuses what is no tensor of uint8 `[B, C, H, W]` of the model's channels and side."""
         wanted = (self.spec.channels, self.spec.image_size, self.spec.image_size)
         if not isinstance(images, Tensor):
-            got = f"{images!r:.80}"
+            got = told(images)
         elif images.dtype != torch.uint8 or images.shape[1:] != wanted:
             got = f"{images.dtype} {list(images.shape)}".removeprefix("torch.")
         else:

@@ -26,7 +26,7 @@ def few_shot_lora(
     *,
     seed: int = 0,
     rank: int = 2,
-    alpha: float = 2.0,
+    alpha: float = math.sqrt(2),
     dropout: float = 0.25,
     layers: str = "*",
     prompt: str = "a photo of a {}",
@@ -43,7 +43,8 @@ def few_shot_lora(
         labels: `[S]` in 0 to N-1.
         class_texts: names of each of N classes; the mean of their embeddings stands for the class.
         seed: of what LoRA begins as, of the batches and of dropout.
-        rank, alpha, dropout, layers: see `vlfew.config.Lora`, for both towers.
+        rank, alpha, dropout, layers: see `vlfew.config.Lora`, for both towers. What is learned counts `alpha / rank`;
+            the authors' program has `1 / sqrt(rank)`, which the defaults make of a rank of 2.
         prompt: around a name, in the place of `{}`.
         steps: of the optimiser; the learning rate falls in half a cosine.
         batch: pictures in a step, of the support or as many as it has.

@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     Picture: TypeAlias = Path | Image
 
 
+def told(value: object) -> str:
+    """A value in a message, on one line: what is large by its type and shape."""
+    shape = getattr(value, "shape", None)
+    if shape is not None:
+        return f"a {type(value).__name__} of shape {list(shape)}"
+    return " ".join(f"{value!r:.80}".split())
+
+
 def require_words(texts: Sequence[str], where: str = "", folder: Path = Path()) -> None:
     """Holds texts to being words.
 
@@ -31,7 +39,7 @@ def require_words(texts: Sequence[str], where: str = "", folder: Path = Path()) 
         raise DataError(f"{where}texts come in a list; got the text {texts!r} alone")
     for text in texts:
         if not isinstance(text, str):
-            raise DataError(f"{where}words are given as str; got {text!r}")
+            raise DataError(f"{where}words are given as str; got {told(text)}")
         if not text.strip():
             raise DataError(f"{where}an empty text says nothing: write one, or leave it out")
         if is_picture(text) and (folder / Path(text).expanduser()).is_file():
@@ -48,7 +56,7 @@ def require_pictures(pictures: Sequence[Picture], where: str = "") -> None:
         DataError: one picture in place of a list, words, or a path where no file is.
     """
     if isinstance(pictures, str | Path) or hasattr(pictures, "convert"):
-        raise DataError(f"{where}pictures come in a list; got {pictures!r} alone")
+        raise DataError(f"{where}pictures come in a list; got {told(pictures)} alone")
     for picture in pictures:
         if isinstance(picture, str):
             raise DataError(
@@ -59,4 +67,4 @@ def require_pictures(pictures: Sequence[Picture], where: str = "") -> None:
                 f"{where}there is no picture {str(picture)!r}; words are given as str, not as Path"
             )
         if not isinstance(picture, Path) and not hasattr(picture, "convert"):
-            raise DataError(f"{where}a picture is a Path or a Pillow image; got {picture!r:.80}")
+            raise DataError(f"{where}a picture is a Path or a Pillow image; got {told(picture)}")

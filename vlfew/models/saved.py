@@ -26,6 +26,7 @@ from vlfew.errors import ModelError, first_line
 from vlfew.files import sha256, whole_file, write_whole
 from vlfew.models.build import build_model
 from vlfew.models.dual_stream import DualStream
+from vlfew.models.items import told
 from vlfew.models.spec import ModelSpec, TextSpec
 
 FORMAT = 1
@@ -174,6 +175,8 @@ def load(name: str | Path) -> DualStream:
     Raises:
         ModelError: nothing by that name; says where it was looked for.
     """
+    if not isinstance(name, str | Path):
+        raise ModelError(f"a model is named by a str or a Path; got {told(name)}")
     folder = Path(name)
     if folder.is_dir():
         return load_model(folder)

@@ -39,10 +39,13 @@ def describe(config: Config, data: LabelledImages, step: TrainingStep, accelerat
     ]
 
 
-def training_notes(start: Start | None, validated: bool, chosen: Chosen, data: LabelledImages) -> list[str]:
+def training_notes(
+    config: Config, start: Start | None, validated: bool, chosen: Chosen, data: LabelledImages
+) -> list[str]:
     """What a reader of the log and of the results must know.
 
     Args:
+        config: of the training.
         start: the weights that it starts from, if any.
         validated: whether a validation split chooses the weights.
         chosen: the terms of the objective.
@@ -51,6 +54,10 @@ def training_notes(start: Start | None, validated: bool, chosen: Chosen, data: L
     notes = [] if start is None else [start.note]
     if not validated:
         notes.append("no validation split: the weights of the last step are kept")
+    if config.optim.warmup >= config.optim.steps:
+        notes.append(
+            f"optim.warmup={config.optim.warmup} is as long as the training or longer: the learning rate only rises"
+        )
     if not chosen.dropped:
         return notes
     left = "the fallback " * chosen.fell_back + ", ".join(term.name for term in chosen.kept)

@@ -155,7 +155,9 @@ class Trainer:
 
     def notes(self) -> list[str]:
         """What a reader of the log and the results must know about the training."""
-        return training_notes(self.start, self.selection is not None, self.module.objective.chosen, self.data)
+        return training_notes(
+            self.config, self.start, self.selection is not None, self.module.objective.chosen, self.data
+        )
 
     def train(self) -> None:
         """Runs to the end, or from the last checkpoint on; then saves the best model, or else the last.

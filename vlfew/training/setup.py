@@ -257,7 +257,12 @@ def selection(config: Config, data: LabelledImages, has_text: bool) -> tuple[str
                     f"select.{key} must be {allowed[0]!r}, not {checked[key]!r}: the test split has no part in "
                     "choosing a model"
                 )
-        check_protocol(chosen.protocol, options, data)
+        try:
+            check_protocol(chosen.protocol, options, data)
+        except VlfewError as error:
+            raise ConfigError(
+                f"select: {chosen.protocol}: {line}" for line in str(error).splitlines()
+            ) from None
         return chosen.protocol, checked
     # Of classes with one picture nothing can be asked.
     sizes = [n for n in (len(index) for index in data.by_class("val").values()) if n > 1]

@@ -28,6 +28,7 @@ FIXED = {
     "evaluate": "trials are not evaluated",
     "select": "trials are compared by it",
     "seed": "the best of some seeds is the luckiest one, not a better setting",
+    "training.validate_every": "the best of more validations is luckier, not better",
 }
 """Settings that a search leaves alone, and why."""
 FINENESS = 1e-4
@@ -144,8 +145,13 @@ def read_space(path: Path, config_file: Path, overrides: Sequence[str]) -> Searc
     problems: list[str] = []
     for key, bounds in ((str(k), v) for k, v in said.items()):
         at = source.of(key)
-        if (top := key.partition(".")[0]) in FIXED:
-            problems.append(f"{at}: {key!r} is not for a search to set: {FIXED[top]}")
+        if why := FIXED.get(key.partition(".")[0]) or FIXED.get(key):
+            problems.append(f"{at}: {key!r} is not for a search to set: {why}")
+            continue
+        if inner := next((other for other in map(str, said) if other.startswith(f"{key}.")), None):
+            problems.append(
+                f"{at}: {key!r} holds {inner!r} ({source.of(inner)}) and would undo it; leave out one of them"
+            )
             continue
         found = _read_bounds(key, bounds, source)
         if isinstance(found, list):
