@@ -245,7 +245,7 @@ def _check_evaluations(config: Config, data: LabelledImages) -> None:
     for protocol, options in evaluations(config, data.names_are_words):
         split = PROTOCOLS.checked(protocol, options).get("split")
         if split is not None and split not in data.splits:
-            why = f" ({data.note})" if data.note else ""
+            why = f": {data.note}" if data.note else ""
             raise DataError(
                 f"{protocol} is asked for on the split {split!r}, which {data.name} as configured has not{why}; "
                 "train without figures by evaluate=[], or name another split"
