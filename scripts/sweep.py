@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import yaml
 
-from vlfew.errors import ConfigError, VlfewError
+from vlfew.errors import ConfigError, VlfewError, told_of
 from vlfew.evaluation.results import Result, read_results
 from vlfew.pipeline import run_pipeline
 from vlfew.process import prepared_process
@@ -133,11 +133,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     grid, name = read_grid(args.grid), read_config(args.config, args.overrides).name
     cells = cells_of(grid, name, args.overrides)
     for cell in cells:  # a mistake in the last cell is told before the first is trained
-        try:
+        with told_of(f"{args.grid}: cell {', '.join(cell.values)}"):
             read_config(args.config, cell.overrides)
-        except ConfigError as error:
-            told = (f"{args.grid}: cell {', '.join(cell.values)}: {problem}" for problem in error.problems)
-            raise ConfigError(told) from None
     rows = []
     for number, cell in enumerate(cells, 1):
         print(f"cell {number} of {len(cells)}: {', '.join(cell.values)}", file=sys.stderr, flush=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 SHOWN = 12
@@ -31,6 +32,19 @@ class ModelError(VlfewError):
 
 class RunError(VlfewError):
     """A run folder or checkpoint that does not fit the command."""
+
+
+@contextmanager
+def told_of(where: str) -> Iterator[None]:
+    """Puts `where` before each line of a mistake that is met, which is one of the configuration then.
+
+    Raises:
+        ConfigError: in place of any `VlfewError`.
+    """
+    try:
+        yield
+    except VlfewError as error:
+        raise ConfigError(f"{where}: {line}" for line in str(error).splitlines()) from None
 
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:

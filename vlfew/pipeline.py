@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlfew.config_file import load_config
-from vlfew.errors import ConfigError, DataError, VlfewError
+from vlfew.errors import ConfigError, DataError, VlfewError, told_of
 from vlfew.files import file_stem
 from vlfew.training.run import RunFolder, member_names
 from vlfew.training.setup import load_configured_data, read_config, use_all_cores
@@ -250,10 +250,8 @@ def _check_evaluations(config: Config, data: LabelledImages) -> None:
                 f"{protocol} is asked for on the split {split!r}, which {data.name} as configured has not{why}; "
                 "train without figures by evaluate=[], or name another split"
             )
-        try:
+        with told_of(f"evaluate: {protocol}"):
             check_protocol(protocol, options, data)
-        except VlfewError as error:
-            raise ConfigError(f"evaluate: {protocol}: {line}" for line in str(error).splitlines()) from None
 
 
 def print_results(results: list[Result]) -> None:

@@ -26,12 +26,16 @@ def _require_each_once(node: yaml.MappingNode) -> None:
             seen[key.value] = key.start_mark.line + 1
 
 
-class SettingsLoader(yaml.SafeLoader):
-    """Safe YAML in which `1e-3` is the number it looks like (YAML 1.1 makes it a string)."""
+class _EachKeyOnce(yaml.constructor.BaseConstructor):
+    """Stands before a loader."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         _require_each_once(node)
         return super().construct_mapping(node, deep)
+
+
+class SettingsLoader(_EachKeyOnce, yaml.SafeLoader):
+    """Safe YAML in which `1e-3` is the number it looks like (YAML 1.1 makes it a string)."""
 
 
 SettingsLoader.add_implicit_resolver(
@@ -41,12 +45,8 @@ SettingsLoader.add_implicit_resolver(
 )
 
 
-class TextLoader(yaml.BaseLoader):
+class TextLoader(_EachKeyOnce, yaml.BaseLoader):
     """YAML in which all is text: `no` is no false and `1` no number."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        _require_each_once(node)
-        return super().construct_mapping(node, deep)
 
 
 def problem_of(path: Path, error: yaml.YAMLError) -> str:

@@ -16,7 +16,7 @@ from vlfew.data.images import LabelledImages
 from vlfew.data.reading import Reading
 from vlfew.data.sources import SOURCES, load_data
 from vlfew.encoders import BACKBONES, FRONT_ENDS, TEXT_ENCODERS
-from vlfew.errors import ConfigError, DataError, ModelError, VlfewError
+from vlfew.errors import ConfigError, DataError, VlfewError, told_of
 from vlfew.evaluation import NEEDS_WORDS, PROTOCOLS
 from vlfew.evaluation.evaluate import check_protocol
 from vlfew.losses import LOSSES
@@ -257,12 +257,8 @@ def selection(config: Config, data: LabelledImages, has_text: bool) -> tuple[str
                     f"select.{key} must be {allowed[0]!r}, not {checked[key]!r}: the test split has no part in "
                     "choosing a model"
                 )
-        try:
+        with told_of(f"select: {chosen.protocol}"):
             check_protocol(chosen.protocol, options, data)
-        except VlfewError as error:
-            raise ConfigError(
-                f"select: {chosen.protocol}: {line}" for line in str(error).splitlines()
-            ) from None
         return chosen.protocol, checked
     # Of classes with one picture nothing can be asked.
     sizes = [n for n in (len(index) for index in data.by_class("val").values()) if n > 1]
@@ -317,12 +313,9 @@ def model_to_start_from(name: str) -> DualStream:
     Raises:
         ConfigError: there is none.
     """
-    try:
-        # The weights that are drawn for it, and then read, have no say in the random numbers of the training.
-        with torch.random.fork_rng(devices=()):
-            return load(name)
-    except ModelError as error:
-        raise ConfigError(f"start_from={name}: {error}") from None
+    # The weights that are drawn for it, and then read, have no say in the random numbers of the training.
+    with told_of(f"start_from={name}"), torch.random.fork_rng(devices=()):
+        return load(name)
 
 
 def begin(model: DualStream, data: LabelledImages, start_from: str | None) -> Start | None:
@@ -336,10 +329,8 @@ def begin(model: DualStream, data: LabelledImages, start_from: str | None) -> St
         fit_front_end(model, data, "train")
         return None
     other = model_to_start_from(start_from)
-    try:
+    with told_of(f"start_from={start_from}"):
         anew = copy_weights(model, other)
-    except ModelError as error:
-        raise ConfigError(f"start_from={start_from}: {error}") from None
     # It may have seen what the test split asks about.
     model.spec.outside_data = True
     told = f"starts from the weights of {start_from}, " + (
