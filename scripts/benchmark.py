@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from importlib import import_module
 
-from vlfew.process import prepared_process
+from vlfew.core.cpu_tuning import prepared_process
 
 BENCHMARKS = {
-    "adapt": "every few-shot method on cached features, five numbers of shots, three seeds",
+    "adapt": "every few-shot method on cached features, five numbers of shots, three repeats",
     "episodes": "few-shot episodes from cached features, against easyfsl",
     "loading": "first and further loading of a data set",
     "cross-attention": "few-shot episodes by cross attention from cached maps",

@@ -9,7 +9,7 @@ import argparse
 import resource
 import time
 
-CLASSES, PICTURES, SIDE = 20, 600, 6
+CLASSES, IMAGES, SIDE = 20, 600, 6
 WAYS, SHOTS, QUERIES = 5, 1, 15
 
 
@@ -24,45 +24,45 @@ def run(args: argparse.Namespace) -> None:
     from torch import Tensor
     from torch.nn.functional import normalize
 
+    from vlfew.classifiers import CLASSIFIERS
+    from vlfew.core.features import Features, FeatureSpec
     from vlfew.evaluation.accuracy import episode_accuracies
-    from vlfew.evaluation.episodes import draw_episodes
-    from vlfew.evaluation.few_shot import from_pictures
-    from vlfew.features import Features, Space
-    from vlfew.scorers import SCORERS
-    from vlfew.scorers.cross_attention import CrossAttention
+    from vlfew.evaluation.episodes import sample_episodes
+    from vlfew.evaluation.protocols.few_shot import from_images
+    from vlfew.similarities.cross_attention import CrossAttention
 
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(CLASSES).repeat_interleave(PICTURES)
+    labels = torch.arange(CLASSES).repeat_interleave(IMAGES)
 
     @torch.inference_mode()
-    def written_out(scorer: CrossAttention, support: Tensor, queries: Tensor) -> Tensor:
+    def written_out(method: CrossAttention, support: Tensor, queries: Tensor) -> Tensor:
         """`[N, C, H, W]` and `[Q, C, H, W]` to `[Q, N]`, the correlations and attended maps whole."""
         p, q = support.flatten(2).float(), queries.flatten(2).float()
         correlation = normalize(p, dim=1).mT[None] @ normalize(q, dim=1)[:, None]  # [Q, N, m, m]
         pooled = []
         for maps, r in ((p[None], correlation), (q[:, None], correlation.mT)):
-            hidden = scorer.norm(scorer.narrow(r.mean(-2).flatten(0, 1))).relu()
-            kernel = scorer.widen(hidden).view_as(r[..., 0])
-            weight = 1 + torch.softmax((r * kernel.unsqueeze(-2)).mean(-1) / scorer.temperature, -1)
+            hidden = method.norm(method.narrow(r.mean(-2).flatten(0, 1))).relu()
+            kernel = method.widen(hidden).view_as(r[..., 0])
+            weight = 1 + torch.softmax((r * kernel.unsqueeze(-2)).mean(-1) / method.temperature, -1)
             pooled.append(normalize((maps * weight.unsqueeze(-2)).mean(-1), dim=-1))
-        return scorer.score_scale * (pooled[0] * pooled[1]).sum(-1)
+        return method.score_scale * (pooled[0] * pooled[1]).sum(-1)
 
     for channels in args.channels:
         shape = (channels, SIDE, SIDE)
         # Some at a time, so that making the maps takes no more memory than holding them.
         maps = torch.empty(len(labels), *shape, dtype=torch.half, memory_format=torch.channels_last)
-        centre = 0.2 * torch.randn(CLASSES, *shape, generator=generator)
+        center = 0.2 * torch.randn(CLASSES, *shape, generator=generator)
         for part, of in zip(maps.split(50), labels.split(50), strict=True):
-            part.copy_(centre[of] + torch.randn(part.shape, generator=generator))
+            part.copy_(center[of] + torch.randn(part.shape, generator=generator))
         features = Features(torch.zeros(len(labels), 1), map=maps)
         name = "cross_attention" + "_transductive" * args.transductive
         torch.manual_seed(0)
-        scorer = SCORERS.get(name)(Space(1, shape)).eval().requires_grad_(False)
+        method = CLASSIFIERS.get(name)(FeatureSpec(1, shape)).eval().requires_grad_(False)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         wall, cpu = time.perf_counter(), time.process_time()
-        drawn = draw_episodes(labels, WAYS, SHOTS, QUERIES, args.episodes, 0)
-        score = from_pictures(scorer, WAYS, SHOTS)
+        drawn = sample_episodes(labels, WAYS, SHOTS, QUERIES, args.episodes, 0)
+        score = from_images(method, WAYS, SHOTS)
         accuracy = episode_accuracies(features, drawn, score, maps=True).mean()
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         added = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
@@ -76,6 +76,6 @@ def run(args: argparse.Namespace) -> None:
             few = min(10, args.episodes)
             cpu = time.process_time()
             for support, query in zip(drawn.support[:few], drawn.query[:few], strict=True):
-                written_out(scorer, maps[support.flatten()], maps[query.flatten()])
+                written_out(method, maps[support.flatten()], maps[query.flatten()])
             cpu = (time.process_time() - cpu) / few
             print(f"  written out: {1 / cpu:.0f} a second of the processor's time", flush=True)

@@ -10,7 +10,7 @@ import statistics
 import sys
 import time
 
-CLASSES, PICTURES, DIM = 20, 600, 512
+CLASSES, IMAGES, DIM = 20, 600, 512
 WAYS, SHOTS, QUERIES = 5, 1, 15
 
 
@@ -25,29 +25,29 @@ def run(args: argparse.Namespace) -> None:
     try:
         from easyfsl.datasets import FeaturesDataset
         from easyfsl.methods import PrototypicalNetworks, SimpleShot
-        from easyfsl.samplers import TaskSampler
+        from easyfsl.samplers import EpisodicSampler
         from easyfsl.utils import evaluate
     except ImportError as error:
         sys.exit(f"{error}; run: uv run --group bench scripts/benchmark.py episodes")
     from torch.utils.data import DataLoader, Sampler
 
+    from vlfew.classifiers import CLASSIFIERS
+    from vlfew.core.features import Features
     from vlfew.evaluation.accuracy import episode_accuracies
-    from vlfew.evaluation.episodes import draw_episodes
-    from vlfew.evaluation.few_shot import from_pictures
-    from vlfew.features import Features
-    from vlfew.scorers import SCORERS
+    from vlfew.evaluation.episodes import sample_episodes
+    from vlfew.evaluation.protocols.few_shot import from_images
 
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(CLASSES).repeat_interleave(PICTURES)
-    centres = torch.randn(CLASSES, DIM, generator=generator)
-    embedding = 0.15 * centres[labels] + torch.randn(len(labels), DIM, generator=generator)
+    labels = torch.arange(CLASSES).repeat_interleave(IMAGES)
+    centers = torch.randn(CLASSES, DIM, generator=generator)
+    embedding = 0.15 * centers[labels] + torch.randn(len(labels), DIM, generator=generator)
 
     class TakesDataSource(Sampler[list[int]]):
         def __init__(self, *_: object, **__: object) -> None:
-            """Sampler no longer takes the argument that TaskSampler passes up."""
+            """Sampler no longer takes the argument that EpisodicSampler passes up."""
 
-    class Tasks(TaskSampler, TakesDataSource):
+    class Tasks(EpisodicSampler, TakesDataSource):
         pass
 
     dataset = FeaturesDataset(labels.tolist(), embedding, [str(c) for c in range(CLASSES)])
@@ -58,9 +58,9 @@ def run(args: argparse.Namespace) -> None:
         return float(evaluate(method(torch.nn.Identity()), loader, device="cpu", use_tqdm=False))
 
     def ours(metric: str, seed: int) -> float:
-        drawn = draw_episodes(labels, WAYS, SHOTS, QUERIES, args.episodes, seed)
-        scorer = SCORERS.get("prototypes")(DIM, metric=metric)
-        score = from_pictures(scorer, WAYS, SHOTS)
+        drawn = sample_episodes(labels, WAYS, SHOTS, QUERIES, args.episodes, seed)
+        method = CLASSIFIERS.get("prototypes")(DIM, metric=metric)
+        score = from_images(method, WAYS, SHOTS)
         return float(episode_accuracies(Features(embedding), drawn, score).mean())
 
     print(f"{args.episodes:,} episodes, {WAYS}-way {SHOTS}-shot, {QUERIES} queries a class, one thread")

@@ -1,6 +1,6 @@
 """Resident memory of contrastive training steps by gradient caching, a large batch against a small one.
 
-Conv4 with GroupNorm beside the frozen text encoder, on random pictures of 32 pixels. Each batch has a process of its
+Conv4 with GroupNorm beside the frozen text encoder, on random images of 32 pixels. Each batch has a process of its
 own: memory is the most that it ever had resident, less what it had with model and data loaded.
 """
 
@@ -16,10 +16,10 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--batches", type=int, nargs=2, default=[256, 4096], help="pictures, small and large")
-    parser.add_argument("--chunk", type=int, default=256, help="pictures at a time")
+    parser.add_argument("--batches", type=int, nargs=2, default=[256, 4096], help="images, small and large")
+    parser.add_argument("--chunk", type=int, default=256, help="images at a time")
     parser.add_argument("--width", type=int, default=64, help="of Conv4")
-    parser.add_argument("--pictures", type=int, default=16, help="of a class in a batch")
+    parser.add_argument("--images", type=int, default=16, help="of a class in a batch")
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
 
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> None:
         return
     found = []
     for batch in args.batches:
-        options = ["--chunk", args.chunk, "--pictures", args.pictures, "--steps", args.steps]
+        options = ["--chunk", args.chunk, "--images", args.images, "--steps", args.steps]
         options += ["--width", args.width, "--one", batch]
         command = [
             sys.executable,
@@ -52,21 +52,21 @@ def _measure(args: argparse.Namespace) -> tuple[float, float, float]:
 
     import torch
 
-    from vlfew.config import Config
-    from vlfew.data.images import InMemory, LabelledImages
-    from vlfew.training.loop import Trainer
-    from vlfew.training.run import RunFolder
-    from vlfew.training.setup import use_all_cores
+    from vlfew.core.config import Config
+    from vlfew.data.labeled_images import InMemory, LabeledImages
+    from vlfew.training.run_folder import RunFolder
+    from vlfew.training.trainer import Trainer
+    from vlfew.workflows.assemble import use_all_cores
 
     use_all_cores()
-    classes, shape = args.one // args.pictures, (args.one, 1, 32, 32)
-    labels = torch.arange(classes).repeat_interleave(args.pictures)
-    data = LabelledImages(
+    classes, shape = args.one // args.images, (args.one, 1, 32, 32)
+    labels = torch.arange(classes).repeat_interleave(args.images)
+    data = LabeledImages(
         name="random",
         images=InMemory(torch.randint(0, 256, shape, dtype=torch.uint8)),
         labels=labels,
         class_names=tuple(f"thing {n}" for n in range(classes)),
-        names_are_words=True,
+        names_are_text=True,
         splits={"train": torch.arange(len(labels))},
         fingerprint="random",
     )
@@ -74,7 +74,7 @@ def _measure(args: argparse.Namespace) -> tuple[float, float, float]:
         {
             "image": {"backbone": "conv4", "width": args.width, "norm": "group"},
             "objective": [{"loss": "alignment_softmax"}],
-            "sampling": {"classes": classes, "pictures": args.pictures},
+            "sampling": {"classes_per_batch": classes, "images_per_class": args.images},
             "augment": {"rotate": 10, "translate": 0.1},
             "training": {"mixed_precision": "no", "gradient_cache": args.chunk},
         }

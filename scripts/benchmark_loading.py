@@ -1,4 +1,4 @@
-"""How long a data set takes to load: the first time, when pictures are decoded, and every further time.
+"""How long a data set takes to load: the first time, when images are decoded, and every further time.
 
 Each start is a process of its own, with a cache folder that is empty at first; imports are not counted.
 """
@@ -36,11 +36,11 @@ def run(args: argparse.Namespace) -> None:
 
         def start() -> tuple[float, str, str]:
             done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-            seconds, pictures, training = done.stdout.split()
-            return float(seconds), pictures, training
+            seconds, images, training = done.stdout.split()
+            return float(seconds), images, training
 
-        first, pictures, training = start()
+        first, images, training = start()
         further = [start()[0] for _ in range(args.rounds)]
-    print(f"{args.data}: {int(pictures):,} pictures, {int(training):,} of them for training")
+    print(f"{args.data}: {int(images):,} images, {int(training):,} of them for training")
     print(f"first start    {first:6.2f} s")
     print(f"further starts {statistics.median(further):6.2f} s [{min(further):.2f}, {max(further):.2f}]")

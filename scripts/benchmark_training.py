@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-CLASSES, PICTURES = 16, 8
+CLASSES, IMAGES = 16, 8
 """A batch of 128."""
 
 
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from vlfew.training.setup import use_all_cores
+    from vlfew.workflows.assemble import use_all_cores
 
     use_all_cores()
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as pool:
@@ -47,12 +47,12 @@ def run(args: argparse.Namespace) -> None:
                 for _ in range(args.steps):
                     step()
                 times[name].append((time.perf_counter() - start) / args.steps)
-    batch = CLASSES * PICTURES
+    batch = CLASSES * IMAGES
     for name, seconds in times.items():
         median = statistics.median(seconds)
         print(
             f"{name:<26} {1000 * median:7.1f} ms a step [{1000 * min(seconds):.1f}, {1000 * max(seconds):.1f}]"
-            f"  {batch / median:7.0f} pictures/s"
+            f"  {batch / median:7.0f} images/s"
         )
     plain, real, resident, bare = (statistics.median(s) for s in times.values())
     print(f"throughput against the plain loop     {plain / real:.2f}x")
@@ -65,8 +65,8 @@ def _plain(args: argparse.Namespace) -> Callable[[], object]:
     import torch
     from torch import nn
 
-    from vlfew.features import Features
-    from vlfew.losses.encoded import Encoded
+    from vlfew.core.features import Features
+    from vlfew.losses.batch import EncodedBatch
     from vlfew.losses.supervised_contrastive import SupervisedContrastive
 
     layers: list[nn.Module] = []
@@ -76,12 +76,12 @@ def _plain(args: argparse.Namespace) -> Callable[[], object]:
     model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(dim, 256))
     loss = SupervisedContrastive()
     optimizer = torch.optim.AdamW(model.parameters())
-    images = torch.randn(CLASSES * PICTURES, args.channels, args.image_size, args.image_size)
-    labels = torch.arange(CLASSES).repeat_interleave(PICTURES)
+    images = torch.randn(CLASSES * IMAGES, args.channels, args.image_size, args.image_size)
+    labels = torch.arange(CLASSES).repeat_interleave(IMAGES)
 
     def step() -> float:
         optimizer.zero_grad()
-        value = loss(Encoded(Features(model(images)), labels))
+        value = loss(EncodedBatch(Features(model(images)), labels))
         value.backward()
         optimizer.step()
         return value.item()
@@ -92,23 +92,23 @@ def _plain(args: argparse.Namespace) -> Callable[[], object]:
 def _trainer(
     args: argparse.Namespace, folder: Path, pool: ThreadPoolExecutor, resident: bool, augment: bool
 ) -> Callable[[], object]:
-    """A step of vlfew's own trainer on pictures held in memory."""
+    """A step of vlfew's own trainer on images held in memory."""
     import torch
 
-    from vlfew.config import Config
-    from vlfew.data.images import InMemory, LabelledImages
-    from vlfew.training.loop import Trainer
-    from vlfew.training.run import RunFolder
+    from vlfew.core.config import Config
+    from vlfew.data.labeled_images import InMemory, LabeledImages
+    from vlfew.training.run_folder import RunFolder
+    from vlfew.training.trainer import Trainer
 
     classes, each = 64, 40
     shape = (classes * each, args.channels, args.image_size, args.image_size)
     labels = torch.arange(classes).repeat_interleave(each)
-    data = LabelledImages(
+    data = LabeledImages(
         name="random",
         images=InMemory(torch.randint(0, 256, shape, dtype=torch.uint8)),
         labels=labels,
         class_names=tuple(f"c{c}" for c in range(classes)),
-        names_are_words=False,
+        names_are_text=False,
         splits={"train": torch.arange(len(labels)), "val": torch.arange(len(labels))},
         fingerprint="random",
     )
@@ -117,8 +117,8 @@ def _trainer(
             "data": {"image_size": args.image_size, "channels": args.channels},
             "image": {"backbone": "conv4", "width": args.width},
             "objective": [{"loss": "supervised_contrastive"}],
-            "sampling": {"classes": CLASSES, "pictures": PICTURES},
-            "augment": {"rotate": 10, "scale": 0.2, "translate": 0.1, "flip": 0.5} if augment else {},
+            "sampling": {"classes_per_batch": CLASSES, "images_per_class": IMAGES},
+            "augment": {"rotate": 10, "scale": 0.2, "translate": 0.1, "hflip": 0.5} if augment else {},
         }
     )
     trainer = Trainer(config, data, RunFolder(folder))

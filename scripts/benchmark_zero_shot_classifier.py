@@ -29,9 +29,9 @@ def run(args: argparse.Namespace) -> None:
     from torch import Tensor
     from torch.nn.functional import normalize
 
-    from vlfew.data.images import InMemory, LabelledImages
-    from vlfew.evaluation.subject import Subject
-    from vlfew.evaluation.words import class_words
+    from vlfew.data.labeled_images import InMemory, LabeledImages
+    from vlfew.evaluation.class_prompts import class_words
+    from vlfew.evaluation.context import EvaluationContext
     from vlfew.models.build import build_model
     from vlfew.models.spec import ModelSpec, TextSpec
 
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
     # ImageNet has two classes called crane, and so on: a number tells them apart, the texts are the names.
     unique = tuple(f"{n} {name}" for n, name in enumerate(names))
     texts = tuple((name,) for name in names)
-    data = LabelledImages("imagenet", images, labels, unique, True, {"test": labels}, "", class_texts=texts)
+    data = LabeledImages("imagenet", images, labels, unique, True, {"test": labels}, "", class_texts=texts)
 
     class Wrapped:
         @torch.no_grad()
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
         # A new model: it has kept no text.
         model = build_model(spec)
         begin[0], begin[1] = time.perf_counter(), time.process_time()
-        return class_words(Subject(model.eval(), data), labels, "eighty", None)
+        return class_words(EvaluationContext(model.eval(), data), labels, "eighty", None)
 
     def theirs() -> Tensor:
         begin[0], begin[1] = time.perf_counter(), time.process_time()

@@ -17,12 +17,12 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from vlfew.errors import ConfigError, VlfewError
+from vlfew.core.errors import ConfigError, VlfewError
 from vlfew.evaluation.results import Result
-from vlfew.models.saved import read_about
-from vlfew.report.finished import FinishedRun, read_finished
-from vlfew.report.wording import accuracy, duration, extras, percent, setting
-from vlfew.training.setup import read_config
+from vlfew.models.serialization import read_metadata
+from vlfew.report.load_run import FinishedRun, read_finished
+from vlfew.report.formatting import accuracy, duration, extras, percent, setting
+from vlfew.workflows.assemble import read_config
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
 SYSTEM_COLUMNS = (
@@ -227,8 +227,8 @@ def _runs(result: Result) -> str:
 
 def _time(run: FinishedRun) -> str:
     """How long a training took; from the shortest to the longest of several."""
-    abouts: list[dict[str, Any]] = [read_about(m.path) for m in run.folder.members] or [run.about]
-    seconds = sorted(about["seconds"] for about in abouts if "seconds" in about)
+    abouts: list[dict[str, Any]] = [read_metadata(m.path) for m in run.folder.members] or [run.metadata]
+    seconds = sorted(metadata["seconds"] for metadata in abouts if "seconds" in metadata)
     if not seconds:
         return NOTHING
     return " to ".join(dict.fromkeys((duration(seconds[0]), duration(seconds[-1]))))
@@ -260,7 +260,7 @@ def _result(run: FinishedRun, result: Result) -> list[str]:
         f"**{accuracy(result)}**",
         ", ".join(percent(a, 1) for a in result.get("accuracies", [])),
         ", ".join(extras(result)),
-        result.spread,
+        result.interval_unit,
         str(result.seed),
         "yes" if result.outside_data else "no",
         f"`{_command(run, result)}`",

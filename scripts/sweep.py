@@ -20,15 +20,15 @@ from typing import NamedTuple
 
 import yaml
 
-from vlfew.errors import ConfigError, VlfewError, told_of
+from vlfew.core.cpu_tuning import prepared_process
+from vlfew.core.errors import ConfigError, VlfewError, error_context
+from vlfew.core.yaml_loader import SettingsLoader, problem_of
 from vlfew.evaluation.results import Result, read_results
-from vlfew.pipeline import run_pipeline
-from vlfew.process import prepared_process
-from vlfew.report.wording import accuracy, percent, setting
-from vlfew.training.loop import Stopped
-from vlfew.training.run import validation_of
-from vlfew.training.setup import read_config
-from vlfew.yaml_text import SettingsLoader, problem_of
+from vlfew.report.formatting import accuracy, percent, setting
+from vlfew.training.run_folder import validation_of
+from vlfew.training.trainer import TrainingInterrupted
+from vlfew.workflows.assemble import read_config
+from vlfew.workflows.train import run_pipeline
 
 
 def read_grid(path: Path) -> dict[str, dict[str, list[str]]]:
@@ -133,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     grid, name = read_grid(args.grid), read_config(args.config, args.overrides).name
     cells = cells_of(grid, name, args.overrides)
     for cell in cells:  # a mistake in the last cell is told before the first is trained
-        with told_of(f"{args.grid}: cell {', '.join(cell.values)}"):
+        with error_context(f"{args.grid}: cell {', '.join(cell.values)}"):
             read_config(args.config, cell.overrides)
     rows = []
     for number, cell in enumerate(cells, 1):
@@ -142,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with redirect_stdout(sys.stderr):  # what is printed is the table of all cells
                 run = run_pipeline(args.config, cell.overrides, args.runs)
             rows.append(Row(cell.values, validation_of(run), read_results(run.results)))
-        except Stopped:
+        except TrainingInterrupted:
             raise
         except VlfewError as error:
             rows.append(Row(cell.values, failed="; ".join(str(error).splitlines())))

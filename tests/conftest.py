@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from vlfew.data.images import InMemory, LabelledImages
+from vlfew.data.labeled_images import InMemory, LabeledImages
 
 # Tests never reach a hub: what they use is made here or installed.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -34,32 +34,32 @@ def real_data(*parts: str) -> Path:
 
 
 def make_data(
-    classes: int = 12, pictures: int = 6, size: int = 16, words: bool = True, groups: int | None = None
-) -> LabelledImages:
-    """Pictures that a tiny model can tell apart: each class is a pattern, each picture it with noise."""
+    classes: int = 12, images: int = 6, size: int = 16, words: bool = True, groups: int | None = None
+) -> LabeledImages:
+    """Images that a tiny model can tell apart: each class is a pattern, each image it with noise."""
     generator = torch.Generator().manual_seed(0)
     patterns = torch.rand(classes, 1, size, size, generator=generator)
-    noise = torch.rand(classes, pictures, 1, size, size, generator=generator)
+    noise = torch.rand(classes, images, 1, size, size, generator=generator)
     tensor = (255 * (0.8 * patterns[:, None] + 0.2 * noise)).to(torch.uint8).flatten(0, 1)
-    labels = torch.arange(classes).repeat_interleave(pictures)
+    labels = torch.arange(classes).repeat_interleave(images)
     part = torch.arange(classes) % 3
     names = tuple(f"word{c} thing" if words else f"s{c}" for c in range(classes))
-    return LabelledImages(
+    return LabeledImages(
         name="tiny",
         images=InMemory(tensor),
         labels=labels,
         class_names=names,
-        names_are_words=words,
+        names_are_text=words,
         splits={
             name: (part[labels] == p).nonzero().flatten() for p, name in enumerate(("train", "val", "test"))
         },
         fingerprint="tiny",
         class_group=None if groups is None else torch.arange(classes) // 3 % groups,
         group_names=() if groups is None else tuple(f"g{g}" for g in range(groups)),
-        source_id=torch.arange(pictures).repeat(classes),
+        source_id=torch.arange(images).repeat(classes),
     )
 
 
 @pytest.fixture
-def tiny() -> LabelledImages:
+def tiny() -> LabeledImages:
     return make_data()

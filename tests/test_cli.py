@@ -122,7 +122,7 @@ def test_data_show_writes_a_sheet(capsys, tmp_path):
         main(["data", "show", "folder", "--root", str(tmp_path / "pets"), "--sheet", str(sheet)])
     assert error.value.code == 0
     out = capsys.readouterr().out
-    assert "18" in out and "kind a" in out and "squashed to a square (--set resize=crop" in out
+    assert "18" in out and "kind a" in out and "stretched to a square (--set resize=crop" in out
     with Image.open(sheet) as image:
         assert min(image.size) > 100
 
@@ -131,9 +131,9 @@ def test_data_show_tells_of_classes_too_few_to_be_split_and_frames_as_asked(caps
     for c, name in enumerate("abc"):
         (tmp_path / "few" / f"kind {name}").mkdir(parents=True)
         for n in range(5):
-            picture = Image.new("RGB", (20, 40), (250, 0, 0))  # the middle square is all of the class
-            picture.paste((0, 80 * c, 250), (0, 10, 20, 30))
-            picture.save(tmp_path / "few" / f"kind {name}" / f"{n}.png")
+            image = Image.new("RGB", (20, 40), (250, 0, 0))  # the middle square is all of the class
+            image.paste((0, 80 * c, 250), (0, 10, 20, 30))
+            image.save(tmp_path / "few" / f"kind {name}" / f"{n}.png")
     red = {}
     for framing in ("squash", "crop"):
         sheet = tmp_path / f"{framing}.png"
@@ -142,8 +142,11 @@ def test_data_show_tells_of_classes_too_few_to_be_split_and_frames_as_asked(caps
             main([*show, "--sheet", str(sheet)])
         assert error.value.code == 0
         out = capsys.readouterr().out
-        assert "3 classes are too few to hold some out" in out and "evaluate=[] sampling.classes=3" in out
-        assert "train      3 classes, 15 pictures" in out
+        assert (
+            "3 classes are too few to hold some out" in out
+            and "evaluate=[] sampling.classes_per_batch=3" in out
+        )
+        assert "train      3 classes, 15 images" in out
         with Image.open(sheet) as image:
             red[framing] = any(
                 r > 200 and g < 50 and b < 50 for _, (r, g, b) in image.convert("RGB").getcolors(1 << 24)
@@ -151,7 +154,7 @@ def test_data_show_tells_of_classes_too_few_to_be_split_and_frames_as_asked(caps
     assert red == {"squash": True, "crop": False}
 
 
-def test_data_show_names_bad_pictures_or_counts_them(capsys, tmp_path):
+def test_data_show_names_bad_images_or_counts_them(capsys, tmp_path):
     for name in "abcdef":
         (tmp_path / "pets" / f"kind {name}").mkdir(parents=True)
         for n in range(2):
@@ -162,7 +165,7 @@ def test_data_show_names_bad_pictures_or_counts_them(capsys, tmp_path):
     with pytest.raises(SystemExit) as error:
         main([*show, "--skip-bad"])
     assert error.value.code == 0
-    assert "1 pictures that could not be read" in capsys.readouterr().out
+    assert "1 images that could not be read" in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +187,7 @@ def dual_run(tmp_path_factory):
     return folder
 
 
-def test_classify_by_words_pictures_and_both(capsys, dual_run, tmp_path):
+def test_classify_by_words_images_and_both(capsys, dual_run, tmp_path):
     for name, level in (("dark.png", 10), ("light.png", 240)):
         Image.effect_noise((24, 24), level / 4).point(lambda v, level=level: (v + level) // 2).save(
             tmp_path / name
@@ -196,7 +199,7 @@ def test_classify_by_words_pictures_and_both(capsys, dual_run, tmp_path):
     out, err = succeeds(
         capsys, "classify", str(dual_run), str(tmp_path / "*.png"), *classes, "--text-weight", "0", "--json"
     )
-    assert err.count("words alone (other) will seldom win against classes said in pictures") == 1
+    assert err.count("words alone (other) will seldom win against classes said in images") == 1
     rows = {row["image"].rpartition("/")[2]: row for row in json.loads(out)}
     assert rows["dark.png"]["label"] == "dark" and rows["light.png"]["label"] == "light"
     assert rows["dark.png"]["score"] == pytest.approx(1.0, abs=1e-3)
@@ -204,8 +207,8 @@ def test_classify_by_words_pictures_and_both(capsys, dual_run, tmp_path):
     assert "dark" in table and "margin" in table
 
 
-def test_classify_names_the_picture_it_cannot_read(capsys, dual_run, tmp_path):
-    (tmp_path / "a.png").write_bytes(b"not a picture")
+def test_classify_names_the_image_it_cannot_read(capsys, dual_run, tmp_path):
+    (tmp_path / "a.png").write_bytes(b"not an image")
     (tmp_path / "classes.yaml").write_text("a: {text: a thing}\nb: {text: another}\n")
     line = fails(
         capsys,

@@ -38,11 +38,11 @@ MODULE = re.compile(r"# (\w+\.py)\n")
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SHORT = [
     "optim.steps=4",
-    "optim.warmup=1",
+    "optim.warmup_steps=1",
     "training.validate_every=4",
     "training.checkpoint_every=4",
-    "select=null",
-    "evaluate=[{protocol: few-shot, ways: 3, queries: 2, episodes: 50, too_few: leave_out}]",
+    "model_selection=null",
+    "evaluate=[{protocol: few-shot, ways: 3, queries: 2, episodes: 50, too_few: skip}]",
 ]
 
 

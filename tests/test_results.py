@@ -10,8 +10,8 @@ import pytest
 
 from scripts.results import PUBLISHED, main, markdown, read_published, read_runs, tables
 from tests.report.test_comparison import make_run, result
-from vlfew.errors import VlfewError
-from vlfew.training.setup import read_config
+from vlfew.core.errors import VlfewError
+from vlfew.workflows.assemble import read_config
 
 ROOT = Path(__file__).parents[1]
 GLYPHS = """

@@ -22,9 +22,9 @@ image: {{backbone: conv4, width: 4}}
 text: {{encoder: null}}
 embedding_dim: 8
 objective: [{{loss: supervised_contrastive}}]
-sampling: {{classes: 2, pictures: 2}}
-optim: {{steps: 4, warmup: 1}}
-training: {{validate_every: 2, checkpoint_every: 2}}
+sampling: {{classes_per_batch: 2, images_per_class: 2}}
+optim: {{steps: 4, warmup_steps: 1}}
+training: {{eval_every: 2, save_every: 2}}
 evaluate: [{{protocol: few-shot, ways: 2, shots: 1, queries: 2, episodes: 20}}]
 """
 NAMES = ("naïve café", "🐈\u200d⬛ чёрный кот", "猫", "קפה", "<b>&amp; $x$", "ﬁve\u0301")

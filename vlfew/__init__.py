@@ -1,10 +1,10 @@
-"""vlfew: recognise new classes from one picture, a few words, or both.
+"""vlfew: recognize new classes from one image, a few words, or both.
 
 import vlfew
 
 model = vlfew.load("runs/quickstart")
 clf = model.classifier({"cat": "a photo of a cat", "my mug": Path("mug.jpg")})
-clf.predict([Path("picture.jpg")])
+clf.predict([Path("image.jpg")])
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from vlfew.data import LabelledImages, Reading, load_data
-    from vlfew.data.adapters import from_huggingface, from_torchvision
-    from vlfew.errors import VlfewError
-    from vlfew.evaluation.adaptation import adapt
-    from vlfew.evaluation.bank import FeatureBank
+    from vlfew.core.errors import VlfewError
+    from vlfew.data import ImagePreprocessor, LabeledImages, load_data
+    from vlfew.data.interop import from_huggingface, from_torchvision
+    from vlfew.evaluation.adaptation.compare import adapt
+    from vlfew.evaluation.context import EvaluationContext
     from vlfew.evaluation.evaluate import evaluate
-    from vlfew.evaluation.subject import Subject
+    from vlfew.evaluation.feature_bank import FeatureBank
     from vlfew.models import Classifier, DualStream, Prediction, load
 
 # The public API on one screen. Resolved at first use, so that `import vlfew` and `vlfew --help`
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 _WHERE = {
     "Classifier": "vlfew.models",
     "DualStream": "vlfew.models",
-    "FeatureBank": "vlfew.evaluation.bank",
-    "LabelledImages": "vlfew.data",
+    "FeatureBank": "vlfew.evaluation.feature_bank",
+    "LabeledImages": "vlfew.data",
     "Prediction": "vlfew.models",
-    "Reading": "vlfew.data",
-    "Subject": "vlfew.evaluation.subject",
-    "VlfewError": "vlfew.errors",
-    "adapt": "vlfew.evaluation.adaptation",
+    "ImagePreprocessor": "vlfew.data",
+    "EvaluationContext": "vlfew.evaluation.subject",
+    "VlfewError": "vlfew.core.errors",
+    "adapt": "vlfew.evaluation.adaptation.compare",
     "evaluate": "vlfew.evaluation.evaluate",
-    "from_huggingface": "vlfew.data.adapters",
-    "from_torchvision": "vlfew.data.adapters",
+    "from_huggingface": "vlfew.data.interop",
+    "from_torchvision": "vlfew.data.interop",
     "load": "vlfew.models",
     "load_data": "vlfew.data",
 }
@@ -45,11 +45,11 @@ _WHERE = {
 __all__ = [
     "Classifier",
     "DualStream",
+    "EvaluationContext",
     "FeatureBank",
-    "LabelledImages",
+    "ImagePreprocessor",
+    "LabeledImages",
     "Prediction",
-    "Reading",
-    "Subject",
     "VlfewError",
     "adapt",
     "evaluate",

@@ -1,4 +1,4 @@
-"""AT&T faces from folders and archives: folds of people, splits by picture, and what is refused."""
+"""AT&T faces from folders and archives: folds of people, splits by image, and what is refused."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 
 from tests.conftest import real_data
-from vlfew.data import LabelledImages, Reading, load_data
+from vlfew.core.errors import DataError
+from vlfew.data import ImagePreprocessor, LabeledImages, load_data
 from vlfew.data.decode import read_image
-from vlfew.errors import DataError
 
-READING = Reading(image_size=8, channels=1)
+READING = ImagePreprocessor(image_size=8, channels=1)
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ def data_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def face(person: int, number: int) -> bytes:
-    """A picture of 9x11 grey pixels of its own, as a PGM file."""
+    """An image of 9x11 gray pixels of its own, as a PGM file."""
     pixels = np.random.default_rng(100 * person + number).integers(0, 256, (11, 9), np.uint8)
     return b"P5\n9 11\n255\n" + pixels.tobytes()
 
@@ -57,7 +57,7 @@ def folder(data_root: Path) -> Path:
     return make_folder(data_root / "att_faces")
 
 
-def people(data: LabelledImages, split: str) -> set[str]:
+def people(data: LabeledImages, split: str) -> set[str]:
     return {data.class_names[c] for c in data.classes(split).tolist()}
 
 
@@ -80,22 +80,22 @@ def test_every_layout_gives_the_same_data(layout: str, tmp_path: Path, data_root
     found = load_data("att_faces", None, READING)
     assert found.fingerprint == folders.fingerprint and found.class_names == folders.class_names
     assert torch.equal(found.images.tensor, folders.images.tensor)
-    assert found.picture_names == folders.picture_names
+    assert found.image_names == folders.image_names
     named = load_data("att_faces", data_root / ("att_faces" if "inside" in layout else ""), READING)
     assert named.fingerprint == found.fingerprint
 
 
 @pytest.mark.parametrize("resize", ["squash", "crop"])
-def test_pictures_names_and_numbers_belong_together(folder: Path, resize: str) -> None:
-    reading = Reading(8, 1, resize)
-    data = load_data("att_faces", None, reading)
-    assert data.class_names == tuple(f"s{n}" for n in range(1, 41)) and not data.names_are_words
-    assert data.note == "" and len(data.images) == len(data.picture_names) == 400
+def test_images_names_and_numbers_belong_together(folder: Path, resize: str) -> None:
+    preprocessor = ImagePreprocessor(8, 1, resize)
+    data = load_data("att_faces", None, preprocessor)
+    assert data.class_names == tuple(f"s{n}" for n in range(1, 41)) and not data.names_are_text
+    assert data.note == "" and len(data.images) == len(data.image_names) == 400
     assert data.source_id.tolist() == list(range(1, 11)) * 40
     for n in (0, 9, 17, 399):
-        name = data.picture_names[n]
+        name = data.image_names[n]
         assert name == f"{data.class_names[data.labels[n]]}/{data.source_id[n]}.pgm"
-        assert torch.equal(data.images.batch(torch.tensor([n]))[0], read_image(folder / name, reading))
+        assert torch.equal(data.images.batch(torch.tensor([n]))[0], read_image(folder / name, preprocessor))
 
 
 def test_folds_are_four_disjoint_tens(folder: Path) -> None:
@@ -107,7 +107,9 @@ def test_folds_are_four_disjoint_tens(folder: Path) -> None:
         assert data.split_by == "class" and len(data.splits["test"]) == 100
     assert len({data.fingerprint for data in folds}) == 4
     assert tens[0] == people(load_data("att_faces", None, READING), "test")
-    others = [people(load_data("att_faces", None, Reading(8, 1, seed=s)), "test") for s in range(1, 4)]
+    others = [
+        people(load_data("att_faces", None, ImagePreprocessor(8, 1, seed=s)), "test") for s in range(1, 4)
+    ]
     assert len({frozenset(ten) for ten in [tens[0], *others]}) == 4
 
 
@@ -117,15 +119,15 @@ def test_validation_people_come_from_the_thirty(folder: Path) -> None:
     assert sizes == {"train": 24, "val": 6, "test": 10}
     assert people(data, "test") == people(load_data("att_faces", None, READING, fold=2), "test")
     for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
-        data.require_disjoint_classes(one, other)
+        data.check_disjoint_classes(one, other)
 
 
-def test_split_by_pictures_has_the_same_people_and_other_pictures(folder: Path) -> None:
-    def drawn(seed: int) -> LabelledImages:
-        return load_data("att_faces", None, Reading(8, 1, seed=seed), split="pictures")
+def test_split_by_images_has_the_same_people_and_other_images(folder: Path) -> None:
+    def drawn(seed: int) -> LabeledImages:
+        return load_data("att_faces", None, ImagePreprocessor(8, 1, seed=seed), split="images")
 
     data = drawn(0)
-    assert data.split_by == "picture" and list(data.splits) == ["train", "test"]
+    assert data.split_by == "image" and list(data.splits) == ["train", "test"]
     for split, count in (("train", 8), ("test", 2)):
         assert Counter(data.labels[data.splits[split]].tolist()) == dict.fromkeys(range(40), count)
     assert sorted(torch.cat(list(data.splits.values())).tolist()) == list(range(400))
@@ -135,9 +137,9 @@ def test_split_by_pictures_has_the_same_people_and_other_pictures(folder: Path) 
     assert len({drawn(0).fingerprint, drawn(1).fingerprint, load_data("att_faces").fingerprint}) == 3
 
 
-def test_another_picture_is_another_fingerprint(folder: Path) -> None:
+def test_another_image_is_another_fingerprint(folder: Path) -> None:
     before = load_data("att_faces", None, READING).fingerprint
-    assert load_data("att_faces", None, Reading(16, 3, "crop")).fingerprint == before
+    assert load_data("att_faces", None, ImagePreprocessor(16, 3, "crop")).fingerprint == before
     (folder / "s7" / "3.pgm").write_bytes(face(1, 1))  # of the same size in bytes
     assert load_data("att_faces", None, READING).fingerprint != before
 
@@ -148,7 +150,7 @@ def test_a_part_of_the_set_says_so_and_moves_nobody(folder: Path) -> None:
     shutil.rmtree(folder / ten[0])
     (folder / ten[1] / "4.pgm").unlink()
     data = load_data("att_faces", None, READING)
-    assert data.note == "39 of 40 people, 389 of 400 pictures at hand"
+    assert data.note == "39 of 40 people, 389 of 400 images at hand"
     assert people(data, "test") == set(ten[1:])
     assert people(data, "train") == people(whole, "train")
     for name in ten[1:]:
@@ -157,8 +159,8 @@ def test_a_part_of_the_set_says_so_and_moves_nobody(folder: Path) -> None:
         load_data("att_faces", None, READING)
     for number in range(3, 11):
         (folder / sorted(people(whole, "train"))[0] / f"{number}.pgm").unlink()
-    with pytest.raises(DataError, match=r"person s\d+ has 2 pictures at hand"):
-        load_data("att_faces", None, READING, split="pictures")
+    with pytest.raises(DataError, match=r"person s\d+ has 2 images at hand"):
+        load_data("att_faces", None, READING, split="images")
 
 
 @pytest.mark.parametrize(
@@ -168,8 +170,8 @@ def test_a_part_of_the_set_says_so_and_moves_nobody(folder: Path) -> None:
         ({"fold": 5}, "fold=5; there are folds 1 to 4"),
         ({"validation_people": 30}, "validation_people=30 of the 30 people outside fold 1"),
         ({"validation_people": -1}, "validation_people=-1"),
-        ({"split": "pictures", "fold": 2}, "for split=people; leave them out"),
-        ({"split": "pictures", "validation_people": 3}, "for split=people; leave them out"),
+        ({"split": "images", "fold": 2}, "for split=people; leave them out"),
+        ({"split": "images", "validation_people": 3}, "for split=people; leave them out"),
     ],
 )
 def test_options_that_cannot_be(folder: Path, options: dict[str, object], message: str) -> None:
@@ -196,7 +198,7 @@ def test_a_file_of_another_kind_is_named(folder: Path, name: str) -> None:
         load_data("att_faces", None, READING)
 
 
-def test_a_picture_that_is_there_twice_is_named(folder: Path) -> None:
+def test_a_image_that_is_there_twice_is_named(folder: Path) -> None:
     shutil.copytree(folder / "s3", folder / "more" / "s3")
     with pytest.raises(DataError, match=r"more/s3/1\.pgm and s3/1\.pgm"):
         load_data("att_faces", None, READING)
@@ -205,34 +207,34 @@ def test_a_picture_that_is_there_twice_is_named(folder: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"these are words\n", face(1, 1)[:50]], ids=["empty", "text", "cut"]
 )
-def test_a_picture_that_cannot_be_read(folder: Path, content: bytes) -> None:
+def test_a_image_that_cannot_be_read(folder: Path, content: bytes) -> None:
     (folder / "s5" / "2.pgm").write_bytes(content)
     with pytest.raises(DataError, match=r"s5/2\.pgm: cannot be read") as e:
         load_data("att_faces", None, READING)
     assert "\n" not in str(e.value)
-    data = load_data("att_faces", None, Reading(8, 1, on_bad_image="skip"))
+    data = load_data("att_faces", None, ImagePreprocessor(8, 1, on_bad_image="skip"))
     assert data.skipped == ("s5/2.pgm",) and len(data.images) == len(data.source_id) == 399
-    assert "s5/2.pgm" not in data.picture_names and "399 of 400" in data.note
+    assert "s5/2.pgm" not in data.image_names and "399 of 400" in data.note
 
 
-def test_a_plain_pgm_is_a_picture(folder: Path) -> None:
+def test_a_plain_pgm_is_a_image(folder: Path) -> None:
     (folder / "s5" / "2.pgm").write_text("P2\n2 2\n255\n0 255\n255 0\n")
-    data = load_data("att_faces", None, Reading(2, 1))
-    assert data.images.tensor[data.picture_names.index("s5/2.pgm"), 0].tolist() == [[0, 255], [255, 0]]
+    data = load_data("att_faces", None, ImagePreprocessor(2, 1))
+    assert data.images.tensor[data.image_names.index("s5/2.pgm"), 0].tolist() == [[0, 255], [255, 0]]
 
 
 def test_archives_that_are_none_or_hold_something_else(data_root: Path) -> None:
     data_root.mkdir()
     with ZipFile(data_root / "orl_faces.zip", "w") as archive:
         archive.writestr("holiday/1.jpg", b"x")
-    with pytest.raises(DataError, match=r"no pictures like s1/1\.pgm .* in .*orl_faces\.zip"):
+    with pytest.raises(DataError, match=r"no images like s1/1\.pgm .* in .*orl_faces\.zip"):
         load_data("att_faces", None, READING)
     (data_root / "orl_faces.zip").write_bytes(b"PK\x03\x04 cut short")
     with pytest.raises(DataError, match=r"orl_faces\.zip: not a zip archive"):
         load_data("att_faces", None, READING)
 
 
-def test_an_archive_with_a_damaged_picture_names_it(data_root: Path, tmp_path: Path) -> None:
+def test_an_archive_with_a_damaged_image_names_it(data_root: Path, tmp_path: Path) -> None:
     archive = zipped(make_folder(tmp_path / "made"), data_root / "orl_faces.zip")
     content = bytearray(archive.read_bytes())
     at = content.index(face(9, 9)[12:])
@@ -249,7 +251,7 @@ def test_the_real_set_is_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     data = load_data("att_faces", archive.parent, READING)
     assert data.note == "" and len(data.class_names) == 40
     assert Counter(data.labels.tolist()) == dict.fromkeys(range(40), 10)
-    first = next(n for n, name in enumerate(data.picture_names) if name == "s17/3.pgm")
+    first = next(n for n, name in enumerate(data.image_names) if name == "s17/3.pgm")
     with ZipFile(archive) as opened:
         stored = opened.read("orl_faces/s17/3.pgm")
     assert stored.startswith(b"P5") and torch.equal(data.images.tensor[first], read_image(stored, READING))

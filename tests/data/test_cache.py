@@ -1,4 +1,4 @@
-"""Decoded pictures are kept between starts, and never trusted when damaged."""
+"""Decoded images are kept between starts, and never trusted when damaged."""
 
 import os
 from dataclasses import replace
@@ -9,34 +9,34 @@ import pytest
 import torch
 from PIL import Image
 
-from vlfew.data import Reading
+from vlfew.data import ImagePreprocessor
 from vlfew.data import cache as cache_module
 from vlfew.data.cache import cache_file, read_cached
-from vlfew.data.listing import list_files
+from vlfew.data.image_files import list_files
 
-READING = Reading(image_size=8, channels=1, on_bad_image="skip")
+READING = ImagePreprocessor(image_size=8, channels=1, on_bad_image="skip")
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
+    images = tmp_path / "images"
+    images.mkdir()
     for n in range(20):
-        Image.new("L", (8, 8), 10 * n).save(pictures / f"{n:02}.png")
-    (pictures / "07.png").write_bytes(b"broken")
-    return pictures
+        Image.new("L", (8, 8), 10 * n).save(images / f"{n:02}.png")
+    (images / "07.png").write_bytes(b"broken")
+    return images
 
 
 @pytest.fixture
 def decodings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Counts the pictures of each decoding that really happens."""
+    """Counts the images of each decoding that really happens."""
     counts: list[int] = []
     real = cache_module.read_many
 
-    def counted(files, reading, label):
+    def counted(files, preprocessor, label):
         counts.append(len(files))
-        return real(files, reading, label)
+        return real(files, preprocessor, label)
 
     monkeypatch.setattr(cache_module, "read_many", counted)
     return counts
@@ -59,7 +59,7 @@ def test_what_is_read_otherwise_or_changed_is_decoded_anew(folder: Path, decodin
     read_cached(list_files(folder), READING, "reading")
     read_cached(list_files(folder), replace(READING, channels=3), "reading")
     read_cached(list_files(folder), replace(READING, resize="crop"), "reading")
-    read_cached(list_files(folder), replace(READING, seed=7), "reading")  # of splits: the same pictures
+    read_cached(list_files(folder), replace(READING, seed=7), "reading")  # of splits: the same images
     assert len(decodings) == 3
     Image.new("L", (8, 8), 99).save(folder / "03.png")
     os.utime(folder / "03.png", ns=(1, 1))
@@ -104,7 +104,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(
 
 
 @pytest.mark.filterwarnings("error")
-def test_changing_the_pictures_leaves_the_cache_as_it_was(folder: Path) -> None:
+def test_changing_the_images_leaves_the_cache_as_it_was(folder: Path) -> None:
     files = list_files(folder)
     read_cached(files, READING, "reading")
     images, _, _ = read_cached(files, READING, "reading")

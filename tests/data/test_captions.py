@@ -1,4 +1,4 @@
-"""Pictures with captions: files of either kind, and every mistake named in one line."""
+"""Images with captions: files of either kind, and every mistake named in one line."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from vlfew.data import LabelledImages, Reading, load_data
-from vlfew.errors import DataError
+from vlfew.core.errors import DataError
+from vlfew.data import ImagePreprocessor, LabeledImages, load_data
 
-READING = Reading(image_size=8, channels=3)
+READING = ImagePreprocessor(image_size=8, channels=3)
 ROWS = [(f"in/{n}.png", f"a thing of kind {n}") for n in range(10)]
 
 
@@ -27,7 +27,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
-def load(root: Path, **options: Any) -> LabelledImages:
+def load(root: Path, **options: Any) -> LabeledImages:
     return load_data("captions", root, READING, **options)
 
 
@@ -36,10 +36,10 @@ def write_csv(root: Path, rows: list[tuple[str, ...]], head: str = "file,caption
     (root / "captions.csv").write_text("\n".join(lines) + "\n")
 
 
-def test_every_picture_is_a_class_said_by_its_captions(folder: Path) -> None:
+def test_every_image_is_a_class_said_by_its_captions(folder: Path) -> None:
     write_csv(folder, [*ROWS, ("./in/3.png", "another view, of the same"), ("in/4.png", "a thing of kind 3")])
     data = load(folder)
-    assert data.picture_names == tuple(name for name, _ in ROWS) and data.names_are_words
+    assert data.image_names == tuple(name for name, _ in ROWS) and data.names_are_text
     assert data.class_texts[3] == ("a thing of kind 3", "another view, of the same")
     assert data.class_names[3] == "a thing of kind 3" and data.class_names[5] == "a thing of kind 5"
     assert data.labels.tolist() == list(range(10))
@@ -49,7 +49,7 @@ def test_every_picture_is_a_class_said_by_its_captions(folder: Path) -> None:
     assert {split: len(index) for split, index in data.splits.items()} == {"train": 6, "val": 2, "test": 2}
 
 
-def test_pictures_of_one_first_caption_are_told_apart(folder: Path) -> None:
+def test_images_of_one_first_caption_are_told_apart(folder: Path) -> None:
     write_csv(folder, [(name, "the same") for name, _ in ROWS])
     assert load(folder).class_names[:2] == ("the same (in/0.png)", "the same (in/1.png)")
 
@@ -75,18 +75,18 @@ def test_the_fingerprint_follows_captions_and_splits(folder: Path) -> None:
     assert load(folder).fingerprint != first
 
 
-def test_pictures_without_captions_are_counted(folder: Path) -> None:
+def test_images_without_captions_are_counted(folder: Path) -> None:
     write_csv(folder, ROWS[:7])
     data = load(folder)
-    assert len(data.images) == 7 and data.note == "pictures without a caption that are left aside: 3"
+    assert len(data.images) == 7 and data.note == "images without a caption that are left aside: 3"
 
 
-def test_a_bad_picture_is_named_or_skipped(folder: Path) -> None:
+def test_a_bad_image_is_named_or_skipped(folder: Path) -> None:
     write_csv(folder, ROWS)
-    (folder / "in" / "4.png").write_bytes(b"no picture")
+    (folder / "in" / "4.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"in/4\.png: cannot be read"):
         load(folder)
-    data = load_data("captions", folder, Reading(image_size=8, channels=3, on_bad_image="skip"))
+    data = load_data("captions", folder, ImagePreprocessor(image_size=8, channels=3, on_bad_image="skip"))
     assert data.skipped == ("in/4.png",) and len(data.class_texts) == len(data.labels) == 9
     assert data.class_texts[4] == ("a thing of kind 5",)
 
@@ -97,12 +97,12 @@ def test_a_bad_picture_is_named_or_skipped(folder: Path) -> None:
         (
             [("in/17.png", "x")],
             "file,caption",
-            r"captions\.csv:2: there is no picture 'in/17\.png'.*did you mean",
+            r"captions\.csv:2: there is no image 'in/17\.png'.*did you mean",
         ),
-        ([("../in/1.png", "x")], "file,caption", r"captions\.csv:2: there is no picture"),
+        ([("../in/1.png", "x")], "file,caption", r"captions\.csv:2: there is no image"),
         ([("in/1.png", " ")], "file,caption", r"captions\.csv:2: the caption of in/1\.png is empty"),
         ([*ROWS, ROWS[2]], "file,caption", r"captions\.csv:12: in/2\.png has this caption already"),
-        (ROWS, "picture,caption", r"captions\.csv:2: no 'file': file and caption are needed, got picture"),
+        (ROWS, "image,caption", r"captions\.csv:2: no 'file': file and caption are needed, got image"),
         (ROWS, "file,text", r"captions\.csv:2: no 'caption'"),
         ([], "file,caption", r"captions\.csv: no captions in it"),
         (

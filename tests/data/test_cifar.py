@@ -18,15 +18,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.conftest import real_data
-from vlfew.data import LabelledImages, Reading, load_data
+from vlfew.core.errors import DataError
+from vlfew.data import ImagePreprocessor, LabeledImages, load_data
 from vlfew.data.cifar_pickles import read_part
+from vlfew.data.class_names import display_name
 from vlfew.data.class_split import read_class_list
-from vlfew.data.naming import display_name
+from vlfew.data.data_root import find_data
 from vlfew.data.prepare import download, prepare
-from vlfew.data.root import find_data
-from vlfew.errors import DataError
 
-READING = Reading(image_size=32, channels=3)
+READING = ImagePreprocessor(image_size=32, channels=3)
 SOURCES = ("cifar_fs", "fc100")
 CLASSES = sorted(entry.name for entry in read_class_list("cifar_fs"))
 
@@ -38,11 +38,11 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pixels(name: str, test: bool) -> np.ndarray:
-    """A picture whose red tells the class, with blue below in test pictures."""
-    picture = np.zeros((32, 32, 3), np.uint8)
-    picture[:, :, 0] = CLASSES.index(name)
-    picture[16:, :, 2] = 255 * test
-    return picture
+    """An image whose red tells the class, with blue below in test images."""
+    image = np.zeros((32, 32, 3), np.uint8)
+    image[:, :, 0] = CLASSES.index(name)
+    image[16:, :, 2] = 255 * test
+    return image
 
 
 # Pickles as Python 2 wrote them: every string is bytes, arrays are made by `numpy.core`.
@@ -121,8 +121,8 @@ def huggingface() -> Any:
     )
     parts = {}
     for test, name in enumerate(("train", "test")):
-        pictures = [Image.fromarray(pixels(c, bool(test))) for c in CLASSES]
-        columns = {"img": pictures, "fine_label": list(range(100)), "coarse_label": [0] * 100}
+        images = [Image.fromarray(pixels(c, bool(test))) for c in CLASSES]
+        columns = {"img": images, "fine_label": list(range(100)), "coarse_label": [0] * 100}
         parts[name] = Dataset.from_dict(columns, features=features)
     return DatasetDict(parts)
 
@@ -168,22 +168,22 @@ def test_no_superclass_of_fc100_is_in_two_splits() -> None:
     assert splits["people"] == splits["insects"] == {"test"} and splits["small_mammals"] == {"val"}
 
 
-def check(data: LabelledImages, name: str) -> None:
-    """Every picture has the class that it shows, in the split that the list says."""
-    pictures = data.images.batch(torch.arange(200))
-    reds = pictures[:, 0, 0, 0].tolist()
+def check(data: LabeledImages, name: str) -> None:
+    """Every image has the class that it shows, in the split that the list says."""
+    images = data.images.batch(torch.arange(200))
+    reds = images[:, 0, 0, 0].tolist()
     assert [data.class_names[c] for c in data.labels.tolist()] == [display_name(CLASSES[r]) for r in reds]
-    assert sorted(zip(reds, pictures[:, 2, 20, 0].tolist(), strict=True)) == [
+    assert sorted(zip(reds, images[:, 2, 20, 0].tolist(), strict=True)) == [
         (c, blue) for c in range(100) for blue in (0, 255)
     ]
     for split, index in data.splits.items():
         listed_names = {display_name(e.name) for e in read_class_list(name) if e.split == split}
         assert {data.class_names[c] for c in data.labels[index].tolist()} == listed_names
     assert sum(len(index) for index in data.splits.values()) == 200
-    assert data.names_are_words and "aquarium fish" in data.class_names and data.name == name
+    assert data.names_are_text and "aquarium fish" in data.class_names and data.name == name
     group = data.class_group
     assert group is not None and data.group_names[group[data.class_names.index("trout")]] == "fish"
-    assert data.note == "200 of 60,000 pictures at hand"
+    assert data.note == "200 of 60,000 images at hand"
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -193,9 +193,9 @@ def test_every_form_is_read(form: str, name: str, tmp_path: Path) -> None:
     for limit in (10, 0):
         data = load_data(name, root, READING, memory_limit_mb=limit)
         check(data, name)
-        if data.picture_names:
+        if data.image_names:
             shown = [CLASSES[r] for r in data.images.batch(torch.arange(200))[:, 0, 0, 0].tolist()]
-            assert [n.rpartition("_s_")[0] for n in data.picture_names] == shown
+            assert [n.rpartition("_s_")[0] for n in data.image_names] == shown
 
 
 def test_the_fingerprint_knows_the_split_not_the_place(tmp_path: Path) -> None:
@@ -267,7 +267,7 @@ def test_damaged_pickles_never_end_in_a_traceback(data: st.DataObject, tmp_path_
     assert "\n" not in str(caught.value)
 
 
-def test_a_part_of_the_pictures_and_bad_ones(tmp_path: Path) -> None:
+def test_a_part_of_the_images_and_bad_ones(tmp_path: Path) -> None:
     root = make_folders(tmp_path / "cifar")
     bad = root / "train" / "apple" / "apple_s_0.png"
     bad.write_bytes(b"text")
@@ -275,9 +275,9 @@ def test_a_part_of_the_pictures_and_bad_ones(tmp_path: Path) -> None:
         load_data("fc100", root, READING)
     for path in (root / "test").rglob("*.png"):
         path.unlink()
-    data = load_data("fc100", root, Reading(32, 3, on_bad_image="skip"))
-    assert data.note == "99 of 60,000 pictures at hand" and data.skipped == ("train/apple/apple_s_0.png",)
-    assert len(data.picture_names) == len(data.labels) == 99
+    data = load_data("fc100", root, ImagePreprocessor(32, 3, on_bad_image="skip"))
+    assert data.note == "99 of 60,000 images at hand" and data.skipped == ("train/apple/apple_s_0.png",)
+    assert len(data.image_names) == len(data.labels) == 99
 
 
 def test_what_is_no_cifar_100_is_named(tmp_path: Path) -> None:
@@ -319,12 +319,12 @@ def test_one_folder_serves_both(name: str, tmp_path: Path, monkeypatch: pytest.M
     assert target == tmp_path / "cache" / "vlfew" / "data" / "cifar100"
     for source in SOURCES:
         assert find_data(source) == target
-        check(load_data(source, reading=READING), source)
+        check(load_data(source, preprocessor=READING), source)
     other = next(source for source in SOURCES if source != name)
     with pytest.raises(DataError, match="cifar100 is there already"):
         prepare(other, tmp_path / "cifar-100-python.tar.gz")
     monkeypatch.setenv("VLFEW_DATA", str(target.parent))
-    check(load_data(other, reading=READING), other)
+    check(load_data(other, preprocessor=READING), other)
 
 
 @pytest.mark.parametrize("kept", ["train", "test"])
@@ -362,10 +362,10 @@ def test_download_says_what_and_leaves_what_is_read(
     assert sorted(p.name for p in download("fc100").iterdir()) == ["meta", "test", "train"]
     said = capsys.readouterr().err
     assert "169 MB" in said and FakeCIFAR100.url in said
-    check(load_data("cifar_fs", reading=READING), "cifar_fs")
+    check(load_data("cifar_fs", preprocessor=READING), "cifar_fs")
 
 
-def test_all_pictures_are_at_hand() -> None:
+def test_all_images_are_at_hand() -> None:
     data = load_data("cifar_fs", real_data("cifar100"), READING, memory_limit_mb=0)
     assert len(data.labels) == 60_000 and data.note == ""
     assert data.labels.bincount().unique().tolist() == [600]

@@ -1,4 +1,4 @@
-"""Pictures of every kind come out as people see them, and damaged ones as one line."""
+"""Images of every kind come out as people see them, and damaged ones as one line."""
 
 import io
 import struct
@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vlfew.data import Reading
+from vlfew.core.errors import DataError
+from vlfew.data import ImagePreprocessor
 from vlfew.data import decode as decode_module
 from vlfew.data.decode import read_image, read_many, resize_squares
-from vlfew.data.listing import list_files
-from vlfew.errors import DataError
+from vlfew.data.image_files import list_files
 
-GREY = Reading(image_size=8, channels=1)
-COLOUR = Reading(image_size=8, channels=3)
+GRAY = ImagePreprocessor(image_size=8, channels=1)
+COLOR = ImagePreprocessor(image_size=8, channels=3)
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
@@ -35,23 +35,25 @@ def photo(size: tuple[int, int] = (40, 30), seed: int = 0) -> Image.Image:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM"])
-@pytest.mark.parametrize("reading", [GREY, COLOUR])
-def test_every_kind_is_read(kind: str, reading: Reading) -> None:
-    picture = read_image(encoded(photo(), kind), reading)
-    assert picture.dtype == torch.uint8 and picture.shape == (reading.channels, 8, 8)
+@pytest.mark.parametrize("reading", [GRAY, COLOR])
+def test_every_kind_is_read(kind: str, preprocessor: ImagePreprocessor) -> None:
+    image = read_image(encoded(photo(), kind), preprocessor)
+    assert image.dtype == torch.uint8 and image.shape == (preprocessor.channels, 8, 8)
     wanted = (
-        photo().convert("L" if reading.channels == 1 else "RGB").resize((8, 8), Image.Resampling.BILINEAR)
+        photo()
+        .convert("L" if preprocessor.channels == 1 else "RGB")
+        .resize((8, 8), Image.Resampling.BILINEAR)
     )
     wanted = np.asarray(wanted).astype(int).reshape(8, 8, -1).transpose(2, 0, 1)
-    assert np.abs(picture.numpy() - wanted).mean() < 8  # JPEG, WebP and GIF lose a little
+    assert np.abs(image.numpy() - wanted).mean() < 8  # JPEG, WebP and GIF lose a little
 
 
-def test_path_file_and_image_are_the_same_picture(tmp_path: Path) -> None:
+def test_path_file_and_image_are_the_same_image(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     photo().save(path)
-    wanted = read_image(path, COLOUR)
+    wanted = read_image(path, COLOR)
     for source in (path.read_bytes(), io.BytesIO(path.read_bytes()), photo()):
-        assert torch.equal(read_image(source, COLOUR), wanted)
+        assert torch.equal(read_image(source, COLOR), wanted)
 
 
 def test_turned_as_exif_says() -> None:
@@ -60,12 +62,12 @@ def test_turned_as_exif_says() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera lay on its side: turn a quarter clockwise to show
     stored = upright.transpose(Image.Transpose.ROTATE_90)
-    picture = read_image(encoded(stored, "JPEG", exif=exif, quality=95), GREY)[0].float()
-    assert picture[:3].mean() < 20 and picture[5:].mean() > 235
+    image = read_image(encoded(stored, "JPEG", exif=exif, quality=95), GRAY)[0].float()
+    assert image[:3].mean() < 20 and image[5:].mean() > 235
 
 
 def stored(upright: np.ndarray, orientation: int) -> np.ndarray:
-    """The picture as a camera held that way stores it; the table of the EXIF standard."""
+    """The image as a camera held that way stores it; the table of the EXIF standard."""
     return {
         1: upright,
         2: upright[:, ::-1],
@@ -84,10 +86,10 @@ def test_every_orientation_ends_upright(orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     content = encoded(Image.fromarray(np.ascontiguousarray(stored(upright, orientation))), exif=exif)
-    assert np.array_equal(read_image(content, GREY)[0].numpy(), upright)
+    assert np.array_equal(read_image(content, GRAY)[0].numpy(), upright)
 
 
-def png(colour_type: int, depth: int, rows: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
+def png(color_type: int, depth: int, rows: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
     """A PNG of 8 x 8 pixels, by hand: Pillow reads kinds that it does not write."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
@@ -95,7 +97,7 @@ def png(colour_type: int, depth: int, rows: bytes, *chunks: tuple[bytes, bytes])
 
     step = len(rows) // 8
     lines = b"".join(b"\0" + rows[n * step : (n + 1) * step] for n in range(8))
-    header = struct.pack(">IIBBBBB", 8, 8, depth, colour_type, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", 8, 8, depth, color_type, 0, 0, 0)
     body = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(lines)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*c) for c in body)
 
@@ -105,7 +107,7 @@ def sixteen(*values: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "content, colour",
+    "content, color",
     [
         (png(2, 16, sixteen(0, 0x8080, 0xFFFF)), (0, 128, 255)),
         (png(6, 16, sixteen(0, 0x8080, 0xFFFF, 0xFFFF)), (0, 128, 255)),
@@ -123,35 +125,35 @@ def sixteen(*values: int) -> bytes:
         (png(3, 2, b"\x55" * 16, (b"PLTE", b"\0\0\0\x00\x00\x00"), (b"tRNS", b"\xff\x80")), (127,) * 3),
     ],
 )
-def test_kinds_of_png_against_known_pixels(content: bytes, colour: tuple[int, int, int]) -> None:
-    picture = read_image(content, COLOUR)
-    wanted = torch.tensor(colour)[:, None, None].expand(3, 8, 8)
-    assert (picture.int() - wanted).abs().max() <= 1
+def test_kinds_of_png_against_known_pixels(content: bytes, color: tuple[int, int, int]) -> None:
+    image = read_image(content, COLOR)
+    wanted = torch.tensor(color)[:, None, None].expand(3, 8, 8)
+    assert (image.int() - wanted).abs().max() <= 1
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
-def test_grey_among_colour_is_the_same_grey(mode: str) -> None:
+def test_gray_among_color_is_the_same_gray(mode: str) -> None:
     level = 255 if mode == "1" else 102
     if mode == "I;16":
         image = Image.fromarray(np.full((8, 8), 257 * level, np.uint16))
     else:
         image = Image.new("L", (8, 8), level).convert(mode)
     content = encoded(image, "TIFF" if mode == "CMYK" else "PNG")
-    for reading in (GREY, COLOUR):
-        assert (read_image(content, reading) == level).all()
+    for preprocessor in (GRAY, COLOR):
+        assert (read_image(content, preprocessor) == level).all()
 
 
-def test_sixteen_bit_grey_is_scaled_not_cut() -> None:
+def test_sixteen_bit_gray_is_scaled_not_cut() -> None:
     values = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
     wanted = np.round(values / 257).astype(int)
     for kind in ("PNG", "TIFF"):
-        assert np.abs(read_image(encoded(Image.fromarray(values), kind), GREY)[0].numpy() - wanted).max() <= 1
+        assert np.abs(read_image(encoded(Image.fromarray(values), kind), GRAY)[0].numpy() - wanted).max() <= 1
     pgm = b"P5 8 8 65535\n" + values.astype(">u2").tobytes()
-    assert np.abs(read_image(pgm, COLOUR)[1].numpy() - wanted).max() <= 1
+    assert np.abs(read_image(pgm, COLOR)[1].numpy() - wanted).max() <= 1
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
-def test_transparent_parts_are_white_whatever_colour_hides_there(mode: str) -> None:
+def test_transparent_parts_are_white_whatever_color_hides_there(mode: str) -> None:
     image = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
     image.paste((0, 0, 0, 255), (0, 0, 4, 8))
     if mode == "P":
@@ -161,48 +163,48 @@ def test_transparent_parts_are_white_whatever_colour_hides_there(mode: str) -> N
         content = encoded(palette, transparency=1)
     else:
         content = encoded(image.convert(mode))
-    picture = read_image(content, COLOUR)
-    assert (picture[:, :, 4:] == 255).all() and (picture[:, :, :4] == 0).all()
+    image = read_image(content, COLOR)
+    assert (image[:, :, 4:] == 255).all() and (image[:, :, :4] == 0).all()
 
 
 def test_half_transparent_is_mixed_with_white() -> None:
     content = encoded(Image.new("RGBA", (8, 8), (0, 0, 0, 128)))
-    assert (read_image(content, GREY).int() - 127).abs().max() <= 1
+    assert (read_image(content, GRAY).int() - 127).abs().max() <= 1
 
 
 def test_cmyk_and_palette_and_bilevel() -> None:
-    red = read_image(encoded(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG", quality=95), COLOUR)
+    red = read_image(encoded(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG", quality=95), COLOR)
     assert red[0].min() > 240 and red[1:].max() < 15
-    green = read_image(encoded(Image.new("RGB", (8, 8), (0, 255, 0)).convert("P")), COLOUR)
+    green = read_image(encoded(Image.new("RGB", (8, 8), (0, 255, 0)).convert("P")), COLOR)
     assert green[1].min() == 255 and green[0].max() == 0
     bilevel = Image.new("1", (8, 8), 1)
-    assert (read_image(encoded(bilevel), GREY) == 255).all()
+    assert (read_image(encoded(bilevel), GRAY) == 255).all()
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
 def test_an_animation_is_its_first_frame(kind: str) -> None:
-    frames = [Image.new("RGB", (8, 8), colour) for colour in ("black", "white", "white")]
+    frames = [Image.new("RGB", (8, 8), color) for color in ("black", "white", "white")]
     content = encoded(frames[0], kind, save_all=True, append_images=frames[1:], duration=100)
-    assert read_image(content, GREY).max() < 10
+    assert read_image(content, GRAY).max() < 10
 
 
 def test_squash_keeps_all_and_crop_keeps_the_middle() -> None:
     image = Image.new("L", (24, 8), 0)
     image.paste(255, (8, 0, 16, 8))
-    assert (read_image(image, Reading(image_size=8, channels=1, resize="crop")) == 255).all()
-    squashed = read_image(image, GREY)[0]
-    assert squashed[:, 0].max() < 40 and squashed[:, 4].min() > 200
+    assert (read_image(image, ImagePreprocessor(image_size=8, channels=1, resize="crop")) == 255).all()
+    stretched = read_image(image, GRAY)[0]
+    assert stretched[:, 0].max() < 40 and stretched[:, 4].min() > 200
 
 
 def test_reduction_is_antialiased() -> None:
     board = Image.fromarray((np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8))
-    assert (read_image(board, GREY).int() - 128).abs().max() < 20
+    assert (read_image(board, GRAY).int() - 128).abs().max() < 20
 
 
-def test_a_large_jpeg_is_reduced_like_any_picture() -> None:
+def test_a_large_jpeg_is_reduced_like_any_image() -> None:
     image = photo((1024, 768), seed=3)
-    fast = read_image(encoded(image, "JPEG", quality=95), COLOUR).int()
-    assert (fast - read_image(image, COLOUR).int()).abs().float().mean() < 4
+    fast = read_image(encoded(image, "JPEG", quality=95), COLOR).int()
+    assert (fast - read_image(image, COLOR).int()).abs().float().mean() < 4
 
 
 def test_too_many_pixels_are_refused_before_decoding() -> None:
@@ -212,7 +214,7 @@ def test_too_many_pixels_are_refused_before_decoding() -> None:
     header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 0, 0, 0, 0)
     bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
     with pytest.raises(DataError, match=r"^bomb\.png: cannot be read: .*pixels"):
-        read_image(bomb, GREY, "bomb.png")
+        read_image(bomb, GRAY, "bomb.png")
 
 
 def test_too_many_bytes_are_refused_before_they_are_unpacked(
@@ -224,36 +226,36 @@ def test_too_many_bytes_are_refused_before_they_are_unpacked(
     monkeypatch.setattr(decode_module, "MAX_BYTES", 99_999)
     monkeypatch.setattr(ZipFile, "read", None)
     with pytest.raises(DataError, match=r"^cat/bomb\.png: .*100,000 bytes, above the limit of 99,999"):
-        read_image(bomb, GREY)
+        read_image(bomb, GRAY)
 
 
-def test_a_picture_with_a_bomb_for_a_comment_is_refused() -> None:
+def test_a_image_with_a_bomb_for_a_comment_is_refused() -> None:
     comment = (b"zTXt", b"Comment\0\0" + zlib.compress(bytes(200 * 2**20), 9))
     with pytest.raises(DataError, match=r"^x: cannot be read: \S"):
-        read_image(png(0, 8, bytes(64), comment), GREY, "x")
+        read_image(png(0, 8, bytes(64), comment), GRAY, "x")
 
 
 def test_the_pixel_limit_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode_module, "MAX_PIXELS", 1000)
     with pytest.raises(DataError, match=r"40x30 pixels, above the limit of 1,000"):
-        read_image(encoded(photo()), GREY, "big.png")
+        read_image(encoded(photo()), GRAY, "big.png")
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"GIF89a", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"])
-def test_what_is_no_picture_is_named_in_one_line(content: bytes, tmp_path: Path) -> None:
+def test_what_is_no_image_is_named_in_one_line(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "cat.jpg"
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"cat\.jpg: cannot be read: \S") as caught:
-        read_image(path, GREY)
+        read_image(path, GRAY)
     assert "\n" not in str(caught.value)
     assert content or "empty" in str(caught.value)
 
 
 def test_a_missing_file_and_float_pixels_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.png: cannot be read: No such file"):
-        read_image(tmp_path / "none.png", GREY)
+        read_image(tmp_path / "none.png", GRAY)
     with pytest.raises(DataError, match=r"f\.tif: .*floating-point"):
-        read_image(encoded(Image.new("F", (8, 8), 0.5), "TIFF"), GREY, "f.tif")
+        read_image(encoded(Image.new("F", (8, 8), 0.5), "TIFF"), GRAY, "f.tif")
 
 
 @settings(max_examples=120)
@@ -264,18 +266,18 @@ def test_damage_never_ends_in_a_traceback(kind: str, data: st.DataObject) -> Non
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     cut = data.draw(st.integers(0, len(content)))
     try:
-        picture = read_image(bytes(content[:cut]), COLOUR, "x")
+        image = read_image(bytes(content[:cut]), COLOR, "x")
     except DataError as error:
         assert str(error).startswith("x: cannot be read: ") and "\n" not in str(error)
     else:
-        assert picture.shape == (3, 8, 8) and picture.dtype == torch.uint8
+        assert image.shape == (3, 8, 8) and image.dtype == torch.uint8
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "PPM"])
-def test_a_picture_cut_in_half_is_never_accepted(kind: str) -> None:
+def test_a_image_cut_in_half_is_never_accepted(kind: str) -> None:
     content = encoded(photo((64, 64)), kind)
     with pytest.raises(DataError, match=r"half: cannot be read"):
-        read_image(content[: len(content) // 2], GREY, "half")
+        read_image(content[: len(content) // 2], GRAY, "half")
 
 
 def many(tmp_path: Path, count: int, bad: set[int]) -> list[Path]:
@@ -288,26 +290,26 @@ def many(tmp_path: Path, count: int, bad: set[int]) -> list[Path]:
 
 
 def test_read_many_keeps_order(tmp_path: Path) -> None:
-    images, kept, skipped = read_many(many(tmp_path, 150, set()), GREY, "reading")
+    images, kept, skipped = read_many(many(tmp_path, 150, set()), GRAY, "reading")
     assert images[:, 0, 0, 0].tolist() == list(range(150)) == kept.tolist()
     assert skipped == ()
 
 
-def test_read_many_stops_at_the_first_bad_picture_and_names_it(tmp_path: Path) -> None:
+def test_read_many_stops_at_the_first_bad_image_and_names_it(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"041\.png: cannot be read: .*on_bad_image=skip, or --skip-bad"):
-        read_many(many(tmp_path, 120, {41, 99}), GREY, "reading")
+        read_many(many(tmp_path, 120, {41, 99}), GRAY, "reading")
 
 
 def test_read_many_skips_and_counts(tmp_path: Path) -> None:
     paths = many(tmp_path, 120, {0, 41, 119})
-    images, kept, skipped = read_many(paths, Reading(8, 1, on_bad_image="skip"), "reading")
+    images, kept, skipped = read_many(paths, ImagePreprocessor(8, 1, on_bad_image="skip"), "reading")
     assert skipped == (str(paths[0]), str(paths[41]), str(paths[119]))
     assert kept.tolist() == [n for n in range(120) if n not in (0, 41, 119)]
     assert images[:, 0, 0, 0].tolist() == kept.tolist()
 
 
 def test_read_many_of_none() -> None:
-    images, kept, skipped = read_many([], COLOUR, "reading")
+    images, kept, skipped = read_many([], COLOR, "reading")
     assert images.shape == (0, 3, 8, 8) and len(kept) == 0 and skipped == ()
 
 
@@ -322,9 +324,9 @@ def test_read_many_of_none() -> None:
 def test_squares_at_once_are_those_one_by_one(
     count: int, side: int, size: int, channels: int, resize: str
 ) -> None:
-    pictures = np.random.default_rng(side).integers(0, 256, (count, side, side), np.uint8)
-    reading = Reading(size, channels, resize)
-    found = resize_squares(torch.from_numpy(pictures), reading)
+    images = np.random.default_rng(side).integers(0, 256, (count, side, side), np.uint8)
+    preprocessor = ImagePreprocessor(size, channels, resize)
+    found = resize_squares(torch.from_numpy(images), preprocessor)
     assert found.shape == (count, channels, size, size)
-    for picture, resized in zip(pictures, found, strict=True):
-        assert torch.equal(resized, read_image(Image.fromarray(picture), reading))
+    for image, resized in zip(images, found, strict=True):
+        assert torch.equal(resized, read_image(Image.fromarray(image), preprocessor))

@@ -12,15 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from vlfew.data import InMemory, LabelledImages, Reading, load_data
-from vlfew.data.lazy import Decoded
-from vlfew.data.naming import display_name, is_code
+from vlfew.core.errors import DataError
+from vlfew.data import ImagePreprocessor, InMemory, LabeledImages, load_data
+from vlfew.data.class_names import display_name, is_code
+from vlfew.data.image_stores import Decoded
 from vlfew.data.prepare import prepare
 from vlfew.data.splits import split_by_class
-from vlfew.errors import DataError
 
 ORL = Path(os.environ.get("VLFEW_DATA", "")) / "orl_faces.zip"
-READING = Reading(image_size=8, channels=3)
+READING = ImagePreprocessor(image_size=8, channels=3)
 CLASSES = ("cat", "hot_dog", "red-fox", "tench", "mug", "yak")
 
 
@@ -51,8 +51,8 @@ def split(tmp_path: Path) -> Path:
     return tmp_path / "split"
 
 
-def load(root: Path, reading: Reading = READING, **options: Any) -> LabelledImages:
-    return load_data("folder", root, reading, **options)
+def load(root: Path, preprocessor: ImagePreprocessor = READING, **options: Any) -> LabeledImages:
+    return load_data("folder", root, preprocessor, **options)
 
 
 def refused(root: Path, message: str, **options: Any) -> None:
@@ -61,18 +61,18 @@ def refused(root: Path, message: str, **options: Any) -> None:
     assert "\n" not in str(caught.value)
 
 
-def names(data: LabelledImages, part: str) -> set[str]:
+def names(data: LabeledImages, part: str) -> set[str]:
     return {data.class_names[c] for c in data.classes(part).tolist()}
 
 
 def test_class_folders_are_split_by_class(flat: Path) -> None:
     data = load(flat)
-    assert data.class_names == ("cat", "hot dog", "mug", "red fox", "tench", "yak") and data.names_are_words
+    assert data.class_names == ("cat", "hot dog", "mug", "red fox", "tench", "yak") and data.names_are_text
     assert set(data.splits) == {"train", "val", "test"} and len(data.images) == 18
     assert [len(names(data, s)) for s in ("train", "val", "test")] == [2, 2, 2]
     for a, b in (("train", "val"), ("train", "test"), ("val", "test")):
-        data.require_disjoint_classes(a, b)
-    for label in range(6):  # every picture has the label of its folder
+        data.check_disjoint_classes(a, b)
+    for label in range(6):  # every image has the label of its folder
         folder = {"hot dog": "hot_dog", "red fox": "red-fox"}.get(
             data.class_names[label], data.class_names[label]
         )
@@ -116,7 +116,7 @@ def test_other_files_are_left_aside_and_counted(flat: Path) -> None:
     assert len(data.images) == 18 and data.note.endswith(": 2")
 
 
-def test_pictures_may_lie_deeper_and_have_large_suffixes(flat: Path) -> None:
+def test_images_may_lie_deeper_and_have_large_suffixes(flat: Path) -> None:
     fill(flat / "cat" / "kittens", 2)
     (flat / "cat" / "0.png").rename(flat / "cat" / "0.PNG")
     data = load(flat)
@@ -141,8 +141,8 @@ def test_large_sets_are_decoded_as_asked_for(flat: Path) -> None:
 def test_the_fingerprint_follows_the_content_not_the_place_or_the_reading(flat: Path, tmp_path: Path) -> None:
     first = load(flat).fingerprint
     moved = flat.rename(tmp_path / "moved")
-    assert load(moved, Reading(image_size=9, channels=1)).fingerprint == first
-    assert load(moved, Reading(image_size=8, channels=3, seed=1)).fingerprint != first
+    assert load(moved, ImagePreprocessor(image_size=9, channels=1)).fingerprint == first
+    assert load(moved, ImagePreprocessor(image_size=8, channels=3, seed=1)).fingerprint != first
     (moved / "cat" / "2.png").unlink()
     assert load(moved).fingerprint != first
 
@@ -154,12 +154,12 @@ def test_codes_are_no_words(tmp_path: Path, names: tuple[str, ...]) -> None:
     for name in names:
         fill(tmp_path / "codes" / "test" / name)
     data = load(tmp_path / "codes")
-    assert not data.names_are_words and set(data.class_names) == set(names)
+    assert not data.names_are_text and set(data.class_names) == set(names)
 
 
 def test_one_code_among_words_leaves_the_set_without_words(flat: Path) -> None:
     fill(flat / "class_7")
-    assert not load(flat).names_are_words
+    assert not load(flat).names_are_text
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_classes_yaml_gives_words(tmp_path: Path) -> None:
         "n01532829: house finch\nn01558993: [robin, redbreast]\nn02099601: no\n", encoding="utf-8"
     )
     data = load(root)
-    assert data.names_are_words and data.class_names == ("house finch", "robin", "no")
+    assert data.names_are_text and data.class_names == ("house finch", "robin", "no")
     assert data.class_texts == (("house finch",), ("robin", "redbreast"), ("no",))
     assert data.note == ""
 
@@ -234,8 +234,8 @@ def test_captions_of_held_out_classes_are_not_read(
     root = flat if place == "flat" else split
     if place == "no val":
         (split / "val").rename(tmp_path / "aside")
-    pictures = sorted(p.relative_to(root) for p in root.rglob("0.png"))
-    lines = [json.dumps({"file_name": p.as_posix(), "text": f"seen: {p.parent.name}"}) for p in pictures]
+    images = sorted(p.relative_to(root) for p in root.rglob("0.png"))
+    lines = [json.dumps({"file_name": p.as_posix(), "text": f"seen: {p.parent.name}"}) for p in images]
     (root / "metadata.jsonl").write_text("\n".join(lines))
     data = load(root)
     trained = set(data.classes("train").tolist())
@@ -252,10 +252,10 @@ def test_captions_make_no_words_of_codes(tmp_path: Path) -> None:
         fill(root / place)
     lines = [json.dumps({"file_name": f"{p}/0.png", "text": f"a drawing of {p[-2:]}"}) for p in places]
     (root / "metadata.jsonl").write_text("\n".join(lines) + "\n")
-    assert not load(root).names_are_words
+    assert not load(root).names_are_text
     (root / "classes.yaml").write_text("".join(f"{p[-2:]}: face {p[-2:]}\n" for p in places))
     data = load(root)
-    assert data.names_are_words
+    assert data.names_are_text
     assert data.class_texts == (
         ("face s1", "a drawing of s1"), ("face s2", "a drawing of s2"), ("face s3",), ("face s4",)
     )  # fmt: skip
@@ -268,9 +268,9 @@ def test_captions_make_no_words_of_codes(tmp_path: Path) -> None:
         (
             "metadata.csv",
             "file_name,text\n../flat/cat/0.png,a\n",
-            r"metadata\.csv:2: there is no picture '\.\./",
+            r"metadata\.csv:2: there is no image '\.\./",
         ),
-        ("metadata.csv", "file_name,text\n/etc/passwd,a\n", r"metadata\.csv:2: there is no picture '/etc"),
+        ("metadata.csv", "file_name,text\n/etc/passwd,a\n", r"metadata\.csv:2: there is no image '/etc"),
         ("metadata.csv", "file,text\ncat/0.png,a\n", r"metadata\.csv:2: no 'file_name'.*file, text"),
         ("metadata.csv", "file_name,caption\ncat/0.png,a\n", r"no 'text'.*caption"),
         ("metadata.csv", "file_name,text\ncat/0.png\n", r"metadata\.csv:2: no 'text'"),
@@ -290,16 +290,16 @@ def test_mistakes_in_metadata(flat: Path, name: str, content: str, message: str)
 
 def test_nothing_there(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    refused(tmp_path / "empty", "no pictures in folders named after their classes")
+    refused(tmp_path / "empty", "no images in folders named after their classes")
     Image.new("L", (8, 8)).save(tmp_path / "empty" / "loose.png")
-    refused(tmp_path / "empty", "no pictures in folders")
+    refused(tmp_path / "empty", "no images in folders")
 
 
 def test_an_empty_class_is_named(flat: Path, split: Path) -> None:
     (flat / "zebra").mkdir()
-    refused(flat, "no pictures of class 'zebra'")
+    refused(flat, "no images of class 'zebra'")
     (split / "val" / "zebra").mkdir()
-    refused(split, "no pictures of class 'zebra'")
+    refused(split, "no images of class 'zebra'")
 
 
 @pytest.mark.parametrize(
@@ -321,7 +321,7 @@ def test_few_classes_are_split_as_far_as_they_go(
     assert {split: len(names(data, split)) for split in data.splits} == sizes
     assert bool(data.note) == bool(missing)
     assert not missing or f"{classes} classes are too few to hold some out for {missing} (6 are" in data.note
-    assert (f"by evaluate=[] sampling.classes={classes}, or" in data.note) == ("test" in missing)
+    assert (f"by evaluate=[] sampling.classes_per_batch={classes}, or" in data.note) == ("test" in missing)
 
 
 def test_a_single_class_is_refused(tmp_path: Path) -> None:
@@ -359,7 +359,7 @@ def test_split_folders_beside_classes(split: Path) -> None:
 @pytest.mark.skipif(not ORL.is_file(), reason="no orl_faces.zip under VLFEW_DATA")
 def test_faces_have_codes_for_names(tmp_path: Path) -> None:
     data = load(prepare("folder", ORL, tmp_path / "faces"))
-    assert len(data.class_names) == 40 and len(data.images) == 400 and not data.names_are_words
+    assert len(data.class_names) == 40 and len(data.images) == 400 and not data.names_are_text
     assert data.images.batch(torch.arange(400)).float().std() > 20
 
 
@@ -373,35 +373,35 @@ def test_a_class_may_be_called_train(flat: Path) -> None:
     assert "train" in load(flat).class_names
 
 
-def test_bad_pictures(flat: Path) -> None:
+def test_bad_images(flat: Path) -> None:
     (flat / "cat" / "1.png").write_bytes((flat / "cat" / "1.png").read_bytes()[:40])
     refused(flat, r"cat/1\.png: cannot be read")
-    skip = Reading(image_size=8, channels=3, on_bad_image="skip")
+    skip = ImagePreprocessor(image_size=8, channels=3, on_bad_image="skip")
     for limit in (100, 0):
         data = load(flat, skip, memory_limit_mb=limit)
         assert data.skipped == ("cat/1.png",) and len(data.images) == len(data.labels) == 17
         assert data.images.batch((data.labels == 0).nonzero().flatten())[:, 1, 0, 0].tolist() == [0, 2]
     for n in (0, 2):
         (flat / "cat" / f"{n}.png").write_bytes(b"")
-    with pytest.raises(DataError, match="no picture of class 'cat'"):
+    with pytest.raises(DataError, match="no image of class 'cat'"):
         load(flat, skip)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_picture_that_may_not_be_read_is_named_or_skipped(flat: Path) -> None:
+def test_a_image_that_may_not_be_read_is_named_or_skipped(flat: Path) -> None:
     (flat / "cat" / "1.png").chmod(0o000)
     refused(flat, r"cat/1\.png: cannot be read: Permission denied")
-    data = load(flat, Reading(image_size=8, channels=3, on_bad_image="skip"))
+    data = load(flat, ImagePreprocessor(image_size=8, channels=3, on_bad_image="skip"))
     assert data.skipped == ("cat/1.png",) and len(data.images) == 17
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"just text", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0\0\x10JFIF\0", b"<svg/>"]
 )
-def test_what_only_looks_like_a_picture_is_named_or_skipped(flat: Path, content: bytes) -> None:
+def test_what_only_looks_like_a_image_is_named_or_skipped(flat: Path, content: bytes) -> None:
     (flat / "cat" / "x.jpg").write_bytes(content)
     refused(flat, r"cat/x\.jpg: cannot be read: \S+.*on_bad_image=skip, or --skip-bad")
-    data = load(flat, Reading(image_size=8, channels=3, on_bad_image="skip"))
+    data = load(flat, ImagePreprocessor(image_size=8, channels=3, on_bad_image="skip"))
     assert data.skipped == ("cat/x.jpg",) and len(data.images) == 18
 
 

@@ -9,29 +9,29 @@ from pathlib import Path
 import pytest
 import torch
 
-from vlfew.data import Reading, load_data
-from vlfew.errors import DataError
+from vlfew.core.errors import DataError
+from vlfew.data import ImagePreprocessor, load_data
 
 
 @pytest.fixture(scope="module")
 def glyphs():
-    return load_data("glyphs", None, Reading(image_size=32))
+    return load_data("glyphs", None, ImagePreprocessor(image_size=32))
 
 
 def test_size_is_what_the_rule_gives(glyphs):
     # Font and Unicode versions move these a little.
     assert 4_000 < len(glyphs.class_names) < 5_000
     assert 33_000 < len(glyphs.images) < 40_000
-    assert glyphs.names_are_words and glyphs.images.shape == (1, 32, 32)
+    assert glyphs.names_are_text and glyphs.images.shape == (1, 32, 32)
 
 
-def test_no_picture_is_in_two_classes(glyphs):
+def test_no_image_is_in_two_classes(glyphs):
     label_of: dict[bytes, int] = {}
     for start in range(0, len(glyphs.images), 4096):
         index = torch.arange(start, min(start + 4096, len(glyphs.images)))
-        for picture, label in zip(glyphs.images.batch(index), glyphs.labels[index].tolist(), strict=True):
-            key = hashlib.sha1(picture.numpy().tobytes()).digest()
-            assert key not in label_of, "a picture stands twice"
+        for image, label in zip(glyphs.images.batch(index), glyphs.labels[index].tolist(), strict=True):
+            key = hashlib.sha1(image.numpy().tobytes()).digest()
+            assert key not in label_of, "an image stands twice"
             label_of[key] = label
 
 
@@ -49,9 +49,9 @@ def test_splits_part_the_classes(glyphs):
     assert min(len(i) for i in glyphs.by_class("test").values()) >= 3
 
 
-def test_another_seed_gives_another_split_of_the_same_pictures(monkeypatch: pytest.MonkeyPatch):
+def test_another_seed_gives_another_split_of_the_same_images(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("vlfew.data.sources.glyphs.CATEGORIES", "P")
-    one, other = (load_data("glyphs", None, Reading(image_size=32, seed=seed)) for seed in (0, 1))
+    one, other = (load_data("glyphs", None, ImagePreprocessor(image_size=32, seed=seed)) for seed in (0, 1))
     assert len(one.class_names) > 50 and torch.equal(other.labels, one.labels)
     assert not torch.equal(other.indices("test"), one.indices("test"))
     assert other.fingerprint != one.fingerprint
@@ -59,7 +59,7 @@ def test_another_seed_gives_another_split_of_the_same_pictures(monkeypatch: pyte
 
 def test_folder_without_fonts_is_refused(tmp_path: Path):
     with pytest.raises(DataError, match=r"no fonts \(\*.ttf\)"):
-        load_data("glyphs", tmp_path, Reading())
+        load_data("glyphs", tmp_path, ImagePreprocessor())
 
 
 def test_each_size_of_a_font_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -76,5 +76,5 @@ def test_each_size_of_a_font_is_opened_once(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(ImageFont, "truetype", counting)
     with pytest.raises(DataError, match="at least 4 of the 1 faces"):
-        load_data("glyphs", tmp_path, Reading(image_size=16))
+        load_data("glyphs", tmp_path, ImagePreprocessor(image_size=16))
     assert len(opened) == len(set(opened)) > 1

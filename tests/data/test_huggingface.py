@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 
 from vlfew.cli import main
-from vlfew.data import InMemory, LabelledImages, Reading, load_data
-from vlfew.data.lazy import Decoded
-from vlfew.errors import ConfigError, DataError
-from vlfew.files import file_stem
+from vlfew.core.errors import ConfigError, DataError
+from vlfew.core.files import file_stem
+from vlfew.data import ImagePreprocessor, InMemory, LabeledImages, load_data
+from vlfew.data.image_stores import Decoded
 
-READING = Reading(image_size=8, channels=3)
+READING = ImagePreprocessor(image_size=8, channels=3)
 CLASSES = ("cat", "hot_dog", "mug", "owl", "red fox", "tench", "yak")
 EACH = 3
 
@@ -31,20 +31,20 @@ def own_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
 
 
-def picture(label: int, number: int) -> Image.Image:
+def image(label: int, number: int) -> Image.Image:
     return Image.new("RGB", (8, 8), (20 * label, number, 0))
 
 
 def rows(labels: list[int], names: tuple[str, ...] = CLASSES, **more: Any) -> Any:
-    """EACH pictures of each of the labels."""
+    """EACH images of each of the labels."""
     from datasets import ClassLabel, Dataset, Features
     from datasets import Image as Feature
 
     columns: dict[str, Any] = {
-        "picture": [picture(label, k) for label in labels for k in range(EACH)],
+        "image": [image(label, k) for label in labels for k in range(EACH)],
         "kind": [label for label in labels for _ in range(EACH)],
     }
-    features = Features({"picture": Feature(), "kind": ClassLabel(names=list(names))})
+    features = Features({"image": Feature(), "kind": ClassLabel(names=list(names))})
     for column, (values, feature) in more.items():
         columns[column], features[column] = values, feature
     return Dataset.from_dict(columns, features=features)
@@ -83,7 +83,7 @@ def make_image_folder(root: Path) -> str:
         for label in labels:
             (root / part / CLASSES[label]).mkdir(parents=True)
             for k in range(EACH):
-                picture(label, k).save(root / part / CLASSES[label] / f"{k}.png")
+                image(label, k).save(root / part / CLASSES[label] / f"{k}.png")
     return str(root)
 
 
@@ -96,8 +96,8 @@ FORMS = {
 }
 
 
-def load(name: str, reading: Reading = READING, **options: Any) -> LabelledImages:
-    return load_data(f"hf:{name}", reading=reading, **options)
+def load(name: str, preprocessor: ImagePreprocessor = READING, **options: Any) -> LabeledImages:
+    return load_data(f"hf:{name}", preprocessor=preprocessor, **options)
 
 
 def refused(name: str, message: str, **options: Any) -> None:
@@ -106,8 +106,8 @@ def refused(name: str, message: str, **options: Any) -> None:
     assert "\n" not in str(caught.value)
 
 
-def shown(data: LabelledImages) -> list[int]:
-    """The class that each picture really shows."""
+def shown(data: LabeledImages) -> list[int]:
+    """The class that each image really shows."""
     return (data.images.batch(torch.arange(len(data.labels)))[:, 0, 0, 0].int() // 20).tolist()
 
 
@@ -118,12 +118,12 @@ def test_every_form_is_read_and_split_by_class(form: str, tmp_path: Path) -> Non
         data = load(name, memory_limit_mb=limit)
         assert isinstance(data.images, kind) and data.name == f"hf:{name}" and data.note == ""
         assert data.class_names == ("cat", "hot dog", "mug", "owl", "red fox", "tench", "yak")
-        assert data.names_are_words and data.labels.tolist() == shown(data)
+        assert data.names_are_text and data.labels.tolist() == shown(data)
         assert data.labels.bincount().tolist() == [3, 3, 3, 3, 6, 3, 3]
         assert [len(data.classes(s)) for s in ("train", "val", "test")] == [3, 2, 2]
         for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
-            data.require_disjoint_classes(one, other)
-    drawn = {seed: load(name, Reading(8, 3, seed=seed)) for seed in (0, 1, 2, 3)}
+            data.check_disjoint_classes(one, other)
+    drawn = {seed: load(name, ImagePreprocessor(8, 3, seed=seed)) for seed in (0, 1, 2, 3)}
     assert drawn[0].fingerprint == data.fingerprint
     assert len({tuple(d.classes("test").tolist()) for d in drawn.values()}) > 1
     assert len(load(name, val_fraction=0.3, test_fraction=0.3).classes("train")) == 3
@@ -138,7 +138,7 @@ def test_the_fingerprint_follows_the_content_not_the_place(form: str, tmp_path: 
     assert load(moved, take=8).fingerprint != first
 
 
-def test_decoded_pictures_are_kept_between_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decoded_images_are_kept_between_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = make_saved(tmp_path / "pets")
     first = load(name)
     monkeypatch.setattr("vlfew.data.cache.read_many", None)
@@ -158,8 +158,8 @@ def test_own_splits(tmp_path: Path) -> None:
 def test_parts_are_chosen_by_name(tmp_path: Path) -> None:
     from datasets import DatasetDict
 
-    unlabelled = rows([0]).map(lambda row: row | {"kind": -1})
-    DatasetDict({"train": rows(list(range(7))), "test": unlabelled}).save_to_disk(tmp_path / "pets")
+    unlabeled = rows([0]).map(lambda row: row | {"kind": -1})
+    DatasetDict({"train": rows(list(range(7))), "test": unlabeled}).save_to_disk(tmp_path / "pets")
     refused(str(tmp_path / "pets"), r"hf:\S+pets\[21\]: -1 is not the label of a class")
     assert len(load(str(tmp_path / "pets"), parts=["train"]).labels) == 21
     refused(str(tmp_path / "pets"), "no part 'trian'; did you mean 'train'", parts=["trian"])
@@ -172,41 +172,39 @@ def test_columns_are_found_or_asked_for(tmp_path: Path) -> None:
     labels, count = list(range(7)), 7 * EACH
     name = str(tmp_path / "pets")
     more: dict[str, Any] = {
-        "mask": ([picture(0, 0)] * count, Feature()),
-        "colour": (["red"] * count, Value("string")),
+        "mask": ([image(0, 0)] * count, Feature()),
+        "color": (["red"] * count, Value("string")),
         "coarse": ([0] * count, ClassLabel(names=["animal"])),
         "score": ([0.5] * count, Value("float32")),
     }
-    rows(labels, colour=more["colour"], score=more["score"]).save_to_disk(name)
+    rows(labels, color=more["color"], score=more["score"]).save_to_disk(name)
     assert len(load(name).class_names) == 7  # the only column of named classes
     rows(labels, **more).save_to_disk(tmp_path / "two")
-    listed = (
-        r"picture \(Image\), kind \(ClassLabel\), mask \(Image\), colour \(string\), coarse \(ClassLabel\)"
-    )
-    refused(str(tmp_path / "two"), rf"several columns could hold the pictures: {listed}.*image_column")
+    listed = r"image \(Image\), kind \(ClassLabel\), mask \(Image\), color \(string\), coarse \(ClassLabel\)"
+    refused(str(tmp_path / "two"), rf"several columns could hold the images: {listed}.*image_column")
     refused(str(tmp_path / "two"), rf"several columns could hold the labels: {listed}", image_column="mask")
-    data = load(str(tmp_path / "two"), image_column="picture", label_column="kind")
+    data = load(str(tmp_path / "two"), image_column="image", label_column="kind")
     assert data.labels.tolist() == shown(data)
     refused(name, "no column 'kinds'; did you mean 'kind'", label_column="kinds")
-    refused(name, r"'kind' holds .*, not pictures", image_column="kind")
+    refused(name, r"'kind' holds .*, not images", image_column="kind")
     plain = rows(labels).cast_column("kind", Value("int64"))
     plain.save_to_disk(tmp_path / "numbers")
-    assert not load(str(tmp_path / "numbers")).names_are_words
+    assert not load(str(tmp_path / "numbers")).names_are_text
     plain.add_column("breed", ["x"] * count).save_to_disk(tmp_path / "three")
     refused(str(tmp_path / "three"), r"several columns could hold the labels: .*breed \(\w*string\)")
-    plain.remove_columns("picture").save_to_disk(tmp_path / "none")
-    refused(str(tmp_path / "none"), r"no column holds pictures: kind \(int64\); say which with image_column")
+    plain.remove_columns("image").save_to_disk(tmp_path / "none")
+    refused(str(tmp_path / "none"), r"no column holds images: kind \(int64\); say which with image_column")
 
 
 @pytest.mark.parametrize("streaming", [True, False])
 @pytest.mark.parametrize("form", FORMS)
-def test_the_first_pictures_only(form: str, streaming: bool, tmp_path: Path) -> None:
+def test_the_first_images_only(form: str, streaming: bool, tmp_path: Path) -> None:
     name = FORMS[form](tmp_path / "pets")
     data = load(name, own_splits=True, take=7, streaming=streaming)
     taken = [0, 0, 0, 1, 1, 1, 2]
     if form in ("saved", "parquet", "image folder"):
         taken += [4, 4, 4, 5, 5, 5, 6]
-        assert data.note == "the first 7 pictures of train; the first 7 pictures of validation"
+        assert data.note == "the first 7 images of train; the first 7 images of validation"
     assert shown(data) == taken
     names = [CLASSES[label].replace("_", " ") for label in taken]
     assert [data.class_names[c] for c in data.labels.tolist()] == names
@@ -246,7 +244,7 @@ def test_bad_rows_are_named_or_skipped(tmp_path: Path) -> None:
     name = str(tmp_path / "pets")
     for options in ({}, {"streaming": True, "take": 100}):
         refused(name, r"(1\.png|hf:\S+pets\[7\]): cannot be read", **options)
-        data = load(name, Reading(8, 3, on_bad_image="skip"), **options)
+        data = load(name, ImagePreprocessor(8, 3, on_bad_image="skip"), **options)
         assert len(data.skipped) == 1 and len(data.labels) == 23 and data.labels.tolist() == shown(data)
 
 
@@ -384,9 +382,9 @@ image: {{backbone: conv4, width: 4}}
 text: {{encoder: null}}
 embedding_dim: 8
 objective: [{{loss: supervised_contrastive}}]
-sampling: {{classes: 2, pictures: 2}}
-optim: {{steps: 4, warmup: 1}}
-training: {{validate_every: 2, checkpoint_every: 2}}
+sampling: {{classes_per_batch: 2, images_per_class: 2}}
+optim: {{steps: 4, warmup_steps: 1}}
+training: {{eval_every: 2, save_every: 2}}
 evaluate: [{{protocol: few-shot, ways: 2, shots: 1, queries: 2, episodes: 20}}]
 """
 
@@ -417,7 +415,7 @@ def test_from_a_configuration_to_the_report(
     assert same["accuracy"] == result["accuracy"] and same["note"] == ""
     command = ("evaluate", "runs/run", "--protocol", "few-shot", "--ways", 2, "--queries", 2, "--episodes", 5)
     said = run(capsys, *command, "--data", f"hf:{name}", "--set", "take=9")
-    assert "not the data it was trained on" in said and "the first 9 pictures of train" in said
+    assert "not the data it was trained on" in said and "the first 9 images of train" in said
 
     run(capsys, "data", "show", f"hf:{name}", "--image-size", 8, "--set", "label_column=kind")
     assert Path(f"{file_stem(f'hf:{name}')}.png").is_file()
@@ -425,7 +423,7 @@ def test_from_a_configuration_to_the_report(
 
 
 def test_mistakes_in_its_options_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from vlfew.training.setup import read_config
+    from vlfew.workflows.assemble import read_config
 
     (tmp_path / "run.yaml").write_text(CONFIG.format(name="x").replace("label_column", "lable_column"))
     with pytest.raises(ConfigError, match=r"run\.yaml:3: unknown key 'data\.lable_column'.*'label_column'"):

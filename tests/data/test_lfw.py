@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from tests.conftest import real_data
-from vlfew.data import LabelledImages, Reading, load_data
-from vlfew.errors import DataError
+from vlfew.core.errors import DataError
+from vlfew.data import ImagePreprocessor, LabeledImages, load_data
 
-READING = Reading(image_size=8, channels=3)
+READING = ImagePreprocessor(image_size=8, channels=3)
 PEOPLE = {f"Ann_{chr(65 + n // 2)}{chr(97 + n)}": 1 + n % 3 for n in range(20)}
 
 
@@ -25,7 +25,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Twenty people, two in each of ten folds; a third have one, two and three pictures."""
+    """Twenty people, two in each of ten folds; a third have one, two and three images."""
     root = tmp_path / "lfw"
     for seed, (person, count) in enumerate(PEOPLE.items()):
         folder = root / "lfw-deepfunneled" / person
@@ -48,7 +48,7 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
-def people(data: LabelledImages, split: str) -> set[str]:
+def people(data: LabeledImages, split: str) -> set[str]:
     return {data.class_names[c].replace(" ", "_") for c in data.classes(split).tolist()}
 
 
@@ -63,7 +63,7 @@ def test_a_fold_of_view_2(root: Path) -> None:
         assert (data.labels[pairs.i] == data.labels[pairs.j]).equal(pairs.same)
         assert set(data.indices(split).tolist()) >= set(pairs.i.tolist()) | set(pairs.j.tolist())
     assert "View 2" in data.note and "20 of 5,749 people" in data.note
-    assert not data.names_are_words
+    assert not data.names_are_text
 
 
 def test_all_folds_for_a_model_trained_elsewhere(root: Path) -> None:
@@ -79,8 +79,8 @@ def test_the_files_of_a_pair_are_those_of_its_line(root: Path) -> None:
     for line, i, j in zip(lines, pairs.i.tolist(), pairs.j.tolist(), strict=True):
         words = line.split("\t")
         other = words[0] if len(words) == 3 else words[2]
-        assert data.picture_names[i].endswith(f"/{words[0]}_{int(words[1]):04}.jpg")
-        assert data.picture_names[j].endswith(f"/{other}_{int(words[-1]):04}.jpg")
+        assert data.image_names[i].endswith(f"/{words[0]}_{int(words[1]):04}.jpg")
+        assert data.image_names[j].endswith(f"/{other}_{int(words[-1]):04}.jpg")
 
 
 def test_view_1_holds_a_part_of_its_training_people_out(root: Path) -> None:
@@ -92,8 +92,8 @@ def test_view_1_holds_a_part_of_its_training_people_out(root: Path) -> None:
     assert len(data.pairs["test"]) == 2 and "val" not in data.pairs
 
 
-def test_one_picture_a_person_and_a_partner(root: Path) -> None:
-    data = load_data("lfw", root, READING, protocol="one-picture")
+def test_one_image_a_person_and_a_partner(root: Path) -> None:
+    data = load_data("lfw", root, READING, protocol="one-image")
     assert len(data.images) == 2 * len(PEOPLE)
     assert data.labels.bincount().tolist() == [2] * len(PEOPLE)
     parts = [people(data, s) for s in ("train", "val", "test")]
@@ -101,10 +101,10 @@ def test_one_picture_a_person_and_a_partner(root: Path) -> None:
     pairs = data.pairs["test"]
     assert (data.labels[pairs.i] == data.labels[pairs.j]).equal(pairs.same)
     assert int(pairs.same.sum()) == len(parts[2]) == len(pairs) // 2
-    pictures = data.images.batch(torch.arange(len(data.images)))
-    assert all(not pictures[n].equal(pictures[n + len(PEOPLE)]) for n in range(len(PEOPLE)))
-    again = load_data("lfw", root, READING, protocol="one-picture")
-    assert again.images.batch(torch.arange(40)).equal(pictures) and again.fingerprint == data.fingerprint
+    images = data.images.batch(torch.arange(len(data.images)))
+    assert all(not images[n].equal(images[n + len(PEOPLE)]) for n in range(len(PEOPLE)))
+    again = load_data("lfw", root, READING, protocol="one-image")
+    assert again.images.batch(torch.arange(40)).equal(images) and again.fingerprint == data.fingerprint
 
 
 def test_a_tar_is_read_as_the_folder_is(root: Path, tmp_path: Path) -> None:
@@ -121,20 +121,20 @@ def test_a_tar_is_read_as_the_folder_is(root: Path, tmp_path: Path) -> None:
     assert tar.fingerprint == folder.fingerprint
 
 
-def test_the_centre_crop_is_in_the_note(root: Path) -> None:
-    assert "box 62..188 of 250" in load_data("lfw", root, Reading(8, 3, center=0.504)).note
+def test_the_center_crop_is_in_the_note(root: Path) -> None:
+    assert "box 62..188 of 250" in load_data("lfw", root, ImagePreprocessor(8, 3, center_crop=0.504)).note
 
 
 @pytest.mark.parametrize(
     "file, old, new, said",
     [
-        ("pairs.txt", "\t1\t2", "\t1\t9", r"pairs\.txt:\d+: the picture Ann_\w+_0009\.jpg is missing"),
+        ("pairs.txt", "\t1\t2", "\t1\t9", r"pairs\.txt:\d+: the image Ann_\w+_0009\.jpg is missing"),
         ("pairs.txt", "10\t1\n", "10\t2\n", r"pairs\.txt: 20 pairs, where its first line says 40"),
         ("pairs.txt", "10\t1\n", "ten\n", r"pairs\.txt:1: expected the number of pairs"),
-        ("pairs.txt", "\t1\t2", "\t1\t²", r"the picture Ann_\w+_000²\.jpg is missing"),
+        ("pairs.txt", "\t1\t2", "\t1\t²", r"the image Ann_\w+_000²\.jpg is missing"),
         ("pairs.txt", "\t1\t2", "\t1", r"pairs\.txt:\d+: expected a person and two numbers"),
-        ("pairs.txt", "\t1\t2", "\tone\t2", r"the picture Ann_\w+_0one\.jpg is missing"),
-        ("people.txt", "Ann_Aa\t1", "Nobody\t1", r"people\.txt:3: there is no picture of Nobody"),
+        ("pairs.txt", "\t1\t2", "\tone\t2", r"the image Ann_\w+_0one\.jpg is missing"),
+        ("people.txt", "Ann_Aa\t1", "Nobody\t1", r"people\.txt:3: there is no image of Nobody"),
         ("people.txt", "Ann_Ab\t2", "Ann_Ab", r"people\.txt:4: expected a person and a number"),
         ("people.txt", "Ann_Bc\t3", "Ann_Aa\t1", r"people\.txt:6: Ann_Aa is in set 1 as well as in set 2"),
     ],
@@ -172,11 +172,11 @@ def test_lists_that_are_no_text(root: Path) -> None:
         load_data("lfw", root, READING)
 
 
-def test_a_pair_whose_picture_cannot_be_read_is_never_left_out(root: Path) -> None:
+def test_a_pair_whose_image_cannot_be_read_is_never_left_out(root: Path) -> None:
     word = (root / "pairs.txt").read_text().splitlines()[1].split("\t")[0]
-    (root / "lfw-deepfunneled" / word / f"{word}_0001.jpg").write_text("not a picture")
-    with pytest.raises(DataError, match=rf"pairs\.txt:2: the picture {word}_0001\.jpg cannot be read"):
-        load_data("lfw", root, Reading(8, 3, on_bad_image="skip"))
+    (root / "lfw-deepfunneled" / word / f"{word}_0001.jpg").write_text("not an image")
+    with pytest.raises(DataError, match=rf"pairs\.txt:2: the image {word}_0001\.jpg cannot be read"):
+        load_data("lfw", root, ImagePreprocessor(8, 3, on_bad_image="skip"))
 
 
 def test_the_real_lists() -> None:
@@ -184,9 +184,9 @@ def test_the_real_lists() -> None:
     from vlfew.data.sources.lfw import _pairs, _people, check
 
     found = check(root)
-    at = {key: n for n, key in enumerate(found.pictures)}
+    at = {key: n for n, key in enumerate(found.images)}
     folds = _people(found, "people.txt")
-    assert len(found.pictures) == 13233 and len(found.numbers) == 5749
+    assert len(found.images) == 13233 and len(found.numbers) == 5749
     assert len(folds) == 10 and sum(map(len, folds)) == 5749
     pairs = _pairs(found, "pairs.txt", at, folds)
     assert len(pairs) == 6000 and pairs.fold[:, 0].equal(pairs.fold[:, 1])
@@ -213,12 +213,12 @@ def test_image_restricted_tells_of_pairs_and_of_nobody(root: Path) -> None:
         for line, i, j, same in zip(told, pairs.i, pairs.j, pairs.same, strict=True):
             words = line.split("\t")
             other = words[0] if len(words) == 3 else words[2]
-            assert data.picture_names[i].endswith(f"/{words[0]}_{int(words[1]):04}.jpg")
-            assert data.picture_names[j].endswith(f"/{other}_{int(words[-1]):04}.jpg")
+            assert data.image_names[i].endswith(f"/{words[0]}_{int(words[1]):04}.jpg")
+            assert data.image_names[j].endswith(f"/{other}_{int(words[-1]):04}.jpg")
             assert same.item() == (len(words) == 3)
         used = data.indices(split)
         assert set(used.tolist()) == {*pairs.i.tolist(), *pairs.j.tolist()}
-        # A class of its own for every picture: no loss and no protocol can go by who is in it.
+        # A class of its own for every image: no loss and no protocol can go by who is in it.
         assert len(data.labels[used].unique()) == len(used) < len(data.labels)
     test = data.indices("test")
     assert test.equal(free.indices("test")) and data.pairs["test"].i.equal(free.pairs["test"].i)
@@ -227,7 +227,7 @@ def test_image_restricted_tells_of_pairs_and_of_nobody(root: Path) -> None:
     assert len(set(data.class_names)) == len(data.class_names) == int(data.labels.max()) + 1
 
 
-@pytest.mark.parametrize("options", [{"fold": "all"}, {"protocol": "view-1"}, {"protocol": "one-picture"}])
+@pytest.mark.parametrize("options", [{"fold": "all"}, {"protocol": "view-1"}, {"protocol": "one-image"}])
 def test_there_must_be_a_training_to_restrict(root: Path, options: dict) -> None:
     with pytest.raises(DataError, match="take protocol=view-2 and a fold from 1 to 10"):
         load_data("lfw", root, READING, training_labels="image-restricted", **options)

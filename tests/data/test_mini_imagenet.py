@@ -1,4 +1,4 @@
-"""mini-ImageNet: the CSVs decide, wherever the pictures lie and however many there are."""
+"""mini-ImageNet: the CSVs decide, wherever the images lie and however many there are."""
 
 import io
 import json
@@ -12,13 +12,13 @@ from PIL import Image
 
 from tests.conftest import real_data
 from vlfew.cli import main
-from vlfew.data import InMemory, LabelledImages, Reading, load_data
-from vlfew.data.lazy import Decoded
+from vlfew.core.errors import DataError, VlfewError
+from vlfew.data import ImagePreprocessor, InMemory, LabeledImages, load_data
+from vlfew.data.image_stores import Decoded
 from vlfew.data.prepare import prepare
-from vlfew.errors import DataError, VlfewError
 from vlfew.evaluation.evaluate import check_protocol
 
-READING = Reading(image_size=8, channels=3)
+READING = ImagePreprocessor(image_size=8, channels=3)
 SPLITS = {"train": ("n01532829", "n13133613"), "val": ("n01855672",), "test": ("n02099601", "n01930112")}
 WNIDS = sorted(wnid for wnids in SPLITS.values() for wnid in wnids)
 EACH = 4
@@ -29,12 +29,12 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-def picture_name(wnid: str, number: int) -> str:
+def image_name(wnid: str, number: int) -> str:
     return f"{wnid}{number:08d}.jpg"
 
 
 def encoded(wnid: str, number: int) -> bytes:
-    """A picture whose red tells the class and whose green tells the number."""
+    """An image whose red tells the class and whose green tells the number."""
     file = io.BytesIO()
     Image.new("RGB", (8, 8), (40 * WNIDS.index(wnid), 60 * number, 0)).save(file, "JPEG", quality=95)
     return file.getvalue()
@@ -52,12 +52,12 @@ def make(root: Path, layout: str = "images", *, archive: str = "", each: int = E
     """A whole small set; in an archive of that name, if any."""
     root.mkdir(parents=True)
     for n, (split, wnids) in enumerate(SPLITS.items()):
-        lines = [f"{picture_name(wnid, k)},{wnid}" for wnid in wnids for k in range(EACH)]
+        lines = [f"{image_name(wnid, k)},{wnid}" for wnid in wnids for k in range(EACH)]
         (root / f"{split}.csv").write_text("\n".join(["filename,label", *lines]) + "\n")
         for wnid in wnids:
             for k in range(each):
                 other = list(SPLITS)[(n + 1) % 3]
-                place = LAYOUTS[layout].format(name=picture_name(wnid, k), wnid=wnid, other=other)
+                place = LAYOUTS[layout].format(name=image_name(wnid, k), wnid=wnid, other=other)
                 if archive:
                     with ZipFile(root / archive, "a") as opened:
                         opened.writestr(place, encoded(wnid, k))
@@ -67,8 +67,8 @@ def make(root: Path, layout: str = "images", *, archive: str = "", each: int = E
     return root
 
 
-def load(root: Path, reading: Reading = READING, **options: Any) -> LabelledImages:
-    return load_data("mini_imagenet", root, reading, **options)
+def load(root: Path, preprocessor: ImagePreprocessor = READING, **options: Any) -> LabeledImages:
+    return load_data("mini_imagenet", root, preprocessor, **options)
 
 
 def refused(root: Path, message: str) -> None:
@@ -77,23 +77,23 @@ def refused(root: Path, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def check_whole(data: LabelledImages) -> None:
-    """Every picture has the label, split and name that the CSVs give it."""
-    assert data.class_names == tuple(WNIDS) and not data.names_are_words and data.note == ""
+def check_whole(data: LabeledImages) -> None:
+    """Every image has the label, split and name that the CSVs give it."""
+    assert data.class_names == tuple(WNIDS) and not data.names_are_text and data.note == ""
     assert list(data.splits) == ["train", "val", "test"]
     for split, wnids in SPLITS.items():
         assert {data.class_names[c] for c in data.classes(split).tolist()} == set(wnids)
         assert len(data.indices(split)) == EACH * len(wnids)
-    pictures = data.images.batch(torch.arange(len(data.labels))).float().mean((2, 3)).round()
-    for n, name in enumerate(data.picture_names):
+    images = data.images.batch(torch.arange(len(data.labels))).float().mean((2, 3)).round()
+    for n, name in enumerate(data.image_names):
         wnid, number = data.class_names[data.labels[n]], int(name[9:17])
-        assert name == picture_name(wnid, number)
-        assert abs(pictures[n, 0] - 40 * WNIDS.index(wnid)) < 4 and abs(pictures[n, 1] - 60 * number) < 4
+        assert name == image_name(wnid, number)
+        assert abs(images[n, 0] - 40 * WNIDS.index(wnid)) < 4 and abs(images[n, 1] - 60 * number) < 4
 
 
 @pytest.mark.parametrize("archive", ["", "images.zip"])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_pictures_may_lie_anywhere_below(layout: str, archive: str, tmp_path: Path) -> None:
+def test_images_may_lie_anywhere_below(layout: str, archive: str, tmp_path: Path) -> None:
     data = load(make(tmp_path / "set", layout, archive=archive))
     check_whole(data)
     assert data.fingerprint == load(make(tmp_path / "plain")).fingerprint
@@ -104,7 +104,7 @@ def test_several_archives_and_archives_beside_their_unpacked_folder(tmp_path: Pa
     for wnid in WNIDS:
         with ZipFile(root / f"{wnid}.zip", "w") as opened:
             for k in range(EACH):
-                opened.writestr(f"{wnid}/{picture_name(wnid, k)}", encoded(wnid, k))
+                opened.writestr(f"{wnid}/{image_name(wnid, k)}", encoded(wnid, k))
     check_whole(load(root))
     for path in (root / "images").iterdir():
         path.unlink()
@@ -118,32 +118,32 @@ def test_large_sets_are_decoded_as_asked_for(tmp_path: Path, limit: int, kind: t
     check_whole(data)
 
 
-def test_a_part_of_the_pictures_is_said_to_be_one(tmp_path: Path) -> None:
+def test_a_part_of_the_images_is_said_to_be_one(tmp_path: Path) -> None:
     root = make(tmp_path / "set", each=3)
     data = load(root)
-    assert data.note == "15 of 20 pictures at hand" and len(data.labels) == 15
+    assert data.note == "15 of 20 images at hand" and len(data.labels) == 15
     assert data.fingerprint != load(make(tmp_path / "whole")).fingerprint
     for k in range(3):
-        (root / "images" / picture_name("n01855672", k)).unlink()
+        (root / "images" / image_name("n01855672", k)).unlink()
     data = load(root)
     assert list(data.splits) == ["train", "test"] and "n01855672" not in data.class_names
-    assert data.labels.unique().tolist() == list(range(4)) and data.note == "12 of 20 pictures at hand"
+    assert data.labels.unique().tolist() == list(range(4)) and data.note == "12 of 20 images at hand"
 
 
 def test_a_class_too_small_for_an_episode_is_refused(tmp_path: Path) -> None:
     root = make(tmp_path / "set")
     for k in range(1, EACH):
-        (root / "images" / picture_name("n02099601", k)).unlink()
+        (root / "images" / image_name("n02099601", k)).unlink()
     with pytest.raises(VlfewError, match=r"'n02099601' has 1"):
         check_protocol("few-shot", {"ways": 2, "shots": 1, "queries": 1}, load(root))
 
 
-def test_pictures_that_no_csv_names_are_counted(tmp_path: Path) -> None:
+def test_images_that_no_csv_names_are_counted(tmp_path: Path) -> None:
     root = make(tmp_path / "set")
     (root / "images" / "n0153282900000099.jpg").write_bytes(b"never looked at")
     (root / "images" / "readme.txt").write_text("not counted")
     data = load(root)
-    assert len(data.labels) == 20 and data.note == "pictures left aside that no CSV names: 1"
+    assert len(data.labels) == 20 and data.note == "images left aside that no CSV names: 1"
 
 
 def test_words_and_synonyms(tmp_path: Path) -> None:
@@ -151,22 +151,22 @@ def test_words_and_synonyms(tmp_path: Path) -> None:
     words = dict.fromkeys(WNIDS, "crane") | {"n01532829": "house finch,  linnet", "n00000001": "of no class"}
     (root / "class_names.json").write_text(json.dumps(words))
     data = load(root)
-    assert data.names_are_words and data.class_texts[0] == ("house finch", "linnet")
+    assert data.names_are_text and data.class_texts[0] == ("house finch", "linnet")
     assert data.class_names[0] == "house finch" and data.class_names[1] == "crane (n01855672)"
     assert data.class_texts[1] == ("crane",) and len(set(data.class_names)) == 5
     assert data.fingerprint != load(make(tmp_path / "plain")).fingerprint
 
 
-def test_bad_pictures(tmp_path: Path) -> None:
+def test_bad_images(tmp_path: Path) -> None:
     root = make(tmp_path / "set")
-    (root / "images" / picture_name("n01532829", 1)).write_bytes(b"text")
+    (root / "images" / image_name("n01532829", 1)).write_bytes(b"text")
     refused(root, r"n0153282900000001\.jpg: cannot be read")
     for limit in (10, 0):
-        data = load(root, Reading(8, 3, on_bad_image="skip"), memory_limit_mb=limit)
+        data = load(root, ImagePreprocessor(8, 3, on_bad_image="skip"), memory_limit_mb=limit)
         assert data.skipped == ("images/n0153282900000001.jpg",)
-        assert len(data.labels) == len(data.picture_names) == 19
+        assert len(data.labels) == len(data.image_names) == 19
         assert data.indices("train").tolist() == list(range(7))
-        assert picture_name("n01532829", 1) not in data.picture_names
+        assert image_name("n01532829", 1) not in data.image_names
 
 
 @pytest.mark.parametrize(
@@ -175,15 +175,15 @@ def test_bad_pictures(tmp_path: Path) -> None:
         ("train.csv", "file,label\na.jpg,n1\n", r"train\.csv:2: no 'filename'.*got file, label"),
         ("val.csv", "filename\na.jpg\n", r"val\.csv:2: no 'label'"),
         ("val.csv", "filename,label\na.jpg\n", r"val\.csv:2: no 'label'"),
-        ("test.csv", "filename,label\n", r"test\.csv: lists no pictures"),
-        ("test.csv", "", r"test\.csv: lists no pictures"),
+        ("test.csv", "filename,label\n", r"test\.csv: lists no images"),
+        ("test.csv", "", r"test\.csv: lists no images"),
         ("test.csv", b"filename,label\n\xff\xfe,n1\n", r"test\.csv: .*UTF-8"),
         ("test.csv", "filename,label\n../a.jpg,n1\n", r"test\.csv:2: '\.\./a\.jpg' is not the plain name"),
         ("test.csv", "filename,label\na\0.jpg,n1\n", r"test\.csv:2: .*(plain name|not CSV)"),
         (
             "test.csv",
             "filename,label\na.jpg,n1\nb.jpg,n1\na.jpg,n1\n",
-            r"test\.csv:4: picture a\.jpg is listed twice: first at .*test\.csv:2",
+            r"test\.csv:4: image a\.jpg is listed twice: first at .*test\.csv:2",
         ),
         ("test.csv", "filename,label\nn0153282900000001.jpg,n1\n", r"listed twice: first at .*train\.csv:3"),
         ("test.csv", "filename,label\na.jpg,n01532829\n", r"test\.csv:2: class 'n01532829' is in train\.csv"),
@@ -202,7 +202,7 @@ def test_mistakes_in_the_lists(tmp_path: Path, name: str, content: str | bytes, 
 
 def test_what_is_missing_or_there_twice(tmp_path: Path) -> None:
     root = make(tmp_path / "set", "class folders")
-    (root / picture_name("n01532829", 0)).write_bytes(encoded("n01532829", 0))
+    (root / image_name("n01532829", 0)).write_bytes(encoded("n01532829", 0))
     refused(root, r"n0153282900000000\.jpg is there twice: .*n01532829/n0153282900000000\.jpg")
     (root / "val.csv").unlink()
     refused(root, r"no val\.csv; the official")
@@ -212,13 +212,13 @@ def test_other_file_names_are_refused_and_read_with_lists_of_their_own(tmp_path:
     root = make(tmp_path / "set", "class folders")
     for wnid in WNIDS:
         for k in range(EACH):
-            (root / wnid / picture_name(wnid, k)).rename(root / wnid / f"{wnid}_{k}.JPEG")
-    refused(root, r"none of the 20 pictures that the CSVs name .*; n\d+/n\d+_\d\.JPEG, for one, is not among")
+            (root / wnid / image_name(wnid, k)).rename(root / wnid / f"{wnid}_{k}.JPEG")
+    refused(root, r"none of the 20 images that the CSVs name .*; n\d+/n\d+_\d\.JPEG, for one, is not among")
     for split, wnids in SPLITS.items():
         lines = [f"{wnid}_{k}.JPEG,{wnid}" for wnid in wnids for k in range(EACH)]
         (root / f"{split}.csv").write_text("\ufefffilename,label\n" + "\n".join(lines), encoding="utf-8")
     data = load(root)
-    assert len(data.labels) == 20 and data.picture_names[0] == "n01532829_0.JPEG"
+    assert len(data.labels) == 20 and data.image_names[0] == "n01532829_0.JPEG"
 
 
 @pytest.mark.parametrize("archive", ["", "images.zip"])
@@ -235,22 +235,22 @@ def test_it_is_prepared_listed_and_shown(
             main(["data", *arguments])
         assert done.value.code == 0
     out = capsys.readouterr().out
-    assert "mini_imagenet" in out and "20 of 21 pictures at hand" in out and "codes: n01532829" in out
+    assert "mini_imagenet" in out and "20 of 21 images at hand" in out and "codes: n01532829" in out
 
 
-def test_pictures_without_their_lists_are_not_prepared(tmp_path: Path) -> None:
+def test_images_without_their_lists_are_not_prepared(tmp_path: Path) -> None:
     root = make(tmp_path / "set", archive="images.zip")
     with pytest.raises(DataError, match=r"images\.zip: images\.zip: no train\.csv; the official"):
         prepare("mini_imagenet", root / "images.zip")
 
 
 def test_the_official_set() -> None:
-    data = load(real_data("mini_imagenet"), Reading(image_size=84, channels=3), memory_limit_mb=0)
+    data = load(real_data("mini_imagenet"), ImagePreprocessor(image_size=84, channels=3), memory_limit_mb=0)
     assert [len(data.classes(s)) for s in ("train", "val", "test")] == [64, 16, 20]
-    assert data.names_are_words and "golden retriever" in data.class_names
-    assert len(data.picture_names) == len(data.labels)
+    assert data.names_are_text and "golden retriever" in data.class_names
+    assert len(data.image_names) == len(data.labels)
     assert data.note == (
-        "" if len(data.labels) == 60_000 else f"{len(data.labels):,} of 60,000 pictures at hand"
+        "" if len(data.labels) == 60_000 else f"{len(data.labels):,} of 60,000 images at hand"
     )
     retriever = data.class_names.index("golden retriever")
     assert data.labels[data.indices("test")].eq(retriever).sum() >= 100
@@ -264,7 +264,7 @@ def test_classes_are_said_by_wordnets_definitions(tmp_path: Path):
     root = make(tmp_path / "m")
     said = load(root, words="definitions")
     assert said.class_texts[0] == (FINCH,) and said.class_names[0] == "house finch"
-    assert said.names_are_words and said.fingerprint == load(root).fingerprint
+    assert said.names_are_text and said.fingerprint == load(root).fingerprint
     (root / "class_names.json").write_text(json.dumps(dict.fromkeys(WNIDS, "bird, animal")))
     both = load(root, words="both")
     assert both.class_texts[0] == ("bird", "animal", FINCH)

@@ -15,11 +15,11 @@ import torch
 from PIL import Image
 
 from tests.conftest import real_data
-from vlfew.data import Reading, load_data
+from vlfew.core.errors import DataError
+from vlfew.data import ImagePreprocessor, load_data
 from vlfew.data.decode import read_image
-from vlfew.errors import DataError
 
-READING = Reading(image_size=28, channels=1)
+READING = ImagePreprocessor(image_size=28, channels=1)
 COUNTS = {"train": 80, "t10k": 30}
 
 
@@ -37,7 +37,7 @@ def idx(values: np.ndarray, magic: int | None = None) -> bytes:
 
 
 def digits(stem: str, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Random pictures; the digits take turns."""
+    """Random images; the digits take turns."""
     rng = np.random.default_rng(len(stem))
     return rng.integers(0, 256, (count, 28, 28), np.uint8), np.arange(count) % 10
 
@@ -45,8 +45,8 @@ def digits(stem: str, count: int) -> tuple[np.ndarray, np.ndarray]:
 def make(folder: Path, counts: dict[str, int] = COUNTS, packed: bool = True) -> Path:
     folder.mkdir(parents=True)
     for stem, count in counts.items():
-        pictures, labels = digits(stem, count)
-        for kind, values in (("images-idx3", pictures), ("labels-idx1", labels)):
+        images, labels = digits(stem, count)
+        for kind, values in (("images-idx3", images), ("labels-idx1", labels)):
             path = folder / f"{stem}-{kind}-ubyte"
             if packed:
                 path.with_name(path.name + ".gz").write_bytes(gzip.compress(idx(values), 1))
@@ -76,13 +76,16 @@ def test_every_layout_gives_the_same_data(
     assert load_data("mnist", data_root / root, READING).fingerprint == plain.fingerprint
 
 
-@pytest.mark.parametrize("reading", [READING, Reading(32, 3), Reading(20, 1, "crop"), Reading(11, 3, "crop")])
-def test_pixels_are_those_of_the_same_pictures_in_files(folder: Path, reading: Reading) -> None:
-    data = load_data("mnist", None, reading)
+@pytest.mark.parametrize(
+    "reading",
+    [READING, ImagePreprocessor(32, 3), ImagePreprocessor(20, 1, "crop"), ImagePreprocessor(11, 3, "crop")],
+)
+def test_pixels_are_those_of_the_same_images_in_files(folder: Path, preprocessor: ImagePreprocessor) -> None:
+    data = load_data("mnist", None, preprocessor)
     stored = np.concatenate([digits(stem, count)[0] for stem, count in COUNTS.items()])
-    assert data.images.shape == (reading.channels, reading.image_size, reading.image_size)
+    assert data.images.shape == (preprocessor.channels, preprocessor.image_size, preprocessor.image_size)
     index = torch.tensor([3, 100, 0, 100])
-    expected = [read_image(Image.fromarray(stored[n]), reading) for n in index.tolist()]
+    expected = [read_image(Image.fromarray(stored[n]), preprocessor) for n in index.tolist()]
     assert torch.equal(data.images.batch(index), torch.stack(expected))
     assert data.images.batch(index[:0]).shape == (0, *data.images.shape)
 
@@ -90,10 +93,10 @@ def test_pixels_are_those_of_the_same_pictures_in_files(folder: Path, reading: R
 def test_splits_classes_and_words(folder: Path) -> None:
     data = load_data("mnist", None, READING)
     assert {split: len(index) for split, index in data.splits.items()} == {"train": 80, "test": 30}
-    assert data.split_by == "picture" and data.names_are_words
+    assert data.split_by == "image" and data.names_are_text
     assert data.class_names[3] == "three" and data.class_texts[3] == ("three", "3", "digit three")
     assert data.labels.tolist() == [n % 10 for n in range(80)] + [n % 10 for n in range(30)]
-    assert data.note == "80 of 60,000 train pictures at hand; 30 of 10,000 test pictures at hand"
+    assert data.note == "80 of 60,000 train images at hand; 30 of 10,000 test images at hand"
 
 
 def test_dark_ink_inverts(folder: Path) -> None:
@@ -111,13 +114,13 @@ def test_a_smaller_draw_is_balanced_seeded_and_from_its_own_files(
     make(data_root / "mnist", counts)
 
     def drawn(seed: int) -> tuple[set[bytes], set[bytes]]:
-        data = load_data("mnist", None, Reading(28, 1, seed=seed), draw=draw)
+        data = load_data("mnist", None, ImagePreprocessor(28, 1, seed=seed), draw=draw)
         for split, each in (("train", train), ("test", 100)):
             index = data.splits[split]
             assert Counter(data.labels[index].tolist()) == dict.fromkeys(range(10), each)
             stem = "train" if split == "train" else "t10k"
-            pictures, labels = digits(stem, counts[stem])
-            of = {p.tobytes(): int(d) for p, d in zip(pictures, labels, strict=True)}
+            images, labels = digits(stem, counts[stem])
+            of = {p.tobytes(): int(d) for p, d in zip(images, labels, strict=True)}
             found = [p.tobytes() for p in data.images.batch(index).numpy()]
             assert [of[p] for p in found] == data.labels[index].tolist()
             assert len(set(found)) == len(found) == 10 * each
@@ -132,28 +135,28 @@ def test_a_smaller_draw_is_balanced_seeded_and_from_its_own_files(
 
 
 def test_too_few_for_the_small_draw(folder: Path) -> None:
-    with pytest.raises(DataError, match="600 train pictures of 'zero', of which there are 8"):
+    with pytest.raises(DataError, match="600 train images of 'zero', of which there are 8"):
         load_data("mnist", None, READING, draw="small")
 
 
 def test_the_fingerprint_covers_pixels_labels_and_draw(folder: Path) -> None:
     found = {load_data("mnist", None, READING).fingerprint}
-    pictures, labels = digits("train", 80)
-    pictures[7, 3, 3] ^= 1
-    (folder / "train-images-idx3-ubyte").write_bytes(idx(pictures))
+    images, labels = digits("train", 80)
+    images[7, 3, 3] ^= 1
+    (folder / "train-images-idx3-ubyte").write_bytes(idx(images))
     found.add(load_data("mnist", None, READING).fingerprint)
     labels[7] = 0
     (folder / "train-labels-idx1-ubyte").write_bytes(idx(labels))
     found.add(load_data("mnist", None, READING).fingerprint)
     assert len(found) == 3
-    assert load_data("mnist", None, Reading(40, 3)).fingerprint in found
+    assert load_data("mnist", None, ImagePreprocessor(40, 3)).fingerprint in found
 
 
 def gz(values: np.ndarray, magic: int | None = None) -> bytes:
     return gzip.compress(idx(values, magic), 1)
 
 
-PICTURES, LABELS = digits("train", 80)
+IMAGES, LABELS = digits("train", 80)
 BAD: list[tuple[str, Callable[[bytes], bytes | None], str]] = [
     ("train-images-idx3", lambda _: None, r"neither train-images-idx3-ubyte nor .*\.gz in"),
     ("t10k-labels-idx1", lambda _: None, r"neither t10k-labels-idx1-ubyte nor"),
@@ -164,16 +167,16 @@ BAD: list[tuple[str, Callable[[bytes], bytes | None], str]] = [
     ("train-images-idx3", lambda _: b"", r"begins with 0, not with the 2051"),
     ("train-images-idx3", lambda _: gz(LABELS), "begins with 2049, not with the 2051 of IDX images"),
     ("t10k-labels-idx1", lambda _: gz(LABELS, 2051), "begins with 2051, not with the 2049 of IDX labels"),
-    ("train-images-idx3", lambda _: gz(PICTURES[:79]), "holds 79 pictures, but .* 80 labels"),
+    ("train-images-idx3", lambda _: gz(IMAGES[:79]), "holds 79 images, but .* 80 labels"),
     (
         "train-labels-idx1",
         lambda _: gzip.compress(idx(LABELS)[:-3]),
         "77 bytes after its header, which says 80",
     ),
     ("train-labels-idx1", lambda _: gzip.compress(idx(LABELS) + b"!"), "81 bytes after its header"),
-    ("train-images-idx3", lambda _: gzip.compress(idx(PICTURES)[:9]), "begins with|after its header"),
-    ("train-images-idx3", lambda _: gz(PICTURES[:, :20]), "pictures of 20x28 pixels, not 28x28"),
-    ("train-labels-idx1", lambda _: gz(LABELS + 4 * (LABELS == 9)), "label 13 of picture 9 is no digit"),
+    ("train-images-idx3", lambda _: gzip.compress(idx(IMAGES)[:9]), "begins with|after its header"),
+    ("train-images-idx3", lambda _: gz(IMAGES[:, :20]), "images of 20x28 pixels, not 28x28"),
+    ("train-labels-idx1", lambda _: gz(LABELS + 4 * (LABELS == 9)), "label 13 of image 9 is no digit"),
 ]
 
 
@@ -191,14 +194,14 @@ def test_bad_files_get_one_line_that_names_them(
     assert "\n" not in str(error.value) and stem in str(error.value)
 
 
-def test_no_pictures_and_no_files(data_root: Path) -> None:
+def test_no_images_and_no_files(data_root: Path) -> None:
     with pytest.raises(DataError, match=r"no data for 'mnist'.*MNIST.*prepare mnist"):
         load_data("mnist", None, READING)
     (data_root / "mnist").mkdir(parents=True)
     with pytest.raises(DataError, match="neither train-images"):
         load_data("mnist", None, READING)
     make(data_root / "none", {"train": 0, "t10k": 0})
-    with pytest.raises(DataError, match="holds no pictures"):
+    with pytest.raises(DataError, match="holds no images"):
         load_data("mnist", data_root / "none", READING)
 
 
@@ -207,11 +210,11 @@ def test_the_real_digits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     root = real_data("mnist")
     started = time.process_time()
-    data = load_data("mnist", root, Reading(32, 1))
+    data = load_data("mnist", root, ImagePreprocessor(32, 1))
     assert time.process_time() - started < 2
     assert data.note == "" and {s: len(i) for s, i in data.splits.items()} == {"train": 60000, "test": 10000}
     assert data.labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
-    small = load_data("mnist", root, Reading(32, 1), draw="small", ink="dark")
+    small = load_data("mnist", root, ImagePreprocessor(32, 1), draw="small", ink="dark")
     assert {s: len(i) for s, i in small.splits.items()} == {"train": 6000, "test": 1000}
     everything = small.images.batch(torch.arange(7000)).float()
     assert everything.mean() > 200 and everything[:, :, 0, 0].min() == 255  # light paper

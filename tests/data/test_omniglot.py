@@ -12,12 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
-from vlfew.data import LabelledImages, Reading, load_data
+from vlfew.core.errors import DataError
+from vlfew.data import ImagePreprocessor, LabeledImages, load_data
 from vlfew.data.sources.omniglot import load_runs
-from vlfew.errors import DataError
-from vlfew.evaluation.few_shot import split_episodes
+from vlfew.evaluation.protocols.few_shot import split_episodes
 
-READING = Reading(image_size=16, channels=1)
+READING = ImagePreprocessor(image_size=16, channels=1)
 REAL = Path(os.environ.get("VLFEW_DATA", "")) / "omniglot"
 needs_real = pytest.mark.skipif(
     not (os.environ.get("VLFEW_DATA") and REAL.is_dir()), reason="no omniglot under VLFEW_DATA"
@@ -59,7 +59,7 @@ def zipped(root: Path, target: Path) -> Path:
     return target
 
 
-def alphabets(data: LabelledImages, split: str) -> set[str]:
+def alphabets(data: LabeledImages, split: str) -> set[str]:
     return {data.class_names[c].split("/")[0] for c in data.classes(split).tolist()}
 
 
@@ -69,7 +69,7 @@ def test_splits_are_whole_alphabets(root: Path) -> None:
     assert len(alphabets(data, "val")) == 2 and len(alphabets(data, "train")) == 4
     assert alphabets(data, "val") | alphabets(data, "train") == set("ABCDEF")
     assert sum(len(i) for i in data.splits.values()) == len(data.images) == 96
-    assert not data.names_are_words and data.class_names[0] == "A/character01"
+    assert not data.names_are_text and data.class_names[0] == "A/character01"
     assert data.note == "24 of 1,623 characters, 96 of 32,460 drawings at hand"
     for name, group in zip(data.class_names, data.class_group.tolist(), strict=True):
         assert data.group_names[group] == name.split("/")[0]
@@ -77,7 +77,7 @@ def test_splits_are_whole_alphabets(root: Path) -> None:
 
 def test_validation_is_drawn_from_the_seed(root: Path) -> None:
     def drawn(seed: int) -> frozenset[str]:
-        data = load_data("omniglot", root, Reading(16, 1, seed=seed), validation_alphabets=2)
+        data = load_data("omniglot", root, ImagePreprocessor(16, 1, seed=seed), validation_alphabets=2)
         return frozenset(alphabets(data, "val"))
 
     assert drawn(3) == drawn(3)
@@ -87,7 +87,7 @@ def test_validation_is_drawn_from_the_seed(root: Path) -> None:
         load_data("omniglot", root, READING, validation_alphabets=6)
 
 
-def test_drawers_and_pictures_belong_together(root: Path) -> None:
+def test_drawers_and_images_belong_together(root: Path) -> None:
     data = load_data("omniglot", root, READING, validation_alphabets=1)
     number = data.class_names.index("B/character02")
     index = (data.labels == number).nonzero().flatten()
@@ -124,11 +124,11 @@ def test_turned_and_mirrored_characters_are_training_classes_only(
         changes |= {"@mirror": lambda x: x.flip(3)} | mirrored
     assert len(changes) == times - 1
     for label in upright.classes("train").tolist():
-        name, pictures = data.class_names[label], data.images.batch(members[label])
+        name, images = data.class_names[label], data.images.batch(members[label])
         for mark, change in changes.items():
             marked = name.replace("/", f"{mark}/")
             other = data.class_names.index(marked)
-            assert torch.equal(data.images.batch(members[other]), change(pictures))
+            assert torch.equal(data.images.batch(members[other]), change(images))
             assert torch.equal(data.source_id[members[other]], data.source_id[members[label]])
             assert data.group_names[data.class_group[other]] == marked.split("/")[0]
 
@@ -167,7 +167,7 @@ def test_bad_drawings(root: Path) -> None:
     bad.write_bytes(b"")
     with pytest.raises(DataError, match=r"0001_02\.png"):
         load_data("omniglot", root, READING)
-    data = load_data("omniglot", root, Reading(16, 1, on_bad_image="skip"), validation_alphabets=1)
+    data = load_data("omniglot", root, ImagePreprocessor(16, 1, on_bad_image="skip"), validation_alphabets=1)
     assert len(data.skipped) == 1 and data.skipped[0].endswith("0001_02.png") and len(data.images) == 95
     assert data.source_id[data.labels == 0].tolist() == [0, 9, 19]
 
@@ -181,7 +181,7 @@ def test_an_archive_that_is_none_is_named(root: Path) -> None:
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
-    """Two runs of three characters; the test picture of each is its training picture."""
+    """Two runs of three characters; the test image of each is its training image."""
     folder = tmp_path / "runs"
     for run in ("run01", "run02"):
         lines = []
@@ -233,10 +233,10 @@ def test_a_missing_or_odd_line_is_named(runs: Path, lines: str, named: str) -> N
         load_runs(runs, READING)
 
 
-def test_damaged_pictures_of_runs_are_never_skipped(runs: Path, tmp_path: Path) -> None:
+def test_damaged_images_of_runs_are_never_skipped(runs: Path, tmp_path: Path) -> None:
     (runs / "run01/test/item02.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"item02\.png"):
-        load_runs(runs, Reading(16, 1, on_bad_image="skip"))
+        load_runs(runs, ImagePreprocessor(16, 1, on_bad_image="skip"))
     with pytest.raises(DataError, match="no such folder"):
         load_runs(tmp_path / "nowhere", READING)
     (tmp_path / "empty").mkdir()
@@ -265,7 +265,7 @@ def test_all_characters_are_at_hand() -> None:
 @needs_real
 def test_the_official_runs_are_drawings_of_careful_drawers() -> None:
     """What docs/results.md says of runs 01 to 10, by pixels: five alphabets, drawers 1 to 8, one a side."""
-    from vlfew.data.listing import list_files
+    from vlfew.data.image_files import list_files
 
     def pixels(content: bytes) -> bytes:
         return np.array(Image.open(BytesIO(content))).tobytes()
@@ -287,7 +287,7 @@ def test_ten_of_all_alphabets_to_test(root: Path) -> None:
     seen = set()
     for seed in range(8):
         data = load_data(
-            "omniglot", root, Reading(16, 1, seed=seed), split="own-40-10", validation_alphabets=1
+            "omniglot", root, ImagePreprocessor(16, 1, seed=seed), split="own-40-10", validation_alphabets=1
         )
         parts = [alphabets(data, split) for split in ("train", "val", "test")]
         assert [len(part) for part in parts] == [5, 1, 2] and set.union(*parts) == set("ABCDEFXY")

@@ -1,4 +1,4 @@
-"""Batches of pairs, tasks and given pairs: what is in them, and that they are functions of their number."""
+"""Batches of pairs, tasks and annotated pairs: what is in them, and that they are functions of their number."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tests.conftest import make_data
-from vlfew.config import Sampling
-from vlfew.data.given_pairs import GivenPairSampler
-from vlfew.data.images import InMemory, LabelledImages
-from vlfew.data.pair_sampler import PairSampler
+from vlfew.core.config import Sampling
+from vlfew.core.errors import DataError
+from vlfew.data.labeled_images import InMemory, LabeledImages
 from vlfew.data.pairs import Pairs
 from vlfew.data.samplers import make_sampler
-from vlfew.data.task_sampler import TaskSampler
-from vlfew.errors import DataError
+from vlfew.data.samplers.annotated_pair import AnnotatedPairSampler
+from vlfew.data.samplers.episodic import EpisodicSampler
+from vlfew.data.samplers.pair import PairSampler
 
 
-def pictures(data: LabelledImages, batch) -> list[tuple[int, int, bool]]:
-    """The two pictures of each pair, and whether it is said to be the same."""
+def images(data: LabeledImages, batch) -> list[tuple[int, int, bool]]:
+    """The two images of each pair, and whether it is said to be the same."""
     i, j, same = batch.pairs
     return list(zip(batch.index[i].tolist(), batch.index[j].tolist(), same.tolist(), strict=True))
 
@@ -42,7 +42,7 @@ def test_pairs_are_balanced_true_and_a_function_of_their_number(half, number, se
     assert equal(batch, again)
     assert len(batch.index) == 4 * half and torch.equal(data.labels[batch.index], batch.labels)
     assert set(batch.index.tolist()) <= set(data.indices("train").tolist())
-    drawn = pictures(data, batch)
+    drawn = images(data, batch)
     assert sum(same for *_, same in drawn) == half == len(drawn) // 2
     for a, b, same in drawn:
         assert (data.labels[a] == data.labels[b]).item() == same
@@ -53,39 +53,37 @@ def test_pairs_are_balanced_true_and_a_function_of_their_number(half, number, se
 def test_every_class_has_its_turn(tiny):
     sampler = PairSampler(tiny, "train", pairs=16)
     for number in range(20):
-        drawn = pictures(tiny, sampler.batch(number))
+        drawn = images(tiny, sampler.batch(number))
         alike = Counter(int(tiny.labels[a]) for a, _, same in drawn if same)
         assert sorted(alike.values()) == [2, 2, 2, 2]
 
 
-def test_a_class_of_one_picture_is_its_own_partner():
-    data = replace(make_data(pictures=1), source_id=None)
-    for a, b, same in pictures(data, PairSampler(data, "train", pairs=20).batch(0)):
+def test_a_class_of_one_image_is_its_own_partner():
+    data = replace(make_data(images=1), source_id=None)
+    for a, b, same in images(data, PairSampler(data, "train", pairs=20).batch(0)):
         assert (a == b) == same
 
 
 def test_small_classes_can_be_left_out(tiny):
-    keep = torch.cat(
-        [tiny.splits["train"][:13], tiny.splits["train"][18:]]
-    )  # the third class has one picture
+    keep = torch.cat([tiny.splits["train"][:13], tiny.splits["train"][18:]])  # the third class has one image
     data = replace(tiny, splits={"train": keep})
-    batch = PairSampler(data, "train", pairs=40, least_pictures=2).batch(0)
+    batch = PairSampler(data, "train", pairs=40, min_images_per_class=2).batch(0)
     assert len(batch.labels.unique()) == 3
     assert len(PairSampler(data, "train", pairs=40).batch(0).labels.unique()) == 4
 
 
 def test_sources_may_be_the_same_when_asked(tiny):
     two = replace(tiny, source_id=tiny.source_id % 2)
-    apart = pictures(two, PairSampler(two, "train", pairs=200).batch(0))
+    apart = images(two, PairSampler(two, "train", pairs=200).batch(0))
     assert all(two.source_id[a] != two.source_id[b] for a, b, _ in apart)
-    free = pictures(two, PairSampler(two, "train", pairs=200, distinct_sources=False).batch(0))
+    free = images(two, PairSampler(two, "train", pairs=200, distinct_sources=False).batch(0))
     assert any(two.source_id[a] == two.source_id[b] for a, b, _ in free)
     assert all(a != b for a, b, _ in free)
 
 
-def test_with_one_source_only_pictures_still_differ(tiny):
+def test_with_one_source_only_images_still_differ(tiny):
     one = replace(tiny, source_id=torch.zeros_like(tiny.source_id))
-    assert all(a != b for a, b, _ in pictures(one, PairSampler(one, "train", pairs=40).batch(0)))
+    assert all(a != b for a, b, _ in images(one, PairSampler(one, "train", pairs=40).batch(0)))
 
 
 def test_pairs_of_groups_lie_within_one():
@@ -93,7 +91,7 @@ def test_pairs_of_groups_lie_within_one():
     for number in range(30):
         batch = PairSampler(data, "train", pairs=24, groups=2, seed=0).batch(number)
         groups = Counter()
-        for a, b, same in pictures(data, batch):
+        for a, b, same in images(data, batch):
             group = {int(data.class_group[data.labels[n]]) for n in (a, b)}
             assert len(group) == 1
             groups[group.pop(), same] += 1
@@ -104,7 +102,7 @@ def test_pairs_of_groups_lie_within_one():
 @settings(max_examples=40)
 def test_a_task_has_one_match_among_different_classes(tasks, ways, number):
     data = make_data()
-    sampler = TaskSampler(data, "train", tasks=tasks, ways=ways, seed=1)
+    sampler = EpisodicSampler(data, "train", tasks=tasks, ways=ways, seed=1)
     batch = sampler.batch(number)
     assert equal(batch, sampler.batch(number))
     assert len(batch.index) == tasks * (1 + ways)
@@ -122,7 +120,7 @@ def test_a_task_has_one_match_among_different_classes(tasks, ways, number):
 
 def test_tasks_of_groups_lie_within_one():
     data = make_data(classes=36, groups=4)
-    batch = TaskSampler(data, "train", tasks=6, ways=3, groups=2).batch(5)
+    batch = EpisodicSampler(data, "train", tasks=6, ways=3, groups=2).batch(5)
     i, j, _ = (t.view(6, 3) for t in batch.pairs)
     groups = []
     for t in range(6):
@@ -134,24 +132,24 @@ def test_tasks_of_groups_lie_within_one():
 
 @pytest.mark.parametrize(("more", "words"), [(0, 2), (1, 3), (99, 4)])
 def test_further_words_go_with_a_batch(tiny, more, words):
-    batch = TaskSampler(tiny, "train", tasks=1, ways=2, more_words=more).batch(0)
+    batch = EpisodicSampler(tiny, "train", tasks=1, ways=2, extra_text_negatives=more).batch(0)
     assert len(batch.words.unique()) == len(batch.text) == words
     assert set(batch.labels.tolist()) <= set(batch.words.tolist()) <= set(tiny.classes("train").tolist())
 
 
-def with_pairs(same: int, different: int) -> LabelledImages:
-    """Pictures of which is told only which pairs are the same, and labels that would betray a look."""
+def with_pairs(same: int, different: int) -> LabeledImages:
+    """Images of which is told only which pairs are the same, and labels that would betray a look."""
     count = 2 * (same + different)
     told = torch.arange(same + different) < same
     pairs = Pairs(
         torch.arange(count)[::2], torch.arange(count)[1::2], told, torch.zeros(count // 2, 2).long()
     )
-    return LabelledImages(
+    return LabeledImages(
         name="told",
         images=InMemory(torch.zeros(count, 1, 8, 8, dtype=torch.uint8)),
         labels=torch.arange(count),
         class_names=tuple(map(str, range(count))),
-        names_are_words=False,
+        names_are_text=False,
         splits={"train": torch.arange(count)},
         fingerprint="told",
         pairs={"train": pairs},
@@ -160,11 +158,11 @@ def with_pairs(same: int, different: int) -> LabelledImages:
 
 def test_given_pairs_are_those_of_the_data_and_nothing_else_is_told():
     data = with_pairs(30, 50)
-    sampler, seen = GivenPairSampler(data, "train", given_pairs=20, seed=4), set()
+    sampler, seen = AnnotatedPairSampler(data, "train", annotated_pairs=20, seed=4), set()
     for number in range(40):
         batch = sampler.batch(number)
         assert equal(batch, sampler.batch(number))
-        drawn = pictures(data, batch)
+        drawn = images(data, batch)
         assert len(set(drawn)) == 20 and sum(same for *_, same in drawn) == 10
         assert all(b == a + 1 and a % 2 == 0 and same == (a < 60) for a, b, same in drawn)
         assert batch.labels.tolist() == [-1] * 40 and len(batch.words) == 0
@@ -175,13 +173,16 @@ def test_given_pairs_are_those_of_the_data_and_nothing_else_is_told():
 @pytest.mark.parametrize(
     ("sampling", "message"),
     [
-        ({"pairs": 4, "least_pictures": 9}, r"0 classes of 9 pictures or more, and sampling\.pairs wants 2"),
+        (
+            {"pairs": 4, "min_images_per_class": 9},
+            r"0 classes of 9 images or more, and sampling\.pairs_per_batch wants 2",
+        ),
         (
             {"tasks": 2, "ways": 5},
             r"tiny: split 'train' has 4 classes, and sampling\.ways wants 5; set sampling\.ways=4 or fewer",
         ),
-        ({"pairs": 4, "groups": 1}, r"no groups of classes; leave sampling\.groups unset"),
-        ({"given_pairs": 4}, r"tiny as configured has no pairs of its own for training"),
+        ({"pairs": 4, "groups": 1}, r"no groups of classes; leave sampling\.groups_per_batch unset"),
+        ({"annotated_pairs": 4}, r"tiny as configured has no pairs of its own for training"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(tiny, sampling, message):
@@ -193,8 +194,14 @@ def test_what_cannot_be_drawn_is_refused(tiny, sampling, message):
 @pytest.mark.parametrize(
     ("sampling", "message"),
     [
-        ({"pairs": 4, "groups": 3}, r"wants one of each from every group; set sampling\.pairs=6 or more"),
-        ({"tasks": 2, "ways": 2, "groups": 3}, r"one task at least from each; set sampling\.tasks=3 or more"),
+        (
+            {"pairs": 4, "groups": 3},
+            r"wants one of each from every group; set sampling\.pairs_per_batch=6 or more",
+        ),
+        (
+            {"tasks": 2, "ways": 2, "groups": 3},
+            r"one task at least from each; set sampling\.episodes_per_batch=3 or more",
+        ),
     ],
 )
 def test_a_batch_too_small_for_its_groups_is_refused(sampling, message):
@@ -207,24 +214,26 @@ def test_a_batch_too_small_for_its_groups_is_refused(sampling, message):
 
 
 def test_too_few_groups_or_given_pairs_say_how_many_there_are():
-    with pytest.raises(DataError, match=r"has 4 groups of 3 classes or more .*set sampling\.groups=4"):
+    with pytest.raises(
+        DataError, match=r"has 4 groups of 3 classes or more .*set sampling\.groups_per_batch=4"
+    ):
         make_sampler(make_data(classes=36, groups=4), "train", Sampling(tasks=1, ways=3, groups=5), 0)
     with pytest.raises(
         DataError, match=r"3 training pairs are the same and 9 different.*set it to 6 or fewer"
     ):
-        make_sampler(with_pairs(3, 9), "train", Sampling(given_pairs=8), 0)
+        make_sampler(with_pairs(3, 9), "train", Sampling(annotated_pairs=8), 0)
     with pytest.raises(DataError, match="both kinds are needed"):
-        make_sampler(with_pairs(3, 0), "train", Sampling(given_pairs=2), 0)
+        make_sampler(with_pairs(3, 0), "train", Sampling(annotated_pairs=2), 0)
 
 
 @pytest.mark.parametrize(
     ("values", "form", "size"),
     [
         ({}, "classes", 256),
-        ({"pictures": 2}, "classes", 128),
+        ({"images": 2}, "classes", 128),
         ({"pairs": 200}, "pairs", 400),
         ({"tasks": 20, "ways": 10}, "tasks", 220),
-        ({"given_pairs": 64}, "given_pairs", 128),
+        ({"annotated_pairs": 64}, "annotated_pairs", 128),
     ],
 )
 def test_one_form_and_its_size(values, form, size):
@@ -238,15 +247,15 @@ def test_one_form_and_its_size(values, form, size):
     [
         (
             {"pairs": 4, "classes": 3},
-            "one form: classes and pictures or pairs; set those of the other forms to null",
+            "one form: classes and images or pairs; set those of the other forms to null",
         ),
         ({"tasks": 4}, "tasks and ways go together"),
         ({"ways": 4, "pairs": 2}, "one form: pairs or tasks and ways"),
         ({"pairs": 3}, "multiple of 2"),
         ({"tasks": 3, "ways": 1}, "greater than or equal to 2"),
-        ({"given_pairs": 4, "groups": 2}, "given_pairs are as they are"),
-        ({"given_pairs": 4, "distinct_sources": True}, "given_pairs are as they are"),
-        ({"given_pairs": 4, "least_pictures": 2}, "given_pairs are as they are"),
+        ({"annotated_pairs": 4, "groups": 2}, "annotated_pairs are as they are"),
+        ({"annotated_pairs": 4, "distinct_sources": True}, "annotated_pairs are as they are"),
+        ({"annotated_pairs": 4, "min_images_per_class": 2}, "annotated_pairs are as they are"),
     ],
 )
 def test_mixed_forms_are_refused(values, message):

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vlfew.data import Reading, load_data
-from vlfew.errors import DataError
+from vlfew.core.errors import DataError
+from vlfew.data import ImagePreprocessor, load_data
 from vlfew.evaluation.evaluate import check_protocol
 
-READING = Reading(image_size=8, channels=1)
+READING = ImagePreprocessor(image_size=8, channels=1)
 ROWS = [("a1", "a2", 1), ("a2", "a3", 1), ("b1", "b2", 1), ("a1", "b1", 0), ("c1", "b2", 0), ("c1", "c2", 1)]
 
 
@@ -33,13 +33,13 @@ def write(root: Path, rows: list[tuple[object, ...]], header: str = "first,secon
 def test_people_are_joined_by_the_pairs_that_are_the_same(root: Path) -> None:
     write(root, ROWS)
     data = load_data("pairs", root, READING, folds=3)
-    who = dict(zip(data.picture_names, data.labels.tolist(), strict=True))
+    who = dict(zip(data.image_names, data.labels.tolist(), strict=True))
     groups = [
         {who[f"sub/{n}.png"] for n in names} for names in (("a1", "a2", "a3"), ("b1", "b2"), ("c1", "c2"))
     ]
     assert [len(g) for g in groups] == [1, 1, 1] and len(set.union(*groups)) == 3
     pairs = data.pairs["test"]
-    named = [(data.picture_names[i], data.picture_names[j]) for i, j in zip(pairs.i, pairs.j, strict=True)]
+    named = [(data.image_names[i], data.image_names[j]) for i, j in zip(pairs.i, pairs.j, strict=True)]
     assert named == [(f"sub/{a}.png", f"sub/{b}.png") for a, b, _ in ROWS]
     assert pairs.same.tolist() == [bool(r[2]) for r in ROWS]
     # Identities, not pairs, are dealt into folds: a pair of two people may lie across.
@@ -66,7 +66,7 @@ def test_folds_and_ids_as_given(root: Path) -> None:
 @pytest.mark.parametrize(
     "rows, header, said",
     [
-        ([*ROWS, ("a1", "d9", 1)], "first,second,same", r"pairs\.csv:8: there is no picture 'sub/d9\.png'"),
+        ([*ROWS, ("a1", "d9", 1)], "first,second,same", r"pairs\.csv:8: there is no image 'sub/d9\.png'"),
         ([*ROWS, ("a1", "a3", 0)], "first,second,same", r"pairs\.csv:8: .* other lines make them the same"),
         ([*ROWS, ("a1", "a3", 2)], "first,second,same", r"pairs\.csv:8: same must be 1 or 0, not '2'"),
         (ROWS, "left,right,same", "the columns must be first, second, same"),
@@ -102,19 +102,19 @@ def test_mistakes_are_named_with_their_line(root: Path, rows: list, header: str,
         load_data("pairs", root, READING)
 
 
-def test_a_picture_that_cannot_be_read_is_never_skipped(root: Path) -> None:
+def test_a_image_that_cannot_be_read_is_never_skipped(root: Path) -> None:
     write(root, ROWS)
-    (root / "sub" / "b2.png").write_text("no picture")
+    (root / "sub" / "b2.png").write_text("no image")
     with pytest.raises(
         DataError, match=r"pairs\.csv:4: sub/b2\.png cannot be read, and pairs are never left out"
     ):
-        load_data("pairs", root, Reading(8, 1, on_bad_image="skip"))
+        load_data("pairs", root, ImagePreprocessor(8, 1, on_bad_image="skip"))
 
 
-def test_one_picture_has_one_name(root: Path) -> None:
+def test_one_image_has_one_name(root: Path) -> None:
     lines = "first,second,same\nsub/a1.png,./sub/a2.png,1\nsub/../sub/a1.png,sub/b1.png,0\n"
     (root / "pairs.csv").write_text(lines)
-    assert load_data("pairs", root, READING).picture_names == ("sub/a1.png", "sub/a2.png", "sub/b1.png")
+    assert load_data("pairs", root, READING).image_names == ("sub/a1.png", "sub/a2.png", "sub/b1.png")
 
 
 def test_a_fold_of_one_label_is_refused(root: Path) -> None:
@@ -143,7 +143,7 @@ def test_a_fold_to_test_one_to_choose_and_the_others_to_train(root: Path) -> Non
         for split, who in zip(("test", "val", "train"), order, strict=True):
             assert [data.class_names[c] for c in data.classes(split).tolist()] == [who.lower()]
             pairs = data.pairs[split]
-            assert [data.picture_names[n] for n in (*pairs.i, *pairs.j)] == [
+            assert [data.image_names[n] for n in (*pairs.i, *pairs.j)] == [
                 f"sub/{who.lower()}{n}.png" for n in (1, 2)
             ]
         assert not data.note

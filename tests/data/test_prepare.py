@@ -15,10 +15,10 @@ from zipfile import ZipFile, ZipInfo
 import pytest
 from PIL import Image
 
-from vlfew.data import Reading, load_data
+from vlfew.core.errors import DataError
+from vlfew.data import ImagePreprocessor, load_data
 from vlfew.data import prepare as module
 from vlfew.data.prepare import download, prepare
-from vlfew.errors import DataError
 
 
 def png(shade: int = 0) -> bytes:
@@ -89,7 +89,7 @@ def refused(name: str, source: Path, home: Path, message: str) -> None:
 def test_any_kind_ends_where_the_source_finds_it(kind: str, tmp_path: Path, home: Path) -> None:
     target = prepare("folder", MAKERS[kind](tmp_path / kind, CLASSES | {".DS_Store": b""}))
     assert target == home / "folder" and [p.name for p in home.iterdir()] == ["folder"]
-    data = load_data("folder", reading=Reading(image_size=8))
+    data = load_data("folder", preprocessor=ImagePreprocessor(image_size=8))
     assert data.class_names == NAMES and len(data.images) == 12
 
 
@@ -116,13 +116,13 @@ def test_att_faces_of_another_kind_are_refused(tmp_path: Path, home: Path) -> No
 
 
 def idx_files(count: int) -> dict[str, bytes]:
-    """MNIST's four files, packed, with `count` pictures in each split."""
-    pictures = struct.pack(">4i", 2051, count, 28, 28) + bytes(count * 28 * 28)
+    """MNIST's four files, packed, with `count` images in each split."""
+    images = struct.pack(">4i", 2051, count, 28, 28) + bytes(count * 28 * 28)
     labels = struct.pack(">2i", 2049, count) + bytes(count)
     return {
         f"{stem}-{kind}-ubyte.gz": gzip.compress(content)
         for stem in ("train", "t10k")
-        for kind, content in (("images-idx3", pictures), ("labels-idx1", labels))
+        for kind, content in (("images-idx3", images), ("labels-idx1", labels))
     }
 
 
@@ -273,7 +273,7 @@ def test_what_the_source_cannot_load_is_refused(tmp_path: Path, home: Path) -> N
     (tmp_path / "in").mkdir()
     half = {name: content for name, content in OMNIGLOT.items() if "background" in name}
     refused("omniglot", make_zip(tmp_path / "in" / "a.zip", half), home, r"images_evaluation\.zip in a\.zip")
-    refused("folder", make_zip(tmp_path / "in" / "b.zip", {"x/readme.txt": b""}), home, "no pictures")
+    refused("folder", make_zip(tmp_path / "in" / "b.zip", {"x/readme.txt": b""}), home, "no images")
 
 
 def test_a_folder_is_not_copied_into_itself(tmp_path: Path) -> None:
@@ -308,7 +308,7 @@ def test_download_says_what_and_keeps_the_archives(
     assert sorted(p.name for p in target.iterdir()) == ["images_background.zip", "images_evaluation.zip"]
     said = capsys.readouterr().err
     assert "16 MB" in said and FakeOmniglot.download_url_prefix in said
-    assert len(load_data("omniglot", reading=Reading(8), validation_alphabets=0).images) == 2
+    assert len(load_data("omniglot", preprocessor=ImagePreprocessor(8), validation_alphabets=0).images) == 2
 
 
 class FakeMnist:

@@ -9,31 +9,31 @@ from typing import Any
 import pytest
 
 from tests.conftest import make_data
-from vlfew.config import Sampling
+from vlfew.core.config import Sampling
 from vlfew.data.samplers import make_sampler
 
 
 @pytest.mark.parametrize(
     ("small", "sampling", "expected"),
     [
-        (False, {"classes": 4, "pictures": 3}, "a6b29baf64d143c7"),
-        (False, {"classes": 10, "pictures": 9}, "6dfb1a7658e2e790"),
-        (False, {"classes": 6, "pictures": 2, "groups": 2}, "abacfcaebeab0090"),
-        (False, {"classes": 10, "pictures": 2, "groups": 2}, "308e911bd2522161"),
-        (False, {"classes": 5, "pictures": 4, "more_words": 4}, "fe7d0b5659f425c6"),
-        (False, {"classes": 5, "pictures": 4, "distinct_sources": False}, "1fef80d8afc87b98"),
-        (False, {"pairs": 12, "groups": 2, "more_words": 3}, "ee050e527a7d4de0"),
+        (False, {"classes": 4, "images": 3}, "a6b29baf64d143c7"),
+        (False, {"classes": 10, "images": 9}, "6dfb1a7658e2e790"),
+        (False, {"classes": 6, "images": 2, "groups": 2}, "abacfcaebeab0090"),
+        (False, {"classes": 10, "images": 2, "groups": 2}, "308e911bd2522161"),
+        (False, {"classes": 5, "images": 4, "extra_text_negatives": 4}, "fe7d0b5659f425c6"),
+        (False, {"classes": 5, "images": 4, "distinct_sources": False}, "1fef80d8afc87b98"),
+        (False, {"pairs": 12, "groups": 2, "extra_text_negatives": 3}, "ee050e527a7d4de0"),
         (False, {"tasks": 4, "ways": 3, "groups": 2}, "7197d80e11b9d65e"),
         (False, {"pairs": 12}, "181a3732efe1b100"),
         (False, {"tasks": 3, "ways": 5, "distinct_sources": False}, "b54a355623beb9c4"),
-        (True, {"classes": 4, "pictures": 3}, "43eece7ae3778c57"),
-        (True, {"classes": 4, "pictures": 5, "least_pictures": 5}, "1fb87ca4a6af5e57"),
+        (True, {"classes": 4, "images": 3}, "43eece7ae3778c57"),
+        (True, {"classes": 4, "images": 5, "min_images_per_class": 5}, "1fb87ca4a6af5e57"),
     ],
 )
 def test_batches_are_those_that_they_were(small: bool, sampling: dict[str, Any], expected: str) -> None:
     data = make_data(classes=36, groups=4)
     data = replace(data, class_texts=tuple(("a", "b", "c")[: 1 + c % 3] for c in range(36)))
-    if small:  # some classes have lost pictures, and two sources are all
+    if small:  # some classes have lost images, and two sources are all
         data = replace(data, source_id=data.source_id % 2, splits={"train": data.splits["train"][3:-2]})
     told = hashlib.sha256()
     sampler = make_sampler(data, "train", Sampling(**sampling), 7)

@@ -4,20 +4,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import make_data
-from vlfew.data.sampler import ClassBalancedSampler
-from vlfew.errors import DataError
+from vlfew.core.errors import DataError
+from vlfew.data.samplers.class_balanced import ClassBalancedSampler
 
 
 @given(
     classes=st.integers(2, 4),
-    pictures=st.integers(1, 9),
+    images=st.integers(1, 9),
     number=st.integers(0, 10**6),
     seed=st.integers(0, 99),
 )
-def test_a_batch_is_class_balanced_and_a_function_of_its_number(classes, pictures, number, seed):
+def test_a_batch_is_class_balanced_and_a_function_of_its_number(classes, images, number, seed):
     data = make_data()
-    batch = ClassBalancedSampler(data, "train", classes, pictures, seed=seed).batch(number)
-    again = ClassBalancedSampler(data, "train", classes, pictures, seed=seed).batch(number)
+    batch = ClassBalancedSampler(data, "train", classes, images, seed=seed).batch(number)
+    again = ClassBalancedSampler(data, "train", classes, images, seed=seed).batch(number)
     assert torch.equal(batch.index, again.index) and torch.equal(batch.words, again.words)
     assert len(batch.words.unique()) == classes
     assert torch.equal(data.labels[batch.index], batch.labels)
@@ -25,7 +25,7 @@ def test_a_batch_is_class_balanced_and_a_function_of_its_number(classes, picture
     assert set(batch.index.tolist()) <= set(data.indices("train").tolist())
     for c in batch.words.tolist():
         chosen = batch.index[batch.labels == c]
-        assert len(chosen.unique()) == min(pictures, 6)  # repeats only when a class has too few
+        assert len(chosen.unique()) == min(images, 6)  # repeats only when a class has too few
 
 
 def test_different_numbers_and_seeds_give_different_batches(tiny):
@@ -35,7 +35,7 @@ def test_different_numbers_and_seeds_give_different_batches(tiny):
     assert not torch.equal(sampler.batch(0).index, other.batch(0).index)
 
 
-def test_all_pictures_are_drawn_about_equally(tiny):
+def test_all_images_are_drawn_about_equally(tiny):
     sampler = ClassBalancedSampler(tiny, "train", 2, 3, seed=0)
     counts = torch.cat([sampler.batch(n).index for n in range(2000)]).bincount()[tiny.indices("train")]
     expected = 2000 * 6 / len(tiny.indices("train"))
@@ -56,7 +56,7 @@ def test_small_groups_are_filled_up_from_others():
     assert len(batch.words.unique()) == 10
 
 
-def test_pictures_of_a_class_come_from_distinct_sources(tiny):
+def test_images_of_a_class_come_from_distinct_sources(tiny):
     sampler = ClassBalancedSampler(tiny, "train", 4, 5, seed=3)
     for number in range(20):
         batch = sampler.batch(number)
@@ -66,7 +66,7 @@ def test_pictures_of_a_class_come_from_distinct_sources(tiny):
 
 @pytest.mark.parametrize(("more", "words"), [(0, 2), (1, 3), (99, 4)])
 def test_words_of_further_training_classes_go_with_a_batch(tiny, more, words):
-    batch = ClassBalancedSampler(tiny, "train", 2, 3, more_words=more, seed=0).batch(0)
+    batch = ClassBalancedSampler(tiny, "train", 2, 3, extra_text_negatives=more, seed=0).batch(0)
     assert len(batch.words.unique()) == len(batch.text) == words
     assert set(batch.labels.tolist()) <= set(batch.words.tolist()) <= set(tiny.classes("train").tolist())
 
@@ -74,8 +74,11 @@ def test_words_of_further_training_classes_go_with_a_batch(tiny, more, words):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"classes": 99, "pictures": 1}, r"tiny: split 'train' has 4 classes, and sampling.classes wants 99"),
-        ({"classes": 4, "pictures": 1, "groups": 2}, "no groups of classes"),
+        (
+            {"classes": 99, "images": 1},
+            r"tiny: split 'train' has 4 classes, and sampling.classes_per_batch wants 99",
+        ),
+        ({"classes": 4, "images": 1, "groups": 2}, "no groups of classes"),
     ],
 )
 def test_impossible_batches_are_refused(tiny, arguments, message):
@@ -84,5 +87,7 @@ def test_impossible_batches_are_refused(tiny, arguments, message):
 
 
 def test_classes_must_divide_by_groups():
-    with pytest.raises(DataError, match=r"sampling.classes=5 is not a multiple of sampling.groups=2"):
+    with pytest.raises(
+        DataError, match=r"sampling.classes_per_batch=5 is not a multiple of sampling.groups_per_batch=2"
+    ):
         ClassBalancedSampler(make_data(classes=36, groups=4), "train", 5, 2, groups=2)

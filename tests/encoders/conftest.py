@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-WORDS = ["a", "the", "cat", "dog", "treaty", "mug", "photo", "of", "letter", "small", "green", "##s"]
+TEXT = ["a", "the", "cat", "dog", "treaty", "mug", "photo", "of", "letter", "small", "green", "##s"]
 TOWERS = {
     "embed_dim": 32,
     "vision_cfg": {"image_size": 32, "layers": 2, "width": 24, "head_width": 12, "patch_size": 8},
@@ -32,7 +32,7 @@ def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import BertConfig, BertModel, BertTokenizer
 
     folder = tmp_path_factory.mktemp("bert")
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *TEXT]
     (folder / "vocab.txt").write_text("\n".join(vocabulary), "utf-8")
     torch.manual_seed(0)
     sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch.nn.functional import gelu, max_pool2d, softmax
 
-from vlfew.config_file import load_config
+from vlfew.core.config_file import load_config
+from vlfew.core.errors import ConfigError
 from vlfew.encoders import BACKBONES
 from vlfew.encoders.activations import Activation, activate_and_pool, make_activation
-from vlfew.errors import ConfigError
-from vlfew.training.setup import PARTS
+from vlfew.workflows.assemble import PARTS
 
 NAMES = get_args(Activation)
 
@@ -93,7 +93,7 @@ def test_koch_activates_as_it_is_told(option: str) -> None:
             "{backbone: conv4, init: normal}",
             "'image.init' of backbone 'conv4': input should be 'torch', 'koch',",
         ),
-        ("{backbone: plane, activation: relu}", "unknown key 'image.activation' of backbone 'plane'"),
+        ("{backbone: embed2d, activation: relu}", "unknown key 'image.activation' of backbone 'plane'"),
     ],
 )
 def test_unknown_names_are_refused(tmp_path: Path, image: str, said: str) -> None:

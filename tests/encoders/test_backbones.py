@@ -8,12 +8,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from vlfew.core.errors import ModelError, VlfewError
+from vlfew.core.features import FeatureSpec
 from vlfew.encoders import BACKBONES
-from vlfew.encoders.backbone import Backbone
-from vlfew.encoders.resnet12 import DropBlock
-from vlfew.errors import ModelError, VlfewError
-from vlfew.features import Space
-from vlfew.scorers.weighted_l1 import WeightedL1
+from vlfew.encoders.image.backbone import Backbone
+from vlfew.encoders.image.resnet12 import DropBlock
+from vlfew.similarities.weighted_l1 import WeightedL1
 
 
 def build(name: str, in_channels: int, image_size: int, **options: object) -> Backbone:
@@ -34,7 +34,7 @@ def parameters(backbone: Backbone) -> int:
         ("lenet", 1, 28, 8 * 26 + 16 * 201 + 128 * 257 + 32 * 129),
         ("lenet", 1, 64, 40_448),
         ("lrn", 1, 28, 128 * 26 + 512 * 2049 + 128 * 513 + 2 * 129),
-        ("plane", 1, 28, 32 * 10 + 32 * 289 + 64 * 289 + 64 * 577 + 2 * 2 * (32 + 64) + 2 * 3137),
+        ("embed2d", 1, 28, 32 * 10 + 32 * 289 + 64 * 289 + 64 * 577 + 2 * 2 * (32 + 64) + 2 * 3137),
         ("conv4", 3, 84, 113_088),
         ("conv4", 1, 28, 111_936),
         ("resnet12", 3, 84, 12_424_320),
@@ -53,8 +53,8 @@ SMALL = [
     ("lenet", 1, 16, {"activation": "gelu", "init": "xavier"}),
     ("lrn", 1, 28, {}),
     ("lrn", 3, 45, {"dim": 5, "dropout": 0.2, "init": "xavier"}),
-    ("plane", 1, 28, {}),
-    ("plane", 3, 33, {"dim": 3, "init": "he"}),
+    ("embed2d", 1, 28, {}),
+    ("embed2d", 3, 33, {"dim": 3, "init": "he"}),
     ("conv4", 1, 28, {"width": 8}),
     ("conv4", 3, 33, {"widths": [4, 6, 8], "head": "average", "norm": "group", "dropout": 0.5}),
     ("conv4", 3, 16, {"width": 8, "norm": "none", "activation": "softmax", "init": "he"}),
@@ -114,14 +114,14 @@ def test_sides_and_widths() -> None:
 
 def test_lenet_with_its_comparison_is_within_a_percent_of_the_published_twin() -> None:
     lenet = build("lenet", 1, 28)
-    compared = parameters(lenet) + sum(p.numel() for p in WeightedL1(Space(lenet.dim)).parameters())
+    compared = parameters(lenet) + sum(p.numel() for p in WeightedL1(FeatureSpec(lenet.dim)).parameters())
     assert compared == pytest.approx(40_538, rel=0.01)
 
 
 @pytest.mark.parametrize("image_size", range(10, 41))
-def test_sides_of_any_picture(image_size: int) -> None:
+def test_sides_of_any_image(image_size: int) -> None:
     """Networks with a dense layer must know the side of their maps."""
-    for name in ("lrn", "plane"):
+    for name in ("lrn", "embed2d"):
         features = build(name, 1, image_size)(torch.randn(1, 1, image_size, image_size))
         assert features.embedding.shape == (1, 2) and features.map is not None
 
@@ -156,7 +156,7 @@ def test_lrn_drops_whole_channels() -> None:
     assert 0.35 < gone.sum() / alive.sum() < 0.65
 
 
-def test_koch_embedding_and_initialisation() -> None:
+def test_koch_embedding_and_initialization() -> None:
     koch = build("koch", 1, 65)
     embedding = koch(torch.rand(2, 1, 65, 65)).embedding
     assert embedding.shape == (2, 4096) and embedding.min() >= 0 and embedding.max() <= 1
@@ -171,7 +171,7 @@ def test_koch_embedding_and_initialisation() -> None:
     ("name", "least"),
     [("koch", 65), ("lenet", 16), ("lrn", 10), ("conv4", 16), ("resnet12", 16), ("open_clip:ViT-B-32", 32)],
 )
-def test_least_picture_size(name: str, least: int) -> None:
+def test_least_image_size(name: str, least: int) -> None:
     with pytest.raises(ModelError, match=f"at least {least} x {least}"):
         build(name, 3, least - 1)
     if name != "open_clip:ViT-B-32":
@@ -179,7 +179,7 @@ def test_least_picture_size(name: str, least: int) -> None:
 
 
 @pytest.mark.parametrize("norm", ["group", "none"])
-def test_without_batch_norm_a_picture_does_not_see_its_batch(norm: str) -> None:
+def test_without_batch_norm_a_image_does_not_see_its_batch(norm: str) -> None:
     backbone = build("conv4", 1, 32, width=8, norm=norm).train()
     images = torch.randn(4, 1, 32, 32)
     together = backbone(images).embedding
@@ -217,15 +217,15 @@ def test_resnet12_drops_only_in_training() -> None:
     assert not torch.equal(backbone(images).embedding, backbone(images).embedding)
 
 
-def test_torchvision_grey_is_grey_shown_as_rgb() -> None:
-    rgb, grey = build("torchvision:resnet18", 3, 32), build("torchvision:resnet18", 1, 32)
+def test_torchvision_gray_is_gray_shown_as_rgb() -> None:
+    rgb, gray = build("torchvision:resnet18", 3, 32), build("torchvision:resnet18", 1, 32)
     state = rgb.state_dict()
     state["model.conv1.weight"] = state["model.conv1.weight"].sum(1, keepdim=True)
-    grey.load_state_dict(state)
+    gray.load_state_dict(state)
     image = torch.rand(2, 1, 32, 32)
     with torch.no_grad():
         expected = rgb(image.expand(-1, 3, -1, -1)).embedding
-        assert torch.allclose(grey(image).embedding, expected, atol=1e-4)
+        assert torch.allclose(gray(image).embedding, expected, atol=1e-4)
 
 
 def test_torchvision_map_is_what_is_pooled() -> None:
@@ -259,7 +259,7 @@ def test_a_saved_pretrained_backbone_needs_no_weights(name: str) -> None:
         ("lenet", {"dropout": 1.0}, r"lenet's dropout is 1\.0"),
         ("lrn", {"dropout": -1.0}, r"lrn's dropout is -1\.0"),
         ("lrn", {"dim": 0}, r"lrn's dim is 0; it must be at least 1"),
-        ("plane", {"dim": 0}, r"plane's dim is 0; it must be at least 1"),
+        ("embed2d", {"dim": 0}, r"plane's dim is 0; it must be at least 1"),
         ("conv4", {"dropout": -0.1}, r"conv4's dropout is -0\.1"),
         ("resnet12", {"widths": [8, 8]}, "four widths"),
         ("resnet12", {"drop_rate": 1.0}, r"resnet12's drop_rate is 1\.0; it must be at least 0 and below 1"),
@@ -313,8 +313,8 @@ def test_timm_weights_in_the_cache(no_hub: Path) -> None:
         expected = published.eval().forward_head(published.forward_features(images), pre_logits=True)
         assert torch.allclose(backbone(images).embedding, expected, atol=1e-5)
     assert backbone.pretrained and backbone.pixel_mean == (0.5, 0.5, 0.5)
-    grey = build("timm:test_vit", 1, 64, pretrained=True)  # another stem and other positions
-    assert grey(torch.randn(1, 1, 64, 64)).embedding.shape == (1, grey.dim)
+    gray = build("timm:test_vit", 1, 64, pretrained=True)  # another stem and other positions
+    assert gray(torch.randn(1, 1, 64, 64)).embedding.shape == (1, gray.dim)
 
 
 @pytest.mark.parametrize("damaged", [False, True])

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from vlfew.core.errors import ModelError
 from vlfew.encoders import BACKBONES
-from vlfew.encoders.backbone import Backbone
-from vlfew.encoders.cbam import Cbam
-from vlfew.errors import ModelError
+from vlfew.encoders.image.backbone import Backbone
+from vlfew.encoders.image.cbam import Cbam
 
 
 def sigmoid(x: float) -> float:
@@ -123,7 +123,7 @@ def test_a_residual_block_adds_the_shortcut_to_attended_maps() -> None:
 
 def test_koch_init_is_of_its_own_layers() -> None:
     cbam = next(m for m in build("koch", 65, cbam=[1]).modules() if isinstance(m, Cbam))
-    bound = 1 / 64**0.5  # torch's own initialisation
+    bound = 1 / 64**0.5  # torch's own initialization
     assert cbam.shared[0].weight.abs().max() <= bound
 
 

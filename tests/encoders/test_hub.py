@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from vlfew.core.errors import ModelError
 from vlfew.encoders.hub import cached_folder, hub_folder
-from vlfew.errors import ModelError
 
 
 def put(cache: Path, repo: str, name: str) -> Path:

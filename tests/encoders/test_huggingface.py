@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from vlfew.core.errors import ModelError
 from vlfew.encoders import TEXT_ENCODERS
-from vlfew.encoders.text import TextEncoder
-from vlfew.errors import ModelError
+from vlfew.encoders.text.base import TextEncoder
 
 SENTENCES = ["a cat", "the small green letter of a treaty", "dogs", "a photo of a mug", "unknownword"]
 
@@ -138,7 +138,7 @@ def test_every_parameter_has_a_gradient(bert_folder: Path, tmp_path: Path, kind:
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_a_text_tower_that_learned_with_pictures_says_so(
+def test_a_text_tower_that_learned_with_images_says_so(
     bert_folder: Path, tmp_path: Path, whole: bool
 ) -> None:
     from transformers import CLIPConfig, CLIPModel

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file
 
 from tests.encoders.conftest import TOWERS
+from vlfew.core.errors import ModelError
 from vlfew.encoders import BACKBONES, TEXT_ENCODERS
-from vlfew.encoders.text import TextEncoder
-from vlfew.errors import ModelError
+from vlfew.encoders.text.base import TextEncoder
 
 TEXTS = ["a cat", "two dogs", "a much longer text of a green treaty"]
 
@@ -38,14 +38,14 @@ def test_image_tower(clip_folder: Path, whole: open_clip.CLIP) -> None:
     assert not any("token_embedding" in name for name in backbone.state_dict())
 
 
-def test_image_tower_in_grey_and_at_another_size(clip_folder: Path) -> None:
-    rgb, grey = (BACKBONES.get(f"open_clip:{clip_folder}")(c, 48).eval() for c in (3, 1))
+def test_image_tower_in_gray_and_at_another_size(clip_folder: Path) -> None:
+    rgb, gray = (BACKBONES.get(f"open_clip:{clip_folder}")(c, 48).eval() for c in (3, 1))
     image = torch.randn(2, 1, 48, 48)
     with torch.no_grad():
-        features = grey(image)
+        features = gray(image)
         assert torch.equal(features.embedding, rgb(image.expand(-1, 3, -1, -1)).embedding)
     assert features.map.shape == (2, 24, 6, 6)
-    assert grey.pixel_mean == pytest.approx((0.2,))
+    assert gray.pixel_mean == pytest.approx((0.2,))
     with pytest.raises(ModelError, match="1 or 3 channels"):
         BACKBONES.get(f"open_clip:{clip_folder}")(4, 48)
 

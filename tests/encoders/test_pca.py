@@ -9,12 +9,12 @@ import pytest
 import torch
 from sklearn.decomposition import PCA as Reference
 
-from vlfew.encoders import FRONT_ENDS
-from vlfew.encoders.pca import PCA
-from vlfew.errors import ModelError, VlfewError
+from vlfew.core.errors import ModelError, VlfewError
+from vlfew.encoders import PREPROCESSING
+from vlfew.encoders.preprocessing.pca import PCA
 
 SHAPE = (2, 6, 6)
-"""Of the pictures: 72 numbers each."""
+"""Of the images: 72 numbers each."""
 
 
 @pytest.fixture(autouse=True)
@@ -25,29 +25,29 @@ def float64():
 
 
 def draw(count: int, seed: int = 0) -> torch.Tensor:
-    """Pictures whose directions vary unequally, around no picture of zeros."""
+    """Images whose directions vary unequally, around no image of zeros."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(count, 72, generator=generator) * torch.linspace(0.1, 3, 72)
     return (x + torch.linspace(-2, 2, 72)).view(count, *SHAPE)
 
 
 def fitted(train: torch.Tensor, **options: object) -> PCA:
-    front_end: PCA = FRONT_ENDS.get("pca")(2, 6, **options)
-    front_end.fit(iter(train.split(32)))
-    return front_end
+    preprocessing: PCA = PREPROCESSING.get("pca")(2, 6, **options)
+    preprocessing.fit(iter(train.split(32)))
+    return preprocessing
 
 
-@pytest.mark.parametrize("count", [40, 300], ids=["fewer pictures than numbers", "more"])
+@pytest.mark.parametrize("count", [40, 300], ids=["fewer images than numbers", "more"])
 @pytest.mark.parametrize("components", [1, 7, 39])
 def test_back_from_the_components_as_scikit_learn_has_it(count: int, components: int) -> None:
     train, other = draw(count), draw(9, seed=1)
-    front_end = fitted(train, components=components)
+    preprocessing = fitted(train, components=components)
     reference = Reference(components, svd_solver="full").fit(train.flatten(1).numpy())
     expected = reference.inverse_transform(reference.transform(other.flatten(1).numpy()))
-    found = front_end(other)
-    assert found.shape == other.shape and (front_end.out_channels, front_end.out_size) == (2, 6)
+    found = preprocessing(other)
+    assert found.shape == other.shape and (preprocessing.out_channels, preprocessing.out_size) == (2, 6)
     np.testing.assert_allclose(found.flatten(1), expected, atol=1e-10)
-    np.testing.assert_allclose(front_end.deviation**2, reference.explained_variance_, rtol=1e-10)
+    np.testing.assert_allclose(preprocessing.deviation**2, reference.explained_variance_, rtol=1e-10)
 
 
 @pytest.mark.parametrize("count", [40, 300])
@@ -59,19 +59,19 @@ def test_whitened_components_are_those_of_scikit_learn(count: int) -> None:
     np.testing.assert_allclose(found, sqrt(72 / 7) * scores @ reference.components_, atol=1e-10)
 
 
-def test_whitened_pixels_vary_as_normalised_ones_do() -> None:
+def test_whitened_pixels_vary_as_normalized_ones_do() -> None:
     train = draw(300)
     found = fitted(train, components=20, whiten=True)(train)
     assert found.mean((0,)).abs().max() < 1e-10
     assert found.var(0).mean().item() == pytest.approx(1.0)
 
 
-def test_all_components_give_the_picture_back() -> None:
+def test_all_components_give_the_image_back() -> None:
     other = draw(5, seed=1)
     torch.testing.assert_close(fitted(draw(100), components=72)(other), other)
 
 
-def test_how_the_pictures_are_dealt_out_does_not_matter() -> None:
+def test_how_the_images_are_dealt_out_does_not_matter() -> None:
     train, other = draw(100), draw(5, seed=1)
     one, two = PCA(2, 6, components=5), PCA(2, 6, components=5)
     one.fit([train])
@@ -80,22 +80,22 @@ def test_how_the_pictures_are_dealt_out_does_not_matter() -> None:
 
 
 def test_rebuilt_and_loaded_it_is_the_same() -> None:
-    front_end = fitted(draw(40), components=5, whiten=True, pictures=40)
-    name, options = front_end.rebuild
-    again = FRONT_ENDS.get(name)(2, 6, **options)
-    assert again.rebuild == front_end.rebuild and not list(again.parameters())
+    preprocessing = fitted(draw(40), components=5, whiten=True, images=40)
+    name, options = preprocessing.rebuild
+    again = PREPROCESSING.get(name)(2, 6, **options)
+    assert again.rebuild == preprocessing.rebuild and not list(again.parameters())
     assert again(draw(3)).isnan().all()  # before it is loaded it shall not pass for one
-    again.load_state_dict(front_end.state_dict())
-    assert torch.equal(again(draw(3)), front_end(draw(3)))
+    again.load_state_dict(preprocessing.state_dict())
+    assert torch.equal(again(draw(3)), preprocessing(draw(3)))
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"components": 0}, r"components is 0; pictures of 2 x 6 x 6 have from 1 to 72"),
+        ({"components": 0}, r"components is 0; images of 2 x 6 x 6 have from 1 to 72"),
         ({"components": 73}, r"components is 73; .*from 1 to 72"),
-        ({"pictures": 1}, "pictures is 1; it must be at least 2"),
-        ({"components": 40}, "40, but the 40 training pictures it looked at .* at most 39"),
+        ({"images": 1}, "images is 1; it must be at least 2"),
+        ({"components": 40}, "40, but the 40 training images it looked at .* at most 39"),
     ],
 )
 def test_more_than_there_can_be_is_refused(options: dict[str, object], message: str) -> None:

@@ -12,8 +12,8 @@ import timm
 import torch
 
 import vlfew
+from vlfew.core.errors import ModelError
 from vlfew.encoders import BACKBONES, PUBLISHED
-from vlfew.errors import ModelError
 
 PIXELS = {"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6), "input_size": (3, 48, 48)}
 FRAME = {"crop_pct": 0.75, "interpolation": "bilinear", "fixed_input_size": True}
@@ -42,7 +42,7 @@ def test_the_map_of_a_vit_is_its_patch_tokens() -> None:
             assert torch.equal(maps[:, :, row, column], tokens[:, first + row * side + column])
 
 
-def test_a_nfnet_gives_a_map_and_each_picture_its_own_features() -> None:
+def test_a_nfnet_gives_a_map_and_each_image_its_own_features() -> None:
     torch.manual_seed(0)
     backbone = BACKBONES.get("timm:test_nfnet")(3, 64).train()
     x = torch.randn(3, 3, 64, 64)
@@ -56,7 +56,12 @@ def test_a_folder_and_the_model_saved_from_it(tmp_path: Path) -> None:
     whole = save(folder)
     model = vlfew.load(f"timm:{folder}")
     spec = model.spec
-    assert (spec.image_size, spec.resize, spec.center, spec.interpolation) == (48, "crop", 0.75, "bilinear")
+    assert (spec.image_size, spec.resize, spec.center_crop, spec.interpolation) == (
+        48,
+        "crop",
+        0.75,
+        "bilinear",
+    )
     assert spec.outside_data and not model.has_text
     assert model.backbone.pixel_mean == PIXELS["mean"]
     x = torch.randint(0, 256, (2, 3, 48, 48), dtype=torch.uint8)
@@ -66,8 +71,8 @@ def test_a_folder_and_the_model_saved_from_it(tmp_path: Path) -> None:
     with torch.no_grad():
         expected = whole.forward_head(whole.forward_features(seen), pre_logits=True)
     torch.testing.assert_close(model.encode_images(x).embedding, expected, atol=1e-5, rtol=1e-4)
-    grey = BACKBONES.get(f"timm:{folder}")(1, 32)
-    assert grey(torch.zeros(1, 1, 32, 32)).embedding.shape == (1, grey.dim)
+    gray = BACKBONES.get(f"timm:{folder}")(1, 32)
+    assert gray(torch.zeros(1, 1, 32, 32)).embedding.shape == (1, gray.dim)
     vlfew.models.save_model(model, tmp_path / "run")
     shutil.rmtree(folder)
     again = vlfew.load(tmp_path / "run")
@@ -82,9 +87,14 @@ def test_a_folder_and_the_model_saved_from_it(tmp_path: Path) -> None:
         ("timm:dm_nfnet_f0.dm_in1k", (192, "squash", 0.9, "bicubic")),
     ],
 )
-def test_published_models_say_how_pictures_are_read(name: str, frame: tuple[Any, ...]) -> None:
-    reading = PUBLISHED.get(name)().reading
-    assert (reading.image_size, reading.resize, reading.center, reading.interpolation) == frame
+def test_published_models_say_how_images_are_read(name: str, frame: tuple[Any, ...]) -> None:
+    preprocessor = PUBLISHED.get(name)().preprocessor
+    assert (
+        preprocessor.image_size,
+        preprocessor.resize,
+        preprocessor.center_crop,
+        preprocessor.interpolation,
+    ) == frame
 
 
 def test_mistakes_are_one_line(tmp_path: Path) -> None:
@@ -97,6 +107,6 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
     save(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "architecture": "test_resnet"}))
-    with pytest.raises(ModelError, match="cannot be built for 3 x 48 x 48 pictures") as caught:
+    with pytest.raises(ModelError, match="cannot be built for 3 x 48 x 48 images") as caught:
         BACKBONES.get(f"timm:{tmp_path}")(3, 48)
     assert "\n" not in str(caught.value)

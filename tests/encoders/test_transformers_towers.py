@@ -9,15 +9,15 @@ import torch
 
 import vlfew
 from tests.encoders.towers import CONFIGS, MEAN, STD, save
+from vlfew.core.errors import ModelError
 from vlfew.encoders import BACKBONES, TEXT_ENCODERS
-from vlfew.encoders.text import TextEncoder
-from vlfew.errors import ModelError
+from vlfew.encoders.text.base import TextEncoder
 from vlfew.models import load_model, save_model
 
 KINDS = list(CONFIGS)
 GRIDS = {"ConvNext": (8, 1), "ResNet": (8, 2), "Swin": (16, 6)}
 """Channels and side of the maps of 24 x 24 pixels, where they are not patches of four pixels."""
-WORDS = ["a cat", "the small green letter of a treaty", "dogs"]
+TEXT = ["a cat", "the small green letter of a treaty", "dogs"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -48,7 +48,7 @@ def test_any_image_tower_from_a_folder(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["CLIP", "Siglip"])
-def test_an_image_text_model_gives_its_projected_pictures(kind: str, tmp_path: Path) -> None:
+def test_an_image_text_model_gives_its_projected_images(kind: str, tmp_path: Path) -> None:
     whole = save(kind, tmp_path)
     backbone = BACKBONES.get(f"transformers:{tmp_path}")(3, 16).eval()
     x = torch.randn(2, 3, 16, 16)
@@ -74,23 +74,23 @@ def test_a_tower_with_its_projection_alone(bert_folder: Path, tmp_path: Path) ->
     shutil.copytree(bert_folder, folder, ignore=shutil.ignore_patterns("config.json", "model.safetensors"))
     text.save_pretrained(folder)
     encoder = TEXT_ENCODERS.get(f"hf:{folder}")()
-    tokens = encoder.tokenize(WORDS)
+    tokens = encoder.tokenize(TEXT)
     tokens.pop("token_type_ids", None)
     with torch.no_grad():
-        assert torch.allclose(encoder.encode(WORDS), text(**tokens).text_embeds, atol=1e-5)
+        assert torch.allclose(encoder.encode(TEXT), text(**tokens).text_embeds, atol=1e-5)
     twin = TextEncoder.from_saved(json.loads(json.dumps(encoder.saved_config())))
     twin.load_state_dict(encoder.state_dict())
-    assert torch.equal(twin.encode(WORDS), encoder.encode(WORDS))
+    assert torch.equal(twin.encode(TEXT), encoder.encode(TEXT))
     assert encoder.seen_images and encoder.dim == 12
 
 
-def test_grey_pictures_are_three_equal_channels(tmp_path: Path) -> None:
+def test_gray_images_are_three_equal_channels(tmp_path: Path) -> None:
     save("ViT", tmp_path)
-    rgb, grey = (BACKBONES.get(f"transformers:{tmp_path}")(c, 16).eval() for c in (3, 1))
+    rgb, gray = (BACKBONES.get(f"transformers:{tmp_path}")(c, 16).eval() for c in (3, 1))
     x = torch.randn(2, 1, 16, 16)
     with torch.no_grad():
-        assert torch.equal(grey(x).embedding, rgb(x.expand(-1, 3, -1, -1)).embedding)
-    assert grey.pixel_mean == pytest.approx((0.2,))
+        assert torch.equal(gray(x).embedding, rgb(x.expand(-1, 3, -1, -1)).embedding)
+    assert gray.pixel_mean == pytest.approx((0.2,))
 
 
 def test_weights_without_a_pooler_give_the_class_token(tmp_path: Path) -> None:
@@ -108,17 +108,17 @@ def test_weights_without_a_pooler_give_the_class_token(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("edge", "resize", "center"), [(224, "crop", 0.875), (384, "squash", 1.0)], ids=["small", "large"]
+    ("edge", "resize", "center_crop"), [(224, "crop", 0.875), (384, "squash", 1.0)], ids=["small", "large"]
 )
-def test_pictures_are_framed_as_convnext_was_published(
-    edge: int, resize: str, center: float, tmp_path: Path
+def test_images_are_framed_as_convnext_was_published(
+    edge: int, resize: str, center_crop: float, tmp_path: Path
 ) -> None:
     from transformers import ConvNextImageProcessor
 
     save("ConvNext", tmp_path)
     ConvNextImageProcessor(size={"shortest_edge": edge}, crop_pct=0.875).save_pretrained(tmp_path)
     spec = vlfew.load(f"transformers:{tmp_path}").spec
-    assert (spec.image_size, spec.resize, spec.center) == (edge, resize, center)
+    assert (spec.image_size, spec.resize, spec.center_crop) == (edge, resize, center_crop)
 
 
 @pytest.mark.parametrize(
@@ -126,27 +126,27 @@ def test_pictures_are_framed_as_convnext_was_published(
     [("CLIP", (16, "crop", 0.8)), ("Siglip", (16, "squash", 1.0))],
 )
 def test_both_towers_load_in_their_own_space(
-    kind: str, reading: tuple[int, str, float], bert_folder: Path, tmp_path: Path
+    kind: str, preprocessor: tuple[int, str, float], bert_folder: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "tower"
     whole = save(kind, folder, bert_folder=bert_folder)
     model = vlfew.load(f"transformers:{folder}")
     spec = model.spec
-    assert (spec.image_size, spec.resize, spec.center) == reading
+    assert (spec.image_size, spec.resize, spec.center_crop) == preprocessor
     assert spec.interpolation == "bicubic" and spec.outside_data
     x = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
     seen = (x.float() / 255 - torch.tensor(MEAN).view(-1, 1, 1)) / torch.tensor(STD).view(-1, 1, 1)
     with torch.no_grad():
-        pictures = whole.get_image_features(pixel_values=seen).pooler_output
-        words = whole.get_text_features(**model.text_encoder.tokenize(WORDS)).pooler_output
-    torch.testing.assert_close(model.encode_images(x).embedding, pictures, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(model.encode_texts(WORDS), words, atol=1e-5, rtol=1e-4)
+        images = whole.get_image_features(pixel_values=seen).pooler_output
+        words = whole.get_text_features(**model.text_encoder.tokenize(TEXT)).pooler_output
+    torch.testing.assert_close(model.encode_images(x).embedding, images, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(model.encode_texts(TEXT), words, atol=1e-5, rtol=1e-4)
     save_model(model, tmp_path / "run")
     shutil.rmtree(folder)
     again = load_model(tmp_path / "run")
     assert torch.equal(again.encode_images(x).embedding, model.encode_images(x).embedding)
-    assert torch.equal(again.encode_texts(WORDS), model.encode_texts(WORDS))
-    assert again.spec.reading() == spec.reading()
+    assert torch.equal(again.encode_texts(TEXT), model.encode_texts(TEXT))
+    assert again.spec.preprocessor() == spec.preprocessor()
 
 
 def test_an_image_model_loads_without_words(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_mistakes_are_one_line(bert_folder: Path, tmp_path: Path) -> None:
     name = f"transformers:{tmp_path}"
     with pytest.raises(ModelError, match="1 or 3 channels, got 4"):
         BACKBONES.get(name)(4, 16)
-    with pytest.raises(ModelError, match="cannot be used on 3 x 3 pictures"):
+    with pytest.raises(ModelError, match="cannot be used on 3 x 3 images"):
         BACKBONES.get(name)(3, 3)
     with pytest.raises(ModelError, match="no such folder"):
         BACKBONES.get("transformers:./nowhere")(3, 16)
@@ -168,7 +168,7 @@ def test_mistakes_are_one_line(bert_folder: Path, tmp_path: Path) -> None:
         BACKBONES.get("transformers:someone/vit")(3, 16)
     shutil.copytree(bert_folder, tmp_path / "bert")
     shutil.copy(tmp_path / "preprocessor_config.json", tmp_path / "bert")
-    with pytest.raises(ModelError, match="is a bert model, which takes no pictures"):
+    with pytest.raises(ModelError, match="is a bert model, which takes no images"):
         BACKBONES.get(f"transformers:{tmp_path / 'bert'}")(3, 16)
     (tmp_path / "preprocessor_config.json").unlink()
     with pytest.raises(ModelError, match=r"put its preprocessor_config\.json there") as caught:

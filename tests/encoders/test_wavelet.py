@@ -11,9 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlfew.encoders import FRONT_ENDS
-from vlfew.encoders.wavelet import Wavelet
-from vlfew.errors import ModelError
+from vlfew.core.errors import ModelError
+from vlfew.encoders import PREPROCESSING
+from vlfew.encoders.preprocessing.wavelet import Wavelet
 
 MODES = ["symmetric", "periodic", "periodization"]
 
@@ -22,12 +22,12 @@ def in_float64(*arguments: int, **options: object) -> Wavelet:
     """The front end with the filters in double precision, as PyWavelets has them."""
     torch.set_default_dtype(torch.float64)
     try:
-        return FRONT_ENDS.get("wavelet")(*arguments, **options)
+        return PREPROCESSING.get("wavelet")(*arguments, **options)
     finally:
         torch.set_default_dtype(torch.float32)
 
 
-def pictures(channels: int, size: int, count: int = 2) -> np.ndarray:
+def images(channels: int, size: int, count: int = 2) -> np.ndarray:
     return np.random.default_rng(size).normal(size=(count, channels, size, size))
 
 
@@ -41,12 +41,15 @@ def repeated(band: np.ndarray, size: int) -> np.ndarray:
 @pytest.mark.parametrize("wavelet", ["haar", "db2", "bior2.2"])
 @pytest.mark.parametrize("size", [16, 21])
 def test_one_level_is_dwt2(wavelet: str, mode: str, size: int) -> None:
-    x = pictures(3, size)
+    x = images(3, size)
     approximation, details = pywt.dwt2(x, wavelet, mode)
     expected = np.concatenate([approximation, *details], axis=1)
-    front_end = in_float64(3, size, wavelet=wavelet, mode=mode)
-    found = front_end(torch.tensor(x))
-    assert found.shape == (2, 12, front_end.out_size, front_end.out_size) and front_end.out_channels == 12
+    preprocessing = in_float64(3, size, wavelet=wavelet, mode=mode)
+    found = preprocessing(torch.tensor(x))
+    assert (
+        found.shape == (2, 12, preprocessing.out_size, preprocessing.out_size)
+        and preprocessing.out_channels == 12
+    )
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
@@ -54,7 +57,7 @@ def test_one_level_is_dwt2(wavelet: str, mode: str, size: int) -> None:
 def test_every_discrete_wavelet_is_dwt2(mode: str) -> None:
     for wavelet in pywt.wavelist(kind="discrete"):
         size = 2 * (pywt.Wavelet(wavelet).dec_len - 1)  # the smallest that is not refused
-        x = pictures(1, size, count=1)
+        x = images(1, size, count=1)
         approximation, details = pywt.dwt2(x, wavelet, mode)
         found = in_float64(1, size, wavelet=wavelet, mode=mode)(torch.tensor(x))
         expected = np.concatenate([approximation, *details], axis=1)
@@ -72,13 +75,13 @@ def test_every_discrete_wavelet_is_dwt2(mode: str) -> None:
 def test_levels_are_wavedec2(size: int, channels: int, wavelet: str, mode: str, data: st.DataObject) -> None:
     most = pywt.dwt_max_level(size, pywt.Wavelet(wavelet).dec_len)
     if most == 0:
-        with pytest.raises(ModelError, match="are too long for pictures"):
+        with pytest.raises(ModelError, match="are too long for images"):
             in_float64(channels, size, wavelet=wavelet)
         return
     level = data.draw(st.integers(1, most))
     with pytest.raises(ModelError, match=f"must be from 1 to {most}"):
         in_float64(channels, size, wavelet=wavelet, level=most + 1)
-    x = pictures(channels, size)
+    x = images(channels, size)
     approximation, *details = pywt.wavedec2(x, wavelet, mode, level)
 
     short = in_float64(channels, size, wavelet=wavelet, mode=mode, level=level, keep="approximation")
@@ -96,35 +99,35 @@ def test_levels_are_wavedec2(size: int, channels: int, wavelet: str, mode: str, 
 
 
 def test_halves_what_divides() -> None:
-    front_end = Wavelet(3, 84)
-    assert (front_end.out_channels, front_end.out_size) == (12, 42)
-    front_end = Wavelet(3, 84, level=2)
-    assert (front_end.out_channels, front_end.out_size) == (21, 42)
-    front_end = Wavelet(3, 84, level=2, keep="approximation")
-    assert (front_end.out_channels, front_end.out_size) == (3, 21)
+    preprocessing = Wavelet(3, 84)
+    assert (preprocessing.out_channels, preprocessing.out_size) == (12, 42)
+    preprocessing = Wavelet(3, 84, level=2)
+    assert (preprocessing.out_channels, preprocessing.out_size) == (21, 42)
+    preprocessing = Wavelet(3, 84, level=2, keep="approximation")
+    assert (preprocessing.out_channels, preprocessing.out_size) == (3, 21)
     assert Wavelet(1, 32, wavelet="db4", mode="periodization").out_size == 16
 
 
 def test_gradients_reach_the_pixels() -> None:
-    front_end = in_float64(1, 12, wavelet="db2", level=2)
-    x = torch.tensor(pictures(1, 12, count=1), requires_grad=True)
-    assert torch.autograd.gradcheck(front_end, (x,), fast_mode=True)
-    assert not list(front_end.parameters())
+    preprocessing = in_float64(1, 12, wavelet="db2", level=2)
+    x = torch.tensor(images(1, 12, count=1), requires_grad=True)
+    assert torch.autograd.gradcheck(preprocessing, (x,), fast_mode=True)
+    assert not list(preprocessing.parameters())
 
 
 def test_rebuilt_without_pywavelets(monkeypatch: pytest.MonkeyPatch) -> None:
-    front_end = Wavelet(3, 32, wavelet="bior2.2", level=2, mode="periodic")
-    x = torch.tensor(pictures(3, 32)).float()
+    preprocessing = Wavelet(3, 32, wavelet="bior2.2", level=2, mode="periodic")
+    x = torch.tensor(images(3, 32)).float()
     monkeypatch.setitem(sys.modules, "pywt", None)
     with pytest.raises(ModelError, match=r"pip install 'vlfew\[wavelets\]'") as error:
         Wavelet(3, 32)
     assert "\n" not in str(error.value)
-    name, options = front_end.rebuild
-    again = FRONT_ENDS.get(name)(3, 32, **options)
-    assert (again.out_channels, again.out_size, again.rebuild) == (21, 18, front_end.rebuild)
+    name, options = preprocessing.rebuild
+    again = PREPROCESSING.get(name)(3, 32, **options)
+    assert (again.out_channels, again.out_size, again.rebuild) == (21, 18, preprocessing.rebuild)
     assert again(x).isnan().all()  # before its filters are loaded it shall not pass for one
-    again.load_state_dict(front_end.state_dict())
-    assert torch.equal(again(x), front_end(x))
+    again.load_state_dict(preprocessing.state_dict())
+    assert torch.equal(again(x), preprocessing(x))
 
 
 @pytest.mark.parametrize(
@@ -133,14 +136,14 @@ def test_rebuilt_without_pywavelets(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"wavelet": "harr"}, r"unknown wavelet 'harr'; did you mean 'haar'\?"),
         ({"wavelet": "morl"}, "unknown wavelet 'morl'"),  # a continuous one
         ({"wavelet": ""}, "unknown wavelet ''; pywt.wavelist"),
-        ({"level": 0}, r"level is 0; with 'haar' and pictures of 16 x 16 pixels it must be from 1 to 4"),
+        ({"level": 0}, r"level is 0; with 'haar' and images of 16 x 16 pixels it must be from 1 to 4"),
         ({"wavelet": "db2", "level": 3}, "must be from 1 to 2"),
-        ({"wavelet": "db10"}, "20 pixels long, are too long for pictures of 16 x 16 pixels"),
+        ({"wavelet": "db10"}, "20 pixels long, are too long for images of 16 x 16 pixels"),
         ({"taps": 3}, "taps is 3"),
         ({"taps": 0}, "taps is 0"),
     ],
 )
 def test_mistakes_are_one_line(options: dict[str, object], message: str) -> None:
     with pytest.raises(ModelError, match=message) as error:
-        FRONT_ENDS.get("wavelet")(3, 16, **options)
+        PREPROCESSING.get("wavelet")(3, 16, **options)
     assert "\n" not in str(error.value)

@@ -6,15 +6,15 @@ import pytest
 
 from tests.conftest import make_data
 from tests.evaluation.fakes import FakeModel
-from vlfew.data.images import LabelledImages
-from vlfew.evaluation.subject import Subject
+from vlfew.data.labeled_images import LabeledImages
+from vlfew.evaluation.context import EvaluationContext
 
 
 @pytest.fixture
-def data() -> LabelledImages:
-    return make_data(classes=21, pictures=8, groups=1)
+def data() -> LabeledImages:
+    return make_data(classes=21, images=8, groups=1)
 
 
 @pytest.fixture
-def subject(data: LabelledImages) -> Subject:
-    return Subject(FakeModel(), data)
+def context(data: LabeledImages) -> EvaluationContext:
+    return EvaluationContext(FakeModel(), data)

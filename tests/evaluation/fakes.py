@@ -7,15 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vlfew.data.images import InMemory, LabelledImages
+from vlfew.classifiers import CLASSIFIERS, FewShotMethod
+from vlfew.core.features import Features, FeatureSpec
+from vlfew.data.labeled_images import InMemory, LabeledImages
+from vlfew.evaluation.context import EvaluationContext, ProtocolResult
 from vlfew.evaluation.evaluate import evaluate
-from vlfew.evaluation.subject import Outcome, Subject
-from vlfew.features import Features, Space
-from vlfew.scorers import SCORERS, Scorer
 
 
 class Pixels:
-    """A model whose embedding of a picture is its pixels, 0..1."""
+    """A model whose embedding of an image is its pixels, 0..1."""
 
     has_text = False
     fingerprint = None
@@ -26,25 +26,27 @@ class Pixels:
     def encode_texts(self, texts: list[str]) -> Tensor:
         raise AssertionError("this model has no words")
 
-    def scorer(self, name: str) -> Scorer:
-        return SCORERS.get("euclidean" if name == "default" else name)(Space(4))
+    def method(self, name: str) -> FewShotMethod:
+        return CLASSIFIERS.get("euclidean" if name == "default" else name)(FeatureSpec(4))
 
 
-def dots(labels: list[int], spread: float = 0.3, seed: int = 0, size: int = 2) -> LabelledImages:
-    """Pictures of `size` x `size` pixels about a random centre for each class, all of the split `test`."""
+def dots(labels: list[int], spread: float = 0.3, seed: int = 0, size: int = 2) -> LabeledImages:
+    """Images of `size` x `size` pixels about a random center for each class, all of the split `test`."""
     generator = torch.Generator().manual_seed(seed)
     label = torch.tensor(labels)
-    centre = torch.rand(int(label.max()) + 1, 1, size, size, generator=generator)
-    pixels = centre[label] + spread * (torch.rand(len(label), 1, size, size, generator=generator) - 0.5)
-    return LabelledImages(
+    center = torch.rand(int(label.max()) + 1, 1, size, size, generator=generator)
+    pixels = center[label] + spread * (
+        torch.rand(len(label), 1, size, size, generator=generator) - 0.5
+    )
+    return LabeledImages(
         name="dots",
         images=InMemory((255 * pixels.clamp(0, 1)).round().to(torch.uint8)),
         labels=label,
         class_names=tuple(f"s{n}" for n in range(int(label.max()) + 1)),
-        names_are_words=False,
+        names_are_text=False,
         splits={"test": torch.arange(len(label))},
         fingerprint=f"dots {spread} {seed}",
-        picture_names=tuple(f"{n}.png" for n in range(len(label))),
+        image_names=tuple(f"{n}.png" for n in range(len(label))),
     )
 
 
@@ -52,7 +54,7 @@ DIM = 3
 
 
 class FakeModel:
-    """Noisy random projections of pictures; texts by their characters."""
+    """Noisy random projections of images; texts by their characters."""
 
     fingerprint: str | None = None
 
@@ -73,8 +75,8 @@ class FakeModel:
         seed = sum(ord(c) * 31**i for i, c in enumerate(text)) % 2**31
         return torch.randn(DIM, generator=torch.Generator().manual_seed(seed))
 
-    def scorer(self, name: str) -> Scorer:
-        return SCORERS.get("prototypes" if name == "default" else name)(Space(DIM))
+    def method(self, name: str) -> FewShotMethod:
+        return CLASSIFIERS.get("prototypes" if name == "default" else name)(FeatureSpec(DIM))
 
 
 class FakeText(nn.Module):
@@ -84,7 +86,7 @@ class FakeText(nn.Module):
         return torch.stack([FakeModel.text(t) for t in texts])
 
 
-def run(subject: Subject, protocol: str, **options: Any) -> tuple[Any, Outcome]:
+def run(context: EvaluationContext, protocol: str, **options: Any) -> tuple[Any, ProtocolResult]:
     return evaluate(
-        subject, protocol, options, command="make it again", trained_on="tiny/train", outside_data=False
+        context, protocol, options, command="make it again", trained_on="tiny/train", outside_data=False
     )

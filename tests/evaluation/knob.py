@@ -6,21 +6,21 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from vlfew.features import Features, Space
-from vlfew.scorers.prototypes import Prototypes
+from vlfew.classifiers.prototypes import Prototypes
+from vlfew.core.features import Features, FeatureSpec
 
 
 class Knob(Prototypes):
     """Args:
-    space: where the embeddings are.
+    feature_spec: where the embeddings are.
     factor: of the scores; below zero, the least alike class is named.
     seed: is noted.
     """
 
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {"factor": (5.0, 9.0)}
 
-    def __init__(self, space: Space, *, factor: float = -1.0, seed: int = 0) -> None:
-        super().__init__(space)
+    def __init__(self, feature_spec: FeatureSpec, *, factor: float = -1.0, seed: int = 0) -> None:
+        super().__init__(feature_spec)
         self.factor, self.seed = factor, seed
 
     def score(self, queries: Features) -> Tensor:

@@ -11,8 +11,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlfew.errors import ConfigError, DataError
-from vlfew.evaluation.episodes import Episodes, draw_episodes, draw_trials, each_in_turn, sample
+from vlfew.core.errors import ConfigError, DataError
+from vlfew.evaluation.episodes import (
+    Episodes,
+    enumerate_supports,
+    sample,
+    sample_episodes,
+    sample_omniglot_trials,
+)
 
 CHI_SQUARE_999 = {23: 49.73, 59: 98.3}
 """99.9% points by degrees of freedom."""
@@ -32,7 +38,7 @@ def test_every_episode_is_sound(data: st.DataObject) -> None:
     shots = data.draw(st.integers(0, 2))
     queries = data.draw(st.one_of(st.just("all"), st.integers(1, 3 - shots)))
     labels = labels_of(sizes)
-    drawn = draw_episodes(labels, ways, shots, queries, 7, data.draw(st.integers(-3, 2**40)))
+    drawn = sample_episodes(labels, ways, shots, queries, 7, data.draw(st.integers(-3, 2**40)))
     n = len(sizes) if ways == "all" else ways
     assert drawn.classes.shape == (7, n) and drawn.support.shape == (7, n, shots)
     for classes, support, query in zip(drawn.classes, drawn.support, drawn.query, strict=True):
@@ -46,8 +52,8 @@ def test_every_episode_is_sound(data: st.DataObject) -> None:
 
 def test_seed_decides_and_more_episodes_begin_alike() -> None:
     labels = labels_of([30] * 8)
-    a, b = (draw_episodes(labels, 5, 2, 4, n, seed=7) for n in (2000, 11))
-    other = draw_episodes(labels, 5, 2, 4, 11, seed=8)
+    a, b = (sample_episodes(labels, 5, 2, 4, n, seed=7) for n in (2000, 11))
+    other = sample_episodes(labels, 5, 2, 4, 11, seed=8)
     for part in ("support", "query", "classes"):
         assert torch.equal(getattr(a, part)[:11], getattr(b, part))
         assert not torch.equal(getattr(b, part), getattr(other, part))
@@ -63,8 +69,8 @@ def test_all_ordered_draws_are_equally_likely() -> None:
     assert sum((c - expected) ** 2 / expected for c in counts) < CHI_SQUARE_999[23]
 
 
-def test_classes_and_pictures_are_uniform() -> None:
-    drawn = draw_episodes(labels_of([10] * 6), 2, 1, 3, 30_000, seed=0)
+def test_classes_and_images_are_uniform() -> None:
+    drawn = sample_episodes(labels_of([10] * 6), 2, 1, 3, 30_000, seed=0)
     for part in (drawn.support, drawn.query):
         counts = part.flatten().bincount(minlength=60).double()
         # Draws without replacement vary less than independent ones, so the bound is on the safe side.
@@ -84,31 +90,31 @@ def test_a_block_of_urns_does_not_touch_the_next() -> None:
     ("ways", "shots", "queries", "message"),
     [
         (4, 1, 2, "4-way episodes need 4 classes, but the split has 3"),
-        (2, 1, 15, r"class 'c3' has 4 pictures, but 1 shots and 15 queries need 16 \(and 2 more"),
-        (2, 4, "all", "class 'c3' has 4 pictures, but 4 shots and at least 1 query need 5"),
+        (2, 1, 15, r"class 'c3' has 4 images, but 1 shots and 15 queries need 16 \(and 2 more"),
+        (2, 4, "all", "class 'c3' has 4 images, but 4 shots and at least 1 query need 5"),
     ],
 )
 def test_too_little_data(ways: int, shots: int, queries: int, message: str) -> None:
     names = [f"c{i}" for i in range(9)]
     labels = labels_of([9, 4, 9])
     with pytest.raises(DataError, match=message):
-        draw_episodes(labels, ways, shots, queries, 3, 0, names)
+        sample_episodes(labels, ways, shots, queries, 3, 0, names)
 
 
 @pytest.mark.parametrize("wrong", [{"ways": 1}, {"ways": 0}, {"shots": -1}, {"queries": 0}, {"episodes": 0}])
 def test_counts_must_be_large_enough(wrong: dict[str, int]) -> None:
     options = {"ways": 2, "shots": 1, "queries": 1, "episodes": 1} | wrong
     with pytest.raises(ConfigError, match=f"{next(iter(wrong))} is"):
-        draw_episodes(labels_of([5, 5]), **options, seed=0)
+        sample_episodes(labels_of([5, 5]), **options, seed=0)
 
 
 @given(st.data())
 @settings(max_examples=60)
-def test_each_picture_in_turn_is_what_a_loop_says(data: st.DataObject) -> None:
+def test_each_image_in_turn_is_what_a_loop_says(data: st.DataObject) -> None:
     sizes = data.draw(st.lists(st.integers(3, 9), min_size=2, max_size=6))
     queries = data.draw(st.one_of(st.just("all"), st.integers(1, 2)))
     labels = labels_of(sizes, seed=data.draw(st.integers(0, 9)))
-    drawn = each_in_turn(labels, data.draw(st.sampled_from(["all", len(sizes)])), 1, queries, seed=0)
+    drawn = enumerate_supports(labels, data.draw(st.sampled_from(["all", len(sizes)])), 1, queries, seed=0)
     of_class = [[p for p, label in enumerate(labels.tolist()) if label == 3 * c] for c in range(len(sizes))]
     assert len(drawn) == min(sizes)
     for e in range(min(sizes)):
@@ -124,14 +130,14 @@ def test_each_picture_in_turn_is_what_a_loop_says(data: st.DataObject) -> None:
 
 def test_queries_beside_each_support_are_drawn_from_the_seed() -> None:
     labels = labels_of([40] * 3)
-    first, again, other = (each_in_turn(labels, "all", 1, 2, seed) for seed in (0, 0, 1))
+    first, again, other = (enumerate_supports(labels, "all", 1, 2, seed) for seed in (0, 0, 1))
     assert torch.equal(first.query, again.query) and not torch.equal(first.query, other.query)
     assert torch.equal(first.support, other.support)
 
 
-def test_each_other_picture_is_equally_likely_asked_about() -> None:
+def test_each_other_image_is_equally_likely_asked_about() -> None:
     labels = torch.arange(2).repeat_interleave(5)
-    drawn = [each_in_turn(labels, "all", 1, 1, seed).query[:, 1, 0] - 5 for seed in range(2000)]
+    drawn = [enumerate_supports(labels, "all", 1, 1, seed).query[:, 1, 0] - 5 for seed in range(2000)]
     counts = torch.stack([torch.stack(drawn)[:, e].bincount(minlength=5) for e in range(5)])
     assert (counts.diagonal() == 0).all()
     rest = counts[~torch.eye(5, dtype=torch.bool)].double()
@@ -141,28 +147,28 @@ def test_each_other_picture_is_equally_likely_asked_about() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"shots": 5}, ConfigError, "episodes=each takes one picture .* shots must be 1, not 5"),
+        ({"shots": 5}, ConfigError, "episodes=each takes one image .* shots must be 1, not 5"),
         ({"shots": 0}, ConfigError, "shots must be 1, not 0"),
         ({"ways": 2}, ConfigError, "all 3 classes of the split, not 2 of them; take ways=all"),
         ({"ways": 4}, DataError, "4-way episodes need 4 classes, but the split has 3"),
         ({"queries": 0}, ConfigError, "queries is 0"),
-        ({"queries": 4}, DataError, "class 'c3' has 4 pictures, but 1 shots and 4 queries need 5"),
+        ({"queries": 4}, DataError, "class 'c3' has 4 images, but 1 shots and 4 queries need 5"),
     ],
 )
 def test_each_needs_one_shot_and_all_classes(options: dict, error: type[Exception], message: str) -> None:
     arguments = {"ways": "all", "shots": 1, "queries": "all"} | options
     with pytest.raises(error, match=message):
-        each_in_turn(labels_of([9, 4, 9]), **arguments, seed=0, class_names=[f"c{i}" for i in range(9)])
+        enumerate_supports(labels_of([9, 4, 9]), **arguments, seed=0, class_names=[f"c{i}" for i in range(9)])
 
 
-@pytest.mark.parametrize(("pictures", "message"), [(5, "one class, 'cat'"), (0, "no class")])
-def test_all_ways_need_two_classes(pictures: int, message: str) -> None:
+@pytest.mark.parametrize(("images", "message"), [(5, "one class, 'cat'"), (0, "no class")])
+def test_all_ways_need_two_classes(images: int, message: str) -> None:
     with pytest.raises(DataError, match=f"the split has {message}; at least 2"):
-        draw_episodes(torch.zeros(pictures, dtype=torch.int64), "all", 1, 1, 3, 0, ["cat"])
+        sample_episodes(torch.zeros(images, dtype=torch.int64), "all", 1, 1, 3, 0, ["cat"])
 
 
 def test_episodes_come_back_from_a_file(tmp_path: Path) -> None:
-    drawn, path = draw_episodes(labels_of([5, 5]), 2, 1, 2, 9, 0), tmp_path / "e.safetensors"
+    drawn, path = sample_episodes(labels_of([5, 5]), 2, 1, 2, 9, 0), tmp_path / "e.safetensors"
     drawn.save(path, "data a")
     back = Episodes.load(path, "data a")
     assert torch.equal(back.support, drawn.support) and torch.equal(back.query, drawn.query)
@@ -183,7 +189,7 @@ def drawings(missing: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor
 @pytest.mark.parametrize("missing", [0, 10])
 def test_trials_stay_within_an_alphabet_and_have_two_drawers(missing: int) -> None:
     labels, group, drawers = drawings(missing)
-    drawn = draw_trials(labels, group, drawers, 4, 200, seed=0)
+    drawn = sample_omniglot_trials(labels, group, drawers, 4, 200, seed=0)
     support, query = drawn.support[..., 0], drawn.query[..., 0]
     for positions in (support, query):
         assert torch.equal(labels[positions], drawn.classes)
@@ -192,16 +198,16 @@ def test_trials_stay_within_an_alphabet_and_have_two_drawers(missing: int) -> No
     alphabets = group[drawn.classes]
     assert (alphabets == alphabets[:, :1]).all() and set(alphabets.flatten().tolist()) == {0, 1}
     assert all(len(set(row)) == 4 for row in drawn.classes.tolist())
-    again = draw_trials(labels, group, drawers, 4, 10, seed=0)
+    again = sample_omniglot_trials(labels, group, drawers, 4, 10, seed=0)
     assert torch.equal(again.query, drawn.query[:10])
 
 
 @pytest.mark.parametrize(("ways", "draws", "message"), [(1, 3, "ways is 1"), (2, 0, "trials is 0")])
 def test_trials_must_be_some_with_two_ways(ways: int, draws: int, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        draw_trials(*drawings(), ways, draws, seed=0)
+        sample_omniglot_trials(*drawings(), ways, draws, seed=0)
 
 
 def test_no_alphabet_large_enough() -> None:
     with pytest.raises(DataError, match="largest here has 6 characters"):
-        draw_trials(*drawings(), 7, 10, seed=0)
+        sample_omniglot_trials(*drawings(), 7, 10, seed=0)

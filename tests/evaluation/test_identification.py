@@ -7,37 +7,37 @@ import pytest
 import torch
 
 from tests.evaluation.fakes import Pixels, dots
-from vlfew.data.images import LabelledImages
-from vlfew.errors import ConfigError, DataError
+from vlfew.core.errors import ConfigError, DataError
+from vlfew.data.labeled_images import LabeledImages
+from vlfew.evaluation.context import EvaluationContext
 from vlfew.evaluation.evaluate import check_protocol
-from vlfew.evaluation.identification import FPIR_GRID, _enrol, identification
-from vlfew.evaluation.subject import Subject
+from vlfew.evaluation.protocols.identification import FPIR_GRID, _enrol, identification
 
 LABELS = [c for c in range(15) for _ in range(5)] + [15, 16, 17, 18]
 
 
 @pytest.fixture
-def data() -> LabelledImages:
+def data() -> LabeledImages:
     return dots(LABELS, spread=0.6)
 
 
-def test_by_loops(data: LabelledImages) -> None:
-    outcome = identification(Subject(Pixels(), data), enrolled=10, draws=3, seed=4)
+def test_by_loops(data: LabeledImages) -> None:
+    outcome = identification(EvaluationContext(Pixels(), data), gallery_size=10, repeats=3, seed=4)
     pixels = data.images.batch(torch.arange(len(LABELS))).flatten(1).double().numpy() / 255
     rank_1, cmc, dirs = [], [], []
     for draw in range(3):
         gallery = _enrol(data, "test", 10, 1, 4, draw)
-        enrolled = gallery.support.tolist()
+        gallery_size = gallery.support.tolist()
         ranks, best = [], []
         for probe, truth in zip(gallery.probes.tolist(), gallery.truth.tolist(), strict=True):
-            assert LABELS[probe] == LABELS[enrolled[truth]] and probe not in enrolled
-            scores = [-((pixels[probe] - pixels[g]) ** 2).sum() for g in enrolled]
+            assert LABELS[probe] == LABELS[gallery_size[truth]] and probe not in gallery_size
+            scores = [-((pixels[probe] - pixels[g]) ** 2).sum() for g in gallery_size]
             ranks.append(sum(s >= scores[truth] for s in scores))
             best.append(scores[truth])
         strangers = [
-            max(-((pixels[u] - pixels[g]) ** 2).sum() for g in enrolled) for u in gallery.unknown.tolist()
+            max(-((pixels[u] - pixels[g]) ** 2).sum() for g in gallery_size) for u in gallery.unknown.tolist()
         ]
-        known = {LABELS[g] for g in enrolled}
+        known = {LABELS[g] for g in gallery_size}
         assert sorted(gallery.unknown.tolist()) == [n for n, c in enumerate(LABELS) if c not in known]
         assert len(ranks) == 40
         rank_1.append(np.mean([r == 1 for r in ranks]))
@@ -62,33 +62,35 @@ def test_by_loops(data: LabelledImages) -> None:
     assert "dir_at_fpir_0.1" in outcome.details and "dir_at_fpir_0.01" not in outcome.details
 
 
-def test_all_enrols_everyone_who_has_a_further_picture(data: LabelledImages) -> None:
-    outcome = identification(Subject(Pixels(), data), shots=2)
+def test_all_enrols_everyone_who_has_a_further_image(data: LabeledImages) -> None:
+    outcome = identification(EvaluationContext(Pixels(), data), shots=2)
     assert outcome.details["ways"] == 15 and outcome.details["unknown"] == 4
     assert outcome.details["probes"] == 45
 
 
 def test_more_shots_help_and_no_stranger_means_no_open_set() -> None:
     data = dots([c for c in range(15) for _ in range(8)], spread=0.6)
-    one, five = (identification(Subject(Pixels(), data), shots=k, scorer="prototypes") for k in (1, 5))
+    one, five = (
+        identification(EvaluationContext(Pixels(), data), shots=k, method="prototypes") for k in (1, 5)
+    )
     assert five.accuracy > one.accuracy and "dir" not in five.details
 
 
-def test_a_model_that_scores_all_alike_knows_nobody(data: LabelledImages) -> None:
+def test_a_model_that_scores_all_alike_knows_nobody(data: LabeledImages) -> None:
     alike = dots(LABELS, spread=0)
     flat = torch.full_like(alike.images.batch(torch.arange(len(LABELS))), 7)
     object.__setattr__(alike.images, "tensor", flat)
-    assert identification(Subject(Pixels(), alike)).accuracy == 0
+    assert identification(EvaluationContext(Pixels(), alike)).accuracy == 0
 
 
-def test_refusals(data: LabelledImages) -> None:
-    with pytest.raises(DataError, match=r"15 classes of more than 1 picture\(s\), 16 are to be enrolled"):
-        check_protocol("identification", {"enrolled": 16}, data)
+def test_refusals(data: LabeledImages) -> None:
+    with pytest.raises(DataError, match=r"15 classes of more than 1 image\(s\), 16 are to be enrolled"):
+        check_protocol("identification", {"gallery_size": 16}, data)
     with pytest.raises(DataError, match="0 classes of more than 5"):
         check_protocol("identification", {"shots": 5}, data)
     with pytest.raises(ConfigError, match="at least 2 enrolled classes and 1 shot"):
-        check_protocol("identification", {"enrolled": 1}, data)
+        check_protocol("identification", {"gallery_size": 1}, data)
     with pytest.raises(ConfigError, match="at least 1 draw"):
-        identification(Subject(Pixels(), data), draws=0)
+        identification(EvaluationContext(Pixels(), data), repeats=0)
     with pytest.raises(ConfigError, match="at least 1 draw"):
-        check_protocol("identification", {"draws": 0}, data)
+        check_protocol("identification", {"repeats": 0}, data)

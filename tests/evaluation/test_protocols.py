@@ -16,13 +16,13 @@ from torch import Tensor
 
 from tests.conftest import make_data
 from tests.evaluation.fakes import FakeModel, run
-from vlfew.data.images import InMemory, LabelledImages
-from vlfew.errors import ConfigError, DataError, ModelError
-from vlfew.evaluation.bank import FeatureBank, encode_split
-from vlfew.evaluation.episodes import draw_episodes, draw_trials, each_in_turn
+from vlfew.core.errors import ConfigError, DataError, ModelError
+from vlfew.data.labeled_images import InMemory, LabeledImages
+from vlfew.evaluation.context import EvaluationContext
+from vlfew.evaluation.episodes import enumerate_supports, sample_episodes, sample_omniglot_trials
 from vlfew.evaluation.evaluate import check_protocol, evaluate, save_per_episode
+from vlfew.evaluation.feature_bank import FeatureBank, encode_split
 from vlfew.evaluation.results import cluster_ci95, mean_ci95
-from vlfew.evaluation.subject import Subject
 
 
 def unit(x: Tensor) -> Tensor:
@@ -46,11 +46,13 @@ def brute(embedding: Tensor, query: list[list[int]], of_class: list[Tensor], top
 
 
 @pytest.mark.parametrize(("ways", "shots", "queries"), [(3, 1, 4), ("all", 2, 3), (4, 3, "all")])
-def test_few_shot_is_what_a_loop_says(subject: Subject, ways: Any, shots: int, queries: Any) -> None:
+def test_few_shot_is_what_a_loop_says(
+    context: EvaluationContext, ways: Any, shots: int, queries: Any
+) -> None:
     options = {"ways": ways, "shots": shots, "queries": queries, "episodes": 12, "seed": 3}
-    result, outcome = run(subject, "few-shot", scorer="prototypes", **options)
-    bank = subject.bank("test")
-    drawn = draw_episodes(bank.labels, **options)
+    result, outcome = run(context, "few-shot", method="prototypes", **options)
+    bank = context.bank("test")
+    drawn = sample_episodes(bank.labels, **options)
     expected = [
         brute(
             bank.features.embedding,
@@ -67,13 +69,13 @@ def test_few_shot_is_what_a_loop_says(subject: Subject, ways: Any, shots: int, q
 
 
 @pytest.mark.parametrize("queries", ["all", 3])
-def test_each_picture_in_turn_is_the_support(subject: Subject, queries: Any, tmp_path: Path) -> None:
+def test_each_image_in_turn_is_the_support(context: EvaluationContext, queries: Any, tmp_path: Path) -> None:
     options = {"ways": "all", "queries": queries, "episodes": "each"}
-    result, outcome = run(subject, "few-shot", scorer="prototypes", **options)
-    bank = subject.bank("test")
-    embedding, drawn = bank.features.embedding, each_in_turn(bank.labels, "all", 1, queries, 0)
+    result, outcome = run(context, "few-shot", method="prototypes", **options)
+    bank = context.bank("test")
+    embedding, drawn = bank.features.embedding, enumerate_supports(bank.labels, "all", 1, queries, 0)
     of_class = [
-        (bank.labels == c).nonzero().flatten().tolist() for c in subject.data.classes("test").tolist()
+        (bank.labels == c).nonzero().flatten().tolist() for c in context.data.classes("test").tolist()
     ]
     expected = []
     for e in range(8):
@@ -81,33 +83,33 @@ def test_each_picture_in_turn_is_the_support(subject: Subject, queries: Any, tmp
         expected.append(brute(embedding, asked, [unit(embedding[own[e]]) for own in of_class]))
     np.testing.assert_allclose(outcome.per_episode, expected)
     assert result.episodes == 8 and result.accuracy == pytest.approx(np.mean(expected))
-    assert result.get("interval") == "over episodes, each picture in turn the support"
+    assert result.get("interval") == "over episodes, each image in turn the support"
 
     file = tmp_path / "e.safetensors"
-    first, again = (run(subject, "few-shot", episodes_file=file, **options)[0] for _ in range(2))
+    first, again = (run(context, "few-shot", episodes_file=file, **options)[0] for _ in range(2))
     assert first == again
     file.unlink()
-    run(subject, "few-shot", episodes_file=file, **options | {"episodes": 8})
-    with pytest.raises(ConfigError, match="each picture in turn as the support; name another file"):
-        run(subject, "few-shot", episodes_file=file, **options)
-    with pytest.raises(ConfigError, match="each picture in turn as the support; name another file"):
-        check_protocol("few-shot", {**options, "episodes_file": file}, subject.data)
+    run(context, "few-shot", episodes_file=file, **options | {"episodes": 8})
+    with pytest.raises(ConfigError, match="each image in turn as the support; name another file"):
+        run(context, "few-shot", episodes_file=file, **options)
+    with pytest.raises(ConfigError, match="each image in turn as the support; name another file"):
+        check_protocol("few-shot", {**options, "episodes_file": file}, context.data)
 
 
-def test_a_class_split_by_picture_is_said_to_have_been_trained_on(data: LabelledImages) -> None:
-    by_picture = Subject(FakeModel(), replace(data, split_by="picture", note="a part"))
+def test_a_class_split_by_image_is_said_to_have_been_trained_on(data: LabeledImages) -> None:
+    by_image = EvaluationContext(FakeModel(), replace(data, split_by="image", note="a part"))
     options = {"options": {"queries": 3, "episodes": 5}, "command": "", "outside_data": False}
-    own, _ = evaluate(by_picture, "few-shot", trained_on="tiny/train", **options)
-    other, _ = evaluate(by_picture, "few-shot", trained_on="omniglot/train", **options)
-    assert own.note == "a part; tiny is split by picture: the classes of this split were trained on"
+    own, _ = evaluate(by_image, "few-shot", trained_on="tiny/train", **options)
+    other, _ = evaluate(by_image, "few-shot", trained_on="omniglot/train", **options)
+    assert own.note == "a part; tiny is split by image: the classes of this split were trained on"
     assert other.note == "a part"
 
 
 def test_ragged_queries_count_once_each() -> None:
-    data = make_data(classes=9, pictures=6)
+    data = make_data(classes=9, images=6)
     keep = torch.ones(54, dtype=torch.bool)
     keep[[12, 13, 14, 30]] = False
-    kept = LabelledImages(
+    kept = LabeledImages(
         "ragged",
         InMemory(data.images.batch(keep.nonzero().flatten())),
         data.labels[keep],
@@ -116,23 +118,23 @@ def test_ragged_queries_count_once_each() -> None:
         {"test": torch.arange(50)},
         "ragged",
     )
-    subject = Subject(FakeModel(), kept)
-    _, outcome = run(subject, "few-shot", ways="all", shots=2, queries="all", episodes=5)
+    context = EvaluationContext(FakeModel(), kept)
+    _, outcome = run(context, "few-shot", ways="all", shots=2, queries="all", episodes=5)
     assert outcome.per_episode is not None
     answers = outcome.per_episode * (50 - 9 * 2)
     np.testing.assert_allclose(answers, answers.round(), atol=1e-9)
 
 
-def test_a_split_is_encoded_once(subject: Subject) -> None:
-    for protocol in ("few-shot", "zero-shot", "pictures-and-words"):
-        run(subject, protocol, **({} if protocol == "zero-shot" else {"queries": 3, "episodes": 5}))
-    assert subject.model.encoded == len(subject.data.indices("test"))
+def test_a_split_is_encoded_once(context: EvaluationContext) -> None:
+    for protocol in ("few-shot", "zero-shot", "multimodal"):
+        run(context, protocol, **({} if protocol == "zero-shot" else {"queries": 3, "episodes": 5}))
+    assert context.model.encoded == len(context.data.indices("test"))
 
 
-def test_zero_shot_against_all_classes(subject: Subject) -> None:
-    templates = ["{}", "a picture of {}"]
-    result, outcome = run(subject, "zero-shot", templates=templates)
-    bank, data = subject.bank("test"), subject.data
+def test_zero_shot_against_all_classes(context: EvaluationContext) -> None:
+    templates = ["{}", "an image of {}"]
+    result, outcome = run(context, "zero-shot", templates=templates)
+    bank, data = context.bank("test"), context.data
     classes = data.classes("test").tolist()
     words = [
         prototype([FakeModel.text(t.replace("{}", data.class_names[c])) for t in templates]) for c in classes
@@ -151,14 +153,14 @@ def test_zero_shot_against_all_classes(subject: Subject) -> None:
 
 @pytest.mark.parametrize("options", [{}, {"ways": 4, "episodes": 3}])
 def test_among_five_classes_or_fewer_there_is_no_top_5(options: dict[str, int]) -> None:
-    result, _ = run(Subject(FakeModel(), make_data(classes=12, pictures=8)), "zero-shot", **options)
+    result, _ = run(EvaluationContext(FakeModel(), make_data(classes=12, images=8)), "zero-shot", **options)
     assert result.get("ways") == 4 and result.get("top5") is None and result.get("top5_ci95") is None
 
 
-def test_zero_shot_episodes(subject: Subject) -> None:
-    result, outcome = run(subject, "zero-shot", ways=6, episodes=9, seed=5)
-    bank, data = subject.bank("test"), subject.data
-    drawn = draw_episodes(bank.labels, 6, 0, "all", 9, 5)
+def test_zero_shot_episodes(context: EvaluationContext) -> None:
+    result, outcome = run(context, "zero-shot", ways=6, episodes=9, seed=5)
+    bank, data = context.bank("test"), context.data
+    drawn = sample_episodes(bank.labels, 6, 0, "all", 9, 5)
     for top, found in ((1, result.accuracy), (5, result.get("top5"))):
         expected = [
             brute(
@@ -173,25 +175,25 @@ def test_zero_shot_episodes(subject: Subject) -> None:
     assert outcome.per_episode is not None and len(outcome.per_episode) == 9
 
 
-def test_every_true_text_of_a_class_is_used(subject: Subject) -> None:
-    data = subject.data
+def test_every_true_text_of_a_class_is_used(context: EvaluationContext) -> None:
+    data = context.data
     texts = tuple((n, n + " also") for n in data.class_names)
-    both = Subject(subject.model, LabelledImages(**{**vars(data), "class_texts": texts}))
+    both = EvaluationContext(context.model, LabeledImages(**{**vars(data), "class_texts": texts}))
     result, _ = run(both, "zero-shot")
-    bank, classes = subject.bank("test"), data.classes("test").tolist()
+    bank, classes = context.bank("test"), data.classes("test").tolist()
     words = [prototype([FakeModel.text(t) for t in texts[c]]) for c in classes]
     query = [(bank.labels == c).nonzero().flatten().tolist() for c in classes]
     assert result.accuracy == pytest.approx(brute(bank.features.embedding, query, words))
 
 
-def test_descriptions_stand_for_names_even_of_codes(subject: Subject, tmp_path: Path) -> None:
-    coded = Subject(FakeModel(), make_data(classes=21, pictures=8, words=False))
+def test_descriptions_stand_for_names_even_of_codes(context: EvaluationContext, tmp_path: Path) -> None:
+    coded = EvaluationContext(FakeModel(), make_data(classes=21, images=8, words=False))
     names = [coded.data.class_names[c] for c in coded.data.classes("test").tolist()]
     file = tmp_path / "words.json"
-    words = {n: subject.data.class_names[c] for n, c in zip(names, coded.data.classes("test"), strict=True)}
+    words = {n: context.data.class_names[c] for n, c in zip(names, coded.data.classes("test"), strict=True)}
     file.write_text(json.dumps(words))
     described, _ = run(coded, "zero-shot", descriptions=file)
-    named, _ = run(subject, "zero-shot")
+    named, _ = run(context, "zero-shot")
     assert described.accuracy == named.accuracy
     del words[names[0]]
     file.write_text(json.dumps(words))
@@ -208,49 +210,51 @@ def test_descriptions_stand_for_names_even_of_codes(subject: Subject, tmp_path: 
         ("{", "cannot read descriptions"),
     ],
 )
-def test_unusable_descriptions(subject: Subject, tmp_path: Path, content: str, message: str) -> None:
+def test_unusable_descriptions(
+    context: EvaluationContext, tmp_path: Path, content: str, message: str
+) -> None:
     (tmp_path / "d.json").write_text(content)
     with pytest.raises(DataError, match=message):
-        run(subject, "zero-shot", descriptions=tmp_path / "d.json")
+        run(context, "zero-shot", descriptions=tmp_path / "d.json")
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.4])
-def test_pictures_and_words_on_the_same_episodes(subject: Subject, weight: float) -> None:
+def test_images_and_words_on_the_same_episodes(context: EvaluationContext, weight: float) -> None:
     options = {"ways": 5, "shots": 2, "queries": 3, "episodes": 10, "seed": 1}
-    result, _ = run(subject, "pictures-and-words", text_weight=weight, **options)
-    bank, names = subject.bank("test"), subject.data.class_names
-    drawn, embedding = draw_episodes(bank.labels, **options), bank.features.embedding
-    expected: dict[str, list[float]] = {"both": [], "pictures": [], "words": []}
+    result, _ = run(context, "multimodal", text_weight=weight, **options)
+    bank, names = context.bank("test"), context.data.class_names
+    drawn, embedding = sample_episodes(bank.labels, **options), bank.features.embedding
+    expected: dict[str, list[float]] = {"both": [], "images": [], "words": []}
     for support, query, classes in zip(drawn.support, drawn.query, drawn.classes, strict=True):
-        pictures = [prototype(list(embedding[s])) for s in support]
+        images = [prototype(list(embedding[s])) for s in support]
         words = [unit(FakeModel.text(names[c])) for c in classes.tolist()]
-        both = [unit((1 - weight) * p + weight * w) for p, w in zip(pictures, words, strict=True)]
-        for name, of_class in (("both", both), ("pictures", pictures), ("words", words)):
+        both = [unit((1 - weight) * p + weight * w) for p, w in zip(images, words, strict=True)]
+        for name, of_class in (("both", both), ("images", images), ("words", words)):
             expected[name].append(brute(embedding, query.tolist(), of_class))
     assert result.accuracy == pytest.approx(np.mean(expected["both"]))
-    assert result.get("pictures_accuracy") == pytest.approx(np.mean(expected["pictures"]))
+    assert result.get("images_accuracy") == pytest.approx(np.mean(expected["images"]))
     assert result.get("words_accuracy") == pytest.approx(np.mean(expected["words"]))
-    assert (result.accuracy == result.get("pictures_accuracy")) is (weight == 0)
+    assert (result.accuracy == result.get("images_accuracy")) is (weight == 0)
 
 
-def test_the_share_of_the_words_is_the_best_of_another_split(subject: Subject) -> None:
+def test_the_share_of_the_words_is_the_best_of_another_split(context: EvaluationContext) -> None:
     options = {"ways": 5, "shots": 1, "queries": 2, "episodes": 40}
-    result, _ = run(subject, "pictures-and-words", text_weight="validated", **options)
+    result, _ = run(context, "multimodal", text_weight="validated", **options)
     by_weight = {
-        w / 10: run(subject, "pictures-and-words", text_weight=w / 10, split="val", **options)[0].accuracy
+        w / 10: run(context, "multimodal", text_weight=w / 10, split="val", **options)[0].accuracy
         for w in range(11)
     }
     best = max(by_weight, key=by_weight.get)
     assert result.get("text_weight") == best and result.get("text_weight_chosen_on") == "val"
-    fixed, _ = run(subject, "pictures-and-words", text_weight=best, **options)
+    fixed, _ = run(context, "multimodal", text_weight=best, **options)
     assert result.accuracy == fixed.accuracy
 
 
-def test_omniglot_trials(subject: Subject) -> None:
-    result, outcome = run(subject, "omniglot-trials", ways=5, trials=52, scorer="prototypes")
-    bank, data = subject.bank("test"), subject.data
+def test_omniglot_trials(context: EvaluationContext) -> None:
+    result, outcome = run(context, "omniglot-trials", ways=5, trials=52, method="prototypes")
+    bank, data = context.bank("test"), context.data
     assert data.class_group is not None and data.source_id is not None
-    drawn = draw_trials(bank.labels, data.class_group, data.source_id[bank.index], 5, 11, 0)
+    drawn = sample_omniglot_trials(bank.labels, data.class_group, data.source_id[bank.index], 5, 11, 0)
     embedding = bank.features.embedding
     expected = [
         brute(embedding, query.tolist(), [unit(embedding[s[0]]) for s in support])
@@ -260,26 +264,26 @@ def test_omniglot_trials(subject: Subject) -> None:
     assert (result.accuracy, result.ci95) == pytest.approx(mean_ci95(expected))
 
 
-def test_omniglot_runs(subject: Subject, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_omniglot_runs(context: EvaluationContext, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     sources = pytest.importorskip("vlfew.data.sources.omniglot")
-    pictures = subject.data.images.tensor.view(21, 8, 1, 16, 16)
+    images = context.data.images.tensor.view(21, 8, 1, 16, 16)
     runs = []
     for name in ("run01", "run02", "run03"):
         answer = torch.randperm(20, generator=torch.Generator().manual_seed(len(runs)))
-        train, test = pictures[:20, len(runs)], pictures[answer, 5]
+        train, test = images[:20, len(runs)], images[answer, 5]
         runs.append(SimpleNamespace(name=name, train=train, test=test, answer=answer))
     seen = {}
 
-    def load_runs(folder: Path, reading: Any) -> list[Any]:
-        seen.update(folder=folder, size=reading.image_size, channels=reading.channels)
+    def load_runs(folder: Path, preprocessor: Any) -> list[Any]:
+        seen.update(folder=folder, size=preprocessor.image_size, channels=preprocessor.channels)
         return runs
 
     monkeypatch.setattr(sources, "load_runs", load_runs)
-    result, outcome = run(subject, "omniglot-runs", runs=tmp_path)
+    result, outcome = run(context, "omniglot-runs", runs=tmp_path)
     assert seen == {"folder": tmp_path, "size": 16, "channels": 1}
     expected = []
     for r in runs:
-        train, test = (subject.model.encode_images(x).embedding for x in (r.train, r.test))
+        train, test = (context.model.encode_images(x).embedding for x in (r.train, r.test))
         query: list[list[int]] = [[] for _ in range(20)]
         for position, c in enumerate(r.answer.tolist()):
             query[c].append(position)
@@ -289,64 +293,64 @@ def test_omniglot_runs(subject: Subject, monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert result.split == "official runs" and outcome.episodes == 3 and 0.05 < result.accuracy < 1
 
 
-def test_a_result_carries_its_protocol(subject: Subject, tmp_path: Path) -> None:
-    result, outcome = run(subject, "few-shot", queries=3, episodes=10, seed=4)
+def test_a_result_carries_its_protocol(context: EvaluationContext, tmp_path: Path) -> None:
+    result, outcome = run(context, "few-shot", queries=3, episodes=10, seed=4)
     assert result.model_dump() == {
         "protocol": "few-shot", "data": "tiny", "split": "test", "accuracy": outcome.accuracy,
         "ci95": outcome.ci95, "episodes": 10, "seed": 4, "input_size": [1, 16, 16], "outside_data": False,
         "command": "make it again", "data_fingerprint": "tiny", "trained_on": "tiny/train",
-        "skipped_images": 0, "note": "", "ways": 5, "shots": 1, "queries": 3, "scorer": "default",
+        "skipped_images": 0, "note": "", "ways": 5, "shots": 1, "queries": 3, "method": "default",
         "interval": "over episodes", "protocol_class": "",
         "asked": {"split": "test", "ways": 5, "shots": 1, "queries": 3, "episodes": 10, "seed": 4,
-                  "scorer": "default", "too_few": "refuse"},
+                  "method": "default", "on_small_class": "error"},
     }  # fmt: skip
     save_per_episode(tmp_path / "episodes.npy", [outcome.per_episode])
     np.testing.assert_array_equal(np.load(tmp_path / "episodes.npy"), outcome.per_episode)
     assert [p.name for p in tmp_path.iterdir()] == ["episodes.npy"]
 
 
-def test_a_result_says_all_that_was_asked(subject: Subject, tmp_path: Path) -> None:
+def test_a_result_says_all_that_was_asked(context: EvaluationContext, tmp_path: Path) -> None:
     file = tmp_path / "e.safetensors"
     for protocol, given in (("few-shot", {"episodes_file": file}), ("zero-shot", {"ways": 3})):
         asked = {"queries": 2, "episodes": 10, "seed": 4, **given}
-        result, _ = run(subject, protocol, **asked)
+        result, _ = run(context, protocol, **asked)
         recorded = json.loads(result.model_dump_json())
         assert {name: recorded["asked"][name] for name in asked} == json.loads(json.dumps(asked, default=str))
 
 
-def test_kept_episodes_are_used_again(subject: Subject, tmp_path: Path) -> None:
+def test_kept_episodes_are_used_again(context: EvaluationContext, tmp_path: Path) -> None:
     file, options = tmp_path / "e.safetensors", {"queries": 3, "episodes": 10}
-    _, first = run(subject, "few-shot", episodes_file=file, seed=1, **options)
-    _, again = run(subject, "few-shot", episodes_file=file, seed=2, **options)
-    _, other = run(subject, "few-shot", seed=2, **options)
+    _, first = run(context, "few-shot", episodes_file=file, seed=1, **options)
+    _, again = run(context, "few-shot", episodes_file=file, seed=2, **options)
+    _, other = run(context, "few-shot", seed=2, **options)
     assert np.array_equal(first.per_episode, again.per_episode)
     assert not np.array_equal(first.per_episode, other.per_episode)
     with pytest.raises(ConfigError, match="name another file"):
-        run(subject, "few-shot", episodes_file=file, ways=3, **options)
+        run(context, "few-shot", episodes_file=file, ways=3, **options)
 
 
-def test_a_collapsed_model_is_at_chance(subject: Subject) -> None:
-    subject.model.projection.zero_()
+def test_a_collapsed_model_is_at_chance(context: EvaluationContext) -> None:
+    context.model.projection.zero_()
     for protocol, options in (("few-shot", {"queries": 3, "episodes": 50}), ("zero-shot", {"ways": 5})):
-        assert run(subject, protocol, **options)[0].accuracy == pytest.approx(0.2)
-    assert run(subject, "zero-shot")[0].accuracy == pytest.approx(1 / 7)
+        assert run(context, protocol, **options)[0].accuracy == pytest.approx(0.2)
+    assert run(context, "zero-shot")[0].accuracy == pytest.approx(1 / 7)
 
 
-def test_a_broken_model_is_told(subject: Subject) -> None:
-    subject.model.projection[3] = math.nan
+def test_a_broken_model_is_told(context: EvaluationContext) -> None:
+    context.model.projection[3] = math.nan
     with pytest.raises(ModelError, match="NaN or infinity for 56 of 56"):
-        subject.bank("test")
+        context.bank("test")
 
 
-def test_bank_comes_back_from_a_file(subject: Subject, data: LabelledImages, tmp_path: Path) -> None:
-    bank, path = encode_split(subject.model, data, "val", batch_size=5), tmp_path / "bank.safetensors"
-    torch.testing.assert_close(bank.features.embedding, subject.bank("val").features.embedding)
+def test_bank_comes_back_from_a_file(context: EvaluationContext, data: LabeledImages, tmp_path: Path) -> None:
+    bank, path = encode_split(context.model, data, "val", batch_size=5), tmp_path / "bank.safetensors"
+    torch.testing.assert_close(bank.features.embedding, context.bank("val").features.embedding)
     bank.save(path)
     back = FeatureBank.load(path, data)
     assert torch.equal(back.features.embedding, bank.features.embedding) and back.split == "val"
     assert torch.equal(back.labels, data.labels[back.index])
     with pytest.raises(DataError, match="not of other changed"):
-        FeatureBank.load(path, LabelledImages(**{**vars(data), "name": "other", "fingerprint": "changed"}))
+        FeatureBank.load(path, LabeledImages(**{**vars(data), "name": "other", "fingerprint": "changed"}))
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)

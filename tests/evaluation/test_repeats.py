@@ -57,7 +57,7 @@ def test_seeds_meet_the_same_pairs() -> None:
     ("told", "said"),
     [
         ({"episodes": 1000}, "1,000 episodes"),
-        ({"episodes": 20, "interval": "over classes, as clusters of pictures"}, "20 classes"),
+        ({"episodes": 20, "interval": "over classes, as clusters of images"}, "20 classes"),
         ({"episodes": 6000, "interval": "over folds", "fold_accuracies": [0.8] * 10}, "10 folds"),
         ({"episodes": 6000, "interval": "over pairs"}, "6,000 pairs"),
         ({"episodes": 500, "interval": "over draws, as clusters of 20 trials"}, "500 draws"),
@@ -65,4 +65,4 @@ def test_seeds_meet_the_same_pairs() -> None:
     ],
 )
 def test_a_result_says_what_its_interval_is_over(told: dict[str, object], said: str) -> None:
-    assert result(0.5, **told).spread == said
+    assert result(0.5, **told).interval_unit == said

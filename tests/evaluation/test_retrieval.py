@@ -13,38 +13,38 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.evaluation.fakes import FakeModel, run
-from vlfew.data.images import InMemory, LabelledImages
-from vlfew.errors import DataError, ModelError
+from vlfew.core.errors import DataError, ModelError
+from vlfew.core.features import Features
+from vlfew.data.labeled_images import InMemory, LabeledImages
+from vlfew.evaluation.context import EvaluationContext
 from vlfew.evaluation.evaluate import check_protocol
 from vlfew.evaluation.results import cluster_ci95, mean_ci95
-from vlfew.evaluation.subject import Subject
-from vlfew.features import Features
 
 
 class Known:
-    """A model that gives the vectors it was told: of pictures by their one pixel, of texts by themselves."""
+    """A model that gives the vectors it was told: of images by their one pixel, of texts by themselves."""
 
     has_text = True
     fingerprint = None
 
-    def __init__(self, pictures: Tensor, texts: dict[str, Tensor]) -> None:
-        self.pictures, self.texts = pictures, texts
+    def __init__(self, images: Tensor, texts: dict[str, Tensor]) -> None:
+        self.images, self.texts = images, texts
 
     def encode_images(self, images: Tensor) -> Features:
-        return Features(self.pictures[images[:, 0, 0, 0].long()])
+        return Features(self.images[images[:, 0, 0, 0].long()])
 
     def encode_texts(self, texts: list[str]) -> Tensor:
         return torch.stack([self.texts[text] for text in texts])
 
 
-def captioned(texts: list[list[str]], labels: list[int]) -> LabelledImages:
-    """Pictures of one pixel, their number; all of the split `test`."""
-    return LabelledImages(
+def captioned(texts: list[list[str]], labels: list[int]) -> LabeledImages:
+    """Images of one pixel, their number; all of the split `test`."""
+    return LabeledImages(
         name="captions",
         images=InMemory(torch.arange(len(labels), dtype=torch.uint8).view(-1, 1, 1, 1)),
         labels=torch.tensor(labels),
-        class_names=tuple(f"picture {n}" for n in range(len(texts))),
-        names_are_words=True,
+        class_names=tuple(f"image {n}" for n in range(len(texts))),
+        names_are_text=True,
         splits={"test": torch.arange(len(labels))},
         fingerprint="known",
         class_texts=tuple(map(tuple, texts)),
@@ -69,42 +69,42 @@ def test_ranks_and_recalls_are_what_a_loop_says(data: st.DataObject, classes: in
     word = st.sampled_from("abcdefgh")
     texts = [data.draw(st.lists(word, min_size=1, max_size=4, unique=True)) for _ in range(classes)]
     labels = sorted([*range(classes), *data.draw(st.lists(st.integers(0, classes - 1), max_size=4))])
-    of_picture = [torch.tensor(data.draw(vector)).float() for _ in labels]
+    of_image = [torch.tensor(data.draw(vector)).float() for _ in labels]
     of_word = {w: torch.tensor(data.draw(vector)).float() for w in "abcdefgh"}
-    subject = Subject(Known(torch.stack(of_picture), of_word), captioned(texts, labels))
-    result, _ = run(subject, "retrieval")
+    context = EvaluationContext(Known(torch.stack(of_image), of_word), captioned(texts, labels))
+    result, _ = run(context, "retrieval")
 
     said = [(c, text) for c, own in enumerate(texts) for text in own]
-    to_picture = [
-        rank(of_word[text], [(of_picture[n], text in texts[c]) for n, c in enumerate(labels)])
+    to_image = [
+        rank(of_word[text], [(of_image[n], text in texts[c]) for n, c in enumerate(labels)])
         for _, text in said
     ]
     to_text = [
-        rank(of_picture[n], [(of_word[text], text in texts[c]) for _, text in said])
+        rank(of_image[n], [(of_word[text], text in texts[c]) for _, text in said])
         for n, c in enumerate(labels)
     ]
-    for name, ranks in (("text_to_image", to_picture), ("image_to_text", to_text)):
+    for name, ranks in (("text_to_image", to_image), ("image_to_text", to_text)):
         for k in (1, 5, 10):
             assert result.get(f"{name}_r{k}") == pytest.approx(sum(r <= k for r in ranks) / len(ranks))
         assert result.get(f"{name}_median_rank") == median(ranks)
     hits = [
-        sum(c == own and r == 1 for (own, _), r in zip(said, to_picture, strict=True)) for c in range(classes)
+        sum(c == own and r == 1 for (own, _), r in zip(said, to_image, strict=True)) for c in range(classes)
     ]
     assert result.get("text_to_image_r1_ci95") == pytest.approx(cluster_ci95(hits, [len(t) for t in texts]))
     both = [result.get("text_to_image_r1"), result.get("image_to_text_r1")]
     assert result.accuracy == pytest.approx(sum(both) / 2)
-    assert (result.get("pictures"), result.get("texts")) == (len(labels), len(said))
+    assert (result.get("images"), result.get("texts")) == (len(labels), len(said))
     assert result.get("distinct_texts", len(said)) == len({text for _, text in said})
 
 
-def test_the_interval_of_the_mean_is_that_of_pictures_when_each_has_one_caption() -> None:
-    """Each picture is then a cluster with one answer each way: the mean of its two answers."""
+def test_the_interval_of_the_mean_is_that_of_images_when_each_has_one_caption() -> None:
+    """Each image is then a cluster with one answer each way: the mean of its two answers."""
     generator = torch.Generator().manual_seed(0)
-    pictures = torch.randn(40, 3, generator=generator)
-    words = {f"w{n}": p + 0.4 * torch.randn(3, generator=generator) for n, p in enumerate(pictures)}
-    subject = Subject(Known(pictures, words), captioned([[w] for w in words], list(range(40))))
-    result, _ = run(subject, "retrieval")
-    scores = torch.tensor([[cosine(w, p) for p in pictures] for w in words.values()])
+    images = torch.randn(40, 3, generator=generator)
+    words = {f"w{n}": p + 0.4 * torch.randn(3, generator=generator) for n, p in enumerate(images)}
+    context = EvaluationContext(Known(images, words), captioned([[w] for w in words], list(range(40))))
+    result, _ = run(context, "retrieval")
+    scores = torch.tensor([[cosine(w, p) for p in images] for w in words.values()])
     right = torch.arange(40)
     both = ((scores.argmax(1) == right).double() + (scores.argmax(0) == right).double()) / 2
     _, ci95 = mean_ci95(both.tolist())
@@ -115,16 +115,18 @@ def test_the_interval_of_the_mean_is_that_of_pictures_when_each_has_one_caption(
 def test_a_model_that_answers_everything_alike_is_always_wrong() -> None:
     texts = [["a", "b"], ["c"], ["d"]]
     same = torch.ones(3)
-    subject = Subject(Known(same.expand(3, 3), dict.fromkeys("abcd", same)), captioned(texts, [0, 1, 2]))
-    result, _ = run(subject, "retrieval")
+    context = EvaluationContext(
+        Known(same.expand(3, 3), dict.fromkeys("abcd", same)), captioned(texts, [0, 1, 2])
+    )
+    result, _ = run(context, "retrieval")
     assert result.accuracy == 0 and result.get("text_to_image_median_rank") == 3
 
 
-def test_it_is_said_what_cannot_be_retrieved(data: LabelledImages) -> None:
+def test_it_is_said_what_cannot_be_retrieved(data: LabeledImages) -> None:
     with pytest.raises(ModelError, match="cannot read captions"):
-        run(Subject(FakeModel(has_text=False), data), "retrieval")
+        run(EvaluationContext(FakeModel(has_text=False), data), "retrieval")
     with pytest.raises(DataError, match="codes, not words"):
-        check_protocol("retrieval", {}, replace(data, names_are_words=False))
+        check_protocol("retrieval", {}, replace(data, names_are_text=False))
     broken = Known(torch.ones(2, 3), {"a": torch.ones(3), "b": torch.full((3,), math.nan)})
     with pytest.raises(ModelError, match="NaN or infinity for texts"):
-        run(Subject(broken, captioned([["a"], ["b"]], [0, 1])), "retrieval")
+        run(EvaluationContext(broken, captioned([["a"], ["b"]], [0, 1])), "retrieval")

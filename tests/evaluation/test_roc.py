@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from vlfew.errors import DataError
+from vlfew.core.errors import DataError
 from vlfew.evaluation.roc import (
     FAR_GRID,
     area_under,

@@ -10,32 +10,37 @@ import pytest
 import torch
 
 from tests.evaluation.fakes import Pixels, dots, run
-from vlfew.data.images import LabelledImages
-from vlfew.errors import ConfigError, DataError
-from vlfew.evaluation.episodes import draw_apart
+from vlfew.core.errors import ConfigError, DataError
+from vlfew.data.labeled_images import LabeledImages
+from vlfew.evaluation.context import EvaluationContext
+from vlfew.evaluation.episodes import sample_cross_split
 from vlfew.evaluation.evaluate import check_protocol
-from vlfew.evaluation.few_shot import split_episodes
-from vlfew.evaluation.subject import Subject
-from vlfew.report.wording import setting
+from vlfew.evaluation.protocols.few_shot import split_episodes
+from vlfew.report.formatting import setting
 
 
 @pytest.fixture
-def data() -> LabelledImages:
-    """Six classes of five pictures: three of each for training, two for test; a class is in one of them only."""
+def data() -> LabeledImages:
+    """Six classes of five images: three of each for training, two for test; a class is in one of them only."""
     whole = dots([c for c in range(6) for _ in range(5)], spread=0.8)
     place = torch.arange(30) % 5
     train, test = (place < 3) & (whole.labels != 5), (place >= 3) & (whole.labels != 0)
     return replace(
         whole,
         splits={"train": train.nonzero().flatten(), "test": test.nonzero().flatten()},
-        split_by="picture",
+        split_by="image",
     )
 
 
 @pytest.mark.parametrize("queries", [1, 2, "all"])
 def test_the_support_is_of_one_split_and_the_queries_of_the_other(data, queries):
     result, outcome = run(
-        Subject(Pixels(), data), "few-shot", support_split="train", ways=3, queries=queries, episodes=60
+        EvaluationContext(Pixels(), data),
+        "few-shot",
+        support_split="train",
+        ways=3,
+        queries=queries,
+        episodes=60,
     )
     drawn = split_episodes(data, "test", 3, 1, queries, 60, 0, support_split="train")
     both = torch.cat([data.splits["train"], data.splits["test"]])
@@ -67,7 +72,7 @@ def test_all_ways_are_the_classes_of_both_splits(data):
 
 def test_ragged_queries_are_all_there_once():
     support, query = torch.tensor([0, 0, 1, 2]), torch.tensor([1, 0, 0, 2, 0])
-    drawn = draw_apart(support, query, "all", 1, "all", 5, 0)
+    drawn = sample_cross_split(support, query, "all", 1, "all", 5, 0)
     for e in range(5):
         found = [sorted(p for p in row if p >= 0) for row in drawn.query[e].tolist()]
         assert found == [[5, 6, 8], [4], [7]]
@@ -80,14 +85,14 @@ def test_an_episode_does_not_depend_on_how_many_there_are(data):
 
 def test_the_episodes_are_kept(data, tmp_path: Path):
     asked = {"ways": 3, "queries": 2, "episodes": 20, "episodes_file": tmp_path / "kept"}
-    subject = Subject(Pixels(), data)
-    first, _ = run(subject, "few-shot", support_split="train", **asked)
-    again, _ = run(subject, "few-shot", support_split="train", seed=5, **asked)
+    context = EvaluationContext(Pixels(), data)
+    first, _ = run(context, "few-shot", support_split="train", **asked)
+    again, _ = run(context, "few-shot", support_split="train", seed=5, **asked)
     assert again.accuracy == first.accuracy
     with pytest.raises(ConfigError, match=r"holds .* name another file"):
-        run(subject, "few-shot", support_split="train", **asked | {"ways": 2})
+        run(context, "few-shot", support_split="train", **asked | {"ways": 2})
     with pytest.raises(DataError, match=r"were drawn from .*support from train, not from"):
-        run(subject, "few-shot", **asked | {"queries": 1})
+        run(context, "few-shot", **asked | {"queries": 1})
 
 
 @pytest.mark.parametrize(
@@ -96,11 +101,11 @@ def test_the_episodes_are_kept(data, tmp_path: Path):
         ({"support_split": "test"}, "support_split is the split 'test' itself"),
         ({"support_split": "training"}, "no split 'training'"),
         ({"ways": 5}, "5-way episodes need 5 classes in both splits, which have 4"),
-        ({"shots": 4}, "has 3 pictures for 4 shots; lower shots"),
-        ({"queries": 3}, "has 2 pictures for 3 queries; lower queries"),
+        ({"shots": 4}, "has 3 images for 4 shots; lower shots"),
+        ({"queries": 3}, "has 2 images for 3 queries; lower queries"),
         ({"ways": 1}, "ways is 1"),
         ({"episodes": "each"}, "episodes=each is for support and queries of one split"),
-        ({"too_few": "leave_out"}, "too_few=leave_out is for support and queries of one split"),
+        ({"on_small_class": "skip"}, "on_small_class=skip is for support and queries of one split"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_asked(data, options, message):
@@ -112,13 +117,13 @@ def test_what_cannot_be_asked(data, options, message):
 
 def test_drawn_pairs_are_kept(tmp_path: Path):
     data = dots([c for c in range(12) for _ in range(4)])
-    file, subject = tmp_path / "pairs.safetensors", Subject(Pixels(), data)
+    file, context = tmp_path / "pairs.safetensors", EvaluationContext(Pixels(), data)
     asked = {"pairs": 60, "folds": 3, "pairs_file": file}
     check_protocol("verification", asked, data)
     assert not file.exists()
-    first, one = run(subject, "verification", **asked)
-    again, other = run(subject, "verification", seed=9, **asked)
-    fresh, _ = run(subject, "verification", pairs=60, folds=3, seed=9)
+    first, one = run(context, "verification", **asked)
+    again, other = run(context, "verification", seed=9, **asked)
+    fresh, _ = run(context, "verification", pairs=60, folds=3, seed=9)
     assert first.get("auc") == again.get("auc") != fresh.get("auc")
     assert (one.per_episode == other.per_episode).all()
     with pytest.raises(ConfigError, match=r"holds 60 pairs in 3 folds, not 40 pairs in 3 folds"):
@@ -131,9 +136,9 @@ def test_drawn_pairs_are_kept(tmp_path: Path):
 
 
 def test_pairs_that_are_the_data_s_own_are_not_kept(tmp_path: Path):
-    from vlfew.evaluation.pairs import draw_pairs
+    from vlfew.evaluation.pairs import sample_pairs
 
     data = dots([c for c in range(12) for _ in range(4)])
-    own = replace(data, pairs={"test": draw_pairs(data, "test", 60, 3, 0)})
+    own = replace(data, pairs={"test": sample_pairs(data, "test", 60, 3, 0)})
     with pytest.raises(ConfigError, match="are its own, not drawn ones; leave pairs_file out"):
         check_protocol("verification", {"pairs_file": tmp_path / "file"}, own)

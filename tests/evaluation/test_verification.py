@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from tests.evaluation.fakes import Pixels, dots
-from vlfew.data.images import LabelledImages
+from vlfew.core.errors import ConfigError, DataError
+from vlfew.data.labeled_images import LabeledImages
 from vlfew.data.pairs import Pairs
-from vlfew.errors import ConfigError, DataError
+from vlfew.evaluation.context import EvaluationContext
 from vlfew.evaluation.evaluate import check_protocol
-from vlfew.evaluation.pairs import draw_pairs
-from vlfew.evaluation.subject import Subject
-from vlfew.evaluation.verification import verification
+from vlfew.evaluation.pairs import sample_pairs
+from vlfew.evaluation.protocols.verification import verification
 
 
-def score(data: LabelledImages, i: int, j: int) -> float:
+def score(data: LabeledImages, i: int, j: int) -> float:
     a, b = (data.images.batch(torch.tensor([n]))[0].flatten().float().div(255).double() for n in (i, j))
     return -sum((x - y) ** 2 for x, y in zip(a.tolist(), b.tolist(), strict=True))
 
@@ -30,13 +30,13 @@ def best(scored: list[tuple[float, bool]]) -> float:
 
 
 @pytest.fixture
-def data() -> LabelledImages:
+def data() -> LabeledImages:
     return dots([c for c in range(24) for _ in range(4)])
 
 
-def test_folds_by_loops(data: LabelledImages) -> None:
-    pairs = draw_pairs(data, "test", pairs=400, folds=4, seed=3)
-    outcome = verification(Subject(Pixels(), data), pairs=400, folds=4, seed=3)
+def test_folds_by_loops(data: LabeledImages) -> None:
+    pairs = sample_pairs(data, "test", pairs=400, folds=4, seed=3)
+    outcome = verification(EvaluationContext(Pixels(), data), pairs=400, folds=4, seed=3)
     rows = list(
         zip(pairs.i.tolist(), pairs.j.tolist(), pairs.same.tolist(), pairs.fold[:, 0].tolist(), strict=True)
     )
@@ -63,13 +63,13 @@ def test_folds_by_loops(data: LabelledImages) -> None:
     assert "1,000 are needed" in outcome.details["far_0.001_refused"]
 
 
-def test_one_fold_takes_its_threshold_from_another_split(data: LabelledImages) -> None:
+def test_one_fold_takes_its_threshold_from_another_split(data: LabeledImages) -> None:
     val = data.labels < 12
     split = replace(data, splits={"val": val.nonzero().flatten(), "test": (~val).nonzero().flatten()})
-    pairs = draw_pairs(split, "test", 300, 1, 0)
+    pairs = sample_pairs(split, "test", 300, 1, 0)
     both = replace(split, pairs={"test": pairs})
-    outcome = verification(Subject(Pixels(), both), calibration_pairs=500)
-    chosen = draw_pairs(split, "val", 500, 1, 0)
+    outcome = verification(EvaluationContext(Pixels(), both), calibration_pairs=500)
+    chosen = sample_pairs(split, "val", 500, 1, 0)
     scored = [
         (score(data, i, j), same)
         for i, j, same in zip(chosen.i.tolist(), chosen.j.tolist(), chosen.same.tolist(), strict=True)
@@ -86,9 +86,9 @@ def test_one_fold_takes_its_threshold_from_another_split(data: LabelledImages) -
     assert outcome.details["interval"] == "over pairs"
 
 
-def test_a_pair_across_folds_is_scored_by_neither(data: LabelledImages) -> None:
+def test_a_pair_across_folds_is_scored_by_neither(data: LabeledImages) -> None:
     """Fold 2 alone chooses for a pair between folds 0 and 1."""
-    drawn = draw_pairs(data, "test", 300, 3, 0)
+    drawn = sample_pairs(data, "test", 300, 3, 0)
     first, second = (int(drawn.i[drawn.fold[:, 0] == f][0]) for f in (0, 1))
     pairs = Pairs(
         torch.cat([drawn.i, torch.tensor([first])]),
@@ -96,7 +96,7 @@ def test_a_pair_across_folds_is_scored_by_neither(data: LabelledImages) -> None:
         torch.cat([drawn.same, torch.tensor([False])]),
         torch.cat([drawn.fold, torch.tensor([[0, 1]])]),
     )
-    subject = Subject(Pixels(), replace(data, pairs={"test": pairs}))
+    context = EvaluationContext(Pixels(), replace(data, pairs={"test": pairs}))
     alone = drawn.fold[:, 0] == 2
     scored = [
         (score(data, i, j), same)
@@ -104,7 +104,7 @@ def test_a_pair_across_folds_is_scored_by_neither(data: LabelledImages) -> None:
             drawn.i[alone].tolist(), drawn.j[alone].tolist(), drawn.same[alone].tolist(), strict=True
         )
     ]
-    outcome = verification(subject)
+    outcome = verification(context)
     assert outcome.per_episode is not None
     most = best(scored)
     outcomes = {
@@ -115,27 +115,27 @@ def test_a_pair_across_folds_is_scored_by_neither(data: LabelledImages) -> None:
     assert bool(outcome.per_episode[-1]) in outcomes
 
 
-def test_drawn_pairs_are_balanced_and_their_folds_share_no_class(data: LabelledImages) -> None:
-    pairs = draw_pairs(data, "test", pairs=601, folds=5, seed=1)
+def test_drawn_pairs_are_balanced_and_their_folds_share_no_class(data: LabeledImages) -> None:
+    pairs = sample_pairs(data, "test", pairs=601, folds=5, seed=1)
     label = data.labels
     once = {(min(a, b), max(a, b)) for a, b in zip(pairs.i.tolist(), pairs.j.tolist(), strict=True)}
     # 24 classes of four hold 144 pairs that are the same, and no more.
     assert len(once) == len(pairs) == 2 * int(pairs.same.sum()) == 288
     assert (label[pairs.i] == label[pairs.j]).equal(pairs.same)
-    assert len(draw_pairs(data, "test", pairs=101, folds=5, seed=1)) == 100
+    assert len(sample_pairs(data, "test", pairs=101, folds=5, seed=1)) == 100
     assert bool((pairs.i != pairs.j).all())
     classes = [
         set(label[pairs.i[f]].tolist()) | set(label[pairs.j[f]].tolist())
         for f in pairs.fold.T[0] == torch.arange(5)[:, None]
     ]
     assert sum(len(c) for c in classes) == len(set().union(*classes))
-    again = draw_pairs(data, "test", pairs=601, folds=5, seed=1)
+    again = sample_pairs(data, "test", pairs=601, folds=5, seed=1)
     assert pairs.i.equal(again.i) and pairs.j.equal(again.j)
-    assert not pairs.i.equal(draw_pairs(data, "test", 601, 5, 2).i)
+    assert not pairs.i.equal(sample_pairs(data, "test", 601, 5, 2).i)
 
 
-def test_mistakes_are_the_worst_ones_and_named(data: LabelledImages) -> None:
-    outcome = verification(Subject(Pixels(), data), pairs=400, folds=4)
+def test_mistakes_are_the_worst_ones_and_named(data: LabeledImages) -> None:
+    outcome = verification(EvaluationContext(Pixels(), data), pairs=400, folds=4)
     assert outcome.per_episode is not None
     mistakes = outcome.details["mistakes"]
     assert 0 < len(mistakes) <= 24
@@ -149,8 +149,8 @@ def test_mistakes_are_the_worst_ones_and_named(data: LabelledImages) -> None:
 
 
 @pytest.mark.parametrize("change, said", [("same", "all the same"), ("different", "all different")])
-def test_a_fold_of_one_label_is_named(data: LabelledImages, change: str, said: str) -> None:
-    drawn = draw_pairs(data, "test", 300, 3, 0)
+def test_a_fold_of_one_label_is_named(data: LabeledImages, change: str, said: str) -> None:
+    drawn = sample_pairs(data, "test", 300, 3, 0)
     second = drawn.fold[:, 0] == 1
     keep = ~second | (drawn.same == (change == "same"))
     pairs = Pairs(drawn.i[keep], drawn.j[keep], drawn.same[keep], drawn.fold[keep])
@@ -159,7 +159,7 @@ def test_a_fold_of_one_label_is_named(data: LabelledImages, change: str, said: s
         check_protocol("verification", {}, broken)
 
 
-def test_what_cannot_be_drawn_is_refused(data: LabelledImages) -> None:
+def test_what_cannot_be_drawn_is_refused(data: LabeledImages) -> None:
     singles = dots(list(range(6)))
     with pytest.raises(DataError, match="6 classes, 0 of them with two"):
         check_protocol("verification", {}, singles)
@@ -171,13 +171,13 @@ def test_what_cannot_be_drawn_is_refused(data: LabelledImages) -> None:
 
 def test_a_model_that_knows_the_classes_is_always_right() -> None:
     data = dots([c for c in range(12) for _ in range(3)], spread=0)
-    outcome = verification(Subject(Pixels(), data), pairs=2000, folds=2)
+    outcome = verification(EvaluationContext(Pixels(), data), pairs=2000, folds=2)
     assert outcome.accuracy == outcome.details["auc"] == 1 and outcome.details["eer"] == 0
     assert outcome.details["mistakes"] == []
 
 
 @pytest.mark.parametrize("option", [{"pairs": 100}, {"folds": 5}, {"pairs_file": Path("kept.safetensors")}])
 def test_what_is_asked_of_drawn_pairs_is_refused_where_a_split_has_its_own(data, option):
-    own = replace(data, pairs={"test": draw_pairs(data, "test", pairs=40, folds=4, seed=0)})
+    own = replace(data, pairs={"test": sample_pairs(data, "test", pairs=40, folds=4, seed=0)})
     with pytest.raises(ConfigError, match=f"are its own, not drawn ones; leave {next(iter(option))} out"):
-        verification(Subject(Pixels(), own), **option)
+        verification(EvaluationContext(Pixels(), own), **option)

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from tests.losses.conftest import LABELS, build, encoded
-from vlfew.errors import ConfigError, DataError
-from vlfew.features import Features
-from vlfew.losses.encoded import Encoded
-from vlfew.losses.multiplied_angle import phi
+from vlfew.core.errors import ConfigError, DataError
+from vlfew.core.features import Features
+from vlfew.losses.batch import EncodedBatch
+from vlfew.losses.l_softmax import phi
 
 PURE = {"lambda_start": 0.0, "lambda_end": 0.0}
 TARGETS = [0, 1, 3, 3, 2, 0, 1]
@@ -94,12 +94,12 @@ def test_phi_is_exact_on_every_part_falls_everywhere_and_has_no_jump(m):
 
 
 @pytest.mark.parametrize("name", ["l_softmax", "sphereface", "cosface", "arcface"])
-def test_a_picture_on_its_class_or_opposite_has_a_finite_gradient(name):
+def test_a_image_on_its_class_or_opposite_has_a_finite_gradient(name):
     """Where the slopes of the arc cosine and of the sine are infinite."""
     term = build(name)
     for sign in (1, -1):
         x = (sign * term.weight).detach().clone().requires_grad_()
-        term(Encoded(Features(x), torch.arange(4), torch.arange(4), progress=1.0)).backward()
+        term(EncodedBatch(Features(x), torch.arange(4), torch.arange(4), progress=1.0)).backward()
         assert x.grad.isfinite().all() and term.weight.grad.isfinite().all()
 
 
@@ -113,7 +113,7 @@ def test_a_margin_costs_and_a_larger_angle_costs_more(name):
 
     def losses(term):
         zero = torch.zeros(1).long()
-        return torch.stack([term(Encoded(Features(v[None]), zero, zero, progress=1.0)) for v in x])
+        return torch.stack([term(EncodedBatch(Features(v[None]), zero, zero, progress=1.0)) for v in x])
 
     own = term.with_margin(angle.cos()[:, None], 1.0)[:, 0]
     assert (own.diff() < 1e-6).all() and (own <= angle.cos() + 1e-6).all()
@@ -141,7 +141,7 @@ def test_phi_from_the_first_step_when_asked_for():
 
 def test_classes_that_are_not_known_are_refused():
     for name in ("cross_entropy", "l_softmax", "sphereface", "cosface", "arcface"):
-        with pytest.raises(DataError, match="a classifier needs the class of each picture"):
+        with pytest.raises(DataError, match="a classifier needs the class of each image"):
             build(name)(replace(encoded(LABELS), target=None))
 
 

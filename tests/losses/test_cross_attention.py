@@ -7,15 +7,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tests.similarities.test_cross_attention import attended, attention, build, random, unit
 from torch import Tensor
 
-from tests.scorers.test_cross_attention import attended, attention, build, random, unit
-from vlfew.errors import ConfigError, VlfewError
-from vlfew.features import Features, Space
+from vlfew.core.errors import ConfigError, VlfewError
+from vlfew.core.features import Features, FeatureSpec
 from vlfew.losses import LOSSES
+from vlfew.losses.base import LossContext
+from vlfew.losses.batch import EncodedBatch
 from vlfew.losses.cross_attention import cut_into_episodes
-from vlfew.losses.encoded import Encoded
-from vlfew.losses.term import Trained
 
 SIZE = (3, 2, 2)
 CLASSES = 9
@@ -23,15 +23,15 @@ LABELS = torch.tensor([7, 7, 7, 2, 2, 2, 5, 5, 5, 1, 1, 1])
 """Two episodes of two classes: 7 and 2, 5 and 1."""
 
 
-def batch(maps: Tensor, similarity: object = None) -> Encoded:
+def batch(maps: Tensor, similarity: object = None) -> EncodedBatch:
     image = Features(maps.new_zeros(len(maps), 1), map=maps)
-    return Encoded(image, LABELS, target=LABELS + 1, similarity=similarity)  # type: ignore[arg-type]
+    return EncodedBatch(image, LABELS, target=LABELS + 1, similarity=similarity)  # type: ignore[arg-type]
 
 
 def term(name: str, **options: int) -> torch.nn.Module:
     torch.manual_seed(1)
     kind = LOSSES.get(name)
-    trained = (Trained(Space(1, SIZE), CLASSES),) if kind.needs_classes else ()
+    trained = (LossContext(FeatureSpec(1, SIZE), CLASSES),) if kind.needs_classes else ()
     return kind(*trained, **options).double()
 
 
@@ -121,7 +121,7 @@ def test_equal_maps_give_finite_gradients_and_a_few_steps_lower_the_loss(name: s
     assert values[-1].item() < 0.9 * values[0].item()
 
 
-def test_episodes_hold_every_picture_once_and_no_class_twice():
+def test_episodes_hold_every_image_once_and_no_class_twice():
     labels = torch.tensor([9, 9, 3, 3, 3, 9, 5, 1, 5, 1, 5, 1])
     support, query = cut_into_episodes(labels, 2, 1)
     assert support.shape == (2, 2, 1) and query.shape == (2, 2, 2)
@@ -133,9 +133,14 @@ def test_episodes_hold_every_picture_once_and_no_class_twice():
 @pytest.mark.parametrize(
     ("labels", "ways", "shots", "message"),
     [
-        ([0, 0, 1, 1, 2, 2], 2, 1, "3 classes cannot be cut into episodes of 2 ways; set sampling.classes"),
-        ([0, 0, 1, 1], 2, 2, r"has 2 picture\(s\), and episodes of 2 shot\(s\) want at least 3; raise"),
-        ([0, 0, 0, 1, 1], 2, 1, "2 to 3 pictures, and episodes want one number of each"),
+        (
+            [0, 0, 1, 1, 2, 2],
+            2,
+            1,
+            "3 classes cannot be cut into episodes of 2 ways; set sampling.classes_per_batch",
+        ),
+        ([0, 0, 1, 1], 2, 2, r"has 2 image\(s\), and episodes of 2 shot\(s\) want at least 3; raise"),
+        ([0, 0, 0, 1, 1], 2, 1, "2 to 3 images, and episodes want one number of each"),
     ],
 )
 def test_batches_that_make_no_episodes_are_refused(labels, ways, shots, message):
@@ -151,7 +156,7 @@ def test_bad_options_are_refused(options: dict[str, int]):
 
 def test_without_maps_they_say_so():
     with pytest.raises(VlfewError, match=r"map_cross_entropy needs features\.map"):
-        LOSSES.get("map_cross_entropy")(Trained(Space(4), 3))
+        LOSSES.get("map_cross_entropy")(LossContext(FeatureSpec(4), 3))
     bare = replace(batch(random(12, *SIZE), build(*SIZE)), image=Features(random(12, 1)))
     with pytest.raises(VlfewError, match=r"needs features\.map"):
         term("cross_attention", ways=2)(bare)

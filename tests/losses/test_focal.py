@@ -9,32 +9,32 @@ import torch
 from torchvision.ops import sigmoid_focal_loss
 
 from tests.losses.conftest import LABELS, build, encoded
-from vlfew.errors import ConfigError, ModelError
-from vlfew.features import Features, Space
-from vlfew.losses.encoded import BatchPairs, Encoded, balanced_mean
-from vlfew.scorers import SCORERS
+from vlfew.classifiers import CLASSIFIERS
+from vlfew.core.errors import ConfigError, ModelError
+from vlfew.core.features import Features, FeatureSpec
+from vlfew.losses.batch import BatchPairs, EncodedBatch, balanced_mean
 
 COLLAPSING = {"temperature": 1.0, "bias": -1.0, "learned": False}
 """Over cosines: p = sigmoid(-(1 - cos)), a distance in [0, 2] through a sigmoid."""
 
 
 def cosine(dim=8):
-    return SCORERS.get("cosine")(Space(dim))
+    return CLASSIFIERS.get("cosine")(FeatureSpec(dim))
 
 
 def support_sets(tasks=8, ways=10):
-    """One-shot tasks: a query and its supports, of which the first is the match; all pictures free."""
+    """One-shot tasks: a query and its supports, of which the first is the match; all images free."""
     torch.manual_seed(0)
-    pictures = torch.randn(tasks * (1 + ways), 8).requires_grad_()
+    images = torch.randn(tasks * (1 + ways), 8).requires_grad_()
     first = torch.arange(tasks)[:, None] * (1 + ways)
     i = first.expand(tasks, ways).flatten()
     j = (first + 1 + torch.arange(ways)).flatten()
-    return pictures, BatchPairs(i, j, (j - i) == 1)
+    return images, BatchPairs(i, j, (j - i) == 1)
 
 
-def of_pairs(pictures, pairs):
-    return Encoded(
-        Features(pictures), torch.zeros(len(pictures)).long(), similarity=cosine(), drawn_pairs=pairs
+def of_pairs(images, pairs):
+    return EncodedBatch(
+        Features(images), torch.zeros(len(images)).long(), similarity=cosine(), drawn_pairs=pairs
     )
 
 
@@ -69,7 +69,7 @@ def test_without_focus_it_is_half_the_cross_entropy():
 def test_pairs_beyond_doubt_have_finite_gradients_for_any_gamma():
     for gamma in (0.0, 0.5, 2.0):
         x = torch.tensor([[1.0, 0], [1, 0], [-1, 0]], requires_grad=True)
-        batch = Encoded(Features(x), torch.tensor([0, 0, 1]), similarity=cosine(2))
+        batch = EncodedBatch(Features(x), torch.tensor([0, 0, 1]), similarity=cosine(2))
         loss = build("focal", gamma=gamma, temperature=0.01)(batch)
         loss.backward()
         assert loss.isfinite() and x.grad.isfinite().all()
@@ -79,13 +79,13 @@ def test_a_distance_through_a_sigmoid_never_says_same():
     """The cause of the collapse: whatever the vectors, the probability of different is 1/2 or more."""
     term = build("focal", **COLLAPSING)
     x = torch.tensor([[1.0, 0], [1, 0], [0, 1], [-1, 0]])
-    batch = Encoded(Features(x), torch.tensor([0, 0, 1, 2]), similarity=cosine(2))
+    batch = EncodedBatch(Features(x), torch.tensor([0, 0, 1, 2]), similarity=cosine(2))
     different = torch.sigmoid(-term.logits(batch))
     distance = [0, 1, 2, 1, 2, 1]  # 1 - cos, of pairs 01 02 03 12 13 23
     torch.testing.assert_close(different, torch.sigmoid(torch.tensor(distance).float()))
     assert different.min() >= 0.5 and different.max() < 0.881
-    # Two equal pictures of one class cannot be paid for: the loss has a floor.
-    equal = Encoded(Features(x[:2]), torch.tensor([0, 0]), similarity=cosine(2))
+    # Two equal images of one class cannot be paid for: the loss has a floor.
+    equal = EncodedBatch(Features(x[:2]), torch.tensor([0, 0]), similarity=cosine(2))
     assert term(equal).item() == pytest.approx(0.5 * 0.25 * math.log(2) / 2)
 
 
@@ -94,14 +94,14 @@ def test_a_distance_through_a_sigmoid_never_says_same():
 )
 def test_training_to_the_end_calls_all_pairs_different_or_tells_them_apart(options, says_same):
     """The same vectors, free to go anywhere; one of ten pairs is the match."""
-    pictures, pairs = support_sets()
+    images, pairs = support_sets()
     term = build("focal", **options)
-    optimizer = torch.optim.Adam([pictures, *(p for p in term.parameters() if p.requires_grad)], lr=0.05)
+    optimizer = torch.optim.Adam([images, *(p for p in term.parameters() if p.requires_grad)], lr=0.05)
     for _ in range(150):
         optimizer.zero_grad()
-        term(of_pairs(pictures, pairs)).backward()
+        term(of_pairs(images, pairs)).backward()
         optimizer.step()
-    said = term.logits(of_pairs(pictures, pairs)) > 0
+    said = term.logits(of_pairs(images, pairs)) > 0
     assert said[pairs.same].float().mean() == says_same
     assert not said[~pairs.same].any()
 
@@ -116,7 +116,7 @@ def test_scale_and_bias_are_learned_unless_told():
 
 def test_it_needs_a_similarity():
     with pytest.raises(ModelError, match="needs a model with a similarity"):
-        build("focal")(Encoded(Features(torch.eye(2)), torch.tensor([0, 1])))
+        build("focal")(EncodedBatch(Features(torch.eye(2)), torch.tensor([0, 1])))
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from tests.losses.conftest import LABELS, MAP, MAPS_ALONE, build, encoded, unit
-from vlfew.errors import ConfigError
-from vlfew.features import Features, Space
+from vlfew.core.errors import ConfigError
+from vlfew.core.features import Features, FeatureSpec
 from vlfew.losses import LOSSES
-from vlfew.losses.encoded import Encoded
-from vlfew.scorers.similarity import Euclidean
+from vlfew.losses.batch import EncodedBatch
+from vlfew.similarities.base import Euclidean
 
 
 @pytest.mark.parametrize("distance", ["euclidean", "squared", "l1"])
@@ -39,11 +39,11 @@ def test_contrastive_is_the_balanced_mean_over_pairs(distance, normalize):
 
 def test_contrastive_against_pytorch_metric_learning_conventions():
     """A positive pair at D costs D^2/2, a negative one inside the margin (m-D)^2/2: not the bare hinge."""
-    batch = Encoded(Features(torch.tensor([[0.0, 0.0], [0.6, 0.0]])), torch.tensor([0, 0]))
+    batch = EncodedBatch(Features(torch.tensor([[0.0, 0.0], [0.6, 0.0]])), torch.tensor([0, 0]))
     loss = LOSSES.get("contrastive")(normalize=False)
     assert loss(batch).item() == pytest.approx(0.5 * 0.36 / 2)
     batch.labels = torch.tensor([0, 1])
-    fresh = Encoded(batch.image, batch.labels)
+    fresh = EncodedBatch(batch.image, batch.labels)
     assert loss(fresh).item() == pytest.approx(0.5 * 0.16 / 2)
 
 
@@ -120,13 +120,13 @@ def test_softmax_alignment_contrasts_each_right_answer_with_wrong_ones_only():
     torch.testing.assert_close(LOSSES.get("alignment_softmax")()(batch), expected)
 
 
-def test_softmax_alignment_can_reach_zero_with_several_pictures_of_a_class():
+def test_softmax_alignment_can_reach_zero_with_several_images_of_a_class():
     corners = torch.eye(16)
-    batch = Encoded(
+    batch = EncodedBatch(
         Features(corners.repeat_interleave(4, 0)),
         torch.arange(16).repeat_interleave(4),
         words=corners,
-        word_labels=torch.arange(16),
+        text_labels=torch.arange(16),
     )
     assert LOSSES.get("alignment_softmax")(temperature=0.01)(batch).item() < 1e-6
 
@@ -162,7 +162,7 @@ def test_half_precision_gives_a_finite_loss_near_the_full_one(name, dtype):
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize(
-    "labels", [[0, 1, 2], [0, 0, 0], [0]], ids=["no positive", "no negative", "a single picture"]
+    "labels", [[0, 1, 2], [0, 0, 0], [0]], ids=["no positive", "no negative", "a single image"]
 )
 def test_batches_without_valid_pairs_give_numbers_and_gradients(name, labels):
     batch = encoded(labels, texts=sorted(set(labels)))
@@ -280,8 +280,10 @@ def test_options_that_make_no_such_loss_are_refused(name, options, said):
 
 def test_a_bias_lets_squared_distances_say_that_a_pair_is_the_same():
     """Below 0 as they are, no pair has a probability above one half without it."""
-    batch = Encoded(
-        Features(torch.tensor([[0.0, 0.0], [0.1, 0.0]])), torch.tensor([0, 0]), similarity=Euclidean(Space(2))
+    batch = EncodedBatch(
+        Features(torch.tensor([[0.0, 0.0], [0.1, 0.0]])),
+        torch.tensor([0, 0]),
+        similarity=Euclidean(FeatureSpec(2)),
     )
     plain, lifted = (LOSSES.get("binary_cross_entropy")(bias=b)(batch).item() for b in (0.0, 5.0))
     # Of no different pair the share is lost.

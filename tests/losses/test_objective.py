@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from tests.losses.conftest import MAPS_ALONE, build, encoded
-from vlfew.errors import ConfigError
-from vlfew.features import Features, Space
+from vlfew.core.errors import ConfigError
+from vlfew.core.features import Features, FeatureSpec
 from vlfew.losses import LOSSES
-from vlfew.losses.encoded import BatchPairs, Encoded
+from vlfew.losses.base import LossContext
+from vlfew.losses.batch import BatchPairs, EncodedBatch
 from vlfew.losses.objective import Objective, TermSpec, choose_terms, losses_with
-from vlfew.losses.term import Trained
 
 TERMS = [
     TermSpec("supervised_contrastive"),
@@ -18,8 +18,8 @@ TERMS = [
 FALLBACK = TermSpec("contrastive")
 
 
-def objective_of(terms, words=True, fallback=FALLBACK):
-    return Objective(choose_terms(terms, words, fallback), Trained(Space(4), 3))
+def objective_of(terms, words=True, fallback_loss=FALLBACK):
+    return Objective(choose_terms(terms, words, fallback_loss), LossContext(FeatureSpec(4), 3))
 
 
 def batch(words=True):
@@ -27,7 +27,7 @@ def batch(words=True):
     image = torch.randn(6, 4, generator=generator)
     text = torch.randn(3, 4, generator=generator) if words else None
     labels = torch.tensor([0, 0, 1, 1, 2, 2])
-    return Encoded(Features(image), labels, labels, text, torch.arange(3) if words else None)
+    return EncodedBatch(Features(image), labels, labels, text, torch.arange(3) if words else None)
 
 
 def test_sum_is_weighted():
@@ -40,7 +40,7 @@ def test_without_words_alignment_is_dropped_and_said():
     objective = objective_of(TERMS, words=False)
     chosen = objective.chosen
     assert chosen.dropped == ("alignment_softmax",)
-    assert not chosen.fell_back and not chosen.needs_words
+    assert not chosen.fell_back and not chosen.needs_text
     assert list(objective(batch(words=False))[1]) == ["supervised_contrastive"]
 
 
@@ -52,7 +52,7 @@ def test_fallback_takes_over_when_nothing_is_left():
 
 def test_fallback_that_needs_words_is_refused():
     with pytest.raises(ConfigError, match="needs words itself"):
-        choose_terms(TERMS[1:], words=False, fallback=TermSpec("alignment_sigmoid"))
+        choose_terms(TERMS[1:], words=False, fallback_loss=TermSpec("alignment_sigmoid"))
 
 
 def test_a_term_used_twice_keeps_both():
@@ -80,7 +80,7 @@ def test_a_term_counts_for_its_share_of_the_training():
 
 
 def test_weights_of_a_term_that_does_not_count_are_left_alone():
-    """No gradient, not one of 0: an optimiser's penalty would wear them down before they begin."""
+    """No gradient, not one of 0: an optimizer's penalty would wear them down before they begin."""
     learned = {"learned": True}
     objective = objective_of(
         [TermSpec("supervised_contrastive", options=learned, stop=0.5), TermSpec("prototypical", start=0.5)]
@@ -147,7 +147,7 @@ def test_losses_over_pairs_are_those_that_no_class_label_changes():
             values.append(build(name)(replace(one, labels=asked, target=asked, drawn_pairs=drawn)).item())
         if values[0] == values[1]:
             blind.append(name)
-    assert sorted(blind) == sorted(losses_with("over_pairs"))
+    assert sorted(blind) == sorted(losses_with("pairs_only"))
 
 
 def test_options_out_of_range_are_told_of_every_loss_that_has_some():

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from tests.losses.conftest import LABELS, MAP, build, encoded, unit
-from vlfew.errors import DataError, ModelError, VlfewError
-from vlfew.features import Features, Space
+from vlfew.core.errors import DataError, ModelError, VlfewError
+from vlfew.core.features import Features, FeatureSpec
 from vlfew.losses import LOSSES
-from vlfew.losses.encoded import Encoded
-from vlfew.losses.s3net import centre_vectors
-from vlfew.losses.term import Trained
+from vlfew.losses.base import LossContext
+from vlfew.losses.batch import EncodedBatch
+from vlfew.losses.s3net import center_vectors
 from vlfew.models.build import build_model
 from vlfew.models.spec import ModelSpec
 
@@ -22,13 +22,13 @@ def test_weighted_contrastive_is_its_formula():
     batch = encoded(LABELS)
     x, maps = unit(batch.image.embedding).tolist(), batch.image.map.tolist()
 
-    def centre(i):
+    def center(i):
         """Of a map of 3 by 4: the middle row, the mean of the two middle columns."""
         return [(channel[1][1] + channel[1][2]) / 2 for channel in maps[i]]
 
     same, different = [], []
     for i, j in itertools.combinations(range(len(LABELS)), 2):
-        a, b = centre(i), centre(j)
+        a, b = center(i), center(j)
         w = sum(p * q for p, q in zip(a, b, strict=True)) / (math.hypot(*a) * math.hypot(*b))
         w = min(max(w, 0.0), 1.0)
         d = math.dist(x[i], x[j])
@@ -44,19 +44,19 @@ def test_weighted_contrastive_is_its_formula():
 @pytest.mark.parametrize(
     ("size", "cells"), [((1, 1), [0]), ((3, 3), [4]), ((2, 2), [0, 1, 2, 3]), ((4, 3), [4, 7])]
 )
-def test_the_centre_of_a_map(size, cells):
+def test_the_center_of_a_map(size, cells):
     maps = torch.rand(2, 5, *size)
     expected = maps.flatten(2)[:, :, cells].mean(2)
-    torch.testing.assert_close(centre_vectors(maps), expected)
+    torch.testing.assert_close(center_vectors(maps), expected)
 
 
-def test_centres_that_point_apart_weigh_as_strangers():
+def test_centers_that_point_apart_weigh_as_strangers():
     """A cosine below 0 counts as 0: a same pair in full, a different one not at all."""
     maps = torch.tensor([1.0, -1.0])[:, None, None, None].expand(2, 5, 1, 1)
     x = torch.tensor([[0.0, 0], [0.5, 0]])
     term = build("weighted_contrastive", normalize=False)
-    assert term(Encoded(Features(x, map=maps), torch.tensor([0, 0]))).item() == pytest.approx(0.5 / 2)
-    assert term(Encoded(Features(x, map=maps), torch.tensor([0, 1]))).item() == 0
+    assert term(EncodedBatch(Features(x, map=maps), torch.tensor([0, 0]))).item() == pytest.approx(0.5 / 2)
+    assert term(EncodedBatch(Features(x, map=maps), torch.tensor([0, 1]))).item() == 0
 
 
 def test_the_weight_is_no_way_out():
@@ -100,7 +100,7 @@ def test_adaptive_cross_entropy_trains_the_map():
 
 def test_a_model_without_maps_is_refused():
     with pytest.raises(VlfewError, match=r"adaptive_cross_entropy needs features\.map"):
-        LOSSES.get("adaptive_cross_entropy")(Trained(Space(8), 4))
+        LOSSES.get("adaptive_cross_entropy")(LossContext(FeatureSpec(8), 4))
     batch = replace(encoded(LABELS), image=Features(torch.eye(7)))
     with pytest.raises(VlfewError, match=r"weighted_contrastive needs features\.map"):
         build("weighted_contrastive")(batch)
@@ -123,7 +123,7 @@ def test_two_branches_that_are_one_vector_are_refused(backbone, options, dim, sa
     features = model.forward_images(torch.randint(256, (2, 1, 16, 16)))
     mean = features.map.mean((2, 3))
     assert same == (mean.shape == features.embedding.shape and torch.allclose(mean, features.embedding))
-    trained = Trained(model.space, 4)
+    trained = LossContext(model.feature_spec, 4)
     if same:
         with pytest.raises(ModelError, match=r"^adaptive_cross_entropy .* are one vector; take [^\n]*$"):
             LOSSES.get("adaptive_cross_entropy")(trained)
@@ -132,5 +132,5 @@ def test_two_branches_that_are_one_vector_are_refused(backbone, options, dim, sa
 
 
 def test_a_batch_of_unknown_classes_is_refused():
-    with pytest.raises(DataError, match="a classifier needs the class of each picture"):
+    with pytest.raises(DataError, match="a classifier needs the class of each image"):
         build("adaptive_cross_entropy")(replace(encoded(LABELS), target=None))

@@ -10,16 +10,16 @@ import pytest
 import torch
 
 import vlfew.losses
-from tests.training.conftest import config, pictures  # noqa: F401
-from vlfew.errors import ConfigError
+from tests.training.conftest import config, images  # noqa: F401
+from vlfew.core.errors import ConfigError
 from vlfew.losses import LOSSES
 from vlfew.losses.objective import losses_with
-from vlfew.pipeline import run_pipeline
+from vlfew.workflows.train import run_pipeline
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs/objectives.md").read_text()
 OBJECTIVES = re.findall(r"^```yaml\n(objective:\n.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
-FEW = ["optim.steps=4", "optim.warmup=1", "training.log_every=1", "select=null", "evaluate=[]"]
+FEW = ["optim.steps=4", "optim.warmup_steps=1", "training.log_every=1", "model_selection=null", "evaluate=[]"]
 
 
 def train(path: Path, *overrides: str) -> list[dict[str, float]]:
@@ -46,8 +46,8 @@ def test_the_guide_has_a_row_for_every_loss_with_its_options():
         said = rows[name].rpartition(" | ")[2]
         if said != "the same":
             assert set(re.findall(r"`(\w+)[`:]", said)) - {"null", "squared"} == set(options), name
-    over_pairs = re.search(r"What (.*?) know of classes is whether a pair", GUIDE, re.DOTALL).group(1)
-    assert sorted(re.findall(r"`(\w+)`", over_pairs)) == sorted(losses_with("over_pairs"))
+    pairs_only = re.search(r"What (.*?) know of classes is whether a pair", GUIDE, re.DOTALL).group(1)
+    assert sorted(re.findall(r"`(\w+)`", pairs_only)) == sorted(losses_with("pairs_only"))
 
 
 @pytest.fixture

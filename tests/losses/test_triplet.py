@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.losses.conftest import LABELS, build, encoded, unit
-from vlfew.errors import ConfigError
-from vlfew.features import Features
-from vlfew.losses.encoded import Encoded
+from vlfew.core.errors import ConfigError
+from vlfew.core.features import Features
+from vlfew.losses.batch import EncodedBatch
 
 DISTANCES = {
     "euclidean": lambda a, b: (a - b).norm(),
@@ -84,7 +84,7 @@ def test_any_batch_gives_what_the_loops_give_and_a_finite_gradient(labels, minin
 
 def test_a_kept_margin_costs_nothing():
     corners = torch.eye(3).repeat_interleave(2, 0)
-    batch = Encoded(Features(corners), torch.tensor([0, 0, 1, 1, 2, 2]))
+    batch = EncodedBatch(Features(corners), torch.tensor([0, 0, 1, 1, 2, 2]))
     for mining in ("all", "batch_hard", "semi_hard"):
         assert build("triplet", mining=mining)(batch) == 0
     assert build("triplet", margin=None)(batch) > 0  # the soft margin keeps pulling
@@ -96,18 +96,18 @@ def test_close_vectors_far_from_the_origin_keep_their_distances(mining):
     near = encoded(LABELS).image.embedding.detach() * 0.01
     labels = torch.tensor(LABELS)
     term = build("triplet", margin=0.02, distance="euclidean", mining=mining, normalize=False)
-    moved = term(Encoded(Features(near + 100), labels))
-    assert moved.item() == pytest.approx(term(Encoded(Features(near), labels)).item(), rel=1e-2)
+    moved = term(EncodedBatch(Features(near + 100), labels))
+    assert moved.item() == pytest.approx(term(EncodedBatch(Features(near), labels)).item(), rel=1e-2)
 
 
 @pytest.mark.parametrize("mining", ["batch_hard", "semi_hard"])
 def test_equal_vectors_and_finite_differences_under_mining(mining):
     term = build("triplet", margin=1.0, distance="euclidean", mining=mining)
     same = torch.ones(4, 8, requires_grad=True)
-    term(Encoded(Features(same), torch.tensor([0, 0, 1, 1]))).backward()
+    term(EncodedBatch(Features(same), torch.tensor([0, 0, 1, 1]))).backward()
     assert same.grad.isfinite().all()
     x = encoded(LABELS, dim=3, dtype=torch.float64).image.embedding
-    assert torch.autograd.gradcheck(lambda x: term(Encoded(Features(x), torch.tensor(LABELS))), (x,))
+    assert torch.autograd.gradcheck(lambda x: term(EncodedBatch(Features(x), torch.tensor(LABELS))), (x,))
 
 
 def test_semi_hard_needs_a_margin():

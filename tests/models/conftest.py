@@ -13,7 +13,7 @@ from vlfew.models.spec import TextSpec
 __all__ = ["bert_folder", "clip_folder", "no_hub", "worded"]
 
 
-def worded(*, centred: bool, **text: Any) -> DualStream:
+def worded(*, center_embeddings: bool, **text: Any) -> DualStream:
     """A tiny untrained model with words, the same weights each time."""
     torch.manual_seed(0)
     spec = ModelSpec(
@@ -21,8 +21,8 @@ def worded(*, centred: bool, **text: Any) -> DualStream:
         backbone_options={"width": 4},
         embedding_dim=8,
         image_size=16,
-        views="mirror",
+        tta="hflip",
         text=TextSpec(encoder="minilm", projection="linear", dropout=0.0, **text),
-        centred=centred,
+        center_embeddings=center_embeddings,
     )
     return build_model(spec).eval()

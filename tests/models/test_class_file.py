@@ -3,12 +3,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vlfew.errors import DataError
+from vlfew.core.errors import DataError
 from vlfew.models.class_file import find_images, read_class_file, unequal_kinds
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
+def images(tmp_path: Path) -> Path:
     for name in ("a.png", "b.jpg", "deep/c.PNG", "deep/.hidden.png", "notes.txt"):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
@@ -19,26 +19,26 @@ def pictures(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_words_pictures_and_both(pictures):
-    file = pictures / "classes.yaml"
+def test_words_images_and_both(images):
+    file = images / "classes.yaml"
     file.write_text(
         "cat: {text: a cat}\nmug: {images: [a.png, deep]}\nboth: {text: [x, y], images: '*.jpg'}\n"
     )
     assert read_class_file(file) == {
         "cat": ["a cat"],
-        "mug": [pictures / "a.png", pictures / "deep/c.PNG"],
-        "both": ["x", "y", pictures / "b.jpg"],
+        "mug": [images / "a.png", images / "deep/c.PNG"],
+        "both": ["x", "y", images / "b.jpg"],
     }
 
 
-def test_names_and_texts_stay_as_written(pictures):
-    file = pictures / "classes.yaml"
+def test_names_and_texts_stay_as_written(images):
+    file = images / "classes.yaml"
     file.write_text("no: {text: no}\n1: {text: 010}\n1.0: {text: [yes, 2024-01-01]}\nnull: {text: ~}\n")
     assert read_class_file(file) == {"no": ["no"], "1": ["010"], "1.0": ["yes", "2024-01-01"], "null": ["~"]}
 
 
 @pytest.mark.parametrize("suffix", [".avif", ".jp2", ".pbm", ".pnm", ".webp"])
-def test_pictures_of_every_kind_that_is_read_are_found(tmp_path, suffix):
+def test_images_of_every_kind_that_is_read_are_found(tmp_path, suffix):
     (tmp_path / "mugs").mkdir()
     (tmp_path / "mugs" / f"a{suffix}").touch()
     assert find_images(["mugs"], tmp_path) == [tmp_path / "mugs" / f"a{suffix}"]
@@ -52,7 +52,7 @@ def test_pictures_of_every_kind_that_is_read_are_found(tmp_path, suffix):
         ("cat: {txt: a cat}", "unknown key 'txt'; did you mean 'text'"),
         ("cat: {}", "described by nothing"),
         ("cat: {text: ''}", "'text' must be a string"),
-        ("cat: {images: nowhere.png}", r"class 'cat': .*nowhere.png: no such picture"),
+        ("cat: {images: nowhere.png}", r"class 'cat': .*nowhere.png: no such image"),
         ("cat: {images: a photo of a cat}", "words stand under 'text:'"),
         ("cat: [", "classes.yaml:1: not YAML"),
         ("cat: {text: cat}\ncat: {text: dog}", r"yaml:2: 'cat' stands here twice \(first in line 1\)"),
@@ -66,17 +66,17 @@ def test_mistakes_name_the_class(tmp_path, text, message):
     assert "\n" not in str(error.value)
 
 
-def test_words_alone_beside_pictures_are_told(tmp_path: Path) -> None:
+def test_words_alone_beside_images_are_told(tmp_path: Path) -> None:
     assert unequal_kinds({"a": ["an a"], "b": ["a b"]}) == ""
     assert unequal_kinds({"a": [tmp_path], "b": ["a b", tmp_path]}) == ""
     mixed = {"b": ["a b", tmp_path]} | {f"w{n}": [f"{n}"] for n in range(7)}
     told = unequal_kinds(mixed)
-    assert "words alone (w0, w1, w2, w3, w4 and 2 more)" in told and "said in pictures (b)" in told
+    assert "words alone (w0, w1, w2, w3, w4 and 2 more)" in told and "said in images (b)" in told
     assert "\n" not in told
 
 
-def test_a_picture_under_text_is_told(pictures):
-    file = pictures / "classes.yaml"
+def test_a_image_under_text_is_told(images):
+    file = images / "classes.yaml"
     file.write_text("mug: {text: [a mug, deep/c.PNG]}\n")
     with pytest.raises(
         DataError, match=r"class 'mug': 'deep/c.PNG' is given as words.*under 'images:'"
@@ -90,9 +90,9 @@ def test_missing_file(tmp_path):
         read_class_file(tmp_path / "none.yaml")
 
 
-def test_find_images_takes_files_folders_and_globs_each_once(pictures):
-    found = find_images([str(pictures / "a.png"), str(pictures), str(pictures / "*.png")])
-    assert found == [pictures / "a.png", pictures / "b.jpg", pictures / "deep/c.PNG"]
-    with pytest.raises(DataError, match="folder has no pictures"):
-        (pictures / "empty").mkdir()
-        find_images([str(pictures / "empty")])
+def test_find_images_takes_files_folders_and_globs_each_once(images):
+    found = find_images([str(images / "a.png"), str(images), str(images / "*.png")])
+    assert found == [images / "a.png", images / "b.jpg", images / "deep/c.PNG"]
+    with pytest.raises(DataError, match="folder has no images"):
+        (images / "empty").mkdir()
+        find_images([str(images / "empty")])

@@ -8,12 +8,12 @@ from PIL import Image
 
 from tests.conftest import make_data
 from tests.evaluation.fakes import run
-from vlfew.errors import ConfigError, ModelError, VlfewError
-from vlfew.evaluation.subject import Subject
-from vlfew.features import Features
+from vlfew.classifiers import Support
+from vlfew.classifiers.prototypes import Prototypes
+from vlfew.core.errors import ConfigError, ModelError, VlfewError
+from vlfew.core.features import Features
+from vlfew.evaluation.context import EvaluationContext
 from vlfew.models import DualStream, ModelSpec, build_model, load_model, save_model
-from vlfew.scorers import Support
-from vlfew.scorers.prototypes import Prototypes
 
 SPEC = ModelSpec(
     backbone="conv4",
@@ -34,35 +34,35 @@ def model() -> DualStream:
 
 
 @pytest.fixture
-def subject(model: DualStream) -> Subject:
-    return Subject(model, make_data(classes=21, pictures=8, groups=1))
+def context(model: DualStream) -> EvaluationContext:
+    return EvaluationContext(model, make_data(classes=21, images=8, groups=1))
 
 
-def pictures(count: int) -> torch.Tensor:
+def images(count: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
     return torch.randint(0, 256, (count, 1, 16, 16), generator=generator, dtype=torch.uint8)
 
 
-def test_pictures_are_encoded_with_maps_in_half_precision(model):
-    encoded = model.encode_images(pictures(3))
+def test_images_are_encoded_with_maps_in_half_precision(model):
+    encoded = model.encode_images(images(3))
     assert encoded.map is not None and encoded.map.shape == (3, 8, 4, 4) and encoded.map.dtype == torch.half
 
 
 def test_scorers_have_the_trained_weights(model, tmp_path):
-    x = model.encode_images(pictures(8))
+    x = model.encode_images(images(8))
     support, queries = Support(x[:3], torch.arange(3), 3), x[3:]
-    own = model.scorer().fit(support).score(queries)
+    own = model.method().fit(support).score(queries)
     assert own.shape == (5, 3) and not own.requires_grad
-    assert torch.equal(model.scorer("cross_attention").fit(support).score(queries), own)
-    transductive = model.scorer("cross_attention_transductive")
+    assert torch.equal(model.method("cross_attention").fit(support).score(queries), own)
+    transductive = model.method("cross_attention_transductive")
     assert transductive.temperature == 0.1 and transductive.transductive
     for key, value in model.similarity.state_dict().items():
         assert torch.equal(transductive.state_dict()[key], value)
     assert not torch.equal(transductive.fit(support).score(queries), own)
-    assert isinstance(model.scorer("prototypes"), Prototypes)
+    assert isinstance(model.method("prototypes"), Prototypes)
     save_model(model, tmp_path)
     again = load_model(tmp_path)
-    assert torch.equal(again.scorer().fit(support).score(queries), own)
+    assert torch.equal(again.method().fit(support).score(queries), own)
 
 
 @pytest.mark.parametrize("name", ["cross_attention", "cross_attention_transductive"])
@@ -71,7 +71,7 @@ def test_a_model_that_was_not_trained_for_it_has_none(name):
     with pytest.raises(
         ModelError, match="no trained cross_attention; train with similarity: cross_attention"
     ):
-        other.scorer(name)
+        other.method(name)
 
 
 def test_a_backbone_without_maps_is_refused_in_one_line():
@@ -79,7 +79,9 @@ def test_a_backbone_without_maps_is_refused_in_one_line():
         update={"backbone": "timm:test_vit", "backbone_options": {}, "image_size": 32, "channels": 3}
     )
     if (
-        build_model(spec.model_copy(update={"similarity": "cosine", "similarity_options": {}})).space.map
+        build_model(
+            spec.model_copy(update={"similarity": "cosine", "similarity_options": {}})
+        ).feature_spec.map
         is None
     ):
         backbone = "timm:test_vit"
@@ -90,72 +92,72 @@ def test_a_backbone_without_maps_is_refused_in_one_line():
     assert "\n" not in str(error.value)
 
 
-def test_a_classifier_of_pictures_scores_by_cross_attention(model):
-    x = pictures(5)
-    images = [Image.fromarray(picture[0].numpy()) for picture in x]
-    classifier = model.classifier({"a": [images[0], images[1]], "b": images[2]})
+def test_a_classifier_of_images_scores_by_cross_attention(model):
+    x = images(5)
+    shots = [Image.fromarray(image[0].numpy()) for image in x]
+    classifier = model.classifier({"a": [shots[0], shots[1]], "b": shots[2]})
     encoded = model.encode_images(x)
-    expected = model.scorer().fit(Support(encoded[:3], torch.tensor([0, 0, 1]), 2)).score(encoded[3:])
-    torch.testing.assert_close(classifier.scores(images[3:]), expected)
+    expected = model.method().fit(Support(encoded[:3], torch.tensor([0, 0, 1]), 2)).score(encoded[3:])
+    torch.testing.assert_close(classifier.scores(shots[3:]), expected)
 
 
 @pytest.mark.parametrize("protocol", ["few-shot", "omniglot-trials"])
-def test_episodes_go_through_the_maps_of_the_bank(subject, protocol):
+def test_episodes_go_through_the_maps_of_the_bank(context, protocol):
     options = (
         {"ways": 4, "queries": 3, "episodes": 30} if protocol == "few-shot" else {"ways": 4, "trials": 80}
     )
-    result, outcome = run(subject, protocol, **options)
+    result, outcome = run(context, protocol, **options)
     assert result.get("transductive") is None
-    again, other = run(subject, protocol, **options, scorer="cross_attention_transductive")
+    again, other = run(context, protocol, **options, method="cross_attention_transductive")
     assert again.get("transductive") is True
-    plain, _ = run(subject, protocol, **options, scorer="prototypes")
+    plain, _ = run(context, protocol, **options, method="prototypes")
     assert result.accuracy > 0.5 and plain.accuracy > 0.5  # chance is 1/4
     assert len(outcome.per_episode) == len(other.per_episode)
 
 
-def test_accuracy_is_that_of_episodes_scored_one_by_one(subject):
-    from vlfew.evaluation.few_shot import split_episodes
+def test_accuracy_is_that_of_episodes_scored_one_by_one(context):
+    from vlfew.evaluation.protocols.few_shot import split_episodes
 
-    _, outcome = run(subject, "few-shot", ways=3, shots=2, queries=2, episodes=5)
-    drawn = split_episodes(subject.data, "test", 3, 2, 2, 5, 0)
-    features, scorer = subject.bank("test").features, subject.model.scorer("default")
+    _, outcome = run(context, "few-shot", ways=3, shots=2, queries=2, episodes=5)
+    drawn = split_episodes(context.data, "test", 3, 2, 2, 5, 0)
+    features, method = context.bank("test").features, context.model.method("default")
     for e in range(5):
         support = features[drawn.support[e].flatten()]
-        scorer.fit(Support(support, torch.tensor([0, 0, 1, 1, 2, 2]), 3))
-        best = scorer.score(features[drawn.query[e].flatten()]).argmax(1)
+        method.fit(Support(support, torch.tensor([0, 0, 1, 1, 2, 2]), 3))
+        best = method.score(features[drawn.query[e].flatten()]).argmax(1)
         share = (best == torch.tensor([0, 0, 1, 1, 2, 2])).double().mean().item()
         assert outcome.per_episode[e] == pytest.approx(share)
 
 
-def test_verification_and_identification_score_by_it(subject):
-    result, _ = run(subject, "verification", pairs=60, folds=2)
+def test_verification_and_identification_score_by_it(context):
+    result, _ = run(context, "verification", pairs=60, folds=2)
     assert result.get("auc") > 0.6
-    result, _ = run(subject, "identification", draws=2)
+    result, _ = run(context, "identification", draws=2)
     assert result.accuracy > 0.3
 
 
 @pytest.mark.parametrize("protocol", ["verification", "identification"])
-def test_where_there_are_no_episodes_a_transductive_scorer_is_refused(subject, protocol):
+def test_where_there_are_no_episodes_a_transductive_scorer_is_refused(context, protocol):
     with pytest.raises(
         ConfigError, match=f"learns from all queries of an episode, and {protocol} asks about"
     ):
-        run(subject, protocol, scorer="cross_attention_transductive")
+        run(context, protocol, method="cross_attention_transductive")
 
 
 def test_a_transductive_scorer_wants_as_many_queries_of_each_class(model):
-    data = make_data(classes=9, pictures=6)
+    data = make_data(classes=9, images=6)
     fewer = data.splits["test"][:-2]
     ragged = type(data)(**{**vars(data), "splits": data.splits | {"test": fewer}})
     options = {"ways": 3, "queries": "all", "episodes": 5}
-    run(Subject(model, ragged), "few-shot", **options)
-    with pytest.raises(ConfigError, match="have fewer pictures left than others; give a number of queries"):
-        run(Subject(model, ragged), "few-shot", **options, scorer="cross_attention_transductive")
+    run(EvaluationContext(model, ragged), "few-shot", **options)
+    with pytest.raises(ConfigError, match="have fewer images left than others; give a number of queries"):
+        run(EvaluationContext(model, ragged), "few-shot", **options, method="cross_attention_transductive")
 
 
-def test_a_map_that_half_precision_cannot_hold_is_said(subject, monkeypatch):
-    encode = subject.model.encode_images
+def test_a_map_that_half_precision_cannot_hold_is_said(context, monkeypatch):
+    encode = context.model.encode_images
     monkeypatch.setattr(
         DualStream, "encode_images", lambda _, x: Features(encode(x).embedding, map=encode(x).map * torch.inf)
     )
     with pytest.raises(ModelError, match="gives NaN or infinity"):
-        run(subject, "few-shot", ways=3, queries=2, episodes=5)
+        run(context, "few-shot", ways=3, queries=2, episodes=5)

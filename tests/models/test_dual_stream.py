@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 
 import vlfew
-from vlfew.errors import DataError, ModelError
-from vlfew.features import Features
+from vlfew.classifiers import Support
+from vlfew.core.errors import DataError, ModelError
+from vlfew.core.features import Features
 from vlfew.models import DualStream, ModelSpec, build_model, load_model, save_model
-from vlfew.models.saved import parameter_counts
+from vlfew.models.serialization import parameter_counts
 from vlfew.models.spec import TextSpec
-from vlfew.scorers import Support
 
 SPEC = ModelSpec(
     backbone="conv4",
@@ -42,13 +42,13 @@ def saved(model, tmp_path_factory) -> Path:
     return folder
 
 
-def pictures(count: int = 5, channels: int = 1) -> torch.Tensor:
+def images(count: int = 5, channels: int = 1) -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
     return torch.randint(0, 256, (count, channels, 16, 16), generator=generator, dtype=torch.uint8)
 
 
 def test_both_streams_meet_in_one_space(model):
-    image, words = model.encode_images(pictures()), model.encode_texts(["a cat", "a mug"])
+    image, words = model.encode_images(images()), model.encode_texts(["a cat", "a mug"])
     assert image.embedding.shape == (5, 16) and words.shape == (2, 16)
     assert image.embedding.dtype == words.dtype == torch.float32
     assert not image.embedding.requires_grad
@@ -63,7 +63,7 @@ def test_paths_and_pillow_images_are_read_as_the_model_wants_them(model, tmp_pat
     assert model.read([]).shape == (0, 1, 16, 16)
 
 
-def test_words_in_the_place_of_pictures_and_the_reverse_get_one_line(model, tmp_path, monkeypatch):
+def test_words_in_the_place_of_images_and_the_reverse_get_one_line(model, tmp_path, monkeypatch):
     Image.new("L", (8, 8)).save(tmp_path / "mug.png")
     monkeypatch.chdir(tmp_path)
     mug = Path("mug.png")
@@ -71,32 +71,32 @@ def test_words_in_the_place_of_pictures_and_the_reverse_get_one_line(model, tmp_
         (lambda: model.encode_texts("a cat"), "texts come in a list"),
         (lambda: model.encode_texts(["a cat", " "]), "an empty text"),
         (lambda: model.encode_texts([mug]), "words are given as str; got"),
-        (lambda: model.encode_texts(["mug.png"]), r"as a picture it is Path\('mug.png'\)"),
+        (lambda: model.encode_texts(["mug.png"]), r"as an image it is Path\('mug.png'\)"),
         (
             lambda: model.classifier({"a": "a cat", "mug": "mug.png"}),
             "class 'mug': 'mug.png' is given as words",
         ),
         (
             lambda: model.classifier({"cat": Path("a photo of a cat")}),
-            "class 'cat': there is no picture 'a photo",
+            "class 'cat': there is no image 'a photo",
         ),
         (
             lambda: model.classifier({"cat": torch.zeros(3, 8, 8)}),
             r"a Pillow image; got a Tensor of shape \[3, 8, 8\]",
         ),
         (lambda: model.classifier(["cat", "mug"]), "told as a dict, .* got \\['cat', 'mug'\\]"),
-        (lambda: model.classifier({"cat": 3}), "class 'cat': a picture is a Path or a Pillow image; got 3"),
+        (lambda: model.classifier({"cat": 3}), "class 'cat': an image is a Path or a Pillow image; got 3"),
         (lambda: model.classifier({"cat": mug}).predict(["mug.png"]), "'mug.png' is a str, which is words"),
-        (lambda: model.classifier({"cat": mug}).predict(mug), "pictures come in a list"),
-        (lambda: model.classifier({"cat": mug}).predict([]), "no pictures"),
+        (lambda: model.classifier({"cat": mug}).predict(mug), "images come in a list"),
+        (lambda: model.classifier({"cat": mug}).predict([]), "no images"),
         (lambda: model.encode_images([mug]), r"sees uint8 \[B, 1, 16, 16\], and got .*mug.png"),
-        (lambda: model.read([tmp_path / "none.png"]), "there is no picture '.*none.png'"),
+        (lambda: model.read([tmp_path / "none.png"]), "there is no image '.*none.png'"),
     ]
     for attempt, message in wrong:
         with pytest.raises(DataError, match=message) as caught:
             attempt()
         assert "\n" not in str(caught.value)
-    # No such picture is there: these are words, however they end.
+    # No such image is there: these are words, however they end.
     assert model.encode_texts(["other.png"]).shape == (1, 16)
 
 
@@ -114,8 +114,8 @@ def test_pixels_of_another_kind_or_size_get_one_line(model, pixels, got):
     assert "\n" not in str(caught.value)
 
 
-def test_pixels_are_normalised_by_the_training_statistics(model):
-    x = pictures()
+def test_pixels_are_normalized_by_the_training_statistics(model):
+    x = images()
     expected = model.image_projection(model.backbone((x.float() - 200) / 50).embedding)
     torch.testing.assert_close(model.encode_images(x).embedding, expected.detach())
 
@@ -123,7 +123,7 @@ def test_pixels_are_normalised_by_the_training_statistics(model):
 def test_loaded_gives_what_was_saved_without_network_or_package(saved, model, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda *_: None)
     again = load_model(saved)
-    assert torch.equal(again.encode_images(pictures()).embedding, model.encode_images(pictures()).embedding)
+    assert torch.equal(again.encode_images(images()).embedding, model.encode_images(images()).embedding)
     texts = ["greek small letter alpha", "A Cat!"]
     torch.testing.assert_close(again.encode_texts(texts), model.encode_texts(texts))
 
@@ -133,10 +133,10 @@ def test_a_model_is_known_by_its_weights_until_it_is_trained(saved, model):
     again = load_model(saved)
     assert again.fingerprint == load_model(saved).fingerprint
     described = json.loads((saved / "model.json").read_text())
-    described["model"]["views"] = "mirror"
+    described["model"]["tta"] = "hflip"
     (saved / "model.json").write_text(json.dumps(described))
     assert load_model(saved).fingerprint != again.fingerprint
-    assert again.about["trained_on"] == "nothing" and again.home == saved
+    assert again.metadata["trained_on"] == "nothing" and again.home == saved
     assert again.eval().fingerprint is not None
     assert again.train().eval().fingerprint is None
 
@@ -162,7 +162,7 @@ def test_parameters_are_counted_without_the_weights_being_read(model, saved, tmp
         parameter_counts(tmp_path)
 
 
-@pytest.mark.parametrize("damage", ["cut", "flip", "gone", "json cut", "json format"])
+@pytest.mark.parametrize("damage", ["cut", "hflip", "gone", "json cut", "json format"])
 def test_damaged_models_are_refused(saved, tmp_path, damage):
     for path in saved.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
@@ -170,7 +170,7 @@ def test_damaged_models_are_refused(saved, tmp_path, damage):
     whole = weights.read_bytes()
     if damage == "cut":
         weights.write_bytes(whole[:-100])
-    elif damage == "flip":
+    elif damage == "hflip":
         weights.write_bytes(whole[:-100] + bytes([whole[-100] ^ 1]) + whole[-99:])
     elif damage == "gone":
         weights.unlink()
@@ -222,35 +222,35 @@ def test_weighted_l1_is_trained_and_saved_with_the_model(tmp_path):
     spec = SPEC.model_copy(update={"text": None, "similarity": "weighted_l1", "embedding_dim": None})
     koch = build_model(spec).eval()
     save_model(koch, tmp_path)
-    x = koch.encode_images(pictures(4))
+    x = koch.encode_images(images(4))
     expected = koch.similarity.pair(x[:2], x[2:]).detach()
-    torch.testing.assert_close(load_model(tmp_path).scorer().pair(x[:2], x[2:]).detach(), expected)
+    torch.testing.assert_close(load_model(tmp_path).method().pair(x[:2], x[2:]).detach(), expected)
     with pytest.raises(ModelError, match="no trained weighted_l1"):
-        build_model(SPEC.model_copy(update={"text": None})).scorer("weighted_l1")
+        build_model(SPEC.model_copy(update={"text": None})).method("weighted_l1")
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "euclidean"])
 def test_options_of_a_similarity_are_used(similarity, tmp_path):
-    """Nearest neighbours, asked for in training, are what the saved model goes by."""
+    """Nearest neighbors, asked for in training, are what the saved model goes by."""
     spec = SPEC.model_copy(update={"text": None, "similarity": similarity})
     nearest = build_model(spec.model_copy(update={"similarity_options": {"reduce": "max"}}))
-    assert type(build_model(spec).scorer()) is type(nearest.scorer("prototypes"))
+    assert type(build_model(spec).method()) is type(nearest.method("prototypes"))
     save_model(nearest, tmp_path)
-    features = nearest.encode_images(pictures(7)).embedding
+    features = nearest.encode_images(images(7)).embedding
     one, other = (Features(features[rows]) for rows in ([5] * 5 + [6] * 5, [*range(5)] * 2))
     alike = nearest.similarity.pair(one, other).view(2, 5)  # two queries, five items
     expected = torch.stack([alike[:, :3].amax(1), alike[:, 3:].amax(1)], dim=1)
     support = Support(Features(features[:5]), torch.tensor([0, 0, 0, 1, 1]), 2)
     for model in (nearest, load_model(tmp_path)):
         for name in ("default", similarity):
-            scores = model.scorer(name).fit(support).score(Features(features[5:]))
+            scores = model.method(name).fit(support).score(Features(features[5:]))
             torch.testing.assert_close(scores, expected, atol=1e-5, rtol=1e-4)
 
 
-def test_classifier_by_words_pictures_and_both(model, tmp_path):
+def test_classifier_by_words_images_and_both(model, tmp_path):
     shots = []
-    for number, picture in enumerate(pictures(3)):
-        shots.append(Image.fromarray(picture[0].numpy()))
+    for number, image in enumerate(images(3)):
+        shots.append(Image.fromarray(image[0].numpy()))
         shots[-1].save(tmp_path / f"{number}.png")
     clf = model.classifier(
         {"first": shots[0], "second": tmp_path / "1.png", "third": [shots[2], "a third thing"]},

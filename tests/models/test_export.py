@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from vlfew.cli import main
-from vlfew.errors import ModelError
+from vlfew.core.errors import ModelError
 from vlfew.models import DualStream, ModelSpec, build_model, save_model
 from vlfew.models.export import TOLERANCE, export_stream
 from vlfew.models.spec import TextSpec
@@ -25,7 +25,7 @@ pytest.importorskip("onnxscript")
 def built(seed: int = 0, **options: Any) -> DualStream:
     torch.manual_seed(seed)
     known = {"backbone": "conv4", "backbone_options": {"width": 4}, "embedding_dim": 8, "image_size": 16}
-    model = build_model(ModelSpec(**known | {"views": "mirror"} | options))
+    model = build_model(ModelSpec(**known | {"tta": "hflip"} | options))
     model.set_pixel_statistics(torch.tensor([200.0]), torch.tensor([50.0]))
     return model.eval()
 
@@ -52,13 +52,13 @@ def image_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_image_stream_gives_what_the_model_gives(image_file: Path) -> None:
     model = built()
     for count in (1, 7):
-        pictures = torch.randint(0, 256, (count, 1, 16, 16), dtype=torch.uint8)
-        found = answers(image_file, pictures=pictures)
-        torch.testing.assert_close(found, model.encode_images(pictures).embedding, atol=1e-4, rtol=1e-4)
-    about = json.loads(image_file.with_suffix(".json").read_text())
-    assert about["dim"] == found.shape[1] == 16 and 0 <= about["largest_difference"] < TOLERANCE
-    assert about["inputs"] == {"pictures": "uint8, 0 to 255, [batch, 1, 16, 16]"}
-    assert about["reading"] == {"resize": "squash", "center": 1.0, "interpolation": "bilinear"}
+        images = torch.randint(0, 256, (count, 1, 16, 16), dtype=torch.uint8)
+        found = answers(image_file, images=images)
+        torch.testing.assert_close(found, model.encode_images(images).embedding, atol=1e-4, rtol=1e-4)
+    metadata = json.loads(image_file.with_suffix(".json").read_text())
+    assert metadata["dim"] == found.shape[1] == 16 and 0 <= metadata["largest_difference"] < TOLERANCE
+    assert metadata["inputs"] == {"images": "uint8, 0 to 255, [batch, 1, 16, 16]"}
+    assert metadata["reading"] == {"resize": "squash", "center_crop": 1.0, "interpolation": "bilinear"}
     assert sorted(p.name for p in image_file.parent.iterdir()) == ["image.json", "image.onnx"]
 
 
@@ -75,8 +75,8 @@ def test_the_text_stream_takes_any_number_and_length_of_texts(tmp_path: Path, be
         torch.testing.assert_close(found, model.encode_texts(texts), atol=1e-4, rtol=1e-4)
         true = tokens["attention_mask"][0] == 1
         assert tokenizer.encode(texts[0]).ids[: int(true.sum())] == tokens["input_ids"][0][true].tolist()
-    about = json.loads((tmp_path / "text.json").read_text())
-    assert about["inputs"]["input_ids"] == "int64, [batch, length]" and about["dim"] == 16
+    metadata = json.loads((tmp_path / "text.json").read_text())
+    assert metadata["inputs"]["input_ids"] == "int64, [batch, length]" and metadata["dim"] == 16
 
 
 def test_a_file_that_differs_is_not_written(
@@ -90,15 +90,15 @@ def test_a_file_that_differs_is_not_written(
     assert export_stream(built(), "image", file) < TOLERANCE and file.is_file()
 
 
-def test_real_pictures_count(image_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model that is another one on pictures of one shade alone is found out by such a picture."""
+def test_real_images_count(image_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that is another one on images of one shade alone is found out by such an image."""
     monkeypatch.setattr("vlfew.models.export._write", lambda _job, path, _who: shutil.copy(image_file, path))
     model = built()
     forward = model.forward_views
 
-    def odd(pictures: Tensor) -> Any:
-        features = forward(pictures)
-        if bool((pictures == pictures[0, 0, 0, 0]).all()):
+    def odd(images: Tensor) -> Any:
+        features = forward(images)
+        if bool((images == images[0, 0, 0, 0]).all()):
             features.embedding = -features.embedding
         return features
 
@@ -130,12 +130,12 @@ def test_what_is_missing_is_told_before_anything_is_done(
         export_stream(built(), "image", tmp_path / "image.onnx")
 
 
-def test_pictures_are_no_check_of_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_are_no_check_of_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_model(built(), tmp_path / "run")
     out = str(tmp_path / "text.onnx")
     with pytest.raises(SystemExit) as wrong:
         main(["export", str(tmp_path / "run"), "--stream", "text", "--out", out, "--check", "a.png"])
-    assert wrong.value.code == 2 and "--check takes pictures" in capsys.readouterr().err
+    assert wrong.value.code == 2 and "--check takes images" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "image.json"])

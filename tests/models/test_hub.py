@@ -13,7 +13,7 @@ from huggingface_hub import ModelCard
 
 import vlfew
 from vlfew.cli import main
-from vlfew.errors import ModelError
+from vlfew.core.errors import ModelError
 from vlfew.models import DualStream, ModelSpec, build_model, save_model
 
 SPEC = ModelSpec(backbone="conv4", backbone_options={"width": 4}, embedding_dim=8, image_size=16)
@@ -31,7 +31,7 @@ RESULT: dict[str, Any] = {
     "ways": 20,
     "shots": 1,
     "command": "vlfew evaluate runs/tiny --protocol few-shot --ways 20",
-    "note": "5,200 pictures at hand",
+    "note": "5,200 images at hand",
 }
 
 
@@ -81,9 +81,9 @@ def test_what_is_uploaded_loads_again(run: Path, hub: type[FakeApi], tmp_path: P
     for name, content in hub.uploaded.items():
         (there / name).write_bytes(content)
     again = DualStream.from_pretrained(there)
-    pictures = torch.randint(0, 256, (3, 1, 16, 16), dtype=torch.uint8)
-    assert torch.equal(again.encode_images(pictures).embedding, model.encode_images(pictures).embedding)
-    assert again.about.items() >= ABOUT.items() and not again.training
+    images = torch.randint(0, 256, (3, 1, 16, 16), dtype=torch.uint8)
+    assert torch.equal(again.encode_images(images).embedding, model.encode_images(images).embedding)
+    assert again.metadata.items() >= ABOUT.items() and not again.training
 
 
 def test_the_card_says_what_was_measured_and_how(run: Path) -> None:
@@ -99,9 +99,9 @@ def test_the_card_says_what_was_measured_and_how(run: Path) -> None:
         "# tiny",
         "vlfew evaluate me/tiny --protocol few-shot",
         "trained on: glyphs/train",
-        "outside pictures: no",
+        "outside images: no",
         "note: no words: alignment was dropped",
-        "Note: 5,200 pictures at hand.",
+        "Note: 5,200 images at hand.",
         'vlfew.load("me/tiny")',
         "The weights: mit.",
     ):

@@ -12,13 +12,13 @@ from torch import nn
 
 import tests.encoders.conftest as tiny_models
 from tests.encoders.towers import save
-from vlfew.config import Config, Lora
-from vlfew.config_file import parse_config
+from vlfew.core.config import Config, Lora
+from vlfew.core.config_file import parse_config
+from vlfew.core.errors import ConfigError, ModelError
 from vlfew.encoders import BACKBONES
-from vlfew.encoders.unlocking import blocks_of
-from vlfew.errors import ConfigError, ModelError
+from vlfew.encoders.unfreeze import blocks_of
 from vlfew.models import DualStream, ModelSpec, build_model, load_model, save_model
-from vlfew.models.saved import parameter_counts
+from vlfew.models.serialization import parameter_counts
 from vlfew.models.spec import TextSpec
 
 bert_folder, clip_folder = tiny_models.bert_folder, tiny_models.clip_folder
@@ -79,10 +79,12 @@ def test_the_stem_is_trained_with_all_blocks_but_not_without(tmp_path: Path) -> 
     assert trained[0] < trained[1] < trained[2]
     assert {"model.visual_projection.weight", "model.vision_model.post_layernorm.bias"} <= trained[0]
     assert not any("embeddings" in name for name in trained[2])
-    with pytest.raises(ModelError, match=r"image\.unlocked is 4, and the tower has 3 blocks"):
+    with pytest.raises(ModelError, match=r"image\.unfreeze_last is 4, and the tower has 3 blocks"):
         build(f"transformers:{tmp_path}", backbone_unlocked=4)
-    with pytest.raises(ModelError, match=r"image\.unlocked is 1, and the tower has no row of like blocks"):
-        build("plane", backbone_unlocked=1)
+    with pytest.raises(
+        ModelError, match=r"image\.unfreeze_last is 1, and the tower has no row of like blocks"
+    ):
+        build("embed2d", backbone_unlocked=1)
 
 
 def text(folder: Path, **changes: Any) -> TextSpec:
@@ -91,7 +93,7 @@ def text(folder: Path, **changes: Any) -> TextSpec:
 
 def test_last_blocks_and_lora_of_the_text_tower(bert_folder: Path, tmp_path: Path) -> None:
     words = ["a cat", "the green mug"]
-    for number, changes in enumerate(({"unlocked": 1}, {"lora": {"rank": 2, "dropout": 0.5}})):
+    for number, changes in enumerate(({"unfreeze_last": 1}, {"lora": {"rank": 2, "dropout": 0.5}})):
         model = build("conv4", text=text(bert_folder, **changes)).train()
         trained = [n for n, p in model.text_encoder.named_parameters() if p.requires_grad]
         assert trained and all("layer.1." in n or "lora_" in n for n in trained)
@@ -166,9 +168,9 @@ def test_lora_counts_alpha_over_rank(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"unlocked": 2}, "unlocked is of a frozen tower"),
+        ({"unfreeze_last": 2}, "unfreeze_last is of a frozen tower"),
         ({"lora": {}}, "lora is of a frozen tower"),
-        ({"frozen": True, "unlocked": 1, "lora": {"rank": 4}}, "choose one"),
+        ({"frozen": True, "unfreeze_last": 1, "lora": {"rank": 4}}, "choose one"),
         ({"frozen": True, "lora": {"rnak": 4}}, r"unknown key 'image\.lora\.rnak'; did you mean 'rank'"),
         ({"frozen": True, "lora": {"dropout": 1}}, r"image\.lora\.dropout"),
     ],
@@ -181,7 +183,7 @@ def test_mistakes_are_one_line(section: dict[str, Any], message: str) -> None:
 
 def test_a_tower_is_fixed_when_nothing_of_it_is_trained() -> None:
     config = Config.model_validate(
-        {"objective": [{"loss": "contrastive"}], "image": {"frozen": True}, "text": {"unlocked": 1}}
+        {"objective": [{"loss": "contrastive"}], "image": {"frozen": True}, "text": {"unfreeze_last": 1}}
     )
     assert config.image.fixed and config.text.frozen and not config.text.fixed
 

@@ -1,4 +1,4 @@
-"""Twins that share no weights: built, trained on by losses, saved, loaded, evaluated and used."""
+"""ShareWeights that share no weights: built, trained on by losses, saved, loaded, evaluated and used."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from vlfew.errors import ModelError
-from vlfew.features import Features, Space
+from vlfew.classifiers import SIMILARITIES
+from vlfew.core.errors import ModelError
+from vlfew.core.features import Features, FeatureSpec
 from vlfew.losses import LOSSES
-from vlfew.losses.encoded import BatchPairs, Encoded
+from vlfew.losses.batch import BatchPairs, EncodedBatch
 from vlfew.models import ModelSpec, build_model, load_model, save_model
-from vlfew.models.saved import parameter_counts
+from vlfew.models.serialization import parameter_counts
 from vlfew.models.spec import TextSpec
-from vlfew.scorers import SIMILARITIES
-from vlfew.scorers.unshared import Unshared
+from vlfew.similarities.unshared import Unshared
 
 SPEC = ModelSpec(
     backbone="conv4",
     backbone_options={"width": 8, "norm": "group"},
     embedding_dim=6,
     image_size=16,
-    twins="unshared",
+    share_weights=False,
 )
 
 
@@ -33,17 +33,17 @@ def build(**changes: object):
     return build_model(SPEC.model_copy(update=changes)).eval()
 
 
-def pictures(count: int = 5) -> torch.Tensor:
+def images(count: int = 5) -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
     return torch.randint(0, 256, (count, 1, 16, 16), generator=generator, dtype=torch.uint8)
 
 
 def test_both_streams_are_whole_and_their_own():
-    model, single = build(), build(twins="shared")
+    model, single = build(), build(share_weights=True)
     count = sum(p.numel() for p in single.backbone.parameters()) + 6 * (single.backbone.dim + 1)
     assert sum(p.numel() for p in model.parameters()) == 2 * count
-    left, right = model.encode_images(pictures()).embedding.chunk(2, dim=1)
-    x = (pictures().float() - model.pixel_mean) / model.pixel_std
+    left, right = model.encode_images(images()).embedding.chunk(2, dim=1)
+    x = (images().float() - model.pixel_mean) / model.pixel_std
     torch.testing.assert_close(left, model.image_projection(model.backbone(x).embedding).detach())
     torch.testing.assert_close(right, model.right_projection(model.right_backbone(x).embedding).detach())
     assert not torch.allclose(left, right)
@@ -52,33 +52,33 @@ def test_both_streams_are_whole_and_their_own():
 @pytest.mark.parametrize("similarity", ["cosine", "euclidean", "weighted_l1"])
 def test_swapping_a_pair_gives_the_same_score(similarity):
     model = build(similarity=similarity)
-    features = model.encode_images(pictures(6))
+    features = model.encode_images(images(6))
     a, b = features[:3], features[3:]
-    scorer = model.scorer()
-    assert torch.equal(scorer.pair(a, b), scorer.pair(b, a))
+    method = model.method()
+    assert torch.equal(method.pair(a, b), method.pair(b, a))
 
 
-@pytest.mark.parametrize("views, ways", [("mirror", 2), ("turns", 4)])
+@pytest.mark.parametrize("views, ways", [("hflip", 2), ("rot90", 4)])
 def test_views_are_compared_with_views_of_the_same_kind(views, ways):
-    plain, several = build(), build(views=views)
-    x = pictures(6)
-    seen = {"mirror": lambda n: x.flip(3) if n else x, "turns": lambda n: x.rot90(n, (2, 3))}[views]
+    plain, several = build(), build(tta=views)
+    x = images(6)
+    seen = {"hflip": lambda n: x.flip(3) if n else x, "rot90": lambda n: x.rot90(n, (2, 3))}[views]
     expected = torch.zeros(3)
     for n in range(ways):
         own = plain.encode_images(seen(n))
-        expected += plain.scorer("cosine").pair(own[:3], own[3:]) / ways
+        expected += plain.method("cosine").pair(own[:3], own[3:]) / ways
     whole = several.encode_images(x)
-    torch.testing.assert_close(several.scorer("cosine").pair(whole[:3], whole[3:]), expected)
+    torch.testing.assert_close(several.method("cosine").pair(whole[:3], whole[3:]), expected)
 
 
 def test_saved_and_loaded_it_is_the_same(tmp_path: Path):
     model = build(similarity="weighted_l1")
     save_model(model, tmp_path)
-    again, x = load_model(tmp_path), pictures(6)
-    assert again.spec.twins == "unshared"
+    again, x = load_model(tmp_path), images(6)
+    assert not again.spec.share_weights
     features = model.encode_images(x)
     assert torch.equal(again.encode_images(x).embedding, features.embedding)
-    pair = [m.scorer().pair(features[:3], features[3:]).detach() for m in (model, again)]
+    pair = [m.method().pair(features[:3], features[3:]).detach() for m in (model, again)]
     assert torch.equal(*pair)
 
 
@@ -94,14 +94,14 @@ def test_both_backbones_are_counted_frozen_or_trained(frozen: bool, tmp_path: Pa
 
 
 def test_it_classifies(tmp_path: Path):
-    shots = [Image.fromarray(p[0].numpy()) for p in pictures(3)]
+    shots = [Image.fromarray(p[0].numpy()) for p in images(3)]
     model = build(similarity="euclidean")
     classifier = model.classifier({"a": shots[0], "b": [shots[1]], "c": shots[2]})
-    support = model.encode_images(pictures(3))
+    support = model.encode_images(images(3))
     scores = classifier.scores(shots)
     for q in range(3):
         for c in range(3):
-            pair = model.scorer("euclidean").pair(support[q : q + 1], support[c : c + 1])
+            pair = model.method("euclidean").pair(support[q : q + 1], support[c : c + 1])
             assert scores[q, c].item() == pytest.approx(pair.item(), rel=1e-4)
 
 
@@ -110,13 +110,13 @@ def test_words_have_no_space_to_be_in():
         build(text=TextSpec(encoder="minilm"))
 
 
-def encoded(drawn: BatchPairs | None = None) -> Encoded:
+def encoded(drawn: BatchPairs | None = None) -> EncodedBatch:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(6, 8, generator=generator, dtype=torch.float64).requires_grad_()
     torch.manual_seed(0)
-    similarity = Unshared(SIMILARITIES.get("weighted_l1")(Space(4)).double())
+    similarity = Unshared(SIMILARITIES.get("weighted_l1")(FeatureSpec(4)).double())
     labels = torch.tensor([0, 0, 1, 1, 2, 3])
-    return Encoded(Features(x), labels, similarity=similarity, drawn_pairs=drawn, unshared=True)
+    return EncodedBatch(Features(x), labels, similarity=similarity, drawn_pairs=drawn, unshared=True)
 
 
 DRAWN = BatchPairs(torch.tensor([0, 5, 2]), torch.tensor([1, 0, 4]), torch.tensor([True, False, False]))

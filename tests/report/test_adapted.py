@@ -9,8 +9,8 @@ from pathlib import Path
 from rich.console import Console
 
 from tests.report.test_report import Page
-from vlfew.evaluation.adaptation import Adaptation, Cell, Figure
-from vlfew.report.adapted import adaptation_table, write_adapted
+from vlfew.evaluation.adaptation.compare import Adaptation, Cell, Figure
+from vlfew.report.adaptation_report import adaptation_table, write_adapted
 
 
 def cell(method: str, shots: int, mean: float, weight: float, new: Figure | None = None) -> Cell:
@@ -33,8 +33,8 @@ FOUND = Adaptation(
     classes=7,
     queries=[40, 40, 41],
     shots=[1, 4],
-    seeds=[0, 1, 2],
-    choose="val",
+    repeats=[0, 1, 2],
+    tune_on="val-classes",
     chosen_by="options by others",
     base_to_new=False,
     templates=["{}"],
@@ -93,7 +93,7 @@ def test_page_tells_figures_choices_and_what_was_left_out(tmp_path: Path) -> Non
     assert "runs/&lt;x&gt;" in html and "<x>" not in html
     # An option that is the same everywhere says nothing.
     assert "metric" not in html and "text weight 0.3" in html
-    assert "40 to 41 pictures in a draw" in html
+    assert "40 to 41 images in a draw" in html
     assert html.count('class="whiskers') == 2 and "http" not in html.replace("http-equiv", "")
 
 
@@ -118,7 +118,7 @@ def test_new_classes(tmp_path: Path) -> None:
 
 def test_a_single_seed_and_number_of_shots(tmp_path: Path) -> None:
     cells = [replace(c, accuracy=Figure(0.5, None, [0.5]), ece_scaled=None) for c in FOUND.cells[::2]]
-    found = replace(FOUND, seeds=[0], shots=[1], cells=cells, choose="fixed")
+    found = replace(FOUND, repeats=[0], shots=[1], cells=cells, tune_on="none")
     assert printed(found).splitlines()[1].split() == ["prototypes", "50.00"]
     html = drawn(found, tmp_path / "a.html")
     assert "±" not in html and "→" not in html and "With one seed there are none" in html

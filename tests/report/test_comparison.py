@@ -14,18 +14,18 @@ import pytest
 from tests.report.test_report import Page
 from tests.test_cli import fails
 from vlfew.cli import main
-from vlfew.config import Config, Loss, Optim
-from vlfew.errors import RunError
+from vlfew.core.config import Config, Loss, Optim
+from vlfew.core.errors import RunError
 from vlfew.evaluation.results import Result, mean_ci95, read_results, write_results
 from vlfew.models.build import build_model
-from vlfew.models.saved import save_model
+from vlfew.models.serialization import save_model
 from vlfew.models.spec import ModelSpec
 from vlfew.report.comparison import Compared, compare_runs, write_comparison
-from vlfew.report.finished import MOST
-from vlfew.report.matching import match
-from vlfew.report.pairing import compare, why_not_paired
+from vlfew.report.load_run import MOST
+from vlfew.report.match_results import match
+from vlfew.report.significance import compare, why_not_paired
 from vlfew.report.side_by_side import standings
-from vlfew.training.run import RunFolder
+from vlfew.training.run_folder import RunFolder
 
 
 def result(**given: Any) -> Result:
@@ -44,7 +44,7 @@ def result(**given: Any) -> Result:
         "ways": 5,
         "shots": 1,
         "queries": 3,
-        "scorer": "default",
+        "method": "default",
         "interval": "over episodes",
     }
     return Result(**(fields | given))
@@ -154,7 +154,7 @@ def test_runs_of_which_there_is_much_to_say_are_said(tmp_path: Path) -> None:
         ModelSpec(backbone="conv4", backbone_options={"width": 4}, embedding_dim=8, image_size=16)
     )
     count = sum(p.numel() for p in model.parameters())
-    for words in (f"{count:,} trained", "16 × 16 pixels, grey", "5 min 12 s", "glyphs/train", "Outside data"):
+    for words in (f"{count:,} trained", "16 × 16 pixels, gray", "5 min 12 s", "glyphs/train", "Outside data"):
         assert text.count(words) == 2, words
     assert "0 frozen" not in text
 
@@ -190,7 +190,7 @@ def test_the_same_question_is_one_row_whatever_the_draw() -> None:
 
 def test_a_method_may_differ_and_is_said() -> None:
     """A question answered by two scorers is one row, unless one run has both: then each has its own."""
-    a, b = result(), result(scorer="weighted_l1")
+    a, b = result(), result(method="weighted_l1")
     (row,) = match([[a], [b]])
     assert row.setting == "5-way 1-shot"
     rows = match([[a, b], [b]])
@@ -217,7 +217,7 @@ def test_of_the_same_result_twice_the_later_stands() -> None:
 
 
 def test_options_that_an_older_result_lacks_are_at_their_default() -> None:
-    named = {"protocol": "zero-shot", "ways": 884, "shots": None, "scorer": None, "templates": ["{}"]}
+    named = {"protocol": "zero-shot", "ways": 884, "shots": None, "method": None, "templates": ["{}"]}
     assert len(match([[result(**named, queries=None)], [result(**named, queries="all")]])) == 2
     old = result(**named).model_dump(exclude={"queries"})
     assert len(match([[Result(**old)], [result(**named, queries="all")]])) == 1
@@ -227,7 +227,7 @@ def test_options_that_an_older_result_lacks_are_at_their_default() -> None:
     ("given", "why"),
     [
         ({}, ""),
-        ({"scorer": "weighted_l1"}, ""),
+        ({"method": "weighted_l1"}, ""),
         ({"seed": 1}, "other episodes: seed 0 and 1"),
         ({"episodes": 50}, "other episodes: episodes 40 and 50"),
         ({"episodes_file": "e.safetensors"}, "other episodes: episodes file none and e.safetensors"),
@@ -272,7 +272,7 @@ def test_accuracies_that_cannot_be_used_are_no_reason_to_stop(tmp_path: Path, sp
     assert c.episodes is None and why in c.why and c.difference.p is not None
 
 
-def test_pairs_of_pictures_are_paired_like_episodes(tmp_path: Path) -> None:
+def test_pairs_of_images_are_paired_like_episodes(tmp_path: Path) -> None:
     """A protocol that this version does not know, with an answer for each pair."""
     rng, paths = np.random.default_rng(0), []
     for name, rate in (("a", 0.7), ("b", 0.9)):
@@ -323,12 +323,12 @@ def test_accuracy_over_shots_is_drawn(tmp_path: Path) -> None:
     ]
     page = page_of(compare_runs(paths), tmp_path)
     assert "shots" in page.ids and "A 80.0%" in page.text
-    shots = page.text[page.text.index("support pictures of a class") : page.text.index("Losses are smoothed")]
+    shots = page.text[page.text.index("support images of a class") : page.text.index("Losses are smoothed")]
     assert " B " not in shots  # one number of shots is no curve
     assert "shots" not in page_of(compare_runs(paths[1:]), tmp_path).ids
 
 
-def test_eight_runs_keep_their_colours_and_letters(tmp_path: Path) -> None:
+def test_eight_runs_keep_their_colors_and_letters(tmp_path: Path) -> None:
     paths = [make_run(tmp_path / f"run{n}", [result(accuracy=0.5 + n / 100)]) for n in range(MOST)]
     out = tmp_path / "page.html"
     write_comparison(compare_runs(paths), out)
@@ -419,7 +419,7 @@ def test_results_of_an_older_form_are_compared_without_pairing(tmp_path: Path) -
     paths = runs_that_differ(tmp_path)
     for path in paths:
         (entry,) = json.loads((path / "results.json").read_text())
-        for name in ("data_fingerprint", "trained_on", "skipped_images", "note", "per_episode", "scorer"):
+        for name in ("data_fingerprint", "trained_on", "skipped_images", "note", "per_episode", "method"):
             entry.pop(name, None)
         (path / "results.json").write_text(json.dumps([entry]))
     compared = compare_runs(paths)

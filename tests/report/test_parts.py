@@ -17,20 +17,20 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
-from vlfew.config import Config, Loss
+from vlfew.core.config import Config, Loss
+from vlfew.core.features import FeatureSpec
 from vlfew.evaluation.results import Result
-from vlfew.features import Space
+from vlfew.losses.base import LossContext
 from vlfew.losses.objective import Objective, TermSpec, choose_terms
-from vlfew.losses.term import Trained
-from vlfew.report.charts import Axis, Line, line_chart, spread, ticks
+from vlfew.report.charts import Axis, Line, interval_unit, line_chart, ticks
 from vlfew.report.confusions import pair_counts
-from vlfew.report.curves import draw_curves, loss_terms, loss_weights, smooth
-from vlfew.report.maps import principal_plane
+from vlfew.report.training_curves import draw_curves, loss_terms, loss_weights, smooth
+from vlfew.report.images import THUMBNAIL, data_uri
+from vlfew.report.embedding_map import principal_plane
 from vlfew.report.markup import Html, element
-from vlfew.report.pictures import THUMBNAIL, data_uri
-from vlfew.report.roc import Drawn, draw_verification, roc_line
-from vlfew.report.table import results_table
-from vlfew.report.wording import counted, duration, interval
+from vlfew.report.verification_curves import Drawn, draw_verification, roc_line
+from vlfew.report.tables import results_table
+from vlfew.report.formatting import counted, duration, interval
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
@@ -53,7 +53,7 @@ def test_ticks_are_round_even_and_inside(low: float, width: float) -> None:
 def test_labels_never_overlap(wanted: list[tuple[float, float]]) -> None:
     wanted.sort()
     middles, heights = [m for m, _ in wanted], [h for _, h in wanted]
-    placed = spread(middles, heights, bottom=200)
+    placed = interval_unit(middles, heights, bottom=200)
 
     def edges(at: list[float]) -> list[tuple[float, float]]:
         return [(m - h / 2, m + h / 2) for m, h in zip(at, heights, strict=True)]
@@ -112,9 +112,9 @@ def test_markup_escapes_all_but_markup() -> None:
 @pytest.mark.parametrize(
     ("shape", "kind"), [((1, 20, 20), "PNG"), ((1, 200, 300), "PNG"), ((3, 84, 84), "JPEG")]
 )
-def test_pictures_survive(shape: tuple[int, int, int], kind: str) -> None:
-    picture = torch.full(shape, 77, dtype=torch.uint8)
-    head, _, content = data_uri(picture).partition(",")
+def test_images_survive(shape: tuple[int, int, int], kind: str) -> None:
+    image = torch.full(shape, 77, dtype=torch.uint8)
+    head, _, content = data_uri(image).partition(",")
     image = Image.open(io.BytesIO(base64.b64decode(content)))
     assert head == f"data:image/{kind.lower()};base64"
     assert image.format == kind and max(image.size) <= THUMBNAIL
@@ -124,9 +124,9 @@ def test_pictures_survive(shape: tuple[int, int, int], kind: str) -> None:
 
 def test_loss_terms_have_the_weights_of_their_objective() -> None:
     losses = [Loss(loss="contrastive", weight=2.0), Loss(loss="contrastive", weight=3.0)]
-    config = Config(objective=losses, fallback=Loss(loss="supervised_contrastive", weight=5.0))
+    config = Config(objective=losses, fallback_loss=Loss(loss="supervised_contrastive", weight=5.0))
     chosen = choose_terms([TermSpec(loss.loss, loss.weight) for loss in losses], words=False)
-    made = Objective(chosen, Trained(Space(4), 3))
+    made = Objective(chosen, LossContext(FeatureSpec(4), 3))
     weights = loss_weights(config)
     assert {name: weights[name] for name in made.specs} == {n: s.weight for n, s in made.specs.items()}
     assert weights["supervised_contrastive"] == 5.0
@@ -173,7 +173,7 @@ def test_equal_ratios_are_equal_distances_on_a_logarithmic_axis() -> None:
 
 
 def test_a_band_goes_there_and_back() -> None:
-    chart = line_chart("t", [Line([0, 1], [1, 2], low=[0.5, 1.5], high=[2, 3], colour=3)])
+    chart = line_chart("t", [Line([0, 1], [1, 2], low=[0.5, 1.5], high=[2, 3], color=3)])
     ((high, higher, lower, low),) = coordinates(chart, "band")
     ((first, last),) = coordinates(chart, "line")
     assert high[0] == low[0] == first[0] and higher[0] == lower[0] == last[0]
@@ -212,9 +212,9 @@ def test_the_terminal_table_fits_and_says_the_numbers() -> None:
     fields = {"data": "glyphs", "split": "test", "seed": 0, "input_size": [1, 32, 32], "outside_data": False}
     results = [
         Result(protocol="zero-shot", accuracy=0.3764, ci95=0.021, episodes=884, command="", ways=884,
-               pictures=7327, top5=0.6012, **fields),
-        Result(protocol="pictures-and-words", accuracy=0.95, ci95=0.0021, episodes=10000, command="", ways=20,
-               shots=1, pictures_accuracy=0.91, words_accuracy=0.8, **fields),
+               images=7327, top5=0.6012, **fields),
+        Result(protocol="multimodal", accuracy=0.95, ci95=0.0021, episodes=10000, command="", ways=20,
+               shots=1, images_accuracy=0.91, words_accuracy=0.8, **fields),
         Result(protocol="omniglot-runs", accuracy=0.97, ci95=0.01, episodes=20, command="", **fields),
     ]  # fmt: skip
     console = Console(width=100, record=True, file=io.StringIO())
@@ -258,7 +258,7 @@ def test_a_single_point_is_drawn_as_one() -> None:
 
 def test_numbers_are_said_as_people_do() -> None:
     assert [counted(n, "class") for n in (1, 2)] == ["1 class", "2 classes"]
-    assert counted(7327, "picture") == "7,327 pictures"
+    assert counted(7327, "image") == "7,327 images"
     assert [duration(s) for s in (0.4, 59.6, 312, 3600, 7380)] == [
         "0 s",
         "1 min",

@@ -12,19 +12,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from vlfew.config import Config, Loss
-from vlfew.data.images import InMemory, LabelledImages
-from vlfew.errors import VlfewError
+from vlfew.classifiers.base import FewShotMethod
+from vlfew.classifiers.prototypes import Prototypes
+from vlfew.core.config import Config, Loss
+from vlfew.core.errors import VlfewError
+from vlfew.core.features import Features
+from vlfew.data.labeled_images import InMemory, LabeledImages
+from vlfew.evaluation.context import EvaluationContext
 from vlfew.evaluation.results import Result
-from vlfew.evaluation.subject import Subject
-from vlfew.features import Features
 from vlfew.models.build import build_model
-from vlfew.models.saved import save_model
+from vlfew.models.serialization import save_model
 from vlfew.models.spec import ModelSpec
 from vlfew.report import write_report
-from vlfew.scorers.base import Scorer
-from vlfew.scorers.prototypes import Prototypes
-from vlfew.training.run import RunFolder
+from vlfew.training.run_folder import RunFolder
 
 SECTIONS = ["results", "training", "episodes", "pairs", "named-by-words", "map", "most-confused"]
 VOID = {"meta", "img"}
@@ -73,11 +73,11 @@ class Page(HTMLParser):
 
 
 class Toy:
-    """Embeds a picture as its pixels, and a text as the mean picture of the class it names."""
+    """Embeds an image as its pixels, and a text as the mean image of the class it names."""
 
     fingerprint = None
 
-    def __init__(self, data: LabelledImages, has_text: bool = True) -> None:
+    def __init__(self, data: LabeledImages, has_text: bool = True) -> None:
         self.has_text = has_text
         pixels = data.images.batch(torch.arange(len(data.labels))).flatten(1).float()
         self.mean = pixels.mean(0)
@@ -93,26 +93,26 @@ class Toy:
     def encode_texts(self, texts: list[str]) -> Tensor:
         return torch.stack([self.word[text] for text in texts])
 
-    def scorer(self, name: str) -> Scorer:
+    def method(self, name: str) -> FewShotMethod:
         return Prototypes(len(self.mean))
 
 
 def make_data(
     counts: list[int], words: bool = True, channels: int = 1, noise: float = 90.0, side: int = SIDE
-) -> LabelledImages:
-    """One noisy pattern a class, `counts` pictures of each; the first two classes are for training."""
+) -> LabeledImages:
+    """One noisy pattern a class, `counts` images of each; the first two classes are for training."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
     patterns = torch.rand(len(counts), channels, side, side, generator=generator) * 255
-    pictures = patterns[labels] + noise * torch.randn(len(labels), channels, side, side, generator=generator)
-    return LabelledImages(
+    images = patterns[labels] + noise * torch.randn(len(labels), channels, side, side, generator=generator)
+    return LabeledImages(
         name="patterns",
-        images=InMemory(pictures.clamp(0, 255).byte()),
+        images=InMemory(images.clamp(0, 255).byte()),
         labels=labels,
         class_names=tuple(
             f"pattern <script>{n}</script> & co" if words else f"p{n}" for n in range(len(counts))
         ),
-        names_are_words=words,
+        names_are_text=words,
         splits={"train": (labels < 2).nonzero().flatten(), "test": (labels >= 2).nonzero().flatten()},
         fingerprint="f00d",
     )
@@ -123,8 +123,8 @@ def make_run(folder: Path, log: bool = True, notes: list[str] | None = None) -> 
     run.path.mkdir()
     objective = [Loss(loss="supervised_contrastive"), Loss(loss="alignment_softmax", weight=2.0)]
     run.claim(Config(objective=objective, seed=7))
-    about = {"trained_on": "patterns/train", "best_step": 40, "seconds": 312.0, "notes": notes or []}
-    (run.path / "model.json").write_text(json.dumps({"format": 1, "about": about}))
+    metadata = {"trained_on": "patterns/train", "best_step": 40, "seconds": 312.0, "notes": notes or []}
+    (run.path / "model.json").write_text(json.dumps({"format": 1, "about": metadata}))
     for step in range(10, 60, 10) if log else ():
         terms = {"supervised_contrastive": 1 / step, "alignment_softmax": 2 / step}
         run.append_log({"step": step, "loss": 5 / step, **terms, "lr": 1e-3, "images_per_second": 100.0})
@@ -152,15 +152,15 @@ def result(**given: object) -> Result:
     return Result(**(fields | given))
 
 
-def report(run: RunFolder, subject: Subject, results: list[Result], seed: int = 0) -> str:
-    path = write_report(run, subject, results, seed=seed)
+def report(run: RunFolder, context: EvaluationContext, results: list[Result], seed: int = 0) -> str:
+    path = write_report(run, context, results, seed=seed)
     assert path == run.path / "report.html"
     return path.read_text(encoding="utf-8")
 
 
 def test_the_page_is_whole_and_needs_nothing_else(tmp_path: Path) -> None:
     data = make_data([6] * 10)
-    html = report(make_run(tmp_path), Subject(Toy(data), data), [result()])
+    html = report(make_run(tmp_path), EvaluationContext(Toy(data), data), [result()])
     page = Page(html)
     assert [i for i in page.ids if i in SECTIONS] == SECTIONS
     assert page.addresses
@@ -171,14 +171,14 @@ def test_the_page_is_whole_and_needs_nothing_else(tmp_path: Path) -> None:
 
 def test_names_are_shown_and_cannot_become_markup(tmp_path: Path) -> None:
     data = make_data([6] * 10)
-    page = Page(report(make_run(tmp_path), Subject(Toy(data), data), [result()]))
+    page = Page(report(make_run(tmp_path), EvaluationContext(Toy(data), data), [result()]))
     assert "pattern <script>4</script> & co" in page.text
 
 
 def test_the_table_says_what_the_results_say(tmp_path: Path) -> None:
     data = make_data([6] * 10)
-    named = result(protocol="zero-shot", accuracy=0.5, ci95=0.2, shots=None, ways=8, pictures=48, top5=0.91)
-    page = Page(report(make_run(tmp_path), Subject(Toy(data), data), [result(), named]))
+    named = result(protocol="zero-shot", accuracy=0.5, ci95=0.2, shots=None, ways=8, images=48, top5=0.91)
+    page = Page(report(make_run(tmp_path), EvaluationContext(Toy(data), data), [result(), named]))
     rows = [cells for cells in page.cells if cells[0] in ("few-shot", "zero-shot")]
     size = f"1×{SIDE}×{SIDE}"
     assert rows == [
@@ -214,7 +214,7 @@ def test_the_head_says_what_was_trained_on_what(tmp_path: Path) -> None:
     data = make_data([6] * 10)
     note = "alignment_softmax dropped: class names are codes"
     run = make_run(tmp_path, notes=[note])
-    text = Page(report(run, Subject(Toy(data), data), [result(note=f"half the data; {note}")])).text
+    text = Page(report(run, EvaluationContext(Toy(data), data), [result(note=f"half the data; {note}")])).text
     for said in (
         "a run",
         "patterns/train",
@@ -226,12 +226,12 @@ def test_the_head_says_what_was_trained_on_what(tmp_path: Path) -> None:
     ):
         assert said in text
     assert text.count(note) == 1
-    assert "12 pictures of 2 classes" in text
+    assert "12 images of 2 classes" in text
 
 
 def test_curves_mark_the_checkpoint_that_was_kept(tmp_path: Path) -> None:
     data = make_data([6] * 10)
-    text = Page(report(make_run(tmp_path), Subject(Toy(data), data), [])).text
+    text = Page(report(make_run(tmp_path), EvaluationContext(Toy(data), data), [])).text
     assert "kept: step 40, 40.0%" in text
     assert "Learning rate" in text and "Throughput" in text
 
@@ -239,14 +239,14 @@ def test_curves_mark_the_checkpoint_that_was_kept(tmp_path: Path) -> None:
 def test_a_verification_has_its_curve(tmp_path: Path) -> None:
     data = make_data([6] * 10)
     curve = {"far": [0, 0.01, 1], "tar": [0.1, 0.7, 1], "low": [0, 0.6, 1], "high": [0.2, 0.8, 1]}
-    page = Page(report(make_run(tmp_path), Subject(Toy(data), data), [result(), result(roc=curve)]))
+    page = Page(report(make_run(tmp_path), EvaluationContext(Toy(data), data), [result(), result(roc=curve)]))
     assert page.ids.index("verification") == page.ids.index("results") + 1
     assert "70.0%" in page.text and "false accept rate" in page.text
 
 
 def test_marks_agree_with_the_counts(tmp_path: Path) -> None:
     data = make_data([6] * 10, noise=150)
-    html = report(make_run(tmp_path), Subject(Toy(data), data), [])
+    html = report(make_run(tmp_path), EvaluationContext(Toy(data), data), [])
     sheets = html[html.index('id="episodes"') : html.index('id="pairs"')]
     right, total = map(int, re.search(r"(\d+) of (\d+) queries are right", sheets).groups())  # type: ignore[union-attr]
     assert sheets.count('class="tile right"') == right == len(re.findall(r"<b>✓</b>", sheets))
@@ -261,9 +261,9 @@ def test_marks_agree_with_the_counts(tmp_path: Path) -> None:
 def test_same_seed_same_page(tmp_path: Path) -> None:
     data = make_data([6] * 30)
     run = make_run(tmp_path)
-    first = report(run, Subject(Toy(data), data), [result()])
-    assert report(run, Subject(Toy(data), data), [result()]) == first
-    assert report(run, Subject(Toy(data), data), [result()], seed=1) != first
+    first = report(run, EvaluationContext(Toy(data), data), [result()])
+    assert report(run, EvaluationContext(Toy(data), data), [result()]) == first
+    assert report(run, EvaluationContext(Toy(data), data), [result()], seed=1) != first
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_little_data_leave_a_part_out_with_a_sentence(
     tmp_path: Path, counts: list[int], missing: str | None, words: bool
 ) -> None:
     data = make_data(counts, words)
-    page = Page(report(make_run(tmp_path, log=False), Subject(Toy(data), data), []))
+    page = Page(report(make_run(tmp_path, log=False), EvaluationContext(Toy(data), data), []))
     assert [i for i in page.ids if i in SECTIONS] == SECTIONS
     assert "No curves" in page.text and "No evaluation was run" in page.text
     for part in ("No episodes", "No map"):
@@ -299,18 +299,16 @@ def test_a_real_model_without_words(tmp_path: Path) -> None:
     model = build_model(spec)
     run = make_run(tmp_path)
     save_model(model, run.path, {"trained_on": "patterns/train"})
-    page = Page(report(run, Subject(model, data), [result()]))
+    page = Page(report(run, EvaluationContext(model, data), [result()]))
     count = sum(p.numel() for p in model.parameters())
     assert f"{count:,} trained, 0 frozen" in page.text
     assert "Left out: this model has no text stream" in page.text
 
 
-def test_skipped_pictures_are_named(tmp_path: Path) -> None:
+def test_skipped_images_are_named(tmp_path: Path) -> None:
     data = replace(make_data([4] * 5), skipped=tuple(f"bad{n}.jpg" for n in range(8)))
-    text = Page(report(make_run(tmp_path), Subject(Toy(data), data), [])).text
-    assert (
-        "8 unreadable pictures left out: bad0.jpg, bad1.jpg, bad2.jpg, bad3.jpg, bad4.jpg and 3 more" in text
-    )
+    text = Page(report(make_run(tmp_path), EvaluationContext(Toy(data), data), [])).text
+    assert "8 unreadable images left out: bad0.jpg, bad1.jpg, bad2.jpg, bad3.jpg, bad4.jpg and 3 more" in text
 
 
 def test_a_folder_without_a_model_is_one_clear_line(tmp_path: Path) -> None:
@@ -318,5 +316,5 @@ def test_a_folder_without_a_model_is_one_clear_line(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     (run.path / "model.json").unlink()
     with pytest.raises(VlfewError, match=r"model\.json"):
-        write_report(run, Subject(Toy(data), data), [])
+        write_report(run, EvaluationContext(Toy(data), data), [])
     assert not run.report.exists()

@@ -12,10 +12,10 @@ from rich.console import Console
 from tests.report.test_report import Page
 from tests.training.conftest import CONFIG
 from vlfew.report.charts import Axis, Dot, Line, line_chart, ratio_ticks
-from vlfew.report.tuned import Searched, search_table, write_tuned
-from vlfew.training.space import Value
-from vlfew.training.study import Importances, Trial
-from vlfew.training.tuning import Search
+from vlfew.report.tune_report import Searched, search_table, write_tuned
+from vlfew.training.tune.search_space import Value
+from vlfew.training.tune.study import Importances, Trial
+from vlfew.workflows.tune import Search
 
 SPACE = """
 optim.lr: {low: 1e-4, high: 1e-1, log: true}
@@ -41,7 +41,7 @@ SHARES = Importances({"optim.lr": 0.7, "image.width": 0.2, "objective": 0.1}, go
 
 @pytest.fixture
 def search(tmp_path: Path) -> Search:
-    (tmp_path / "small.yaml").write_text(CONFIG.format(root="pictures"))
+    (tmp_path / "small.yaml").write_text(CONFIG.format(root="images"))
     (tmp_path / "space.yaml").write_text(SPACE)
     files = (tmp_path / "small.yaml", ["image.width=8"], tmp_path / "space.yaml", tmp_path)
     search = Search(*files, trials=5, pruner="median", seed=7)
@@ -49,8 +49,8 @@ def search(tmp_path: Path) -> Search:
         run = search.run_of(trial)
         run.path.mkdir(parents=True)
         for step, accuracy in trial.curve.items():
-            about = {"protocol": "few-shot", "accuracy": accuracy, "best": True}
-            run.append_log({"step": step, "validation": about, "seconds": 6.0 * step})
+            metadata = {"protocol": "few-shot", "accuracy": accuracy, "best": True}
+            run.append_log({"step": step, "validation": metadata, "seconds": 6.0 * step})
         if trial.state == "finished":
             run.report.write_text("<p>page</p>")
     return search
@@ -168,7 +168,7 @@ def test_an_axis_of_its_own_span_and_points_alone() -> None:
 
 
 def test_what_stands_behind_is_drawn_faintly() -> None:
-    chart = line_chart("t", [Line([0, 1], [1, 2], colour=0, faint=True), Line([0, 1], [2, 1], colour=1)])
+    chart = line_chart("t", [Line([0, 1], [1, 2], color=0, faint=True), Line([0, 1], [2, 1], color=1)])
     assert len(re.findall(r'class="raw c0"', chart)) == 1 and len(re.findall(r'class="line c1"', chart)) == 1
 
 

@@ -1,4 +1,4 @@
-"""A folder of tiny pictures and a configuration that trains on it in seconds."""
+"""A folder of tiny images and a configuration that trains on it in seconds."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ image: {{backbone: conv4, width: 8, norm: group}}
 text: {{encoder: null}}
 embedding_dim: 16
 objective: [{{loss: supervised_contrastive}}]
-sampling: {{classes: 4, pictures: 4}}
+sampling: {{classes_per_batch: 4, images_per_class: 4}}
 augment: {{rotate: 10, translate: 0.1}}
-optim: {{lr: 0.01, steps: 30, warmup: 5}}
-training: {{mixed_precision: 'no', validate_every: 10, checkpoint_every: 10, log_every: 5}}
-select: {{protocol: few-shot, split: val, ways: 3, queries: 3, episodes: 50}}
+optim: {{lr: 0.01, steps: 30, warmup_steps: 5}}
+training: {{mixed_precision: 'no', eval_every: 10, save_every: 10, log_every: 5}}
+model_selection: {{protocol: few-shot, split: val, ways: 3, queries: 3, episodes: 50}}
 evaluate:
   - {{protocol: few-shot, ways: 3, shots: 1, queries: 3, episodes: 100}}
 """
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """train/val/test folders of classes: random patterns with noise."""
-    root, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    root, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
     for split, classes in (("train", 8), ("val", 4), ("test", 4)):
         for c in range(classes):
             pattern = rng.integers(0, 200, (16, 16))
@@ -44,9 +44,9 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def config(tmp_path: Path, pictures: Path) -> Path:
+def config(tmp_path: Path, images: Path) -> Path:
     path = tmp_path / "small.yaml"
-    path.write_text(CONFIG.format(root=pictures))
+    path.write_text(CONFIG.format(root=images))
     return path
 
 

@@ -9,15 +9,15 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import save_file
 
-from vlfew.encoders.conv4 import Conv4
-from vlfew.encoders.text import TextEncoder
+from vlfew.encoders.image.conv4 import Conv4
+from vlfew.encoders.text.base import TextEncoder
+from vlfew.losses.base import LossContext
 from vlfew.losses.objective import Objective, TermSpec, choose_terms
-from vlfew.losses.term import Trained
 from vlfew.models.dual_stream import DualStream
 from vlfew.models.spec import ModelSpec, TextSpec
-from vlfew.training.step import TrainingStep
+from vlfew.training.training_step import TrainingStep
 
-CLASSES, PICTURES, D_TEXT = 6, 4, 12
+CLASSES, IMAGES, D_TEXT = 6, 4, 12
 
 
 class NoEncoder(TextEncoder):
@@ -35,10 +35,12 @@ def save_gradients(accelerator: Accelerator, objective: str, output: Path) -> No
     spec = ModelSpec(backbone="conv4", text=text, embedding_dim=16, image_size=16)
     model = DualStream(spec, Conv4(1, 16, width=8, norm="group"), NoEncoder())
     chosen = choose_terms([TermSpec(name) for name in objective.split(",")], words=True)
-    step = TrainingStep(model, Objective(chosen, Trained(model.space, CLASSES)), torch.arange(CLASSES))
-    pixels = torch.rand(CLASSES * PICTURES, 1, 16, 16) * 255
+    step = TrainingStep(
+        model, Objective(chosen, LossContext(model.feature_spec, CLASSES)), torch.arange(CLASSES)
+    )
+    pixels = torch.rand(CLASSES * IMAGES, 1, 16, 16) * 255
     words = torch.randn(CLASSES, D_TEXT)
-    labels = torch.arange(CLASSES).repeat_interleave(PICTURES)
+    labels = torch.arange(CLASSES).repeat_interleave(IMAGES)
     share = len(pixels) // accelerator.num_processes
     start = share * accelerator.process_index
     module = accelerator.prepare(step)

@@ -15,13 +15,13 @@ import yaml
 from tests.test_cli import fails
 from vlfew.cli import main
 from vlfew.models.build import build_model
-from vlfew.models.saved import save_model
+from vlfew.models.serialization import save_model
 from vlfew.models.spec import ModelSpec
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
-    """A folder with an untrained model of pictures, told as trained on such."""
+def run(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Path:
+    """A folder with an untrained model of images, told as trained on such."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("runs") / "small"
     folder.mkdir()
@@ -31,9 +31,9 @@ def run(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
 
 
 @pytest.fixture
-def command(run: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def command(run: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return ["adapt", str(run), "--data", "folder", "--root", str(pictures), "--shots", "1,2", "--seeds", "2"]
+    return ["adapt", str(run), "--data", "folder", "--root", str(images), "--shots", "1,2", "--repeats", "2"]
 
 
 def runs(*arguments: str) -> None:
@@ -64,7 +64,7 @@ def test_table_json_and_page(capsys, run: Path, command: list[str], tmp_path: Pa
     runs(*words[1:])
     assert not list(folder.glob("adapt-*"))
     capsys.readouterr()
-    runs(*command, "--methods", "prototypes", "--choose", "fixed")
+    runs(*command, "--methods", "prototypes", "--tune-on", "none")
     assert f"the comparison that was there is {folder / 'adapt-1.json'} now" in capsys.readouterr().err
     assert json.loads((folder / "adapt-1.json").read_text())["command"] == found["command"]
     assert sorted(p.name for p in folder.iterdir()) == [
@@ -73,7 +73,7 @@ def test_table_json_and_page(capsys, run: Path, command: list[str], tmp_path: Pa
 
 
 def test_without_words_the_rest_is_compared(capsys, command: list[str], tmp_path: Path) -> None:
-    runs(*command, "--out", str(tmp_path / "out"), "--choose", "fixed", "--ways", "2")
+    runs(*command, "--out", str(tmp_path / "out"), "--tune-on", "none", "--ways", "2")
     found = json.loads((tmp_path / "out" / "adapt.json").read_text())
     assert "prototypes" in found["methods"] and found["classes"] == 2
     assert not set(found["methods"]) & set(found["left_out"])
@@ -84,8 +84,8 @@ def test_without_words_the_rest_is_compared(capsys, command: list[str], tmp_path
     [
         (["--shots", "1,x"], "--shots takes ascending numbers such as 1,2,4,8,16, not '1,x'"),
         (["--shots", "2,1"], "ascend"),
-        (["--shots", "1,9"], "has 6 pictures in split 'test'"),
-        (["--seeds", "0"], "seeds is 0"),
+        (["--shots", "1,9"], "has 6 images in split 'test'"),
+        (["--repeats", "0"], "repeats is 0"),
         (["--ways", "few"], "--ways is a number"),
         (["--methods", "prototype"], "did you mean 'prototypes'?"),
         (["--methods", ""], "unknown method ''"),
@@ -104,10 +104,10 @@ def test_a_model_that_is_no_folder(capsys) -> None:
 
 
 def test_tuners_come_by_name_and_answer_for_new_classes(
-    pictures: Path, bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    named = shutil.copytree(pictures, tmp_path / "named")
+    named = shutil.copytree(images, tmp_path / "named")
     words = [" ".join(pair) for pair in permutations(("cat", "mug", "dog", "green", "bus"), 2)]
     folders = sorted(path.name for path in named.glob("*/*") if path.is_dir())
     (named / "classes.yaml").write_text(yaml.safe_dump(dict(zip(folders, words, strict=False))))
@@ -116,7 +116,7 @@ def test_tuners_come_by_name_and_answer_for_new_classes(
     spec = {"backbone": "conv4", "backbone_options": {"width": 4}, "embedding_dim": 8, "image_size": 16}
     save_model(build_model(ModelSpec.model_validate(spec | {"text": text})), tmp_path / "run", {})
     told = ["adapt", str(tmp_path / "run"), "--data", "folder", "--root", str(named), "--shots", "2"]
-    told += ["--seeds", "1", "--base-to-new", "--choose", "fixed", "--methods", "zero_shot,coop,lora"]
+    told += ["--repeats", "1", "--base-to-new", "--tune-on", "none", "--methods", "zero_shot,coop,lora"]
 
     def found(*fixed: str) -> dict[str, dict[str, float]]:
         runs(

@@ -8,10 +8,10 @@ import shutil
 import pytest
 import yaml
 
-from vlfew.errors import ConfigError, VlfewError
-from vlfew.pipeline import run_pipeline
-from vlfew.training.setup import read_config
-from vlfew.training.step import TrainingStep
+from vlfew.core.errors import ConfigError, VlfewError
+from vlfew.training.training_step import TrainingStep
+from vlfew.workflows.assemble import read_config
+from vlfew.workflows.train import run_pipeline
 
 CAN = [
     "image={backbone: conv4, widths: [8, 8], norm: batch, cbam: [1]}",
@@ -19,16 +19,16 @@ CAN = [
     "similarity=cross_attention",
     "objective=[{loss: cross_attention, ways: 2, weight: 0.5}, {loss: cross_attention_classes, ways: 2}]",
 ]
-SHORT = ["optim.steps=2", "optim.warmup=1", "training.validate_every=2", "training.checkpoint_every=2"]
+SHORT = ["optim.steps=2", "optim.warmup_steps=1", "training.eval_every=2", "training.save_every=2"]
 
 
 def test_a_run_learns_evaluates_and_reports(config):
     evaluate = [
         "{protocol: few-shot, ways: 3, queries: 3, episodes: 50}",
-        "{protocol: few-shot, ways: 3, queries: 3, episodes: 50, scorer: cross_attention_transductive}",
+        "{protocol: few-shot, ways: 3, queries: 3, episodes: 50, method: cross_attention_transductive}",
         "{protocol: verification, pairs: 40, folds: 2}",
     ]
-    longer = ["optim.steps=60", "optim.lr=0.02", "training.validate_every=60", "training.checkpoint_every=60"]
+    longer = ["optim.steps=60", "optim.lr=0.02", "training.eval_every=60", "training.save_every=60"]
     run = run_pipeline(config, [*CAN, *longer, f"evaluate=[{', '.join(evaluate)}]"], config.parent)
     logged = [entry for entry in run.read_log() if "loss" in entry]
     for name in ("loss", "cross_attention", "cross_attention_classes"):
@@ -41,8 +41,8 @@ def test_a_run_learns_evaluates_and_reports(config):
     assert "all queries of an episode were seen at once" in (run.path / "report.html").read_text()
 
 
-def test_words_weigh_in_beside_the_attended_picture(config, pictures, tmp_path):
-    named = shutil.copytree(pictures, tmp_path / "named")
+def test_words_weigh_in_beside_the_attended_image(config, images, tmp_path):
+    named = shutil.copytree(images, tmp_path / "named")
     names = {path.name: f"thing {path.name}" for path in sorted(named.glob("*/*"))}
     (named / "classes.yaml").write_text(yaml.safe_dump(names))
     asked = "ways: 3, shots: 1, queries: 3, episodes: 60"
@@ -56,15 +56,15 @@ def test_words_weigh_in_beside_the_attended_picture(config, pictures, tmp_path):
             "embedding_dim=16",
             CAN[-1][:-1] + ", {loss: alignment_softmax}]",
             f"evaluate=[{{protocol: few-shot, {asked}}}, "
-            f"{{protocol: pictures-and-words, {asked}, text_weight: validated}}]",
+            f"{{protocol: multimodal, {asked}, text_weight: validated}}]",
         ],
         config.parent,
     )
     alone, both = json.loads((run.path / "results.json").read_text())
-    assert both["pictures_accuracy"] == alone["accuracy"]
+    assert both["images_accuracy"] == alone["accuracy"]
     assert both["text_weight_chosen_on"] == "val" and both["text_weight"] in [n / 10 for n in range(11)]
     if both["text_weight"] in (0.0, 1.0):
-        assert both["accuracy"] == both["words_accuracy" if both["text_weight"] else "pictures_accuracy"]
+        assert both["accuracy"] == both["words_accuracy" if both["text_weight"] else "images_accuracy"]
 
 
 def test_a_global_classifier_at_every_position_goes_with_any_similarity(config):
@@ -89,11 +89,20 @@ def test_a_global_classifier_at_every_position_goes_with_any_similarity(config):
             r"add \{loss: binary_cross_entropy\} or \{loss: focal\} to the objective$",
         ),
         ([CAN[3]], r"loss cross_attention trains similarity: cross_attention, and similarity is cosine"),
-        ([*CAN, "sampling.classes=3"], r"3 classes cannot be cut into episodes of 2 ways; set sampling"),
-        ([*CAN, "sampling.pictures=1"], r"has 1 picture\(s\), and episodes of 1 shot\(s\) want at least 2"),
-        ([*CAN, "sampling={pairs: 8}"], r"cut episodes from batches of classes; set sampling\.classes"),
-        ([*CAN, "sampling={tasks: 2, ways: 2}"], r"cut episodes from batches of classes"),
-        ([*CAN, "objective.1.shots=4"], r"has 4 picture\(s\), and episodes of 4 shot\(s\) want at least 5"),
+        (
+            [*CAN, "sampling.classes_per_batch=3"],
+            r"3 classes cannot be cut into episodes of 2 ways; set sampling",
+        ),
+        (
+            [*CAN, "sampling.images_per_class=1"],
+            r"has 1 image\(s\), and episodes of 1 shot\(s\) want at least 2",
+        ),
+        (
+            [*CAN, "sampling={pairs_per_batch: 8}"],
+            r"cut episodes from batches of classes; set sampling\.classes_per_batch",
+        ),
+        ([*CAN, "sampling={episodes_per_batch: 2, ways: 2}"], r"cut episodes from batches of classes"),
+        ([*CAN, "objective.1.shots=4"], r"has 4 image\(s\), and episodes of 4 shot\(s\) want at least 5"),
         ([*CAN, "objective.0.ways=0"], r"ways is 0 and shots 1; ways must be at least 2"),
         (["image={backbone: conv4, cbam: [9]}"], r"cbam is \[9\]; it names conv4's blocks, 1 to 4"),
         (

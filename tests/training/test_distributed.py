@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.training.conftest import CONFIG, ENVIRONMENT
-from vlfew.pipeline import run_pipeline
+from vlfew.workflows.train import run_pipeline
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 TRAIN = Path(__file__).parents[2] / "scripts" / "train.py"
@@ -56,14 +56,14 @@ STARTS = [0, 0.5]
 
 @pytest.fixture(scope="module", params=["null", "3"], ids=["plain", "gradient cache"])
 def both(
-    tmp_path_factory: pytest.TempPathFactory, pictures: Path, request: pytest.FixtureRequest
+    tmp_path_factory: pytest.TempPathFactory, images: Path, request: pytest.FixtureRequest
 ) -> dict[str, Path]:
     """A run by one process and the same by two, repeated: with one stage, and with two.
 
     In the first of two stages the weights of the scorer go without a gradient.
     """
     folder = tmp_path_factory.mktemp("both")
-    (folder / "small.yaml").write_text(CONFIG.format(root=pictures))
+    (folder / "small.yaml").write_text(CONFIG.format(root=images))
     overrides = [
         "similarity=weighted_l1",
         "objective=[{loss: contrastive}, {loss: binary_cross_entropy}]",

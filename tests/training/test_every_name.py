@@ -1,4 +1,4 @@
-"""Every backbone, front end, text encoder, similarity, loss, optimiser and activation, for two steps of the real loop.
+"""Every backbone, front end, text encoder, similarity, loss, optimizer and activation, for two steps of the real loop.
 
 A name that is added to a registry and not started here fails `test_none_is_left_out`.
 """
@@ -14,14 +14,14 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.encoders.conftest import WORDS, clip_folder, no_hub  # noqa: F401
+from tests.encoders.conftest import TEXT, clip_folder, no_hub  # noqa: F401
 from tests.encoders.towers import save
-from vlfew.config import Optim
-from vlfew.encoders import BACKBONES, FRONT_ENDS, TEXT_ENCODERS
+from vlfew.classifiers import SIMILARITIES
+from vlfew.core.config import Optim
+from vlfew.encoders import BACKBONES, PREPROCESSING, TEXT_ENCODERS
 from vlfew.encoders.activations import Activation
 from vlfew.losses import LOSSES
-from vlfew.pipeline import run_pipeline
-from vlfew.scorers import SIMILARITIES
+from vlfew.workflows.train import run_pipeline
 
 CONFIG = """
 data: {{name: folder, root: {root}, image_size: 32, channels: 3}}
@@ -29,14 +29,14 @@ image: {{backbone: conv4, width: 8}}
 text: {{encoder: null}}
 embedding_dim: 16
 objective: [{{loss: supervised_contrastive}}]
-sampling: {{classes: 4, pictures: 4}}
-optim: {{lr: 0.01, steps: 2, warmup: 0}}
-training: {{mixed_precision: 'no', validate_every: 2, log_every: 1}}
-select: null
+sampling: {{classes_per_batch: 4, images_per_class: 4}}
+optim: {{lr: 0.01, steps: 2, warmup_steps: 0}}
+training: {{mixed_precision: 'no', eval_every: 2, log_every: 1}}
+model_selection: null
 evaluate:
   - {{protocol: few-shot, ways: 3, shots: 1, queries: 3, episodes: 5}}
 """
-TASKS = "sampling={tasks: 2, ways: 2}"
+TASKS = "sampling={episodes_per_batch: 2, ways: 2}"
 MAPS = ["embedding_dim=null"]
 FOR_MAPS = [*MAPS, "similarity=cross_attention"]
 WORDED = ["text={encoder: 'hf:{bert}'}"]
@@ -46,7 +46,7 @@ CASES: dict[str, dict[str, list[str]]] = {
         "koch": ["image={backbone: koch}", "data.image_size=65", "embedding_dim=null"],
         "lenet": ["image={backbone: lenet}"],
         "lrn": ["image={backbone: lrn}", "embedding_dim=null"],
-        "plane": ["image={backbone: plane}", "embedding_dim=null"],
+        "embed2d": ["image={backbone: embed2d}", "embedding_dim=null"],
         "conv4": [],
         "resnet12": ["image={backbone: resnet12, widths: [4, 4, 8, 8]}"],
         "timm:": ["image={backbone: 'timm:resnet10t'}"],
@@ -55,8 +55,8 @@ CASES: dict[str, dict[str, list[str]]] = {
         "transformers:": ["image={backbone: 'transformers:{vit}'}"],
     },
     "front end": {
-        "wavelet": ["image.front_end={name: wavelet}"],
-        "pca": ["image.front_end={name: pca, components: 8}"],
+        "wavelet": ["image.preprocessing={name: wavelet}"],
+        "pca": ["image.preprocessing={name: pca, components: 8}"],
     },
     "text encoder": {
         "minilm": ["text={encoder: minilm}", "objective=[{loss: alignment_softmax}]"],
@@ -70,8 +70,8 @@ CASES: dict[str, dict[str, list[str]]] = {
         "cross_attention": [*FOR_MAPS, "objective=[{loss: cross_attention, ways: 2}]"],
     },
     "loss": {
-        "contrastive": ["sampling={pairs: 8}"],
-        "weighted_contrastive": ["sampling={pairs: 8}"],
+        "contrastive": ["sampling={pairs_per_batch: 8}"],
+        "weighted_contrastive": ["sampling={pairs_per_batch: 8}"],
         "triplet": [],
         "binary_cross_entropy": ["similarity=weighted_l1"],
         "focal": [TASKS],
@@ -89,12 +89,12 @@ CASES: dict[str, dict[str, list[str]]] = {
         "alignment_softmax": WORDED,
         "alignment_sigmoid": WORDED,
     },
-    "optimiser": {name: [f"optim.name={name}"] for name in get_args(Optim.model_fields["name"].annotation)},
+    "optimizer": {name: [f"optim.name={name}"] for name in get_args(Optim.model_fields["name"].annotation)},
     "activation": {name: [f"image.activation={name}"] for name in get_args(Activation)},
 }
 NAMES = {
     "backbone": BACKBONES.names(),
-    "front end": FRONT_ENDS.names(),
+    "front end": PREPROCESSING.names(),
     "text encoder": TEXT_ENCODERS.names(),
     "similarity": SIMILARITIES.names(),
     "loss": LOSSES.names(),
@@ -103,16 +103,16 @@ NAMES = {
 
 @pytest.fixture(scope="module")
 def worded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six training classes and three to test, of five pictures each, called by words of the tiny text encoder."""
+    """Six training classes and three to test, of five images each, called by words of the tiny text encoder."""
     root, rng = tmp_path_factory.mktemp("worded"), np.random.default_rng(0)
-    names = [f"{how} {what}" for how in ("small", "green", "letter") for what in WORDS[2:6]]
+    names = [f"{how} {what}" for how in ("small", "green", "letter") for what in TEXT[2:6]]
     for number, name in enumerate(names[:9]):
         folder = root / ("train" if number < 6 else "test") / name
         folder.mkdir(parents=True)
         pattern = rng.integers(0, 200, (32, 32, 3))
-        for picture in range(5):
+        for image in range(5):
             noisy = (pattern + rng.integers(0, 56, pattern.shape)).astype(np.uint8)
-            Image.fromarray(noisy).save(folder / f"{picture}.png")
+            Image.fromarray(noisy).save(folder / f"{image}.png")
     return root
 
 

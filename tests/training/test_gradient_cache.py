@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from tests.conftest import make_data
-from tests.encoders.conftest import WORDS as VOCABULARY
+from tests.encoders.conftest import TEXT as VOCABULARY
 from tests.encoders.conftest import bert_folder  # noqa: F401
-from vlfew.config import Config
-from vlfew.errors import ConfigError
-from vlfew.training.loop import Trainer
-from vlfew.training.run import RunFolder
+from vlfew.core.config import Config
+from vlfew.core.errors import ConfigError
+from vlfew.training.run_folder import RunFolder
+from vlfew.training.trainer import Trainer
 
-WORDS: dict[str, Any] = {"objective": [{"loss": "alignment_softmax"}, {"loss": "supervised_contrastive"}]}
+TEXT: dict[str, Any] = {"objective": [{"loss": "alignment_softmax"}, {"loss": "supervised_contrastive"}]}
 LEARNED: dict[str, Any] = {"similarity": "weighted_l1", "objective": [{"loss": "binary_cross_entropy"}]}
 MAPS: dict[str, Any] = {"objective": [{"loss": "map_cross_entropy"}, {"loss": "contrastive"}]}
 
@@ -28,10 +28,10 @@ def trainer(folder: Path, chunk: int | None, changes: dict[str, Any]) -> Trainer
         "data": {"image_size": 16},
         "image": {"backbone": "conv4", "width": 8, "norm": "group"},
         "embedding_dim": 8,
-        "sampling": {"classes": 4, "pictures": 3},
-        "augment": {"rotate": 20, "translate": 0.1, "elastic": 0.05, "erase": 0.5},
+        "sampling": {"classes_per_batch": 4, "images_per_class": 3},
+        "augment": {"rotate": 20, "translate": 0.1, "elastic": 0.05, "random_erasing": 0.5},
         "training": {"mixed_precision": "no", "gradient_cache": chunk},
-        "optim": {"steps": 4, "warmup": 0, "clip": None},
+        "optim": {"steps": 4, "warmup_steps": 0, "max_grad_norm": None},
     }
     data = make_data()
     names = tuple(f"{VOCABULARY[c % 6]} {('cat', 'dog')[c // 6]}" for c in range(len(data.class_names)))
@@ -60,7 +60,7 @@ def same_gradients(folder: Path, chunk: int, changes: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("chunk", [1, 5, 12, 100])
-@pytest.mark.parametrize("changes", [WORDS, LEARNED, MAPS], ids=["words", "learned", "maps"])
+@pytest.mark.parametrize("changes", [TEXT, LEARNED, MAPS], ids=["words", "learned", "maps"])
 def test_gradients_are_those_of_the_plain_form(chunk: int, changes: dict[str, Any], tmp_path: Path) -> None:
     """Those of the text projection (under its dropout), temperature and similarity, too."""
     same_gradients(tmp_path, chunk, changes)
@@ -68,7 +68,7 @@ def test_gradients_are_those_of_the_plain_form(chunk: int, changes: dict[str, An
 
 def test_accumulated_batches(tmp_path: Path) -> None:
     for chunk in (None, 5):
-        training = {"mixed_precision": "no", "gradient_cache": chunk, "accumulation": 2}
+        training = {"mixed_precision": "no", "gradient_cache": chunk, "gradient_accumulation_steps": 2}
         made = trainer(tmp_path, chunk, LEARNED | {"training": training})
         loss, found = gradients(made)
         if chunk is None:
@@ -88,7 +88,7 @@ def test_a_trained_text_tower(bert_folder: Path, tmp_path: Path) -> None:  # noq
     for file in bert_folder.glob("tok*"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     text = {"encoder": f"hf:{tmp_path}", "frozen": False, "projection": "linear", "dropout": 0.0}
-    same_gradients(tmp_path, 3, WORDS | {"text": text})
+    same_gradients(tmp_path, 3, TEXT | {"text": text})
 
 
 def test_dropout_is_the_same_in_both_passes(tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file
 
 from tests.conftest import make_data
-from vlfew.config import Config
+from vlfew.core.config import Config
 from vlfew.models import load_model
-from vlfew.training.loop import Trainer
-from vlfew.training.run import RunFolder
+from vlfew.training.run_folder import RunFolder
+from vlfew.training.trainer import Trainer
 
 
 class Killed(Exception):
@@ -28,10 +28,16 @@ def test_a_resumed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
             "text": {"encoder": None},
             "embedding_dim": 8,
             "objective": [{"loss": "supervised_contrastive"}],
-            "sampling": {"classes": 4, "pictures": 3},
-            "optim": {"steps": 6, "warmup": 0, "lr": 0.05},
-            "training": {"mixed_precision": "no", "checkpoint_every": 3, "validate_every": 2},
-            "select": {"protocol": "few-shot", "split": "val", "ways": 2, "queries": 2, "episodes": 10},
+            "sampling": {"classes_per_batch": 4, "images_per_class": 3},
+            "optim": {"steps": 6, "warmup_steps": 0, "lr": 0.05},
+            "training": {"mixed_precision": "no", "save_every": 3, "eval_every": 2},
+            "model_selection": {
+                "protocol": "few-shot",
+                "split": "val",
+                "ways": 2,
+                "queries": 2,
+                "episodes": 10,
+            },
         }
     )
 

@@ -1,4 +1,4 @@
-"""Optimisers, schedules and settings of single layers, against plain formulas; and their exact resumption."""
+"""Optimizers, schedules and settings of single layers, against plain formulas; and their exact resumption."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from vlfew.config import Optim
-from vlfew.config_file import load_config
-from vlfew.errors import ConfigError
-from vlfew.pipeline import run_pipeline
+from vlfew.core.config import Optim
+from vlfew.core.config_file import load_config
+from vlfew.core.errors import ConfigError
 from vlfew.training.optimizer import learning_rate, make_optimizer, momentum_at, set_rates
-from vlfew.training.step import TrainingStep
+from vlfew.training.training_step import TrainingStep
+from vlfew.workflows.train import run_pipeline
 
 
 def rates(settings: Optim) -> list[float]:
@@ -27,30 +27,32 @@ def rates(settings: Optim) -> list[float]:
 
 
 def test_cosine_warms_up_and_falls_to_nothing() -> None:
-    found = rates(Optim(lr=1.0, steps=100, warmup=10))
+    found = rates(Optim(lr=1.0, steps=100, warmup_steps=10))
     assert found[0] == pytest.approx(0.1) and found[9] == found[10] == 1.0
     assert found[55] == pytest.approx(0.5) and 0 < found[99] < 1e-3
     assert found[10:] == sorted(found[10:], reverse=True)
 
 
 def test_constant_stays_after_the_warm_up() -> None:
-    found = rates(Optim(lr=0.3, steps=20, warmup=3, schedule="constant"))
+    found = rates(Optim(lr=0.3, steps=20, warmup_steps=3, schedule="constant"))
     assert found == pytest.approx([0.1, 0.2, *[0.3] * 18])
 
 
 @settings(deadline=None)
 @given(
-    warmup=st.integers(0, 30),
+    warmup_steps=st.integers(0, 30),
     decay=st.floats(0.1, 1),
     every=st.integers(1, 40),
     lr=st.floats(1e-4, 1),
 )
 def test_exponential_is_multiplied_after_so_many_steps(
-    warmup: int, decay: float, every: int, lr: float
+    warmup_steps: int, decay: float, every: int, lr: float
 ) -> None:
-    settings = Optim(lr=lr, steps=100, warmup=warmup, schedule="exponential", decay=decay, decay_every=every)
-    expected, rate = [lr * (step + 1) / warmup for step in range(warmup)], lr
-    for since in range(100 - warmup):
+    settings = Optim(
+        lr=lr, steps=100, warmup_steps=warmup_steps, schedule="step", gamma=decay, step_size=every
+    )
+    expected, rate = [lr * (step + 1) / warmup_steps for step in range(warmup_steps)], lr
+    for since in range(100 - warmup_steps):
         if since and since % every == 0:
             rate *= decay
         expected.append(rate)
@@ -83,11 +85,11 @@ def one_weight(settings: Optim, weight: float, gradients: Sequence[float]) -> li
 GRADIENTS = (0.5, -1.0, 2.0, 0.25, -0.5, 1.0)
 SCHEDULED: dict[str, Any] = {
     "lr": 0.1,
-    "warmup": 2,
+    "warmup_steps": 2,
     "steps": len(GRADIENTS),
-    "schedule": "exponential",
-    "decay": 0.5,
-    "decay_every": 2,
+    "schedule": "step",
+    "gamma": 0.5,
+    "step_size": 2,
     "momentum_start": 0.5,
     "weight_decay": 0.2,
 }
@@ -165,7 +167,9 @@ class Small(nn.Module):
 def settings_by_name(**optim: Any) -> dict[str, tuple[float, float, float]]:
     """`(lr, momentum, weight decay)` of each parameter."""
     module = Small()
-    settings = Optim.model_validate({"name": "sgd", "lr": 0.1, "weight_decay": 0.01, "warmup": 0} | optim)
+    settings = Optim.model_validate(
+        {"name": "sgd", "lr": 0.1, "weight_decay": 0.01, "warmup_steps": 0} | optim
+    )
     optimizer, names = make_optimizer(module, settings)
     listed = [p for group in optimizer.param_groups for p in group["params"]]
     named: dict[str, Tensor] = dict(module.named_parameters())
@@ -201,7 +205,7 @@ def test_layers_have_their_own() -> None:
         "backbone.0.bias": (0.5, 0.3, 0.0),  # decay is not meant for it
         "objective.scale": (2.0, 0.9, 0.0),
     }
-    assert settings_by_name(layers=layers) == settings_by_name() | changed
+    assert settings_by_name(param_groups=layers) == settings_by_name() | changed
 
 
 def test_the_last_that_says_it_wins() -> None:
@@ -210,15 +214,15 @@ def test_the_last_that_says_it_wins() -> None:
         {"match": "backbone.2.*", "lr": 0.7},
         {"match": "backbone.[12].*", "momentum": 0.0},
     ]
-    own = settings_by_name(layers=layers)
+    own = settings_by_name(param_groups=layers)
     assert own["backbone.0.weight"] == (0.5, 0.3, 0.01)
     assert own["backbone.1.weight"] == (0.5, 0.0, 0.0)
     assert own["backbone.2.weight"] == (0.7, 0.0, 0.01)
-    assert settings_by_name(layers=layers[::-1])["backbone.2.weight"] == (0.5, 0.3, 0.01)
+    assert settings_by_name(param_groups=layers[::-1])["backbone.2.weight"] == (0.5, 0.3, 0.01)
 
 
 def test_biases_and_norms_decay_when_asked_for_alone() -> None:
-    own = settings_by_name(layers=[{"match": "*.bias", "weight_decay": 0.3}])
+    own = settings_by_name(param_groups=[{"match": "*.bias", "weight_decay": 0.3}])
     decays = {name: decay for name, (_, _, decay) in own.items()}
     assert {name for name, decay in decays.items() if decay == 0.3} == {
         f"backbone.{i}.bias" for i in range(3)
@@ -230,7 +234,14 @@ def test_layers_go_through_the_schedule_as_all_do() -> None:
     module = Small()
     layers = [{"match": "backbone.2.*", "lr": 0.5, "momentum": 0.6}]
     settings = Optim.model_validate(
-        {"name": "sgd", "lr": 0.1, "steps": 21, "warmup": 0, "momentum_start": 0.5, "layers": layers}
+        {
+            "name": "sgd",
+            "lr": 0.1,
+            "steps": 21,
+            "warmup_steps": 0,
+            "momentum_start": 0.5,
+            "param_groups": layers,
+        }
     )
     optimizer, _ = make_optimizer(module, settings)
     assert set_rates(optimizer, settings, 10) == pytest.approx(0.1 * (1 + math.cos(math.pi * 10 / 21)) / 2)
@@ -252,9 +263,9 @@ def test_layers_go_through_the_schedule_as_all_do() -> None:
 def test_a_glob_that_matches_nothing_is_refused(glob: str, said: str) -> None:
     layers = [{"match": "*", "lr": 0.5}, {"match": glob, "lr": 0.5}]
     with pytest.raises(ConfigError) as caught:
-        settings_by_name(layers=layers)
+        settings_by_name(param_groups=layers)
     (problem,) = caught.value.problems
-    assert problem.startswith(f"optim.layers.1.match: no trained parameter matches {said}")
+    assert problem.startswith(f"optim.param_groups.1.match: no trained parameter matches {said}")
     assert "\n" not in problem
 
 
@@ -263,14 +274,20 @@ def test_a_glob_that_matches_nothing_is_refused(glob: str, said: str) -> None:
     [
         ("{name: adm}", "'optim.name': input should be 'adamw', 'adam', 'sgd' or 'rmsprop', got 'adm'"),
         ("{schedule: step}", "'optim.schedule': input should be 'cosine', 'constant' or 'exponential'"),
-        ("{decay: 1.5}", "'optim.decay': input should be less than or equal to 1"),
-        ("{decay_every: 0}", "'optim.decay_every': input should be greater than or equal to 1"),
+        ("{gamma: 1.5}", "'optim.gamma': input should be less than or equal to 1"),
+        ("{step_size: 0}", "'optim.step_size': input should be greater than or equal to 1"),
         ("{momentum: 1.0}", "'optim.momentum': input should be less than 1"),
         ("{momentum_start: 0}", "'optim.momentum_start': input should be greater than 0"),
-        ("{layers: [{lr: 0.1}]}", "'optim.layers.0.match' must be given"),
-        ("{layers: [{match: '*'}]}", "'optim.layers.0': give lr, momentum or weight_decay"),
-        ("{layers: [{match: '*', lrr: 1}]}", "unknown key 'optim.layers.0.lrr'; did you mean 'lr'?"),
-        ("{layers: [{match: '*', lr: -1}]}", "'optim.layers.0.lr': input should be greater than 0"),
+        ("{param_groups: [{lr: 0.1}]}", "'optim.param_groups.0.match' must be given"),
+        ("{param_groups: [{match: '*'}]}", "'optim.param_groups.0': give lr, momentum or weight_decay"),
+        (
+            "{param_groups: [{match: '*', lrr: 1}]}",
+            "unknown key 'optim.param_groups.0.lrr'; did you mean 'lr'?",
+        ),
+        (
+            "{param_groups: [{match: '*', lr: -1}]}",
+            "'optim.param_groups.0.lr': input should be greater than 0",
+        ),
     ],
 )
 def test_settings_out_of_bounds_are_refused(tmp_path: Path, optim: str, said: str) -> None:
@@ -282,14 +299,16 @@ def test_settings_out_of_bounds_are_refused(tmp_path: Path, optim: str, said: st
 
 
 def test_a_glob_that_matches_nothing_stops_before_training(config: Path) -> None:
-    with pytest.raises(ConfigError, match=r"optim\.layers\.0\.match: .*did you mean 'backbone\.blocks\.\*'"):
-        run_pipeline(config, ["optim.layers=[{match: 'backbone.block.*', lr: 0.1}]"], config.parent)
+    with pytest.raises(
+        ConfigError, match=r"optim\.param_groups\.0\.match: .*did you mean 'backbone\.blocks\.\*'"
+    ):
+        run_pipeline(config, ["optim.param_groups=[{match: 'backbone.block.*', lr: 0.1}]"], config.parent)
     assert not (config.parent / "small" / "checkpoints").exists()
 
 
-SHORT = ["optim.steps=12", "training.validate_every=4", "training.checkpoint_every=4", "evaluate=[]"]
-EXPONENTIAL = ["optim.schedule=exponential", "optim.decay=0.9", "optim.decay_every=3"]
-LAYERS = "optim.layers=[{match: 'backbone.blocks.0.*', lr: 0.02, momentum: 0.5, weight_decay: 0.001}]"
+SHORT = ["optim.steps=12", "training.eval_every=4", "training.save_every=4", "evaluate=[]"]
+EXPONENTIAL = ["optim.schedule=step", "optim.gamma=0.9", "optim.step_size=3"]
+LAYERS = "optim.param_groups=[{match: 'backbone.blocks.0.*', lr: 0.02, momentum: 0.5, weight_decay: 0.001}]"
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.encoders.conftest import WORDS
-from vlfew.pipeline import run_pipeline
+from tests.encoders.conftest import TEXT
+from vlfew.workflows.train import run_pipeline
 
 FEW = [
     "optim.steps=4",
-    "optim.warmup=1",
-    "training.validate_every=2",
-    "training.checkpoint_every=2",
+    "optim.warmup_steps=1",
+    "training.eval_every=2",
+    "training.save_every=2",
     "training.log_every=1",
 ]
 
@@ -30,9 +30,9 @@ def train(config: Path, *overrides: str) -> tuple[Path, list[float]]:
 @pytest.mark.parametrize(
     "overrides",
     [
-        ["training.accumulation=3"],
+        ["training.gradient_accumulation_steps=3"],
         ["training.mixed_precision=bf16"],
-        ["optim.clip=null"],
+        ["optim.max_grad_norm=null"],
         ["image.norm=batch", "image.dropout=0.5"],
         ["embedding_dim=null"],
         ["similarity=euclidean", "objective=[{loss: prototypical}]"],
@@ -40,7 +40,7 @@ def train(config: Path, *overrides: str) -> tuple[Path, list[float]]:
         ["image={backbone: lenet, activation: tanh, last_activation: sigmoid, dropout: 0.2, init: xavier}"],
         [
             "sampling.distinct_sources=false",
-            "augment={flip: 0.5, erase: 0.5, contrast: 0.2, brightness: 0.2}",
+            "augment={hflip: 0.5, random_erasing: 0.5, contrast: 0.2, brightness: 0.2}",
         ],
     ],
     ids=lambda overrides: overrides[0][:40],
@@ -56,16 +56,18 @@ def test_accumulated_micro_batches_are_batches_of_their_own(config):
     """Step n of two micro-batches sees batches 2n and 2n+1: its loss is the mean of theirs."""
     still = ["optim.lr=1e-12", "augment={}"]
     _, single = train(config, *still, "name=single")
-    _, double = train(config, *still, "name=double", "training.accumulation=2", "optim.steps=2")
+    _, double = train(
+        config, *still, "name=double", "training.gradient_accumulation_steps=2", "optim.steps=2"
+    )
     assert double == pytest.approx([sum(single[:2]) / 2, sum(single[2:]) / 2], rel=1e-4)
 
 
-def test_words_are_trained_when_the_text_encoder_is_not_frozen(config, bert_folder, pictures):
-    (pictures / "classes.yaml").write_text(
+def test_words_are_trained_when_the_text_encoder_is_not_frozen(config, bert_folder, images):
+    (images / "classes.yaml").write_text(
         "".join(
-            f"{p.name}: {WORDS[int(p.name[-2:])]} green {thing}\n"
+            f"{p.name}: {TEXT[int(p.name[-2:])]} green {thing}\n"
             for s, thing in (("train", "cat"), ("val", "dog"), ("test", "mug"))
-            for p in sorted((pictures / s).iterdir())
+            for p in sorted((images / s).iterdir())
         )
     )
     try:
@@ -73,11 +75,11 @@ def test_words_are_trained_when_the_text_encoder_is_not_frozen(config, bert_fold
             config,
             f"text={{encoder: 'hf:{bert_folder}', frozen: false, projection: linear}}",
             "objective=[{loss: alignment_softmax}, {loss: alignment_sigmoid}]",
-            "sampling.more_words=2",
+            "sampling.extra_text_negatives=2",
             "evaluate=[{protocol: zero-shot}]",
         )
     finally:
-        (pictures / "classes.yaml").unlink()
+        (images / "classes.yaml").unlink()
     before = load_file(bert_folder / "model.safetensors")
     after = load_file(path / "model.safetensors")
     name = "encoder.layer.0.attention.self.query.weight"

@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from vlfew.errors import ConfigError
+from vlfew.core.errors import ConfigError
 from vlfew.models import load_model
-from vlfew.pipeline import run_pipeline
+from vlfew.workflows.train import run_pipeline
 
-FEW = ["optim.steps=4", "optim.warmup=1", "training.validate_every=2", "training.checkpoint_every=2"]
-PLAIN = "sampling={pairs: 20}"
+FEW = ["optim.steps=4", "optim.warmup_steps=1", "training.eval_every=2", "training.save_every=2"]
+PLAIN = "sampling={pairs_per_batch: 20}"
 
 
 def train(config: Path, *overrides: str) -> tuple[Path, dict]:
@@ -38,11 +38,11 @@ def train(config: Path, *overrides: str) -> tuple[Path, dict]:
 def test_a_form_of_batch_trains(config: Path, sampling: str, objective: str) -> None:
     path, _ = train(config, f"sampling={sampling}", f"objective={objective}")
     size = {"{pairs: 20}": 40, "{tasks: 4, ways: 5}": 24}[sampling]
-    assert f"4 steps of {size} pictures" in (path / "report.html").read_text()
+    assert f"4 steps of {size} images" in (path / "report.html").read_text()
 
 
 def test_killed_on_pairs_it_goes_on_to_the_same_weights(config: Path) -> None:
-    overrides = (PLAIN, "objective=[{loss: contrastive}]", "image.twins=unshared")
+    overrides = (PLAIN, "objective=[{loss: contrastive}]", "image.share_weights=false")
     whole, _ = train(config, *overrides, "name=whole")
     cut, _ = train(config, *overrides, "name=cut")
     for path in (cut / "results.json", cut / "model.json", *cut.glob("checkpoints/step-00000004.*")):
@@ -59,7 +59,7 @@ def test_twins_that_share_no_weights(config: Path, similarity: str, loss: str, c
     path, result = train(
         config,
         PLAIN,
-        "image.twins=unshared",
+        "image.share_weights=false",
         f"similarity={similarity}",
         f"objective=[{{loss: {loss}}}]",
         "evaluate=[{protocol: verification, pairs: 40, folds: 2}]",
@@ -75,11 +75,11 @@ def test_twins_that_share_no_weights(config: Path, similarity: str, loss: str, c
     ("overrides", "message"),
     [
         (
-            ["image.twins=unshared"],
-            r"objective: supervised_contrastive compares pictures by one vector each, and "
-            r"image\.twins=unshared gives two; losses that can be trained so: contrastive, ",
+            ["image.share_weights=false"],
+            r"objective: supervised_contrastive compares images by one vector each, and "
+            r"image\.share_weights=false gives two; losses that can be trained so: contrastive, ",
         ),
-        (["sampling.pairs=4"], "a batch is of one form: classes and pictures or pairs"),
+        (["sampling.pairs_per_batch=4"], "a batch is of one form: classes and images or pairs"),
     ],
 )
 def test_what_does_not_go_together_is_refused(config: Path, overrides: list[str], message: str) -> None:
@@ -90,7 +90,7 @@ def test_what_does_not_go_together_is_refused(config: Path, overrides: list[str]
 
 @pytest.fixture
 def own_pairs(tmp_path: Path) -> Path:
-    """Twelve people of two pictures in three folds, and pairs among them."""
+    """Twelve people of two images in three folds, and pairs among them."""
     rng, root, lines = np.random.default_rng(0), tmp_path / "own", ["first,second,same,fold"]
     for person in range(12):
         pattern = rng.integers(0, 200, (16, 16))
@@ -111,12 +111,12 @@ def test_own_pairs_are_trained_on_and_nothing_else(
     path, result = train(
         config,
         f"data={{name: pairs, root: {own_pairs}, fold: 2, image_size: 16, channels: 1}}",
-        "sampling={given_pairs: 8, classes: null, pictures: null}",
+        "sampling={annotated_pairs_per_batch: 8, classes_per_batch: null, images_per_class: null}",
         "objective=[{loss: contrastive}]",
-        "select={protocol: verification}",
+        "model_selection={protocol: verification}",
         "evaluate=[{protocol: verification}]",
     )
-    assert "8 training pictures of 8 pairs" in capsys.readouterr().err
+    assert "8 training images of 8 pairs" in capsys.readouterr().err
     assert result["pairs"] == 8 and result["threshold_chosen_on"] == "8 pairs of val"
     assert (path / "report.html").exists()
 
@@ -124,12 +124,12 @@ def test_own_pairs_are_trained_on_and_nothing_else(
 def test_a_loss_over_classes_is_refused_where_only_pairs_are_known(config: Path, own_pairs: Path) -> None:
     overrides = [
         f"data={{name: pairs, root: {own_pairs}, fold: 2, image_size: 16, channels: 1}}",
-        "sampling={given_pairs: 8}",
-        "select={protocol: verification}",
+        "sampling={annotated_pairs_per_batch: 8}",
+        "model_selection={protocol: verification}",
         "evaluate=[]",
     ]
     message = (
-        r"objective: supervised_contrastive looks at classes, and sampling\.given_pairs tells only which "
+        r"objective: supervised_contrastive looks at classes, and sampling\.annotated_pairs_per_batch tells only which "
         r"pairs are the same; losses that can be trained so: contrastive, "
     )
     with pytest.raises(ConfigError, match=message) as error:

@@ -11,17 +11,17 @@ import pytest
 
 from tests.training.conftest import CONFIG
 from vlfew.cli import main
-from vlfew.errors import ConfigError
-from vlfew.pipeline import run_pipeline
+from vlfew.core.errors import ConfigError
+from vlfew.workflows.train import run_pipeline
 
-SHORT = ["optim.steps=4", "optim.warmup=1", "training.validate_every=4", "training.checkpoint_every=4"]
+SHORT = ["optim.steps=4", "optim.warmup_steps=1", "training.eval_every=4", "training.save_every=4"]
 
 
 @pytest.fixture(scope="module")
-def repeated(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
+def repeated(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Path:
     folder = tmp_path_factory.mktemp("repeated")
     config = folder / "small.yaml"
-    config.write_text(CONFIG.format(root=pictures) + "repeat: {key: seed, values: [3, 5]}\n")
+    config.write_text(CONFIG.format(root=images) + "repeat: {over: seed, values: [3, 5]}\n")
     return run_pipeline(config, SHORT, folder).path
 
 
@@ -88,10 +88,10 @@ def test_its_results_as_a_markdown_table(
     ],
 )
 def test_a_repeat_that_is_no_good_is_told_before_anything_is_trained(
-    tmp_path: Path, pictures: Path, repeat: str, said: str
+    tmp_path: Path, images: Path, repeat: str, said: str
 ) -> None:
     config = tmp_path / "small.yaml"
-    config.write_text(CONFIG.format(root=pictures) + f"repeat: {repeat}\n")
+    config.write_text(CONFIG.format(root=images) + f"repeat: {repeat}\n")
     with pytest.raises(ConfigError, match=said):
         run_pipeline(config, SHORT, tmp_path)
     assert not (tmp_path / "small").exists()

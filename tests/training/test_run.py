@@ -16,23 +16,23 @@ from safetensors.torch import load_file
 
 from tests.training.conftest import CONFIG, ENVIRONMENT, command, vlfew
 from vlfew.cli import main
-from vlfew.errors import VlfewError
-from vlfew.pipeline import run_pipeline
-from vlfew.training.run import RunFolder
-from vlfew.training.setup import (
+from vlfew.core.errors import VlfewError
+from vlfew.training.run_folder import RunFolder
+from vlfew.training.training_step import TrainingStep
+from vlfew.workflows.assemble import (
     build_configured_model,
     choose_objective,
     load_configured_data,
     read_config,
 )
-from vlfew.training.step import TrainingStep
+from vlfew.workflows.train import run_pipeline
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, pictures):
+def finished(tmp_path_factory, images):
     """One uninterrupted run, shared."""
     folder = tmp_path_factory.mktemp("finished")
-    (folder / "small.yaml").write_text(CONFIG.format(root=pictures))
+    (folder / "small.yaml").write_text(CONFIG.format(root=images))
     done = vlfew("train", folder / "small.yaml", "--runs", folder)
     assert done.returncode == 0, done.stderr
     return folder / "small", done
@@ -140,7 +140,7 @@ def test_killed_and_resumed_gives_the_same_weights_to_the_bit(finished, config):
     done = vlfew(*arguments)
     assert done.returncode == 0, done.stderr
     assert steps_logged(run) == steps_logged(reference)
-    # The last checkpoint, optimiser included: the best model may be from before the kill.
+    # The last checkpoint, optimizer included: the best model may be from before the kill.
     for name in ("model.safetensors", "checkpoints/step-00000030.safetensors"):
         once, twice = load_file(reference / name), load_file(run / name)
         assert once.keys() == twice.keys()
@@ -153,7 +153,7 @@ def test_sigterm_saves_and_leaves(config):
         "train",
         config,
         "optim.steps=100000",
-        "training.validate_every=100000",
+        "training.eval_every=100000",
         "--runs",
         config.parent,
     ]
@@ -167,10 +167,10 @@ def test_sigterm_saves_and_leaves(config):
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory, pictures):
+def killed(tmp_path_factory, images):
     """A run that was killed at step 20 or a little later of 30."""
     folder = tmp_path_factory.mktemp("killed")
-    (folder / "small.yaml").write_text(CONFIG.format(root=pictures))
+    (folder / "small.yaml").write_text(CONFIG.format(root=images))
     process = start_and_wait(["train", folder / "small.yaml", "--runs", folder], folder / "small", 20)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -219,16 +219,16 @@ def test_resume_with_a_changed_config_shows_the_difference(stopped):
 
 def test_a_mistake_claims_nothing(config):
     """The settings that the message proposes go into the same folder."""
-    with pytest.raises(VlfewError, match=r"and sampling\.classes wants 50"):
-        run_pipeline(config, ["sampling.classes=50"], config.parent)
-    run = run_pipeline(config, ["sampling.classes=8", "optim.steps=2"], config.parent)
+    with pytest.raises(VlfewError, match=r"and sampling\.classes_per_batch wants 50"):
+        run_pipeline(config, ["sampling.classes_per_batch=50"], config.parent)
+    run = run_pipeline(config, ["sampling.classes_per_batch=8", "optim.steps=2"], config.parent)
     assert run.state == "finished"
 
 
 def test_what_cannot_be_evaluated_is_said_before_training(config):
     with pytest.raises(VlfewError, match="need 9 classes, but the split has 4"):
         run_pipeline(config, ["evaluate=[{protocol: few-shot, ways: 9, queries: 2}]"], config.parent)
-    with pytest.raises(VlfewError, match=r"test0\d|pictures"):
+    with pytest.raises(VlfewError, match=r"test0\d|images"):
         run_pipeline(config, ["evaluate=[{protocol: few-shot, ways: 3, queries: 40}]"], config.parent)
     assert not (config.parent / "small" / "checkpoints").exists()
 
@@ -237,12 +237,12 @@ def test_what_cannot_be_evaluated_is_said_before_training(config):
     ("override", "message"),
     [
         (
-            "select.scorer=weighted_l1",
-            "select.scorer=weighted_l1: this model has no trained weighted_l1; train",
+            "model_selection.method=weighted_l1",
+            "model_selection.method=weighted_l1: this model has no trained weighted_l1; train",
         ),
         (
-            "evaluate=[{protocol: few-shot}, {protocol: verification, pairs: 8, folds: 2, scorer: cross_attention}]",
-            "evaluate.1.scorer=cross_attention: this model has no trained cross_attention; train",
+            "evaluate=[{protocol: few-shot}, {protocol: verification, pairs: 8, folds: 2, method: cross_attention}]",
+            "evaluate.1.method=cross_attention: this model has no trained cross_attention; train",
         ),
     ],
 )
@@ -263,8 +263,8 @@ def test_what_is_evaluated_has_no_say_in_the_first_weights(config):
         "objective=[{loss: cross_attention, ways: 2}]",
     ]
     drawn = []
-    for scorer in ("default", "cross_attention_transductive"):
-        read = read_config(config, [*overrides, f"evaluate.0.scorer={scorer}"])
+    for method in ("default", "cross_attention_transductive"):
+        read = read_config(config, [*overrides, f"evaluate.0.method={method}"])
         data = load_configured_data(read)
         build_configured_model(read, choose_objective(read, data), len(data.classes("train")))
         drawn.append(torch.rand(3))
@@ -280,7 +280,7 @@ def test_evaluations_may_change_until_the_results_are_there(stopped):
 
 def test_not_a_number_stops_names_the_step_and_keeps_the_checkpoint(config, monkeypatch):
     """From step 13 on the loss is NaN: the checkpoint of step 10 stays, and is said."""
-    from vlfew.training.step import TrainingStep
+    from vlfew.training.training_step import TrainingStep
 
     forward, calls = TrainingStep.forward, iter(range(1, 10**6))
 
@@ -300,7 +300,7 @@ def test_not_a_number_stops_names_the_step_and_keeps_the_checkpoint(config, monk
 
 
 def test_a_step_that_blows_up_is_never_saved(config, capsys):
-    blown = ("optim.lr=1e30", "optim.warmup=0", "optim.clip=null")
+    blown = ("optim.lr=1e30", "optim.warmup_steps=0", "optim.max_grad_norm=null")
     status, _, error = told(capsys, "train", config, *blown, "--runs", config.parent)
     assert status == 2 and "the loss is not a number since step" in error
     assert "Traceback" not in error
@@ -311,15 +311,15 @@ def test_a_step_that_blows_up_is_never_saved(config, capsys):
 def test_early_stopping_keeps_the_best(config):
     run_pipeline(
         config,
-        ["training.patience=1", "training.validate_every=5", "optim.lr=1e-9", "optim.steps=1000"],
+        ["training.patience=1", "training.eval_every=5", "optim.lr=1e-9", "optim.steps=1000"],
         config.parent,
     )
     run = config.parent / "small"
     assert max(steps_logged(run)) <= 100
     validations = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     scores = {v["step"]: v["validation"]["accuracy"] for v in validations if "validation" in v}
-    about = json.loads((run / "model.json").read_text())["about"]
-    assert scores[about["best_step"]] == max(scores.values())
+    metadata = json.loads((run / "model.json").read_text())["about"]
+    assert scores[metadata["best_step"]] == max(scores.values())
 
 
 def test_words_that_are_codes_drop_the_alignment_and_say_so(config, capsys):
@@ -330,7 +330,7 @@ def test_words_that_are_codes_drop_the_alignment_and_say_so(config, capsys):
         "text.encoder=minilm",
         "objective=[{loss: alignment_softmax}]",
         "evaluate=[{protocol: zero-shot}, {protocol: few-shot, ways: 3, queries: 3, episodes: 20}]",
-        "select={protocol: zero-shot, split: val}",
+        "model_selection={protocol: zero-shot, split: val}",
         "optim.steps=5",
         "--runs",
         config.parent,
@@ -345,8 +345,11 @@ def test_words_that_are_codes_drop_the_alignment_and_say_so(config, capsys):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("sampling.classes=50", "split 'train' has 8 classes, and sampling.classes wants 50"),
-        ("select.split=test", "select.split must be 'val'"),
+        (
+            "sampling.classes_per_batch=50",
+            "split 'train' has 8 classes, and sampling.classes_per_batch wants 50",
+        ),
+        ("model_selection.split=test", "model_selection.split must be 'val'"),
         ("similarity=weighted_l1", "similarity: weighted_l1 is learned"),
         ("training.mixed_precision=fp16", "fp16 needs a GPU"),
         ("data.root=/nowhere", "/nowhere is not a folder"),
@@ -362,15 +365,18 @@ def test_impossible_settings_are_one_line(config, override, message, monkeypatch
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("select={protocol: verification, calibrate: test}", "select.calibrate must be 'val', not 'test'"),
         (
-            "select={protocol: few-shot, support_split: test}",
-            "select.support_split must be 'train', not 'test'",
+            "model_selection={protocol: verification, calibrate: test}",
+            "model_selection.calibrate must be 'val', not 'test'",
+        ),
+        (
+            "model_selection={protocol: few-shot, support_split: test}",
+            "model_selection.support_split must be 'train', not 'test'",
         ),
         ("objective=[{loss: map_cross_entropy}]", "is a projection that no term of the objective trains"),
     ],
 )
-def test_test_pictures_choose_nothing_and_nothing_stays_random(config, override, message):
+def test_test_images_choose_nothing_and_nothing_stays_random(config, override, message):
     with pytest.raises(VlfewError, match=re.escape(message)) as error:
         run_pipeline(config, [override], config.parent)
     assert "\n" not in str(error.value)
@@ -379,7 +385,7 @@ def test_test_pictures_choose_nothing_and_nothing_stays_random(config, override,
 def test_patience_waits_for_a_stage_to_come(config):
     stages = "objective=[{loss: cross_entropy, stop: 0.5}, {loss: triplet, start: 0.5}]"
     # With a learning rate of next to nothing no validation is better than the first.
-    still = ["optim.steps=12", "optim.lr=1e-9", "training.validate_every=1", "training.patience=2"]
+    still = ["optim.steps=12", "optim.lr=1e-9", "training.eval_every=1", "training.patience=2"]
     run = run_pipeline(config, [stages, *still], config.parent)
     assert max(entry["step"] for entry in run.read_log()) == 8
 

@@ -1,4 +1,4 @@
-"""Runs over splits of other kinds: without validation, by picture, and on another data set's digits."""
+"""Runs over splits of other kinds: without validation, by image, and on another data set's digits."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from vlfew.cli import main
-from vlfew.config import Config
-from vlfew.data import Reading, load_data
-from vlfew.errors import DataError, VlfewError
-from vlfew.pipeline import run_pipeline
-from vlfew.training.setup import selection
+from vlfew.core.config import Config
+from vlfew.core.errors import DataError, VlfewError
+from vlfew.data import ImagePreprocessor, load_data
+from vlfew.workflows.assemble import selection
+from vlfew.workflows.train import run_pipeline
 
 CONFIG = """
 data: {{name: {name}, root: {root}, image_size: 16, channels: 1}}
@@ -27,9 +27,9 @@ image: {{backbone: conv4, width: 8, norm: group}}
 text: {{encoder: null}}
 embedding_dim: 16
 objective: [{{loss: supervised_contrastive}}]
-sampling: {{classes: 4, pictures: 4}}
-optim: {{lr: 0.01, steps: 4, warmup: 1}}
-training: {{mixed_precision: 'no', validate_every: 2, checkpoint_every: 2, log_every: 1}}
+sampling: {{classes_per_batch: 4, images_per_class: 4}}
+optim: {{lr: 0.01, steps: 4, warmup_steps: 1}}
+training: {{mixed_precision: 'no', eval_every: 2, save_every: 2, log_every: 1}}
 evaluate:
   - {{protocol: few-shot, ways: 3, shots: 1, queries: 1, episodes: 20}}
 """
@@ -72,8 +72,8 @@ def evaluated(capsys: pytest.CaptureFixture[str], folder: Path, run: Path, *argu
 
 def test_without_a_validation_split_the_last_weights_are_kept(config: Path) -> None:
     run = run_pipeline(config, [], config.parent)
-    about = json.loads((run.path / "model.json").read_text())["about"]
-    assert "best_step" not in about and not (run.checkpoints / "best.json").exists()
+    metadata = json.loads((run.path / "model.json").read_text())["about"]
+    assert "best_step" not in metadata and not (run.checkpoints / "best.json").exists()
     assert not any("validation" in entry for entry in run.read_log())
     model, last = (
         load_file(run.path / "model.safetensors"),
@@ -99,7 +99,7 @@ def test_killed_without_a_validation_split_it_goes_on_to_the_same_weights(config
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_three_classes_of_five_pictures_are_trained_on_by_what_the_messages_say(tmp_path: Path) -> None:
+def test_three_classes_of_five_images_are_trained_on_by_what_the_messages_say(tmp_path: Path) -> None:
     """With `configs/folder.yaml`, but for its size and length."""
     rng = np.random.default_rng(0)
     for name in ("s1", "s2", "s3"):
@@ -118,30 +118,32 @@ def test_three_classes_of_five_pictures_are_trained_on_by_what_the_messages_say(
     told = [
         (
             DataError,
-            r"asked for on the split 'test', .* has not: 3 classes .* by evaluate=\[\] sampling\.classes=3",
+            r"asked for on the split 'test', .* has not: 3 classes .* by evaluate=\[\] sampling\.classes_per_batch=3",
         ),
         (
             DataError,
-            r"split 'train' has 3 classes, and sampling.classes wants 8; set sampling\.classes=3 or fewer",
+            r"split 'train' has 3 classes, and sampling.classes_per_batch wants 8; set sampling\.classes_per_batch=3 or fewer",
         ),
     ]
     for number, (kind, message) in enumerate(told):
         with pytest.raises(kind, match=message) as error:
             run_pipeline(
-                shipped, [*short, *(["evaluate=[]", "sampling.classes=3"][:number])], tmp_path / "runs"
+                shipped,
+                [*short, *(["evaluate=[]", "sampling.classes_per_batch=3"][:number])],
+                tmp_path / "runs",
             )
         assert "\n" not in str(error.value)
         assert not any((tmp_path / "runs").iterdir())  # a refused run leaves nothing
-    run = run_pipeline(shipped, [*short, "evaluate=[]", "sampling.classes=3"], tmp_path / "runs")
-    about = json.loads((run.path / "model.json").read_text())["about"]
-    assert "best_step" not in about and json.loads(run.results.read_text()) == []
+    run = run_pipeline(shipped, [*short, "evaluate=[]", "sampling.classes_per_batch=3"], tmp_path / "runs")
+    metadata = json.loads((run.path / "model.json").read_text())["about"]
+    assert "best_step" not in metadata and json.loads(run.results.read_text()) == []
     assert "3 classes are too few to hold some out for val and test" in run.report.read_text()
 
 
 def test_a_repeated_run_that_is_refused_leaves_nothing(config: Path) -> None:
-    repeat = "repeat={key: data.fold, values: [1, 2]}"
-    with pytest.raises(DataError, match=r"sampling\.classes wants 99"):
-        run_pipeline(config, [repeat, "sampling.classes=99"], config.parent / "runs")
+    repeat = "repeat={over: data.fold, values: [1, 2]}"
+    with pytest.raises(DataError, match=r"sampling\.classes_per_batch wants 99"):
+        run_pipeline(config, [repeat, "sampling.classes_per_batch=99"], config.parent / "runs")
     assert not any((config.parent / "runs").iterdir())
 
 
@@ -149,7 +151,7 @@ def test_a_repeated_run_that_is_refused_leaves_nothing(config: Path) -> None:
     ("override", "message"),
     [
         (
-            "select={protocol: few-shot, queries: 3}",
+            "model_selection={protocol: few-shot, queries: 3}",
             "select goes by the validation split, and att_faces .* has none",
         ),
         ("training.patience=3", "training.patience goes by the validation split"),
@@ -163,28 +165,28 @@ def test_nothing_can_be_chosen_without_a_validation_split(config: Path, override
     assert "best_step" in json.loads((run.path / "model.json").read_text())["about"]
 
 
-def test_a_split_by_picture_trains_and_every_result_says_so(
+def test_a_split_by_image_trains_and_every_result_says_so(
     config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = run_pipeline(config, ["data.split=pictures"], config.parent)
-    said = "att_faces is split by picture: the classes of this split were trained on"
+    run = run_pipeline(config, ["data.split=images"], config.parent)
+    said = "att_faces is split by image: the classes of this split were trained on"
     (result,) = json.loads(run.results.read_text())
     assert said in result["note"] and said in run.report.read_text()
-    assert "on other pictures of the classes of training" in run.report.read_text()
+    assert "on other images of the classes of training" in run.report.read_text()
     again = evaluated(capsys, config.parent, run.path, "--ways", 40, "--queries", 1, "--episodes", "each")
     assert said in again["note"] and again["ways"] == 40 and again["episodes"] == 2
     other = evaluated(capsys, config.parent, run.path, "--set", "split=people", "--queries", 3)
     assert said not in other["note"] and "classes of the test split may have been trained on" in other["note"]
 
 
-def test_ten_new_people_by_every_choice_of_their_picture(
+def test_ten_new_people_by_every_choice_of_their_image(
     config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     each = "evaluate=[{protocol: few-shot, ways: all, queries: all, episodes: each}]"
     run = run_pipeline(config, ["data.fold=3", each], config.parent)
     (result,) = json.loads(run.results.read_text())
     assert (result["ways"], result["episodes"], result["queries"]) == (10, 10, "all")
-    assert "split by picture" not in result["note"]
+    assert "split by image" not in result["note"]
     assert "on classes apart from those of training" in run.report.read_text()
     arguments = ("--ways", "10", "--queries", "all", "--episodes", "each")
     again = evaluated(capsys, config.parent, run.path, *arguments)
@@ -193,12 +195,12 @@ def test_ten_new_people_by_every_choice_of_their_picture(
 
 def test_other_data_are_framed_in_their_own_way(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A model of faces within a wide frame is asked about faces that fill theirs."""
-    run = run_pipeline(config, ["data.center=0.5"], config.parent)
+    run = run_pipeline(config, ["data.center_crop=0.5"], config.parent)
     asked = (run.path, "--ways", 10, "--queries", 9, "--episodes", 200)
-    whole = evaluated(capsys, config.parent, *asked, "--set", "center=1")
+    whole = evaluated(capsys, config.parent, *asked, "--set", "center_crop=1")
     middle = evaluated(capsys, config.parent, *asked)
     assert whole["accuracy"] != middle["accuracy"] and whole["input_size"] == middle["input_size"]
-    assert "--set center=1" in whole["command"]
+    assert "--set center_crop=1" in whole["command"]
 
 
 def test_a_run_of_omniglot_answers_for_digits_in_dark_ink(
@@ -214,8 +216,8 @@ def test_a_run_of_omniglot_answers_for_digits_in_dark_ink(
                 Image.fromarray(rng.random((16, 16)) < 0.9).save(path)
     (root / "mnist").mkdir()
     for stem in ("train", "t10k"):
-        pictures = rng.integers(0, 40, (60, 28, 28), np.uint8)  # light on dark: mostly black
-        for name, values in ((f"{stem}-images-idx3", pictures), (f"{stem}-labels-idx1", np.arange(60) % 10)):
+        images = rng.integers(0, 40, (60, 28, 28), np.uint8)  # light on dark: mostly black
+        for name, values in ((f"{stem}-images-idx3", images), (f"{stem}-labels-idx1", np.arange(60) % 10)):
             header = struct.pack(f">{1 + values.ndim}i", 0x800 + values.ndim, *values.shape)
             content = gzip.compress(header + values.astype(np.uint8).tobytes())
             (root / "mnist" / f"{name}-ubyte.gz").write_bytes(content)
@@ -228,7 +230,7 @@ def test_a_run_of_omniglot_answers_for_digits_in_dark_ink(
     result = evaluated(capsys, tmp_path, run.path, *digits, "--set", "ink=dark")
     assert result["data"] == "mnist" and result["trained_on"] == "omniglot/train" and result["ways"] == 10
     assert result["input_size"] == [1, 16, 16] and "--set ink=dark" in result["command"]
-    assert "60 of 10,000 test pictures at hand" in result["note"] and "split by picture" not in result["note"]
+    assert "60 of 10,000 test images at hand" in result["note"] and "split by image" not in result["note"]
     dark = load_data("mnist", ink="dark")
     assert result["data_fingerprint"] == dark.fingerprint != load_data("mnist").fingerprint
     shutil.rmtree(root / "mnist")
@@ -239,17 +241,17 @@ def test_a_run_of_omniglot_answers_for_digits_in_dark_ink(
     assert error.value.code == 2 and len(lines) == 1 and "no data for 'mnist'" in lines[0]
 
 
-def test_pictures_with_words_of_their_own_are_chosen_by_retrieval(tmp_path: Path) -> None:
-    """Of classes of one picture, as captions make them, no few-shot question can be asked."""
+def test_images_with_words_of_their_own_are_chosen_by_retrieval(tmp_path: Path) -> None:
+    """Of classes of one image, as captions make them, no few-shot question can be asked."""
     rows = ["file,caption"]
     for number in range(30):
         Image.new("L", (8, 8), 8 * number).save(tmp_path / f"{number}.png")
         rows.append(f"{number}.png,shade {number}")
     (tmp_path / "captions.csv").write_text("\n".join(rows))
-    data = load_data("captions", tmp_path, Reading(16, 1))
+    data = load_data("captions", tmp_path, ImagePreprocessor(16, 1))
     captions = {"name": "captions", "image_size": 16, "channels": 1}
     config = Config.model_validate({"data": captions, "objective": [{"loss": "alignment_softmax"}]})
     chosen = selection(config, data, has_text=True)
     assert chosen is not None and chosen[0] == "retrieval" and chosen[1]["split"] == "val"
-    with pytest.raises(DataError, match=r"add classes or pictures, or train with words \(text.encoder\)"):
+    with pytest.raises(DataError, match=r"add classes or images, or train with words \(text.encoder\)"):
         selection(config, data, has_text=False)

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from vlfew.losses.encoded import Encoded
+from vlfew.losses.base import LossContext
+from vlfew.losses.batch import EncodedBatch
 from vlfew.losses.objective import Objective, TermSpec, choose_terms
-from vlfew.losses.term import Trained
 from vlfew.models.build import build_model
 from vlfew.models.spec import ModelSpec
-from vlfew.training.step import TrainingStep
+from vlfew.training.training_step import TrainingStep
 
 
 @pytest.mark.parametrize(("name", "target"), [("contrastive", None), ("cross_entropy", [0, 0, 1, 1])])
@@ -21,10 +21,10 @@ def test_classes_are_counted_where_a_term_asks(
     model = build_model(
         ModelSpec(backbone="conv4", backbone_options={"width": 4}, embedding_dim=8, image_size=16)
     )
-    objective = Objective(choose_terms([TermSpec(name)], words=False), Trained(model.space, 2))
+    objective = Objective(choose_terms([TermSpec(name)], words=False), LossContext(model.feature_spec, 2))
     step, seen, forward = TrainingStep(model, objective, torch.tensor([3, 7])), [], Objective.forward
 
-    def watched(self: Objective, batch: Encoded) -> tuple[Tensor, dict[str, Tensor]]:
+    def watched(self: Objective, batch: EncodedBatch) -> tuple[Tensor, dict[str, Tensor]]:
         seen.append(batch)
         return forward(self, batch)
 

@@ -18,17 +18,23 @@ from PIL import Image
 
 from scripts.sweep import cells_of, main, read_grid
 from tests.conftest import real_data
-from vlfew.errors import ConfigError
-from vlfew.features import Features, Space
+from vlfew.classifiers import CLASSIFIERS
+from vlfew.core.errors import ConfigError
+from vlfew.core.features import Features, FeatureSpec
 from vlfew.losses import LOSSES
-from vlfew.losses.encoded import Encoded
-from vlfew.pipeline import run_pipeline
-from vlfew.scorers import SCORERS
-from vlfew.training.setup import read_config
+from vlfew.losses.batch import EncodedBatch
+from vlfew.workflows.assemble import read_config
+from vlfew.workflows.train import run_pipeline
 
 ROOT = Path(__file__).parents[2]
 STUDIES = sorted(p for p in (ROOT / "configs/studies").glob("*.yaml") if not p.stem.endswith("_grid"))
-FEW = ["optim.steps=2", "optim.warmup=0", "select=null", "repeat=null", "training.validate_every=2"]
+FEW = [
+    "optim.steps=2",
+    "optim.warmup_steps=0",
+    "model_selection=null",
+    "repeat=null",
+    "training.eval_every=2",
+]
 FOLDERS = {"att_faces": "orl_faces.zip"}
 """Data whose file is not called as the source is."""
 
@@ -38,15 +44,15 @@ GRIDS = sorted((ROOT / "configs/studies").glob("*_grid.yaml"))
 
 @pytest.fixture(scope="module")
 def drawings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five alphabets of twenty characters by two people, as Omniglot's: Koch's net takes long over each picture."""
+    """Five alphabets of twenty characters by two people, as Omniglot's: Koch's net takes long over each image."""
     root, rng = tmp_path_factory.mktemp("drawings"), np.random.default_rng(0)
     for number in range(100):
         part = "background" if number < 80 else "evaluation"
         folder = root / f"images_{part}" / f"alphabet{number // 20}" / f"character{number % 20 + 1:02}"
         folder.mkdir(parents=True)
         for drawer in (1, 2):
-            picture = Image.fromarray(rng.random((15, 15)) < 0.5).resize((105, 105))
-            picture.save(folder / f"{number:04}_{drawer:02}.png")
+            image = Image.fromarray(rng.random((15, 15)) < 0.5).resize((105, 105))
+            image.save(folder / f"{number:04}_{drawer:02}.png")
     return root
 
 
@@ -56,7 +62,7 @@ def test_a_study_starts(path: Path, tmp_path: Path, drawings: Path) -> None:
     assert config.name == path.stem
     few = [f"evaluate.{n}.episodes=5" for n, e in enumerate(config.evaluate) if "episodes" in e.options]
     if config.data.name == "omniglot":
-        few += [f"data.root={drawings}", "data.validation_alphabets=1", "sampling.pairs=4"]
+        few += [f"data.root={drawings}", "data.validation_alphabets=1", "sampling.pairs_per_batch=4"]
     else:
         real_data(FOLDERS.get(config.data.name, config.data.name))
     run = run_pipeline(path, [*FEW, *few], tmp_path)
@@ -79,13 +85,13 @@ def test_the_mixed_loss_that_collapses_has_the_floor_that_its_recipe_tells_of() 
     floor = float(re.findall(r"never falls below (0\.\d+)", path.read_text())[0])
     terms = {term.loss: term.options for term in read_config(path).objective}
     assert list(terms) == ["contrastive", "l_softmax", "focal"]
-    focal, similarity = LOSSES.get("focal")(**terms["focal"]), SCORERS.get("cosine")(Space(2))
+    focal, similarity = LOSSES.get("focal")(**terms["focal"]), CLASSIFIERS.get("cosine")(FeatureSpec(2))
 
     def loss(angles: list[float]) -> float:
-        """Of four pictures of two classes, in the plane."""
+        """Of four images of two classes, in the plane."""
         radians = torch.tensor(angles) * math.pi / 180
         x = torch.stack([radians.cos(), radians.sin()], dim=1)
-        batch = Encoded(Features(x), torch.tensor([0, 0, 1, 1]), similarity=similarity)
+        batch = EncodedBatch(Features(x), torch.tensor([0, 0, 1, 1]), similarity=similarity)
         assert (focal.logits(batch) < 1e-6).all()  # "different", of all pairs
         return float(focal(batch))
 
@@ -94,14 +100,14 @@ def test_the_mixed_loss_that_collapses_has_the_floor_that_its_recipe_tells_of() 
 
 
 SMALL = """
-data: {name: folder, root: PICTURES, image_size: 16, channels: 1}
+data: {name: folder, root: IMAGES, image_size: 16, channels: 1}
 image: {backbone: conv4, width: 4}
 text: {encoder: null}
 objective: [{loss: contrastive}]
-sampling: {classes: 4, pictures: 2}
-optim: {steps: 2, warmup: 0}
-training: {validate_every: 1, checkpoint_every: 2}
-select: {protocol: few-shot, split: val, ways: 2, queries: 1, episodes: 5}
+sampling: {classes_per_batch: 4, images_per_class: 2}
+optim: {steps: 2, warmup_steps: 0}
+training: {eval_every: 1, save_every: 2}
+model_selection: {protocol: few-shot, split: val, ways: 2, queries: 1, episodes: 5}
 evaluate: [{protocol: few-shot, ways: 2, queries: 1, episodes: 5}]
 """
 
@@ -109,13 +115,13 @@ evaluate: [{protocol: few-shot, ways: 2, queries: 1, episodes: 5}]
 @pytest.fixture
 def asked(tmp_path: Path) -> list[str]:
     """A configuration, a grid that each test writes, and where the runs go."""
-    pictures = tmp_path / "pictures"
+    images = tmp_path / "images"
     for number in range(80):
-        path = pictures / f"{number // 4:02d}" / f"{number}.png"
+        path = images / f"{number // 4:02d}" / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         noise = torch.randint(256, (16, 16), generator=torch.Generator().manual_seed(number))
         Image.fromarray(noise.to(torch.uint8).numpy()).save(path)
-    (tmp_path / "small.yaml").write_text(SMALL.replace("PICTURES", str(pictures)))
+    (tmp_path / "small.yaml").write_text(SMALL.replace("IMAGES", str(images)))
     return [str(tmp_path / "small.yaml"), str(tmp_path / "grid.yaml"), "--runs", str(tmp_path)]
 
 
@@ -139,7 +145,7 @@ def test_a_sweep_fills_its_grid_and_goes_on_past_a_cell_that_fails(
     best = max(entry["validation"]["accuracy"] for entry in log if "validation" in entry)
     assert rows[0][:3] == ["plain", "one", f"{100 * best:.2f}"]
     assert "±" in rows[0][3] and rows[0][4] == "-" and rows[1][3] == "-" and "±" in rows[1][4]
-    assert all(row[2].startswith("failed: conv4 needs pictures of at least 32 x 32") for row in rows[2:])
+    assert all(row[2].startswith("failed: conv4 needs images of at least 32 x 32") for row in rows[2:])
     assert "choose a cell by its validation" in lines[7]
     assert main(asked) == 2
     again = capsys.readouterr()

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vlfew.errors import RunError
-from vlfew.training.space import Choices, Range, SearchSpace
-from vlfew.training.study import COMPARED, GOOD, TELLING, OpenTrial, Pruner, Study, Trial
+from vlfew.core.errors import RunError
+from vlfew.training.tune.search_space import Choices, Range, SearchSpace
+from vlfew.training.tune.study import COMPARED, GOOD, TELLING, OpenTrial, Pruner, Study, Trial
 
 SPACE: SearchSpace = {
     "optim.lr": Range(1e-4, 1e-1, log=True),
     "image.width": Range(8, 64, step=8),
-    "optim.clip": Choices(("1.0", "null")),
+    "optim.max_grad_norm": Choices(("1.0", "null")),
 }
 STEPS = (10, 20, 30)
 
@@ -139,7 +139,7 @@ def test_a_trial_that_failed_says_why_and_is_not_sought_again(tmp_path: Path) ->
     study = study_at(tmp_path)
     for _ in range(30):
         trial = study.next()
-        if trial.told.values["optim.clip"] == "null":
+        if trial.told.values["optim.max_grad_norm"] == "null":
             failed = trial.fail("no")
             assert (failed.state, failed.why, failed.accuracy) == ("failed", "no", None)
         else:
@@ -149,7 +149,7 @@ def test_a_trial_that_failed_says_why_and_is_not_sought_again(tmp_path: Path) ->
 
 
 def test_the_first_trial_can_be_given_and_keeps_all_its_digits(tmp_path: Path) -> None:
-    first = {"optim.lr": 0.00123456789, "image.width": 16, "optim.clip": "null"}
+    first = {"optim.lr": 0.00123456789, "image.width": 16, "optim.max_grad_norm": "null"}
     trial = study_at(tmp_path).next(first)
     assert trial.told.values == first and trial.told.as_configured
     # Interrupted, and given again: there is one first trial.
@@ -157,7 +157,11 @@ def test_the_first_trial_can_be_given_and_keeps_all_its_digits(tmp_path: Path) -
     assert answer(study.next(first)).number == 1
     second = study.next(first).told
     assert second.number == 2 and not second.as_configured and second.values != first
-    assert study.trials[0].overrides == ["optim.lr=0.00123456789", "image.width=16", "optim.clip=null"]
+    assert study.trials[0].overrides == [
+        "optim.lr=0.00123456789",
+        "image.width=16",
+        "optim.max_grad_norm=null",
+    ]
 
 
 def test_a_copy_has_the_answers_of_its_twin(tmp_path: Path) -> None:

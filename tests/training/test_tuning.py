@@ -20,15 +20,15 @@ from torch import Tensor
 from tests.test_cli import fails
 from tests.training.conftest import CONFIG
 from vlfew.cli import main
-from vlfew.data.images import LabelledImages
-from vlfew.errors import ConfigError, RunError, VlfewError
+from vlfew.core.errors import ConfigError, RunError, VlfewError
+from vlfew.data.labeled_images import LabeledImages
 from vlfew.evaluation.results import write_results
 from vlfew.training import setup, tuning
-from vlfew.training.loop import Stopped, Trainer
-from vlfew.training.run import RunFolder
-from vlfew.training.step import TrainingStep
-from vlfew.training.study import OpenTrial, Trial
-from vlfew.training.tuning import Search
+from vlfew.training.run_folder import RunFolder
+from vlfew.training.trainer import Trainer, TrainingInterrupted
+from vlfew.training.training_step import TrainingStep
+from vlfew.training.tune.study import OpenTrial, Trial
+from vlfew.workflows.tune import Search
 
 SPACE = """
 optim.lr: {low: 1e-3, high: 1e-1, log: true}
@@ -36,11 +36,11 @@ image.width: {choices: [4, 8]}
 """
 SHORT = [
     "optim.steps=4",
-    "optim.warmup=1",
-    "training.validate_every=2",
-    "training.checkpoint_every=2",
+    "optim.warmup_steps=1",
+    "training.eval_every=2",
+    "training.save_every=2",
     "training.log_every=1",
-    "select.episodes=20",
+    "model_selection.episodes=20",
 ]
 
 
@@ -56,7 +56,7 @@ def make_search(folder: Path, *overrides: str, space: str = SPACE, trials: int =
     return Search(*arguments, trials=trials, pruner="median", seed=seed)
 
 
-def no_page(run: RunFolder, data: LabelledImages) -> None:
+def no_page(run: RunFolder, data: LabeledImages) -> None:
     """In place of a trial's page, which takes longer than its training."""
     write_results(run.results, [])
 
@@ -71,10 +71,10 @@ def go(search: Search, report: Any = no_page) -> tuple[list[Trial], list[str]]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> tuple[Path, str, str]:
+def finished(tmp_path_factory: pytest.TempPathFactory, images: Path) -> tuple[Path, str, str]:
     """A search of three trials by the command line, and what it said."""
     folder = tmp_path_factory.mktemp("finished")
-    (folder / "small.yaml").write_text(CONFIG.format(root=pictures))
+    (folder / "small.yaml").write_text(CONFIG.format(root=images))
     (folder / "space.yaml").write_text(SPACE)
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as left:
@@ -165,7 +165,7 @@ def test_the_same_command_again_trains_nothing_and_a_larger_number_goes_on(
 @pytest.mark.parametrize(
     ("space", "first"),
     [
-        ("optim.clip: {choices: [2.0, 1]}\n", {"optim.clip": "1"}),
+        ("optim.max_grad_norm: {choices: [2.0, 1]}\n", {"optim.max_grad_norm": "1"}),
         ("text.encoder: {choices: [minilm, null]}\n", {"text.encoder": "null"}),
         ("objective: {choices: [[{loss: supervised_contrastive}], [{loss: contrastive}]]}\n",
          {"objective": '[{"loss": "supervised_contrastive"}]'}),
@@ -187,10 +187,10 @@ class Killed(BaseException):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
+def whole(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Path:
     """An uninterrupted search of three trials."""
     folder = tmp_path_factory.mktemp("whole")
-    (folder / "small.yaml").write_text(CONFIG.format(root=pictures))
+    (folder / "small.yaml").write_text(CONFIG.format(root=images))
     go(make_search(folder, trials=3))
     return folder
 
@@ -313,9 +313,9 @@ def test_a_stop_or_a_damaged_checkpoint_is_not_the_trials_fault(
     config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stopped(self: Trainer) -> None:
-        raise Stopped("stopped at step 1", 15)
+        raise TrainingInterrupted("stopped at step 1", 15)
 
-    with monkeypatch.context() as patch, pytest.raises(Stopped):
+    with monkeypatch.context() as patch, pytest.raises(TrainingInterrupted):
         patch.setattr(Trainer, "train", stopped)
         go(make_search(config.parent, trials=1))
     trials, _ = go(make_search(config.parent, trials=1))
@@ -326,23 +326,23 @@ def test_a_search_of_which_nothing_can_be_trained_ends_in_one_line_and_claims_no
     config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = config.parent
-    (folder / "space.yaml").write_text("sampling.classes: {choices: [50, 60]}\n")
+    (folder / "space.yaml").write_text("sampling.classes_per_batch: {choices: [50, 60]}\n")
     with pytest.raises(SystemExit) as left:
         main(tune(folder, "--trials", 2))
     last = capsys.readouterr().err.splitlines()[-1]
     assert left.value.code == 2
     assert "no trial was trained to its end (2 trials: 2 failed); the last: " in last
-    assert "and sampling.classes wants " in last
-    trials, _ = go(make_search(folder, space="sampling.classes: {choices: [4, 8]}\n", trials=2))
+    assert "and sampling.classes_per_batch wants " in last
+    trials, _ = go(make_search(folder, space="sampling.classes_per_batch: {choices: [4, 8]}\n", trials=2))
     assert [t.state for t in trials] == ["finished", "finished"]
 
 
 def test_the_same_values_are_not_trained_twice(config: Path) -> None:
     search = make_search(config.parent, space="image.width: {choices: [4, 8]}\n", trials=4)
     trials, said = go(search)
-    twins = [t for t in trials if t.twin is not None]
-    assert len(twins) == 2 and len(list(search.path.glob("trial-*/model.json"))) == 2
-    for twin in twins:
+    duplicates = [t for t in trials if t.twin is not None]
+    assert len(duplicates) == 2 and len(list(search.path.glob("trial-*/model.json"))) == 2
+    for twin in duplicates:
         of = trials[twin.twin - 1]  # type: ignore[operator]
         assert (twin.values, twin.accuracy, twin.state) == (of.values, of.accuracy, "finished")
         assert any(f"trial {twin.number} of 4: the same as trial {of.number}, val " in line for line in said)
@@ -358,7 +358,12 @@ def test_the_same_values_are_not_trained_twice(config: Path) -> None:
             0,
             "space of optim.lr: 0.001 to 0.1, logarithmic -> 0.001 to 0.01",
         ),
-        ([], SPACE + "optim.warmup: {low: 0, high: 3}\n", 0, "space of optim.warmup: unset -> 0 to 3, whole"),
+        (
+            [],
+            SPACE + "optim.warmup_steps: {low: 0, high: 3}\n",
+            0,
+            "space of optim.warmup_steps: unset -> 0 to 3, whole",
+        ),
         ([], SPACE, 1, "seed of the search: 0 -> 1"),
     ],
 )
@@ -384,12 +389,12 @@ def test_evaluations_may_change_and_another_release_of_optuna_may_not(
 
 
 def test_nothing_is_read_of_the_test_split(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vlfew.pipeline import _report_trial
+    from vlfew.workflows.train import _report_trial
 
     seen: set[int] = set()
 
     class Watched:
-        """Pictures that remember which of them were asked for."""
+        """Images that remember which of them were asked for."""
 
         def __init__(self, images: Any) -> None:
             self.images, self.shape, self.nbytes = images, images.shape, images.nbytes
@@ -420,7 +425,7 @@ def refusal(folder: Path, *overrides: str, space: str = SPACE) -> str:
 def test_what_is_refused_before_anything_is_trained(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = config.parent
     assert "a trial is trained once; give repeat=null" in refusal(
-        folder, "repeat={key: seed, values: [1, 2]}"
+        folder, "repeat={over: seed, values: [1, 2]}"
     )
     assert "unknown key 'optim.lrr'" in refusal(folder, space="optim.lrr: {low: 0.1, high: 1.0}\n")
     assert "unknown key 'optim.lrr'" in refusal(folder, "optim.lrr=3")
@@ -436,16 +441,16 @@ def test_what_is_refused_before_anything_is_trained(config: Path, monkeypatch: p
     assert "a search runs in one process, and 2 were started" in refusal(folder)
 
 
-def test_a_setting_that_changes_the_question_is_refused(config: Path, pictures: Path, tmp_path: Path) -> None:
+def test_a_setting_that_changes_the_question_is_refused(config: Path, images: Path, tmp_path: Path) -> None:
     (tmp_path / "mixed").mkdir()
-    for path in pictures.glob("*/*"):
+    for path in images.glob("*/*"):
         (tmp_path / "mixed" / path.name).symlink_to(path)
-    mixed = [f"data.root={tmp_path / 'mixed'}", "select=null"]
+    mixed = [f"data.root={tmp_path / 'mixed'}", "model_selection=null"]
     said = refusal(config.parent, *mixed, space="data.split_seed: {choices: [0, 3]}\n")
     assert "space.yaml:1: data.split_seed=3 changes what is asked on the validation split" in said
-    # Its size does not: the same pictures are asked about.
+    # Its size does not: the same images are asked about.
     size = "data.image_size: {choices: [16, 12]}\n"
-    trials, _ = go(make_search(config.parent, *mixed, "sampling.classes=3", space=size))
+    trials, _ = go(make_search(config.parent, *mixed, "sampling.classes_per_batch=3", space=size))
     assert [t.state for t in trials] == ["finished", "finished"]
 
 
@@ -459,16 +464,16 @@ def test_without_optuna(
 
 
 def test_a_damaged_description_is_one_line(whole: Path) -> None:
-    about = whole / "small-tune/study.json"
-    text = about.read_text()
-    about.write_text(text[:20])
+    metadata = whole / "small-tune/study.json"
+    text = metadata.read_text()
+    metadata.write_text(text[:20])
     try:
         with pytest.raises(RunError, match=r"study\.json is damaged.*remove"):
             go(make_search(whole))
     finally:
-        about.write_text(text)
+        metadata.write_text(text)
 
 
 def test_a_search_without_its_start_spends_no_trial(config: Path) -> None:
-    with pytest.raises(ConfigError, match="start_from=runs/nothing: no model"):
-        make_search(config.parent, "start_from=runs/nothing")
+    with pytest.raises(ConfigError, match="init_from=runs/nothing: no model"):
+        make_search(config.parent, "init_from=runs/nothing")

@@ -9,13 +9,13 @@ from collections.abc import Callable
 
 import typer
 
-from vlfew.cli import data, scoring, training, using
-from vlfew.errors import VlfewError
-from vlfew.process import prepared_process
+from vlfew.cli import data, evaluate, inference, training
+from vlfew.core.cpu_tuning import prepared_process
+from vlfew.core.errors import VlfewError
 
 app = typer.Typer(
     name="vlfew",
-    help="Vision-language few-shot learning: new classes from one picture, a few words, or both.",
+    help="Vision-language few-shot learning: new classes from one image, a few words, or both.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -23,13 +23,13 @@ app = typer.Typer(
 VERBS: tuple[Callable[..., None], ...] = (
     training.train,
     training.tune,
-    scoring.evaluate,
-    scoring.adapt,
-    using.classify,
-    using.push,
-    using.export,
-    scoring.report,
-    using.models,
+    evaluate.evaluate,
+    evaluate.adapt,
+    inference.classify,
+    inference.push,
+    inference.export,
+    evaluate.report,
+    inference.models,
 )
 DATA_VERBS: dict[str, Callable[..., None]] = {
     "list": data.list_sources,

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vlfew.cli.asking import Options, data_options, print_table
-from vlfew.errors import VlfewError
+from vlfew.cli.options import Options, data_options, print_table
+from vlfew.core.errors import VlfewError
 
 if TYPE_CHECKING:
-    from vlfew.data.reading import Reading
+    from vlfew.data.preprocess import ImagePreprocessor
 
 
 def list_sources() -> None:
@@ -20,7 +20,7 @@ def list_sources() -> None:
 
     known = {
         "glyphs": "built in",
-        "folder": "any folder of pictures: --root PATH",
+        "folder": "any folder of images: --root PATH",
         "captions": "any folder with a captions.csv or .jsonl: --root PATH",
         "pairs": "any folder with a pairs.csv: --root PATH",
         "hf:": "a path, or a data set of the Hugging Face hub",
@@ -42,8 +42,8 @@ def show(
     name: str,
     root: Annotated[Path | None, typer.Option(help="Folder of the data.")] = None,
     image_size: Annotated[int, typer.Option(help="Pixels.")] = 84,
-    channels: Annotated[int, typer.Option(min=1, max=3, help="1 grey, 3 colour.")] = 3,
-    skip_bad: Annotated[bool, typer.Option(help="Leave unreadable pictures out and count them.")] = False,
+    channels: Annotated[int, typer.Option(min=1, max=3, help="1 gray, 3 color.")] = 3,
+    skip_bad: Annotated[bool, typer.Option(help="Leave unreadable images out and count them.")] = False,
     split: Annotated[str | None, typer.Option(help="Split on the sheet; all if not given.")] = None,
     sheet: Annotated[
         Path | None, typer.Option(dir_okay=False, help="Contact sheet to write [<name>.png].")
@@ -51,33 +51,36 @@ def show(
     options: Options = [],  # noqa: B006
 ) -> None:
     """Say what is in a data set, and draw a contact sheet of it."""
-    from vlfew.data.reading import Reading
-    from vlfew.data.show import contact_sheet, describe
+    from vlfew.core.files import file_stem
+    from vlfew.data.preprocess import ImagePreprocessor
+    from vlfew.data.preview import contact_sheet, describe
     from vlfew.data.sources import load_data
-    from vlfew.files import file_stem
 
     if channels == 2 or image_size < 8:
         raise VlfewError("--channels is 1 or 3, and --image-size at least 8 pixels")
-    reading = Reading(image_size, channels, on_bad_image="skip" if skip_bad else "error")
-    reading, asked = data_options(name, reading, options)
-    images = load_data(name, root, reading, **asked)
-    about = describe(images)
+    preprocessor = ImagePreprocessor(image_size, channels, on_bad_image="skip" if skip_bad else "error")
+    preprocessor, asked = data_options(name, preprocessor, options)
+    images = load_data(name, root, preprocessor, **asked)
+    metadata = describe(images)
     rows = [
-        ("data", f"{about['name']}, fingerprint {about['fingerprint']}"),
-        ("pictures", f"{about['pictures']:,} of {' x '.join(map(str, about['shape']))}"),
-        ("classes", f"{about['classes']:,}" + (f" in {about['groups']} groups" if about["groups"] else "")),
-        ("names", f"{'words' if about['names_are_words'] else 'codes'}: {'; '.join(about['examples'])}"),
+        ("data", f"{metadata['name']}, fingerprint {metadata['fingerprint']}"),
+        ("images", f"{metadata['images']:,} of {' x '.join(map(str, metadata['shape']))}"),
+        (
+            "classes",
+            f"{metadata['classes']:,}" + (f" in {metadata['groups']} groups" if metadata["groups"] else ""),
+        ),
+        ("names", f"{'words' if metadata['names_are_text'] else 'codes'}: {'; '.join(metadata['examples'])}"),
     ]
-    rows.append(("framed", _framing(reading)))
-    rows.append(("splits", f"by {about['split_by']}"))
-    for part, s in about["splits"].items():
+    rows.append(("framed", _framing(preprocessor)))
+    rows.append(("splits", f"by {metadata['split_by']}"))
+    for part, s in metadata["splits"].items():
         each = f"{s['fewest_per_class']} to {s['most_per_class']} a class"
-        rows.append((part, f"{s['classes']:,} classes, {s['pictures']:,} pictures, {each}"))
-    rows.append(("in memory", f"{about['bytes_in_memory'] / 2**20:,.1f} MiB decoded"))
-    if about["skipped"]:
-        rows.append(("skipped", f"{about['skipped']:,} pictures that could not be read"))
-    if about["note"]:
-        rows.append(("note", about["note"]))
+        rows.append((part, f"{s['classes']:,} classes, {s['images']:,} images, {each}"))
+    rows.append(("in memory", f"{metadata['bytes_in_memory'] / 2**20:,.1f} MiB decoded"))
+    if metadata["skipped"]:
+        rows.append(("skipped", f"{metadata['skipped']:,} images that could not be read"))
+    if metadata["note"]:
+        rows.append(("note", metadata["note"]))
     path = sheet or Path(f"{file_stem(name)}.png")
     contact_sheet(images, [split] if split else list(images.splits), path)
     for key, value in [*rows, ("sheet", path)]:
@@ -98,11 +101,13 @@ def prepare(
     print(prepare.download(name, root) if source is None else prepare.prepare(name, source, root))
 
 
-def _framing(reading: Reading) -> str:
-    """How pictures were made square, and by what they would be framed in another way."""
-    part = "whole pictures" if reading.center == 1 else f"the middle {reading.center:.0%} of pictures"
-    if reading.resize == "squash":
-        return (
-            f"{part}, squashed to a square (--set resize=crop takes the middle square, --set center=0.6 less)"
-        )
+def _framing(preprocessor: ImagePreprocessor) -> str:
+    """How images were made square, and by what they would be framed in another way."""
+    part = (
+        "whole images"
+        if preprocessor.center_crop == 1
+        else f"the middle {preprocessor.center_crop:.0%} of images"
+    )
+    if preprocessor.resize == "squash":
+        return f"{part}, stretched to a square (--set resize=crop takes the middle square, --set center_crop=0.6 less)"
     return f"{part}, the middle square of each (--set resize=squash keeps all of it)"

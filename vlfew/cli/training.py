@@ -14,7 +14,7 @@ def train(
     runs: Annotated[Path, typer.Option(help="Where run folders go.")] = Path("runs"),
 ) -> None:
     """Train, evaluate and report; the same command again resumes, or shows a finished run."""
-    from vlfew.pipeline import run_pipeline
+    from vlfew.workflows.train import run_pipeline
 
     run_pipeline(config, overrides or [], runs)
 
@@ -31,6 +31,6 @@ def tune(
     runs: Annotated[Path, typer.Option(help="Where run folders go.")] = Path("runs"),
 ) -> None:
     """Search for settings by the validation split; the same command again goes on."""
-    from vlfew.pipeline import run_search
+    from vlfew.workflows.train import run_search
 
     run_search(config, overrides or [], space, runs, trials=trials, pruner=pruner, seed=seed)

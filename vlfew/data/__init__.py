@@ -1,7 +1,7 @@
-"""Data sources and what is done to pictures before a model sees them."""
+"""Data sources and what is done to images before a model sees them."""
 
-from vlfew.data.images import ImageStore, InMemory, LabelledImages
-from vlfew.data.reading import Reading
+from vlfew.data.labeled_images import ImageStore, InMemory, LabeledImages
+from vlfew.data.preprocess import ImagePreprocessor
 from vlfew.data.sources import SOURCES, load_data
 
-__all__ = ["SOURCES", "ImageStore", "InMemory", "LabelledImages", "Reading", "load_data"]
+__all__ = ["SOURCES", "ImagePreprocessor", "ImageStore", "InMemory", "LabeledImages", "load_data"]

@@ -1,4 +1,4 @@
-"""A batch as numbers, not pictures."""
+"""A batch as numbers, not images."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class Batch:
     """What a sampler draws.
 
     Attributes:
-        index: `[B]` picture numbers.
-        labels: `[B]` data class number of each picture.
+        index: `[B]` image numbers.
+        labels: `[B]` data class number of each image.
         words: `[T]` data class numbers whose words go with the batch, distinct.
         text: `[T]` which of a class's texts stands for it this time.
         pairs: `i [M]`, `j [M]` within the batch and `same [M]` bool, where the batch was drawn for

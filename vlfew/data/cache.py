@@ -1,6 +1,6 @@
-"""Decoded pictures kept between starts, in the user's cache folder.
+"""Decoded images kept between starts, in the user's cache folder.
 
-One safetensors file for a list of pictures and a way of reading them. It is mapped, copy-on-write, so
+One safetensors file for a list of images and a way of reading them. It is mapped, copy-on-write, so
 a start costs a check of the bytes and no decoding.
 """
 
@@ -15,11 +15,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from vlfew.data.decode import DECODER_VERSION, Pictures, read_many
-from vlfew.data.listing import digest
-from vlfew.data.reading import Reading
-from vlfew.data.root import cache_dir
-from vlfew.files import whole_file
+from vlfew.core.files import atomic_file
+from vlfew.data.data_root import cache_dir
+from vlfew.data.decode import DECODER_VERSION, ImageSequence, read_many
+from vlfew.data.image_files import digest
+from vlfew.data.preprocess import ImagePreprocessor
 
 _log = logging.getLogger(__name__)
 _BLOCK = 2**24
@@ -27,36 +27,36 @@ _BLOCK = 2**24
 
 
 def read_cached(
-    pictures: Pictures, reading: Reading, label: str, identity: object = None
+    images: ImageSequence, preprocessor: ImagePreprocessor, label: str, identity: object = None
 ) -> tuple[Tensor, Tensor, tuple[str, ...]]:
-    """`read_many`, from the cache where the same pictures were read so before.
+    """`read_many`, from the cache where the same images were read so before.
 
     A damaged cache file is read anew; a cache that cannot be written is done without.
 
     Args:
-        pictures: S of whatever `read_image` takes, by number.
-        reading: how to read them; its seed plays no part.
+        images: S of whatever `read_image` takes, by number.
+        preprocessor: how to read them; its seed plays no part.
         label: what is being read, for the progress bar.
-        identity: plain values that change when the pictures do; None for a list of files, which is
+        identity: plain values that change when the images do; None for a list of files, which is
             known by their names, sizes and stamps.
 
     Returns:
-        The pictures, uint8 `[K, C, H, W]`; their numbers `[K]`; the names of those left out.
+        The images, uint8 `[K, C, H, W]`; their numbers `[K]`; the names of those left out.
     """
-    path = cache_file(pictures, reading, identity)
+    path = cache_file(images, preprocessor, identity)
     found = _load(path)
     if found is None:
-        found = read_many(pictures, reading, label)
+        found = read_many(images, preprocessor, label)
         _save(path, *found)
     return found
 
 
-def cache_file(pictures: Pictures, reading: Reading, identity: object = None) -> Path:
-    """Where the decoded pictures are kept."""
+def cache_file(images: ImageSequence, preprocessor: ImagePreprocessor, identity: object = None) -> Path:
+    """Where the decoded images are kept."""
     # The seed has no part in the pixels.
-    how = (DECODER_VERSION, *(v for k, v in vars(reading).items() if k != "seed"))
+    how = (DECODER_VERSION, *(v for k, v in vars(preprocessor).items() if k != "seed"))
     if identity is None:
-        files = (pictures[n] for n in range(len(pictures)))
+        files = (images[n] for n in range(len(images)))
         identity = [(file.name, file.size, file.stamp) for file in files]
     return cache_dir() / "decoded" / f"{digest(how, identity)}.safetensors"
 
@@ -74,7 +74,7 @@ def _load(path: Path) -> tuple[Tensor, Tensor, tuple[str, ...]] | None:
     except FileNotFoundError:
         return None
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        _log.info("decoded pictures in %s are read anew: %s", path, error)
+        _log.info("decoded images in %s are read anew: %s", path, error)
         return None
 
 
@@ -84,10 +84,10 @@ def _save(path: Path, images: Tensor, kept: Tensor, skipped: tuple[str, ...]) ->
 
     told = {"crc32": str(_crc32(images)), "skipped": json.dumps(skipped)}
     try:
-        with whole_file(path) as temporary:
+        with atomic_file(path) as temporary:
             save_file({"images": images, "kept": kept}, temporary, told)
     except (SafetensorError, OSError) as error:
-        _log.info("decoded pictures are not kept in %s: %s", path, error)
+        _log.info("decoded images are not kept in %s: %s", path, error)
 
 
 def _crc32(images: Tensor) -> int:

@@ -1,4 +1,4 @@
-"""CIFAR-100 (Krizhevsky 2009): 100 classes of 600 pictures, 32x32, in the forms that people have it in."""
+"""CIFAR-100 (Krizhevsky 2009): 100 classes of 600 images, 32x32, in the forms that people have it in."""
 
 from __future__ import annotations
 
@@ -11,58 +11,58 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from vlfew.core.errors import DataError
 from vlfew.data.cifar_pickles import read_meta, read_part
-from vlfew.data.decode import is_picture
-from vlfew.data.images import LabelledImages
-from vlfew.data.lazy import hold
-from vlfew.data.listing import DataFile, digest, list_files
-from vlfew.data.naming import display_name
-from vlfew.data.reading import Reading
-from vlfew.errors import DataError
+from vlfew.data.class_names import display_name
+from vlfew.data.decode import is_image
+from vlfew.data.image_files import DataFile, digest, list_files
+from vlfew.data.image_stores import hold
+from vlfew.data.labeled_images import LabeledImages
+from vlfew.data.preprocess import ImagePreprocessor
 
 NAME = "cifar100"
-PICTURES = 60_000
+IMAGES = 60_000
 PICKLES = "cifar-100-python"
 
 
-def read_cifar100(root: Path, reading: Reading, memory_limit_mb: int) -> LabelledImages:
-    """All pictures at hand, of the authors' training and test parts together, in one split `all`.
+def read_cifar100(root: Path, preprocessor: ImagePreprocessor, memory_limit_mb: int) -> LabeledImages:
+    """All images at hand, of the authors' training and test parts together, in one split `all`.
 
     Three forms are known: the authors' pickles `train`, `test` and `meta`, in `root` or in
     `root/cifar-100-python`, where torchvision puts them; folders named after the classes, at any depth
     (`train/apple/x.png`, `apple/x.png`); a Hugging Face data set with a column `fine_label`, in parquet
     or arrow files. The fingerprint covers pixels and labels of the pickles, else classes and sizes of
-    the encoded pictures.
+    the encoded images.
 
     Args:
         root: the folder.
-        reading: how to read the pictures.
+        preprocessor: how to read the images.
         memory_limit_mb: larger sets (decoded, in MiB) are decoded as they are asked for.
 
     Raises:
-        DataError: none of these forms, damaged, or a picture that cannot be read.
+        DataError: none of these forms, damaged, or an image that cannot be read.
     """
     for place in (root, root / PICKLES):
         if (place / "meta").is_file():
-            return _told(_from_pickles(place, reading, memory_limit_mb))
+            return _told(_from_pickles(place, preprocessor, memory_limit_mb))
     files = list_files(root)
-    if pictures := [file for file in files if is_picture(file.name) and "/" in file.name]:
-        return _told(_from_folders(pictures, reading, memory_limit_mb))
+    if images := [file for file in files if is_image(file.name) and "/" in file.name]:
+        return _told(_from_folders(images, preprocessor, memory_limit_mb))
     if any(file.name.endswith((".parquet", ".arrow")) for file in files):
-        return _told(_from_huggingface(root, reading, memory_limit_mb))
+        return _told(_from_huggingface(root, preprocessor, memory_limit_mb))
     raise DataError(
-        f"{root}: no CIFAR-100 in it: neither train, test and meta of {PICKLES}, nor folders of pictures "
+        f"{root}: no CIFAR-100 in it: neither train, test and meta of {PICKLES}, nor folders of images "
         "named after the classes, nor parquet or arrow files"
     )
 
 
-def _told(data: LabelledImages) -> LabelledImages:
+def _told(data: LabeledImages) -> LabeledImages:
     count = len(data.images)
-    return data if count == PICTURES else replace(data, note=f"{count:,} of {PICTURES:,} pictures at hand")
+    return data if count == IMAGES else replace(data, note=f"{count:,} of {IMAGES:,} images at hand")
 
 
 class _Rows:
-    """The pictures in the authors' array: uint8 `[S, 3072]`, three planes each."""
+    """The images in the authors' array: uint8 `[S, 3072]`, three planes each."""
 
     def __init__(self, rows: NDArray[np.uint8]) -> None:
         self.planes = rows.reshape(-1, 3, 32, 32)
@@ -74,52 +74,54 @@ class _Rows:
         return Image.fromarray(np.ascontiguousarray(self.planes[number].transpose(1, 2, 0)))
 
 
-def _from_pickles(place: Path, reading: Reading, memory_limit_mb: int) -> LabelledImages:
+def _from_pickles(place: Path, preprocessor: ImagePreprocessor, memory_limit_mb: int) -> LabeledImages:
     names = read_meta(place / "meta")
     parts = [read_part(place / part) for part in ("train", "test")]
     rows = np.concatenate([rows for rows, _, _ in parts])
     labels = [label for _, own, _ in parts for label in own]
     content = (zlib.crc32(rows.data), len(rows))
     # Nothing among them can be unreadable, so that all are kept.
-    images, _, _ = hold(_Rows(rows), reading, NAME, memory_limit_mb, (NAME, content))
-    return LabelledImages(
+    images, _, _ = hold(_Rows(rows), preprocessor, NAME, memory_limit_mb, (NAME, content))
+    return LabeledImages(
         name=NAME,
         images=images,
         labels=torch.tensor(labels),
         class_names=tuple(display_name(name) for name in names),
-        names_are_words=True,
+        names_are_text=True,
         splits={"all": torch.arange(len(labels))},
         fingerprint=digest(content, labels, names),
-        picture_names=tuple(name for _, _, own in parts for name in own),
+        image_names=tuple(name for _, _, own in parts for name in own),
     )
 
 
-def _from_folders(files: list[DataFile], reading: Reading, memory_limit_mb: int) -> LabelledImages:
+def _from_folders(
+    files: list[DataFile], preprocessor: ImagePreprocessor, memory_limit_mb: int
+) -> LabeledImages:
     files = sorted(files, key=lambda file: (file.name.split("/")[-2:], file.name))
     folders, names = zip(*(file.name.split("/")[-2:] for file in files), strict=True)
     classes = sorted(set(folders))
-    images, kept, skipped = hold(files, reading, f"reading {NAME}", memory_limit_mb)
+    images, kept, skipped = hold(files, preprocessor, f"reading {NAME}", memory_limit_mb)
     number = {folder: n for n, folder in enumerate(classes)}
-    return LabelledImages(
+    return LabeledImages(
         name=NAME,
         images=images,
         labels=torch.tensor([number[folder] for folder in folders])[kept],
         class_names=tuple(display_name(folder) for folder in classes),
-        names_are_words=True,
+        names_are_text=True,
         splits={"all": torch.arange(len(kept))},
         fingerprint=digest(folders, names, [file.size for file in files], skipped),
-        picture_names=tuple(names[n] for n in kept.tolist()),
+        image_names=tuple(names[n] for n in kept.tolist()),
         skipped=skipped,
     )
 
 
-def _from_huggingface(root: Path, reading: Reading, memory_limit_mb: int) -> LabelledImages:
-    from vlfew.data.adapters import from_huggingface
+def _from_huggingface(root: Path, preprocessor: ImagePreprocessor, memory_limit_mb: int) -> LabeledImages:
     from vlfew.data.huggingface import image_column, open_local
+    from vlfew.data.interop import from_huggingface
 
     found = open_local(root)
     image = image_column(next(iter(found.values())).features, None, str(root))
     data = from_huggingface(
-        found, reading, image=image, label="fine_label", name=NAME, memory_limit_mb=memory_limit_mb
+        found, preprocessor, image=image, label="fine_label", name=NAME, memory_limit_mb=memory_limit_mb
     )
     return replace(data, splits={"all": torch.arange(len(data.labels))})

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vlfew.errors import DataError, first_line
+from vlfew.core.errors import DataError, first_line
 
 PLANES = 3 * 32 * 32
-"""Bytes of a picture: a red, a green and a blue plane of 32 x 32."""
+"""Bytes of an image: a red, a green and a blue plane of 32 x 32."""
 
 
 def read_meta(path: Path) -> list[str]:
@@ -32,7 +32,7 @@ def read_meta(path: Path) -> list[str]:
 
 
 def read_part(path: Path) -> tuple[NDArray[np.uint8], list[int], list[str]]:
-    """Pictures uint8 `[S, 3072]`, their class numbers and their file names.
+    """Images uint8 `[S, 3072]`, their class numbers and their file names.
 
     Raises:
         DataError: not what `train` and `test` hold.

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import torch
 
-from vlfew.data.images import LabelledImages
-from vlfew.data.listing import digest
-from vlfew.data.naming import display_name, same_key
-from vlfew.errors import DataError, did_you_mean
+from vlfew.core.errors import DataError, did_you_mean
+from vlfew.data.class_names import display_name, same_key
+from vlfew.data.image_files import digest
+from vlfew.data.labeled_images import LabeledImages
 
 SPLITS = ("train", "val", "test")
 
@@ -30,10 +30,10 @@ def read_class_list(name: str) -> list[Listed]:
     return [Listed(*line.split()) for line in text.splitlines() if not line.startswith("#")]
 
 
-def split_by_list(data: LabelledImages, name: str) -> LabelledImages:
+def split_by_list(data: LabeledImages, name: str) -> LabeledImages:
     """`data` as the source of that name, with the split and the groups of its list of classes.
 
-    Splits without a picture are left out.
+    Splits without an image are left out.
 
     Raises:
         DataError: a class that the list does not name.

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlfew.errors import DataError, did_you_mean, first_line
+from vlfew.core.errors import DataError, did_you_mean, first_line
 
 if TYPE_CHECKING:
     from datasets import DatasetDict, Features
@@ -35,7 +35,7 @@ def quiet() -> Iterator[None]:
 
 
 def open_local(place: Path, config: str | None = None, *, streaming: bool = False) -> Any:
-    """The parts of a data set on the disk, a `DatasetDict`; no picture is decoded.
+    """The parts of a data set on the disk, a `DatasetDict`; no image is decoded.
 
     Args:
         place: what `save_to_disk` wrote, an image folder, a folder of parquet or arrow files, or one
@@ -131,15 +131,15 @@ def _cached(name: str, config: str | None, revision: str | None) -> DatasetDict 
 
 
 def image_column(features: Features, given: str | None, who: str) -> str:
-    """The column of pictures: the given one, or the only one there is.
+    """The column of images: the given one, or the only one there is.
 
     Raises:
-        DataError: no such column, none of pictures, or several; lists the columns.
+        DataError: no such column, none of images, or several; lists the columns.
     """
     from datasets import Image
 
     kinds = {name: feature for name, feature in features.items() if isinstance(feature, Image)}
-    return _column(features, given, list(kinds), who, "pictures", "image_column")
+    return _column(features, given, list(kinds), who, "images", "image_column")
 
 
 def label_column(features: Features, given: str | None, who: str) -> str:

@@ -1,4 +1,4 @@
-"""Pairs of pictures, for verification: do the two show the same class?"""
+"""Pairs of images, for verification: do the two show the same class?"""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Pairs:
-    """M pairs of pictures, by number.
+    """M pairs of images, by number.
 
     Attributes:
-        i, j: `[M]` int64, the numbers of the two pictures.
+        i, j: `[M]` int64, the numbers of the two images.
         same: `[M]` bool, whether both show one class.
-        fold: `[M, 2]` int64, the fold of each of the two pictures' classes; classes are in one fold
+        fold: `[M, 2]` int64, the fold of each of the two images' classes; classes are in one fold
             only. In most protocols (LFW's) both columns are equal.
     """
 

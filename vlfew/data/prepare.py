@@ -18,11 +18,11 @@ from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from vlfew.data.listing import hidden, list_files
-from vlfew.data.root import cache_dir, folder_name
+from vlfew.core.errors import DataError, did_you_mean
+from vlfew.data.data_root import cache_dir, folder_name
+from vlfew.data.image_files import hidden, list_files
 from vlfew.data.sources import att_faces, captions, folder, lfw, load_data, mini_imagenet, mnist, omniglot
 from vlfew.data.splits import SPLIT_NAMES
-from vlfew.errors import DataError, did_you_mean
 
 MAX_BYTES = 200 * 2**30
 MAX_FILES = 2_000_000
@@ -43,7 +43,7 @@ class Check:
 
 
 def _loads(name: str) -> Callable[[Path], Any]:
-    """Loads the source without decoding a picture."""
+    """Loads the source without decoding an image."""
     return lambda place: load_data(name, place, memory_limit_mb=0)
 
 

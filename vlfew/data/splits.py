@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from vlfew.counting import seed_at
-from vlfew.errors import DataError
+from vlfew.core.errors import DataError
+from vlfew.core.random import seed_at
 
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 """What people call splits, and what they are called here."""
@@ -33,7 +33,7 @@ def split_by_class(
     test_fraction: float = 0.2,
     seed: int = 0,
 ) -> dict[str, Tensor]:
-    """Picture numbers of `train`, `val` and `test`, with no class in two of them.
+    """Image numbers of `train`, `val` and `test`, with no class in two of them.
 
     Where the classes are too few for two in each, there is no `val`; where they are too few still, all
     are for training. `too_few_note` says so.
@@ -86,6 +86,6 @@ def too_few_note(classes: int, splits: Mapping[str, Tensor]) -> str:
     if "test" in splits:
         return told
     return (
-        f"{told}: train on all of them, without figures, by evaluate=[] sampling.classes={classes}, "
+        f"{told}: train on all of them, without figures, by evaluate=[] sampling.classes_per_batch={classes}, "
         "or have a model that was trained on others tell them apart (vlfew classify)"
     )

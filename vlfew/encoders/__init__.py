@@ -1,29 +1,29 @@
 """Front ends, image backbones and text encoders, by name."""
 
-from vlfew.registry import Registry
+from vlfew.core.registry import Registry
 
-FRONT_ENDS = Registry(
+PREPROCESSING = Registry(
     "front end",
     {
-        "wavelet": "vlfew.encoders.wavelet:Wavelet",
-        "pca": "vlfew.encoders.pca:PCA",
+        "wavelet": "vlfew.encoders.preprocessing.wavelet:Wavelet",
+        "pca": "vlfew.encoders.preprocessing.pca:PCA",
     },
 )
-"""Called with `(in_channels, image_size, **options)`; each gives a `FrontEnd`."""
+"""Called with `(in_channels, image_size, **options)`; each gives a `Preprocessing`."""
 
 BACKBONES = Registry(
     "backbone",
     {
-        "koch": "vlfew.encoders.koch:Koch",
-        "lenet": "vlfew.encoders.lenet:LeNet",
-        "lrn": "vlfew.encoders.lrn:LocalResponse",
-        "plane": "vlfew.encoders.plane:Plane",
-        "conv4": "vlfew.encoders.conv4:Conv4",
-        "resnet12": "vlfew.encoders.resnet12:ResNet12",
-        "timm:": "vlfew.encoders.timm_models:TimmBackbone",
-        "torchvision:": "vlfew.encoders.torchvision_models:TorchvisionBackbone",
-        "open_clip:": "vlfew.encoders.open_clip_towers:OpenClipBackbone",
-        "transformers:": "vlfew.encoders.transformers_towers:TransformersBackbone",
+        "koch": "vlfew.encoders.image.koch:Koch",
+        "lenet": "vlfew.encoders.image.lenet:LeNet",
+        "lrn": "vlfew.encoders.image.lrn:LocalResponse",
+        "embed2d": "vlfew.encoders.image.embed2d:Embed2D",
+        "conv4": "vlfew.encoders.image.conv4:Conv4",
+        "resnet12": "vlfew.encoders.image.resnet12:ResNet12",
+        "timm:": "vlfew.encoders.image.timm_models:TimmBackbone",
+        "torchvision:": "vlfew.encoders.image.torchvision_models:TorchvisionBackbone",
+        "open_clip:": "vlfew.encoders.open_clip_models:OpenClipBackbone",
+        "transformers:": "vlfew.encoders.image.transformers_models:TransformersBackbone",
     },
 )
 """Called with `(in_channels, image_size, **options)`; each gives a `Backbone`."""
@@ -31,9 +31,9 @@ BACKBONES = Registry(
 PUBLISHED = Registry(
     "published model",
     {
-        "open_clip:": "vlfew.encoders.open_clip_towers:published",
-        "timm:": "vlfew.encoders.timm_models:published",
-        "transformers:": "vlfew.encoders.transformers_towers:published",
+        "open_clip:": "vlfew.encoders.open_clip_models:published",
+        "timm:": "vlfew.encoders.image.timm_models:published",
+        "transformers:": "vlfew.encoders.image.transformers_models:published",
     },
 )
 """Backbones that `vlfew.load` gives as they were published; each name gives a `Published`."""
@@ -41,11 +41,11 @@ PUBLISHED = Registry(
 TEXT_ENCODERS = Registry(
     "text encoder",
     {
-        "minilm": "vlfew.encoders.huggingface:minilm",
-        "hf:": "vlfew.encoders.huggingface:hf",
-        "open_clip:": "vlfew.encoders.open_clip_towers:open_clip_text",
+        "minilm": "vlfew.encoders.text.huggingface:minilm",
+        "hf:": "vlfew.encoders.text.huggingface:hf",
+        "open_clip:": "vlfew.encoders.open_clip_models:open_clip_text",
     },
 )
 """Called with the options; each gives a `TextEncoder`."""
 
-__all__ = ["BACKBONES", "FRONT_ENDS", "PUBLISHED", "TEXT_ENCODERS"]
+__all__ = ["BACKBONES", "PREPROCESSING", "PUBLISHED", "TEXT_ENCODERS"]

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatch
 from pathlib import Path
 
-from vlfew.errors import ModelError, first_line
+from vlfew.core.errors import ModelError, first_line
 
 
 def cached_folder(repo: str, weights: Sequence[str]) -> Path | None:

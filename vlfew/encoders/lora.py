@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from vlfew.config import Lora
-from vlfew.encoders.unlocking import blocks_of
-from vlfew.errors import ModelError, did_you_mean
+from vlfew.core.config import Lora
+from vlfew.core.errors import ModelError, did_you_mean
+from vlfew.encoders.unfreeze import blocks_of
 
 KINDS = (nn.Linear, nn.Conv2d, nn.MultiheadAttention)
 
@@ -21,7 +21,7 @@ def add_lora(tower: nn.Module, settings: Lora, option: str) -> list[nn.Module]:
 
     Args:
         tower: a backbone or a text encoder.
-        settings: see `vlfew.config.Lora`.
+        settings: see `vlfew.core.config.Lora`.
         option: that asks for it, for messages (`image.lora`).
 
     Returns:

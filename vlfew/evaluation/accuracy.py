@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vlfew.core.features import Features
+from vlfew.core.progress import Progress
 from vlfew.evaluation.episodes import Episodes
-from vlfew.features import Features
-from vlfew.progress import Progress
 
 CHUNK_BYTES = {"cpu": 3 * 2**19, "cuda": 2**28}
 """Gathered features that are scored at a time; on a CPU they must fit its second-level cache."""

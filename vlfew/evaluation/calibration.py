@@ -41,7 +41,7 @@ def fit_temperature(scores: Tensor, target: Tensor) -> float:
     on.
 
     Args:
-        scores: `[Q, N]`, of pictures that are not the ones to be judged.
+        scores: `[Q, N]`, of images that are not the ones to be judged.
         target: `[Q]` right classes.
     """
     scores = scores.double()

@@ -14,10 +14,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vlfew.checks import require_count
-from vlfew.counting import generator_at
-from vlfew.errors import ConfigError, DataError
-from vlfew.files import whole_file
+from vlfew.core.checks import check_at_least
+from vlfew.core.errors import ConfigError, DataError
+from vlfew.core.files import atomic_file
+from vlfew.core.random import generator_at
 
 Ints = NDArray[np.int64]
 BLOCK = 2**18
@@ -30,7 +30,7 @@ class Episodes:
 
     Attributes:
         support: `[E, N, K]` int64 positions in the bank.
-        query: `[E, N, Q]` int64 positions in the bank; -1 where a class has no more pictures.
+        query: `[E, N, Q]` int64 positions in the bank; -1 where a class has no more images.
         classes: `[E, N]` int64 class numbers.
     """
 
@@ -49,7 +49,7 @@ class Episodes:
     def save(self, path: Path, fingerprint: str) -> None:
         """Writes a safetensors file that knows which data (and split) the positions belong to."""
         tensors = {"support": self.support, "query": self.query, "classes": self.classes}
-        with whole_file(path) as temporary:
+        with atomic_file(path) as temporary:
             save_file(tensors, temporary, metadata={"fingerprint": fingerprint})
 
     @classmethod
@@ -103,7 +103,7 @@ def sample(sizes: Ints, randoms: NDArray[np.float64]) -> Ints:
     return out
 
 
-def require_two_classes(classes: Sequence[int], class_names: Sequence[str]) -> None:
+def check_two_classes(classes: Sequence[int], class_names: Sequence[str]) -> None:
     """Holds a choice among all `classes` to there being one.
 
     Raises:
@@ -118,7 +118,7 @@ def _name(number: int, class_names: Sequence[str]) -> str:
     return repr(class_names[number]) if class_names else f"number {number}"
 
 
-def draw_episodes(
+def sample_episodes(
     labels: Tensor,
     ways: int | Literal["all"],
     shots: int,
@@ -132,20 +132,20 @@ def draw_episodes(
     Episode e depends on the arguments and the seed only, not on how many episodes are drawn.
 
     Args:
-        labels: `[S]` class number of each picture of the bank.
+        labels: `[S]` class number of each image of the bank.
         ways: N, at least 2, or `all`: each class once, in ascending order.
-        shots: K support pictures a class; 0 where words alone are the support.
-        queries: Q query pictures a class, or `all` that are left.
+        shots: K support images a class; 0 where words alone are the support.
+        queries: Q query images a class, or `all` that are left.
         episodes: E.
         seed: of the draws.
         class_names: by class number, for messages.
 
     Raises:
-        DataError: fewer classes than N, or than 2; a class (named) with fewer pictures than K+Q.
+        DataError: fewer classes than N, or than 2; a class (named) with fewer images than K+Q.
         ConfigError: fewer than 2 ways, another count below 1.
     """
-    require_count("episodes", episodes)
-    order, numbers, starts, sizes, n = _urns(labels, ways, shots, queries, class_names)
+    check_at_least("episodes", episodes)
+    order, numbers, starts, sizes, n = _group_by_class(labels, ways, shots, queries, class_names)
     need = shots + (1 if queries == "all" else queries)
     draws = int(sizes.max()) if queries == "all" else need
     rng = generator_at(seed, "episodes")
@@ -167,7 +167,7 @@ def draw_episodes(
     return Episodes(both[..., :shots].contiguous(), both[..., shots:].contiguous(), torch.from_numpy(chosen))
 
 
-def each_in_turn(
+def enumerate_supports(
     labels: Tensor,
     ways: int | Literal["all"],
     shots: int,
@@ -175,28 +175,28 @@ def each_in_turn(
     seed: int,
     class_names: Sequence[str] = (),
 ) -> Episodes:
-    """Every picture in turn is the support: episode e has the e-th picture of every class.
+    """Every image in turn is the support: episode e has the e-th image of every class.
 
-    As many episodes as the smallest class has pictures; the classes are in ascending order.
+    As many episodes as the smallest class has images; the classes are in ascending order.
 
     Args:
-        labels: `[S]` class number of each picture of the bank.
+        labels: `[S]` class number of each image of the bank.
         ways: `all`, or as many as there are.
         shots: 1.
-        queries: Q of the other pictures of a class, or `all` of them.
+        queries: Q of the other images of a class, or `all` of them.
         seed: of the draws, where not all are queries.
         class_names: by class number, for messages.
 
     Raises:
-        DataError: as `draw_episodes`.
+        DataError: as `sample_episodes`.
         ConfigError: other than one shot or all classes; no query.
     """
     if shots != 1:
         raise ConfigError(
-            f"episodes=each takes one picture of a class in turn, so shots must be 1, not {shots}; "
+            f"episodes=each takes one image of a class in turn, so shots must be 1, not {shots}; "
             "give a number of episodes"
         )
-    order, numbers, starts, sizes, n = _urns(labels, ways, shots, queries, class_names)
+    order, numbers, starts, sizes, n = _group_by_class(labels, ways, shots, queries, class_names)
     if n < len(numbers):
         raise ConfigError(
             f"episodes=each is about all {len(numbers)} classes of the split, not {n} of them; take ways=all"
@@ -216,14 +216,14 @@ def each_in_turn(
     return Episodes(torch.from_numpy(support), torch.from_numpy(query), classes)
 
 
-def _urns(
+def _group_by_class(
     labels: Tensor,
     ways: int | Literal["all"],
     shots: int,
     queries: int | Literal["all"],
     class_names: Sequence[str],
 ) -> tuple[Ints, Ints, Ints, Ints, int]:
-    """What episodes are drawn from, held to having enough; see `draw_episodes`.
+    """What episodes are drawn from, held to having enough; see `sample_episodes`.
 
     Returns:
         Positions by class `[S]`; class numbers, first places and sizes, each `[classes]`; N.
@@ -231,11 +231,11 @@ def _urns(
     order = labels.argsort(stable=True).numpy()
     numbers, starts, sizes = np.unique(labels.numpy()[order], return_index=True, return_counts=True)
     if ways == "all":
-        require_two_classes(numbers.tolist(), class_names)
+        check_two_classes(numbers.tolist(), class_names)
     n = len(numbers) if ways == "all" else ways
-    require_count("ways", n, 2)
-    require_count("shots", shots, 0)
-    require_count("queries", 1 if queries == "all" else queries)
+    check_at_least("ways", n, 2)
+    check_at_least("shots", shots, 0)
+    check_at_least("queries", 1 if queries == "all" else queries)
     if len(numbers) < n:
         raise DataError(f"{n}-way episodes need {n} classes, but the split has {len(numbers)}; lower ways")
     need = shots + (1 if queries == "all" else queries)
@@ -246,14 +246,14 @@ def _urns(
         name = _name(number, class_names)
         others = f" (and {len(short) - 1} more classes have too few)" if len(short) > 1 else ""
         raise DataError(
-            f"class {name} has {sizes[fewest]} pictures, but {shots} shots and "
+            f"class {name} has {sizes[fewest]} images, but {shots} shots and "
             f"{'at least 1 query' if queries == 'all' else f'{queries} queries'} need {need}{others}; "
             "lower shots or queries, or take queries=all"
         )
     return order, numbers, starts, sizes, n
 
 
-def draw_apart(
+def sample_cross_split(
     support_labels: Tensor,
     query_labels: Tensor,
     ways: int | Literal["all"],
@@ -263,34 +263,34 @@ def draw_apart(
     seed: int,
     class_names: Sequence[str] = (),
 ) -> Episodes:
-    """Episodes whose support comes from other pictures than the queries: of another split, say.
+    """Episodes whose support comes from other images than the queries: of another split, say.
 
     Classes are those that both have. Positions of the queries go on where those of the support end.
     Episode e depends on the arguments and the seed only, not on how many episodes are drawn.
 
     Args:
-        support_labels: `[A]` class number of each picture that may be support.
-        query_labels: `[B]` class number of each picture that may be a query; its position is `A + b`.
+        support_labels: `[A]` class number of each image that may be support.
+        query_labels: `[B]` class number of each image that may be a query; its position is `A + b`.
         ways: N, at least 2, or `all`: each class once, in ascending order.
-        shots: K support pictures a class, at least 1.
-        queries: Q query pictures a class, or `all`.
+        shots: K support images a class, at least 1.
+        queries: Q query images a class, or `all`.
         episodes: E.
         seed: of the draws.
         class_names: by class number, for messages.
 
     Raises:
-        DataError: fewer classes in both than N, or than 2; a class (named) with fewer pictures than K
+        DataError: fewer classes in both than N, or than 2; a class (named) with fewer images than K
             or Q.
         ConfigError: fewer than 2 ways, another count below 1.
     """
-    require_count("episodes", episodes)
-    require_count("shots", shots)
-    require_count("queries", 1 if queries == "all" else queries)
+    check_at_least("episodes", episodes)
+    check_at_least("shots", shots)
+    check_at_least("queries", 1 if queries == "all" else queries)
     numbers = np.intersect1d(support_labels.numpy(), query_labels.numpy())
     if ways == "all":
-        require_two_classes(numbers.tolist(), class_names)
+        check_two_classes(numbers.tolist(), class_names)
     n = len(numbers) if ways == "all" else ways
-    require_count("ways", n, 2)
+    check_at_least("ways", n, 2)
     if len(numbers) < n:
         raise DataError(
             f"{n}-way episodes need {n} classes in both splits, which have {len(numbers)}; lower ways"
@@ -305,7 +305,7 @@ def draw_apart(
         short = np.flatnonzero(sizes < (1 if need == "all" else need))
         if len(short):
             name = _name(int(numbers[short[0]]), class_names)
-            raise DataError(f"class {name} has {sizes[short[0]]} pictures for {need} {what}; lower {what}")
+            raise DataError(f"class {name} has {sizes[short[0]]} images for {need} {what}; lower {what}")
         sides.append((order, starts, sizes, draws))
     drawn: list[Tensor] = []
     picked = np.empty((episodes, n), np.int64)
@@ -321,7 +321,7 @@ def draw_apart(
     return Episodes(support, query, torch.from_numpy(numbers[picked]))
 
 
-def draw_trials(
+def sample_omniglot_trials(
     labels: Tensor,
     class_group: Tensor,
     source_id: Tensor,
@@ -335,9 +335,9 @@ def draw_trials(
     are the support and the other's the queries, so a draw holds `ways` one-shot trials.
 
     Args:
-        labels: `[S]` class (character) of each picture of the bank.
+        labels: `[S]` class (character) of each image of the bank.
         class_group: `[classes]` alphabet of each class.
-        source_id: `[S]` drawer of each picture of the bank.
+        source_id: `[S]` drawer of each image of the bank.
         ways: N characters, at least 2.
         draws: E.
         seed: of the draws.
@@ -349,8 +349,8 @@ def draw_trials(
         DataError: no alphabet with `ways` characters by the same two drawers.
         ConfigError: fewer than 2 ways, or no draw.
     """
-    require_count("ways", ways, 2)
-    require_count("trials", draws)
+    check_at_least("ways", ways, 2)
+    check_at_least("trials", draws)
     drawers = int(source_id.max()) + 1
     position = torch.full((int(labels.max()) + 1, drawers), -1)
     position[labels, source_id] = torch.arange(len(labels))

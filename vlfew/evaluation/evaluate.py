@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from vlfew.data.images import LabelledImages
-from vlfew.errors import VlfewError
+from vlfew.core.errors import VlfewError
+from vlfew.core.files import atomic_file
+from vlfew.data.labeled_images import LabeledImages
 from vlfew.evaluation import CHECKS, PROTOCOLS
+from vlfew.evaluation.context import EvaluationContext, ProtocolResult
 from vlfew.evaluation.results import Result
-from vlfew.evaluation.subject import Outcome, Subject
-from vlfew.files import whole_file
 
 
-def check_protocol(protocol: str, options: dict[str, Any], data: LabelledImages) -> None:
+def check_protocol(protocol: str, options: dict[str, Any], data: LabeledImages) -> None:
     """Raises at once what running the protocol would raise, as far as no model is needed to tell.
 
     Args:
@@ -25,25 +25,25 @@ def check_protocol(protocol: str, options: dict[str, Any], data: LabelledImages)
         data: read at the model's input size.
 
     Raises:
-        VlfewError: no such protocol or option; no such split, too few classes or pictures, a file
+        VlfewError: no such protocol or option; no such split, too few classes or images, a file
             that cannot be read: whatever the protocol raises.
     """
     CHECKS.get(protocol)(data, PROTOCOLS.checked(protocol, options))
 
 
 def evaluate(
-    subject: Subject,
+    context: EvaluationContext,
     protocol: str,
     options: dict[str, Any],
     *,
     command: str,
     trained_on: str,
     outside_data: bool,
-) -> tuple[Result, Outcome]:
+) -> tuple[Result, ProtocolResult]:
     """Runs a protocol.
 
     Args:
-        subject: the model and the data.
+        context: the model and the data.
         protocol: by name.
         options: of the protocol; what is not given has its default.
         command: that makes the number again.
@@ -54,11 +54,11 @@ def evaluate(
         VlfewError: no such protocol or option, or what the protocol raises.
     """
     checked = PROTOCOLS.checked(protocol, options)
-    outcome = PROTOCOLS.get(protocol)(subject, **checked)
-    data = subject.data
+    outcome = PROTOCOLS.get(protocol)(context, **checked)
+    data = context.data
     notes = [data.note]
-    if data.split_by == "picture" and trained_on.rpartition("/")[0] == data.name:
-        notes.append(f"{data.name} is split by picture: the classes of this split were trained on")
+    if data.split_by == "image" and trained_on.rpartition("/")[0] == data.name:
+        notes.append(f"{data.name} is split by image: the classes of this split were trained on")
     # All that was asked: figures are set beside each other where these agree.
     asked = {k: str(v) if isinstance(v, Path) else v for k, v in checked.items() if v is not None}
     # What the figure may be set beside (LFW's terms): what was learned from, and by which labels.
@@ -101,5 +101,5 @@ def save_per_episode(path: Path, accuracies: Sequence[np.ndarray | None]) -> Non
             f"there are no episodes to write to {path}: all classes were told apart at once; "
             "give a number of ways, or leave the file out"
         )
-    with whole_file(path) as temporary, open(temporary, "wb") as file:
+    with atomic_file(path) as temporary, open(temporary, "wb") as file:
         np.save(file, np.concatenate(drawn))

@@ -10,44 +10,44 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from vlfew.counting import generator_at
-from vlfew.data.images import LabelledImages
+from vlfew.core.errors import ConfigError, DataError
+from vlfew.core.files import atomic_file
+from vlfew.core.random import generator_at
+from vlfew.data.labeled_images import LabeledImages
 from vlfew.data.pairs import Pairs
-from vlfew.errors import ConfigError, DataError
-from vlfew.evaluation.bank import split_pictures
-from vlfew.files import whole_file
+from vlfew.evaluation.feature_bank import split_images
 
 PAIRS, FOLDS = 6000, 10
 """How many pairs are drawn, in how many folds, where nothing else is asked: as many as LFW's View 2 has."""
 
 
-def split_pairs(data: LabelledImages, split: str, pairs: int, folds: int, seed: int) -> Pairs:
+def split_pairs(data: LabeledImages, split: str, pairs: int, folds: int, seed: int) -> Pairs:
     """The split's own pairs, or drawn ones; a threshold can be chosen for each of them.
 
     Raises:
         DataError: pairs of which some choice of a threshold, or a fold, meets one kind only; see
-            `draw_pairs`.
+            `sample_pairs`.
     """
     own = data.pairs.get(split)
     if own is None:
-        return draw_pairs(data, split, pairs, folds, seed)
+        return sample_pairs(data, split, pairs, folds, seed)
     same, sides = own.same.numpy(), own.fold.numpy()
     numbers = np.unique(sides)
     # Pairs across folds may leave a fold one kind only, which is nobody's mistake: then it has no curve.
     if (sides[:, 0] == sides[:, 1]).all():
         for n in numbers:
             where = f"{data.name} {split}" + (f", fold {n + 1}" if len(numbers) > 1 else "")
-            _require_both(same[sides[:, 0] == n], f"{where}: the pairs")
+            _check_both(same[sides[:, 0] == n], f"{where}: the pairs")
     if len(numbers) > 1:
         for first, second in np.unique(np.sort(sides, axis=1), axis=0):
             apart = ~np.isin(sides, (first, second)).any(axis=1)
             which = f"fold {first + 1}" if first == second else f"folds {first + 1} and {second + 1}"
-            _require_both(same[apart], f"{data.name} {split}: the pairs apart from {which}")
+            _check_both(same[apart], f"{data.name} {split}: the pairs apart from {which}")
     return own
 
 
 def kept_pairs(
-    data: LabelledImages, split: str, pairs: int | None, folds: int | None, seed: int, file: Path | None
+    data: LabeledImages, split: str, pairs: int | None, folds: int | None, seed: int, file: Path | None
 ) -> Pairs:
     """`split_pairs`; where they are drawn, kept in `file`, or read from it when it is there.
 
@@ -70,9 +70,9 @@ def kept_pairs(
     drawn_from, asked = f"{data.name} {data.fingerprint} {split}", f"{pairs} pairs in {folds} folds"
     if file.exists():
         return _load_pairs(file, drawn_from, asked)
-    drawn = draw_pairs(data, split, pairs, folds, seed)
+    drawn = sample_pairs(data, split, pairs, folds, seed)
     tensors = {name: getattr(drawn, name).contiguous() for name in ("i", "j", "same", "fold")}
-    with whole_file(file) as temporary:
+    with atomic_file(file) as temporary:
         save_file(tensors, temporary, metadata={"fingerprint": drawn_from, "asked": asked})
     return drawn
 
@@ -94,26 +94,26 @@ def _load_pairs(path: Path, drawn_from: str, asked: str) -> Pairs:
     return pairs
 
 
-def draw_pairs(data: LabelledImages, split: str, pairs: int, folds: int, seed: int) -> Pairs:
-    """Pairs of a split's pictures, half the same, none twice, in folds that share no class.
+def sample_pairs(data: LabeledImages, split: str, pairs: int, folds: int, seed: int) -> Pairs:
+    """Pairs of a split's images, half the same, none twice, in folds that share no class.
 
     As many as are asked for, or as there are of both kinds. A same pair takes a class of at least two
-    pictures, each as likely as the other, and two of its pictures; a different pair takes two classes
-    of a fold and a picture of each.
+    images, each as likely as the other, and two of its images; a different pair takes two classes
+    of a fold and an image of each.
 
     Raises:
-        DataError: fewer than two classes, or no class with two pictures.
+        DataError: fewer than two classes, or no class with two images.
         ConfigError: fewer than 2 pairs or 1 fold.
     """
     if pairs < 2 or folds < 1:
         raise ConfigError(f"verification needs at least 2 pairs and 1 fold, not {pairs} and {folds}")
-    split_pictures(data, split)
+    split_images(data, split)
     members = {c: index.numpy() for c, index in data.by_class(split).items()}
     rng = generator_at(seed, "pairs", split)
     able = sum(len(own) > 1 for own in members.values())
     if len(members) < 2 or not able:
         raise DataError(
-            f"{data.name}: split {split!r} has {len(members)} classes, {able} of them with two pictures or "
+            f"{data.name}: split {split!r} has {len(members)} classes, {able} of them with two images or "
             "more: too few to draw same and different pairs from"
         )
     folds = max(1, min(folds, len(members) // 2, able, pairs // 2))
@@ -147,11 +147,11 @@ def _countable(classes: list[np.ndarray]) -> dict[bool, int]:
 def _distinct_pairs(
     classes: list[np.ndarray], same: bool, wanted: int, there: int, rng: np.random.Generator
 ) -> list[tuple[int, int]]:
-    """As many pairs of pictures as wanted of those that are there, none twice."""
+    """As many pairs of images as wanted of those that are there, none twice."""
     sizes = np.array([len(own) for own in classes])
     if 2 * wanted >= there:
-        labelled = [(int(p), c) for c, own in enumerate(classes) for p in own]
-        every = [(p, q) for (p, a), (q, b) in combinations(labelled, 2) if (a == b) == same]
+        labeled = [(int(p), c) for c, own in enumerate(classes) for p in own]
+        every = [(p, q) for (p, a), (q, b) in combinations(labeled, 2) if (a == b) == same]
         return [every[n] for n in rng.permutation(len(every))[:wanted]]
     several = np.flatnonzero(sizes > 1)
     found: dict[tuple[int, int], None] = {}
@@ -166,7 +166,7 @@ def _distinct_pairs(
     return list(found)
 
 
-def _require_both(same: np.ndarray, what: str) -> None:
+def _check_both(same: np.ndarray, what: str) -> None:
     if same.all() or not same.any():
         label = "the same" if len(same) and same.all() else "different"
         raise DataError(

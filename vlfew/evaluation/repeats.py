@@ -12,7 +12,7 @@ import numpy as np
 from vlfew.evaluation.results import Result, mean_ci95, student
 from vlfew.evaluation.roc import band
 
-SUMMED = ("episodes", "pairs", "trials", "pictures")
+SUMMED = ("episodes", "pairs", "trials", "images")
 """Counts that add up where the runs are tested on different data."""
 OWN = ("per_episode", "mistakes", "threshold", "fold_accuracies")
 """What belongs to a single run."""

@@ -10,9 +10,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from vlfew.errors import RunError
-from vlfew.files import write_whole
-from vlfew.interval import spread
+from vlfew.core.errors import RunError
+from vlfew.core.files import write_atomic
+from vlfew.core.interval import interval_unit
 
 _AGAIN = "remove it and give the training command again, which then only evaluates"
 
@@ -22,7 +22,7 @@ class Result(BaseModel):
 
     Attributes:
         protocol: its name on the command line ("few-shot").
-        data: name of the data source; `data_fingerprint` says which pictures exactly.
+        data: name of the data source; `data_fingerprint` says which images exactly.
         split: evaluated split.
         accuracy: a fraction.
         ci95: half width of the 95% interval of `accuracy`, a fraction.
@@ -63,9 +63,9 @@ class Result(BaseModel):
         return (self.model_extra or {}).get(key, default)
 
     @property
-    def spread(self) -> str:
+    def interval_unit(self) -> str:
         """What the interval is over: `1,000 episodes`, `10 folds`."""
-        return spread({"episodes": self.episodes} | (self.model_extra or {}))
+        return interval_unit({"episodes": self.episodes} | (self.model_extra or {}))
 
 
 _T975 = (
@@ -96,8 +96,8 @@ def student(freedom: int) -> float:
 def cluster_ci95(right: Sequence[float], total: Sequence[float]) -> float:
     """Half width of the 95% interval of `sum(right) / sum(total)` when answers come in clusters.
 
-    Answers of one cluster (pictures of a class) are not independent of each other; clusters are. The
-    linearised variance of a ratio (Cochran 1977, equation 6.13), `C/(C-1) sum (r_c - p n_c)^2 / n^2`, and
+    Answers of one cluster (images of a class) are not independent of each other; clusters are. The
+    linearized variance of a ratio (Cochran 1977, equation 6.13), `C/(C-1) sum (r_c - p n_c)^2 / n^2`, and
     Student's t as for `mean_ci95`; 0 for a single cluster.
 
     Args:
@@ -119,7 +119,7 @@ def cluster_error(right: Sequence[float], total: Sequence[float]) -> float:
 
 def write_results(path: Path, results: Sequence[Result]) -> None:
     """All results as a JSON list; the file appears whole or not at all."""
-    write_whole(path, json.dumps([r.model_dump() for r in results], indent=2) + "\n")
+    write_atomic(path, json.dumps([r.model_dump() for r in results], indent=2) + "\n")
 
 
 def read_results(path: Path) -> list[Result]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vlfew.errors import DataError
+from vlfew.core.errors import DataError
 
 FAR_GRID = np.logspace(-3, 0, 61)
 """False-accept (and false-positive identification) rates at which curves are drawn."""

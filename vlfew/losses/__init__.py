@@ -1,9 +1,9 @@
 """The terms of an objective by name: one file (or class) and one line each.
 
-A term is a `vlfew.losses.term.Term`; its keyword-only constructor arguments are its options.
+A term is a `vlfew.losses.base.Term`; its keyword-only constructor arguments are its options.
 """
 
-from vlfew.registry import Registry
+from vlfew.core.registry import Registry
 
 LOSSES = Registry(
     "loss",
@@ -17,8 +17,8 @@ LOSSES = Registry(
         "prototypical": "vlfew.losses.prototypical:Prototypical",
         "cross_entropy": "vlfew.losses.cross_entropy:CrossEntropy",
         "adaptive_cross_entropy": "vlfew.losses.s3net:AdaptiveCrossEntropy",
-        "l_softmax": "vlfew.losses.multiplied_angle:LSoftmax",
-        "sphereface": "vlfew.losses.multiplied_angle:SphereFace",
+        "l_softmax": "vlfew.losses.l_softmax:LSoftmax",
+        "sphereface": "vlfew.losses.l_softmax:SphereFace",
         "cosface": "vlfew.losses.additive_margin:CosFace",
         "arcface": "vlfew.losses.additive_margin:ArcFace",
         "cross_attention": "vlfew.losses.cross_attention:CrossAttentionNearest",

@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from vlfew.checks import require_above_zero, require_within
+from vlfew.core.checks import check_positive, check_range
+from vlfew.losses.base import LossContext
 from vlfew.losses.class_weights import AngularSoftmax
-from vlfew.losses.term import Trained
 
 
 class AdditiveMargin(AngularSoftmax):
@@ -23,9 +23,9 @@ class AdditiveMargin(AngularSoftmax):
         ConfigError: s not above 0.
     """
 
-    def __init__(self, trained: Trained, s: float) -> None:
+    def __init__(self, trained: LossContext, s: float) -> None:
         super().__init__(trained)
-        require_above_zero("s", s)
+        check_positive("s", s)
         self.s = s
 
     def length(self, x: Tensor) -> float:
@@ -45,9 +45,9 @@ class CosFace(AdditiveMargin):
         ConfigError: s not above 0, m not from 0 to 1.
     """
 
-    def __init__(self, trained: Trained, *, s: float = 64.0, m: float = 0.35) -> None:
+    def __init__(self, trained: LossContext, *, s: float = 64.0, m: float = 0.35) -> None:
         super().__init__(trained, s)
-        require_within("m", m, 0, 1)
+        check_range("m", m, 0, 1)
         self.m = m
 
     def with_margin(self, cosine: Tensor, progress: float) -> Tensor:
@@ -59,7 +59,7 @@ class ArcFace(AdditiveMargin):
 
     Beyond theta = pi - m, where the cosine would rise again, it is `s (cos(theta) - m sin(m))`, so that
     a larger angle always costs more. The "easy margin" (none for angles over pi / 2) is not used: the
-    pictures that are farthest off would be those without a margin.
+    images that are farthest off would be those without a margin.
 
     Args:
         trained: gives D and C.
@@ -70,13 +70,13 @@ class ArcFace(AdditiveMargin):
         ConfigError: s not above 0, m not from 0 to pi / 2.
     """
 
-    def __init__(self, trained: Trained, *, s: float = 64.0, m: float = 0.5) -> None:
+    def __init__(self, trained: LossContext, *, s: float = 64.0, m: float = 0.5) -> None:
         super().__init__(trained, s)
-        require_within("m", m, 0, math.pi / 2)
+        check_range("m", m, 0, math.pi / 2)
         self.m = m
 
     def with_margin(self, cosine: Tensor, progress: float) -> Tensor:
-        # The root has an infinite slope at 0: a picture on its class would give a NaN gradient.
+        # The root has an infinite slope at 0: an image on its class would give a NaN gradient.
         sine = (1 - cosine.square()).clamp(min=1e-12).sqrt()
         wider = cosine * math.cos(self.m) - sine * math.sin(self.m)
         return torch.where(cosine >= -math.cos(self.m), wider, cosine - self.m * math.sin(self.m))

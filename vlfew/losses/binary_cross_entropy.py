@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from vlfew.checks import require_above_zero
-from vlfew.losses.encoded import Encoded, balanced_mean
-from vlfew.losses.term import Term
+from vlfew.core.checks import check_positive
+from vlfew.losses.base import Loss
+from vlfew.losses.batch import EncodedBatch, balanced_mean
 
 
-class PairBinaryCrossEntropy(Term):
+class PairBinaryCrossEntropy(Loss):
     """`-same log p - (1 - same) log(1 - p)`, `p = sigmoid(scale * similarity + bias)`, balanced.
 
     Meant for a learned similarity, such as Koch's weighted L1, whose logit it trains.
@@ -25,16 +25,16 @@ class PairBinaryCrossEntropy(Term):
     """
 
     trains_similarity = True
-    over_pairs = True
-    takes_sides = True
+    pairs_only = True
+    supports_unshared = True
 
     def __init__(self, *, scale: float = 1.0, bias: float = 0.0) -> None:
         super().__init__()
-        require_above_zero("scale", scale)
+        check_positive("scale", scale)
         self.scale, self.bias = scale, bias
 
-    def forward(self, batch: Encoded) -> Tensor:
+    def forward(self, batch: EncodedBatch) -> Tensor:
         same = batch.pairs.same
-        logit = self.scale * batch.likeness("binary_cross_entropy") + self.bias
+        logit = self.scale * batch.pair_similarity("binary_cross_entropy") + self.bias
         loss = F.binary_cross_entropy_with_logits(logit, same.to(logit.dtype), reduction="none")
         return balanced_mean(loss, same)

@@ -8,24 +8,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vlfew.errors import DataError
-from vlfew.losses.encoded import Encoded
-from vlfew.losses.term import Term, Trained
+from vlfew.core.errors import DataError
+from vlfew.losses.base import Loss, LossContext
+from vlfew.losses.batch import EncodedBatch
 
 
-def target_of(batch: Encoded) -> Tensor:
-    """`[B]` the training class of each picture, 0 to C-1.
+def target_of(batch: EncodedBatch) -> Tensor:
+    """`[B]` the training class of each image, 0 to C-1.
 
     Raises:
         DataError: the batch is of pairs whose classes are not known.
     """
     if batch.target is None:
-        raise DataError("a classifier needs the class of each picture, and this batch has none")
+        raise DataError("a classifier needs the class of each image, and this batch has none")
     return batch.target
 
 
-class AngularSoftmax(Term):
-    """Cross entropy over `length * cos(theta)`, where a picture's own class must earn more.
+class AngularSoftmax(Loss):
+    """Cross entropy over `length * cos(theta)`, where an image's own class must earn more.
 
     theta is the angle between an embedding and the vector of a class; neither has a bias. What the
     losses of this kind differ in is `with_margin`, and which lengths they keep. At use time the
@@ -37,20 +37,22 @@ class AngularSoftmax(Term):
 
     needs_classes = True
 
-    def __init__(self, trained: Trained) -> None:
+    def __init__(self, trained: LossContext) -> None:
         super().__init__()
         # Of length 1, more or less.
-        self.weight = nn.Parameter(torch.randn(trained.classes, trained.space.dim) / trained.space.dim**0.5)
+        self.weight = nn.Parameter(
+            torch.randn(trained.classes, trained.feature_spec.dim) / trained.feature_spec.dim**0.5
+        )
 
     @abstractmethod
     def with_margin(self, cosine: Tensor, progress: float) -> Tensor:
-        """What takes the place of the cosine to a picture's own class, `[B, 1]` to `[B, 1]`."""
+        """What takes the place of the cosine to an image's own class, `[B, 1]` to `[B, 1]`."""
 
     @abstractmethod
     def length(self, x: Tensor) -> Tensor | float:
         """What the cosines `[B, C]` of `x [B, D]` are multiplied by."""
 
-    def forward(self, batch: Encoded) -> Tensor:
+    def forward(self, batch: EncodedBatch) -> Tensor:
         x, target = batch.image.embedding, target_of(batch)
         cosine = F.normalize(x, dim=1) @ F.normalize(self.weight, dim=1).T
         own = self.with_margin(cosine.gather(1, target[:, None]), batch.progress)

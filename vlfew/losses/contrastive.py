@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from vlfew.losses.distance import Distance, pair_distance, require_margin
-from vlfew.losses.encoded import Encoded, balanced_mean
-from vlfew.losses.term import Term
+from vlfew.losses.base import Loss
+from vlfew.losses.batch import EncodedBatch, balanced_mean
+from vlfew.losses.distance import Distance, check_margin, pair_distance
 
 
-class MarginOfPairs(Term):
+class MarginOfPairs(Loss):
     """A loss that draws same pairs together and pushes different ones a margin apart.
 
     Args:
@@ -22,13 +22,13 @@ class MarginOfPairs(Term):
         ConfigError: margin not above 0, or wider than unit vectors can be apart; no such distance.
     """
 
-    over_pairs = True
+    pairs_only = True
 
     def __init__(
         self, *, margin: float = 1.0, distance: Distance = "euclidean", normalize: bool = True
     ) -> None:
         super().__init__()
-        require_margin(margin, distance, normalize)
+        check_margin(margin, distance, normalize)
         self.margin, self.distance, self.normalize = margin, distance, normalize
 
 
@@ -39,9 +39,9 @@ class PairContrastive(MarginOfPairs):
     distance, its square, or L1 (sources differ). Those that leave out the half are `weight: 2`.
     """
 
-    takes_sides = True
+    supports_unshared = True
 
-    def forward(self, batch: Encoded) -> Tensor:
+    def forward(self, batch: EncodedBatch) -> Tensor:
         left, right = batch.sides
         if self.normalize:
             left, right = F.normalize(left, dim=1), F.normalize(right, dim=1)

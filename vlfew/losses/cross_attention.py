@@ -10,32 +10,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vlfew.errors import ConfigError
+from vlfew.core.errors import ConfigError
+from vlfew.losses.base import Loss, LossContext
+from vlfew.losses.batch import EncodedBatch
 from vlfew.losses.class_weights import target_of
-from vlfew.losses.encoded import Encoded
 from vlfew.losses.map_cross_entropy import position_cross_entropy
-from vlfew.losses.term import Term, Trained
-from vlfew.scorers.cross_attention import CrossAttention, Local
+from vlfew.similarities.cross_attention import CrossAttention, Local
 
 
-def require_episodes(classes: int, pictures: int, ways: int, shots: int) -> None:
-    """Holds batches of so many classes and pictures of each to what episodes of `ways` and `shots` want.
+def check_episodes(classes: int, images: int, ways: int, shots: int) -> None:
+    """Holds batches of so many classes and images of each to what episodes of `ways` and `shots` want.
 
     Raises:
         ConfigError: fewer than 2 ways or 1 shot; the classes are not so many times `ways`, or have not
-            more pictures than `shots`.
+            more images than `shots`.
     """
     if ways < 2 or shots < 1:
         raise ConfigError(f"ways is {ways} and shots {shots}; ways must be at least 2 and shots 1")
     if classes % ways:
         raise ConfigError(
             f"a batch of {classes} classes cannot be cut into episodes of {ways} ways; "
-            "set sampling.classes to a multiple of ways"
+            "set sampling.classes_per_batch to a multiple of ways"
         )
-    if pictures <= shots:
+    if images <= shots:
         raise ConfigError(
-            f"a class of the batch has {pictures} picture(s), and episodes of {shots} shot(s) want at least "
-            f"{shots + 1}; raise sampling.pictures"
+            f"a class of the batch has {images} image(s), and episodes of {shots} shot(s) want at least "
+            f"{shots + 1}; raise sampling.images_per_class"
         )
 
 
@@ -45,21 +45,21 @@ def cut_into_episodes(labels: Tensor, ways: int, shots: int) -> tuple[Tensor, Te
     Args:
         labels: `[B]`.
         ways: N classes an episode.
-        shots: K pictures of each that make its class map; the others are queries.
+        shots: K images of each that make its class map; the others are queries.
 
     Returns:
         Places in the batch of support `[E, N, K]` and queries `[E, N, Q]`.
 
     Raises:
         ConfigError: the classes of the batch are not so many times `ways`, or have not one number of
-            pictures above `shots`.
+            images above `shots`.
     """
     _, label, counts = labels.unique(return_inverse=True, return_counts=True)
     least, most = int(counts.min()), int(counts.max())
-    require_episodes(len(counts), least, ways, shots)
+    check_episodes(len(counts), least, ways, shots)
     if least < most:
         raise ConfigError(
-            f"classes of the batch have {least} to {most} pictures, and episodes want one number of each"
+            f"classes of the batch have {least} to {most} images, and episodes want one number of each"
         )
     places = label.argsort(stable=True).view(len(counts), least)
     # The sampler draws classes in random order, which is not to become that of their numbers.
@@ -67,29 +67,29 @@ def cut_into_episodes(labels: Tensor, ways: int, shots: int) -> tuple[Tensor, Te
     return episodes[..., :shots], episodes[..., shots:]
 
 
-class _EpisodeTerm(Term):
+class _EpisodeTerm(Loss):
     """Class maps and query maps of the batch's episodes, through the model's cross attention."""
 
     needs_map = True
     needs_embedding = False
     trains_similarity = True
-    of_similarity = "cross_attention"
+    required_similarity = "cross_attention"
 
     def __init__(self, ways: int, shots: int) -> None:
         super().__init__()
-        require_episodes(ways, shots + 1, ways, shots)
+        check_episodes(ways, shots + 1, ways, shots)
         self.ways, self.shots = ways, shots
 
     @classmethod
-    def check_batches(cls, options: Mapping[str, Any], classes: int | None, pictures: int | None) -> None:
-        if classes is None or pictures is None:
+    def check_batches(cls, options: Mapping[str, Any], classes: int | None, images: int | None) -> None:
+        if classes is None or images is None:
             raise ConfigError(
-                "the losses of cross attention cut episodes from batches of classes; set sampling.classes and "
-                "sampling.pictures, and what is set of the other forms to null"
+                "the losses of cross attention cut episodes from batches of classes; set sampling.classes_per_batch and "
+                "sampling.images_per_class, and what is set of the other forms to null"
             )
-        require_episodes(classes, pictures, options["ways"], options["shots"])
+        check_episodes(classes, images, options["ways"], options["shots"])
 
-    def forward(self, batch: Encoded) -> Tensor:
+    def forward(self, batch: EncodedBatch) -> Tensor:
         attention = batch.similarity
         assert isinstance(attention, CrossAttention)
         support, query = cut_into_episodes(batch.labels, self.ways, self.shots)
@@ -100,7 +100,7 @@ class _EpisodeTerm(Term):
 
     @abstractmethod
     def over_episodes(
-        self, batch: Encoded, attention: CrossAttention, classes: Local, queries: Local, query: Tensor
+        self, batch: EncodedBatch, attention: CrossAttention, classes: Local, queries: Local, query: Tensor
     ) -> Tensor:
         """The loss of E episodes of N classes and N * Q queries, class by class, at places `query`."""
 
@@ -113,7 +113,7 @@ class CrossAttentionNearest(_EpisodeTerm):
 
     Args:
         ways: N classes an episode; the batch's classes are a multiple.
-        shots: pictures that make a class map; the class's others in the batch are queries.
+        shots: images that make a class map; the class's others in the batch are queries.
 
     Raises:
         ConfigError: fewer than 2 ways or 1 shot.
@@ -123,7 +123,7 @@ class CrossAttentionNearest(_EpisodeTerm):
         super().__init__(ways, shots)
 
     def over_episodes(
-        self, batch: Encoded, attention: CrossAttention, classes: Local, queries: Local, query: Tensor
+        self, batch: EncodedBatch, attention: CrossAttention, classes: Local, queries: Local, query: Tensor
     ) -> Tensor:
         pooled = classes.weighted(attention.class_weights(classes, queries)).transpose(1, 2)
         scores = attention.score_scale * queries.cosines(F.normalize(pooled, dim=-1))  # [E, N * Q, N, m]
@@ -139,7 +139,7 @@ class CrossAttentionClasses(_EpisodeTerm):
     Args:
         trained: the space and the number of training classes.
         ways: N classes an episode; the batch's classes are a multiple.
-        shots: pictures that make a class map; the class's others in the batch are queries.
+        shots: images that make a class map; the class's others in the batch are queries.
 
     Raises:
         ConfigError: fewer than 2 ways or 1 shot.
@@ -148,12 +148,14 @@ class CrossAttentionClasses(_EpisodeTerm):
 
     needs_classes = True
 
-    def __init__(self, trained: Trained, *, ways: int = 5, shots: int = 1) -> None:
+    def __init__(self, trained: LossContext, *, ways: int = 5, shots: int = 1) -> None:
         super().__init__(ways, shots)
-        self.dense = nn.Linear(trained.space.need_map("cross_attention_classes")[0], trained.classes)
+        self.dense = nn.Linear(
+            trained.feature_spec.require_map("cross_attention_classes")[0], trained.classes
+        )
 
     def over_episodes(
-        self, batch: Encoded, attention: CrossAttention, classes: Local, queries: Local, query: Tensor
+        self, batch: EncodedBatch, attention: CrossAttention, classes: Local, queries: Local, query: Tensor
     ) -> Tensor:
         weights = attention.query_weights(classes, queries)  # [E, N * Q, N, m]
         own = torch.arange(self.ways, device=query.device).repeat_interleave(query.shape[1] // self.ways)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vlfew.checks import require_within
+from vlfew.core.checks import check_range
+from vlfew.losses.base import Loss, LossContext
+from vlfew.losses.batch import EncodedBatch
 from vlfew.losses.class_weights import target_of
-from vlfew.losses.encoded import Encoded
-from vlfew.losses.term import Term, Trained
 
 
-class CrossEntropy(Term):
+class CrossEntropy(Loss):
     """Softmax cross entropy of a linear classifier on the embedding; the classifier is dropped at the end.
 
     Args:
@@ -25,12 +25,12 @@ class CrossEntropy(Term):
 
     needs_classes = True
 
-    def __init__(self, trained: Trained, *, label_smoothing: float = 0.0) -> None:
+    def __init__(self, trained: LossContext, *, label_smoothing: float = 0.0) -> None:
         super().__init__()
-        require_within("label_smoothing", label_smoothing, 0, 1)
+        check_range("label_smoothing", label_smoothing, 0, 1)
         self.label_smoothing = label_smoothing
-        self.linear = nn.Linear(trained.space.dim, trained.classes)
+        self.linear = nn.Linear(trained.feature_spec.dim, trained.classes)
 
-    def forward(self, batch: Encoded) -> Tensor:
+    def forward(self, batch: EncodedBatch) -> Tensor:
         logits = self.linear(batch.image.embedding)
         return F.cross_entropy(logits, target_of(batch), label_smoothing=self.label_smoothing)

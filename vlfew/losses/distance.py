@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from vlfew.checks import require_above_zero, require_one_of
-from vlfew.errors import ConfigError
+from vlfew.core.checks import check_one_of, check_positive
+from vlfew.core.errors import ConfigError
 
 Distance = Literal["euclidean", "squared", "l1"]
 """The Euclidean distance, its square, or the sum of absolute differences."""
@@ -17,16 +17,16 @@ WIDEST = {"euclidean": 2.0, "squared": 4.0}
 """How far apart unit vectors can be; in L1 that depends on how many numbers they have."""
 
 
-def require_margin(margin: float | None, kind: Distance, normalize: bool) -> None:
-    """Holds a margin, None for none, to being one that pictures can keep.
+def check_margin(margin: float | None, kind: Distance, normalize: bool) -> None:
+    """Holds a margin, None for none, to being one that images can keep.
 
     Raises:
         ConfigError: no such distance; a margin that is not above 0, or wider than unit vectors can be apart.
     """
-    require_one_of("distance", kind, Distance)
+    check_one_of("distance", kind, Distance)
     if margin is None:
         return
-    require_above_zero("margin", margin)
+    check_positive("margin", margin)
     if normalize and margin > WIDEST.get(kind, margin):
         raise ConfigError(
             f"margin is {margin}, and unit vectors are at most {WIDEST[kind]:g} apart (distance: {kind}); lower it, "

@@ -6,13 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vlfew.checks import require_within
-from vlfew.losses.encoded import Encoded, balanced_mean
+from vlfew.core.checks import check_range
+from vlfew.losses.base import Loss
+from vlfew.losses.batch import EncodedBatch, balanced_mean
 from vlfew.losses.temperature import Scale
-from vlfew.losses.term import Term
 
 
-class PairFocal(Term):
+class PairFocal(Loss):
     """Eq. 5: `-alpha_t (1 - p_t)^gamma log p_t`, balanced between same and different pairs.
 
     `p = sigmoid(similarity / temperature + bias)` is the probability that a pair is of one class,
@@ -36,8 +36,8 @@ class PairFocal(Term):
     """
 
     trains_similarity = True
-    over_pairs = True
-    takes_sides = True
+    pairs_only = True
+    supports_unshared = True
 
     def __init__(
         self,
@@ -49,17 +49,17 @@ class PairFocal(Term):
         learned: bool = True,
     ) -> None:
         super().__init__()
-        require_within("alpha", alpha, 0, 1)
-        require_within("gamma", gamma, 0)
+        check_range("alpha", alpha, 0, 1)
+        check_range("gamma", gamma, 0)
         self.alpha, self.gamma = alpha, gamma
         self.scale = Scale(temperature, learned)
         self.bias = nn.Parameter(torch.tensor(bias), requires_grad=learned)
 
-    def logits(self, batch: Encoded) -> Tensor:
+    def logits(self, batch: EncodedBatch) -> Tensor:
         """`[M]`, the log odds that each pair is of one class."""
-        return batch.likeness("focal") * self.scale() + self.bias
+        return batch.pair_similarity("focal") * self.scale() + self.bias
 
-    def forward(self, batch: Encoded) -> Tensor:
+    def forward(self, batch: EncodedBatch) -> Tensor:
         same = batch.pairs.same
         logit = self.logits(batch)
         toward = torch.where(same, logit, -logit)

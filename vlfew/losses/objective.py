@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vlfew.errors import ConfigError
+from vlfew.core.errors import ConfigError
 from vlfew.losses import LOSSES
-from vlfew.losses.encoded import Encoded
-from vlfew.losses.term import Term, Trained
+from vlfew.losses.base import Loss, LossContext
+from vlfew.losses.batch import EncodedBatch
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class TermSpec:
     stop: float = 1.0
 
     @property
-    def kind(self) -> type[Term]:
+    def kind(self) -> type[Loss]:
         kind = LOSSES.get(self.name)
-        assert isinstance(kind, type) and issubclass(kind, Term)
+        assert isinstance(kind, type) and issubclass(kind, Loss)
         return kind
 
 
@@ -54,35 +54,37 @@ class Chosen:
     fell_back: bool = False
 
     @property
-    def needs_words(self) -> bool:
-        return any(term.kind.needs_words for term in self.kept)
+    def needs_text(self) -> bool:
+        return any(term.kind.needs_text for term in self.kept)
 
 
 def losses_with(attribute: str) -> list[str]:
-    """Names of the losses whose `attribute` (of `Term`) is true."""
+    """Names of the losses whose `attribute` (of `Loss`) is true."""
     return [name for name in LOSSES.names() if getattr(TermSpec(name).kind, attribute)]
 
 
-def choose_terms(terms: Sequence[TermSpec], words: bool, fallback: TermSpec | None = None) -> Chosen:
+def choose_terms(terms: Sequence[TermSpec], words: bool, fallback_loss: TermSpec | None = None) -> Chosen:
     """Leaves out the terms that need words where classes have none.
 
     Args:
         terms: as configured.
         words: whether classes have words.
-        fallback: the loss over pictures that takes over when nothing else is left.
+        fallback_loss: the loss over images that takes over when nothing else is left.
 
     Raises:
         ConfigError: nothing is left, or nothing for some part of the training.
     """
-    kept = tuple(term for term in terms if words or not term.kind.needs_words)
+    kept = tuple(term for term in terms if words or not term.kind.needs_text)
     dropped = tuple(term.name for term in terms if term not in kept)
     fell_back = not kept
     if fell_back:
-        if fallback is None:
+        if fallback_loss is None:
             raise ConfigError("every term of the objective needs words, and there is no fallback")
-        if fallback.kind.needs_words:
-            raise ConfigError(f"fallback {fallback.name!r} needs words itself; choose a loss over pictures")
-        kept = (fallback,)
+        if fallback_loss.kind.needs_text:
+            raise ConfigError(
+                f"fallback {fallback_loss.name!r} needs words itself; choose a loss over images"
+            )
+        kept = (fallback_loss,)
     reached = 0.0
     for term in sorted(kept, key=lambda t: t.start):
         if term.start > reached:
@@ -110,7 +112,7 @@ class Objective(nn.Module):
         ConfigError: options out of range, with one line for each term that has some.
     """
 
-    def __init__(self, chosen: Chosen, trained: Trained) -> None:
+    def __init__(self, chosen: Chosen, trained: LossContext) -> None:
         super().__init__()
         self.chosen = chosen
         self.specs: dict[str, TermSpec] = {}
@@ -146,7 +148,7 @@ class Objective(nn.Module):
         """The share of the training after which no further term begins."""
         return max(spec.start for spec in self.specs.values())
 
-    def forward(self, batch: Encoded) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: EncodedBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum and the value of each term that counts by now, float32 scalars."""
         total = batch.image.embedding.new_zeros(())
         values: dict[str, Tensor] = {}

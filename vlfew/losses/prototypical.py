@@ -8,19 +8,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vlfew.checks import require_one_of
-from vlfew.losses.encoded import Encoded
+from vlfew.core.checks import check_one_of
+from vlfew.losses.base import Loss
+from vlfew.losses.batch import EncodedBatch
 from vlfew.losses.temperature import Scale
-from vlfew.losses.term import Term
 
 Metric = Literal["euclidean", "cosine"]
 
 
-class Prototypical(Term):
-    """Each picture is a query in turn; its own class's prototype is made without it.
+class Prototypical(Loss):
+    """Each image is a query in turn; its own class's prototype is made without it.
 
-    Leave-one-out makes every picture of the batch both support and query, where Snell et al. part
-    them; eq. 2 otherwise. A picture alone in its class is no query, since its class would be empty.
+    Leave-one-out makes every image of the batch both support and query, where Snell et al. part
+    them; eq. 2 otherwise. An image alone in its class is no query, since its class would be empty.
 
     Args:
         metric: `euclidean` (negative squared distance, as in the paper) or `cosine` of unit vectors.
@@ -39,10 +39,10 @@ class Prototypical(Term):
         learned: bool = False,
     ) -> None:
         super().__init__()
-        require_one_of("metric", metric, Metric)
+        check_one_of("metric", metric, Metric)
         self.metric, self.scale = metric, Scale(temperature, learned)
 
-    def forward(self, batch: Encoded) -> Tensor:
+    def forward(self, batch: EncodedBatch) -> Tensor:
         x = batch.image.embedding
         if self.metric == "cosine":
             x = F.normalize(x, dim=1)

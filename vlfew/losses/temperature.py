@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from vlfew.checks import require_above_zero
-from vlfew.errors import ConfigError
+from vlfew.core.checks import check_positive
+from vlfew.core.errors import ConfigError
 
 MAX_SCALE = 100.0
 """Beyond this the softmax saturates and training becomes unstable."""
@@ -27,7 +27,7 @@ class Scale(nn.Module):
 
     def __init__(self, temperature: float, learned: bool) -> None:
         super().__init__()
-        require_above_zero("temperature", temperature)
+        check_positive("temperature", temperature)
         if temperature < 1 / MAX_SCALE:
             raise ConfigError(
                 f"temperature is {temperature}; it must be {1 / MAX_SCALE:g} or more, since similarities are "

@@ -7,26 +7,26 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor
 
-from vlfew.checks import require_one_of
-from vlfew.errors import ConfigError
-from vlfew.losses.distance import Distance, distance_matrix, require_margin
-from vlfew.losses.encoded import Encoded
-from vlfew.losses.term import Term
+from vlfew.core.checks import check_one_of
+from vlfew.core.errors import ConfigError
+from vlfew.losses.base import Loss
+from vlfew.losses.batch import EncodedBatch
+from vlfew.losses.distance import Distance, check_margin, distance_matrix
 
 Mining = Literal["all", "batch_hard", "semi_hard"]
 
 
-class Triplet(Term):
+class Triplet(Loss):
     """`max(0, D(a, p) - D(a, n) + m)` over triplets of the batch: a and p of one class, n of another.
 
     * `all`: the mean over the triplets that do not keep the margin yet; with the others in it the
       loss fades while some are still wrong (Hermans, Beyer and Leibe 2017, section 2, "batch all").
-    * `batch_hard`: each picture with the farthest of its class and the nearest of the others, the
-      mean over pictures (Hermans et al. 2017, eq. 5).
+    * `batch_hard`: each image with the farthest of its class and the nearest of the others, the
+      mean over images (Hermans et al. 2017, eq. 5).
     * `semi_hard`: the mean over triplets whose n is farther than p, but within the margin (Schroff,
-      Kalenichenko and Philbin 2015, eq. 4). The hardest ones can pull all pictures into one point.
+      Kalenichenko and Philbin 2015, eq. 4). The hardest ones can pull all images into one point.
 
-    The defaults are the distance and margin of Schroff et al., eq. 1. A picture alone in its class is
+    The defaults are the distance and margin of Schroff et al., eq. 1. An image alone in its class is
     no anchor; without triplets the loss is 0.
 
     Args:
@@ -50,13 +50,13 @@ class Triplet(Term):
         normalize: bool = True,
     ) -> None:
         super().__init__()
-        require_one_of("mining", mining, Mining)
-        require_margin(margin, distance, normalize)
+        check_one_of("mining", mining, Mining)
+        check_margin(margin, distance, normalize)
         if margin is None and mining == "semi_hard":
             raise ConfigError("mining: semi_hard takes triplets within a margin; margin must be a number")
         self.margin, self.distance, self.mining, self.normalize = margin, distance, mining, normalize
 
-    def forward(self, batch: Encoded) -> Tensor:
+    def forward(self, batch: EncodedBatch) -> Tensor:
         x = batch.image.embedding
         if self.normalize:
             x = F.normalize(x, dim=1)

@@ -3,7 +3,7 @@
 from vlfew.models.build import build_model
 from vlfew.models.classifier import Classifier, Prediction
 from vlfew.models.dual_stream import DualStream
-from vlfew.models.saved import load, load_model, save_model
+from vlfew.models.serialization import load, load_model, save_model
 from vlfew.models.spec import ModelSpec
 
 __all__ = [

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from vlfew.encoders import BACKBONES, FRONT_ENDS, TEXT_ENCODERS
-from vlfew.encoders.backbone import Backbone
-from vlfew.encoders.front_end import FrontEnd
-from vlfew.encoders.text import TextEncoder
+from vlfew.encoders import BACKBONES, PREPROCESSING, TEXT_ENCODERS
+from vlfew.encoders.image.backbone import Backbone
+from vlfew.encoders.preprocessing.base import Preprocessing
+from vlfew.encoders.text.base import TextEncoder
 from vlfew.models.dual_stream import DualStream, seen_by_backbone
 from vlfew.models.spec import ModelSpec
 
@@ -16,18 +16,18 @@ def build_model(spec: ModelSpec) -> DualStream:
     Raises:
         VlfewError: unknown part, missing weights, or sizes that do not fit.
     """
-    front_end: FrontEnd | None = None
-    if spec.front_end is not None:
+    preprocessing: Preprocessing | None = None
+    if spec.preprocessing is not None:
         shape = (spec.channels, spec.image_size)
-        front_end = FRONT_ENDS.get(spec.front_end)(*shape, **spec.front_end_options)
+        preprocessing = PREPROCESSING.get(spec.preprocessing)(*shape, **spec.front_end_options)
 
     def backbone() -> Backbone:
         built: Backbone = BACKBONES.get(spec.backbone)(
-            *seen_by_backbone(spec, front_end), **spec.backbone_options
+            *seen_by_backbone(spec, preprocessing), **spec.backbone_options
         )
         return built
 
-    left, right = backbone(), backbone() if spec.twins == "unshared" else None
+    left, right = backbone(), backbone() if not spec.share_weights else None
     text = None
     if spec.text is not None:
         text = (
@@ -35,4 +35,4 @@ def build_model(spec: ModelSpec) -> DualStream:
             if spec.text.saved is not None
             else TEXT_ENCODERS.get(spec.text.encoder)(**spec.text.options)
         )
-    return DualStream(spec, left, text, front_end, right)
+    return DualStream(spec, left, text, preprocessing, right)

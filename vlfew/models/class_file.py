@@ -1,4 +1,4 @@
-"""Class files: which classes there are, each said in words, pictures or both, told apart by key.
+"""Class files: which classes there are, each said in words, images or both, told apart by key.
 
 mug:
   images: mugs/*.jpg
@@ -15,17 +15,17 @@ from typing import Any
 
 import yaml
 
+from vlfew.core.errors import DataError, did_you_mean
+from vlfew.core.yaml_loader import TextLoader, problem_of
 from vlfew.data.decode import IMAGE_SUFFIXES
-from vlfew.errors import DataError, did_you_mean
-from vlfew.models.items import require_words
-from vlfew.yaml_text import TextLoader, problem_of
+from vlfew.models.inputs import check_texts
 
 SHOWN = 5
 """Most names of classes that a message lists."""
 
 
 def read_class_file(path: Path) -> dict[str, list[str | Path]]:
-    """Class name to texts (`str`) and pictures (`Path`); relative paths are to the file's own folder.
+    """Class name to texts (`str`) and images (`Path`); relative paths are to the file's own folder.
 
     Raises:
         DataError: names the class and what is wrong with it.
@@ -45,18 +45,18 @@ def read_class_file(path: Path) -> dict[str, list[str | Path]]:
 
 
 def unequal_kinds(classes: dict[str, list[str | Path]]) -> str:
-    """What to know where classes said in words alone stand beside classes said in pictures; else ""."""
+    """What to know where classes said in words alone stand beside classes said in images; else ""."""
     words = [name for name, said in classes.items() if all(isinstance(item, str) for item in said)]
-    pictures = [name for name in classes if name not in words]
-    if not (words and pictures):
+    images = [name for name in classes if name not in words]
+    if not (words and images):
         return ""
 
     def some(names: list[str]) -> str:
         return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
     return (
-        f"classes said in words alone ({some(words)}) will seldom win against classes said in pictures "
-        f"({some(pictures)}): a picture is closer to pictures than to words; give all the same kinds"
+        f"classes said in words alone ({some(words)}) will seldom win against classes said in images "
+        f"({some(images)}): an image is closer to images than to words; give all the same kinds"
     )
 
 
@@ -72,11 +72,11 @@ def _items(name: str, value: Any, path: Path) -> list[str | Path]:
     patterns = _strings(value.get("images", []), f"{where}: 'images'")
     if not texts and not patterns:
         raise DataError(f"{where} is described by nothing: give it 'text:' or 'images:' or both")
-    require_words(texts, f"{where}: ", path.parent)
+    check_texts(texts, f"{where}: ", path.parent)
     try:
         return [*texts, *find_images(patterns, path.parent)]
     except DataError as error:
-        raise DataError(f"{where}: {error} ('images:' names pictures; words stand under 'text:')") from None
+        raise DataError(f"{where}: {error} ('images:' names images; words stand under 'text:')") from None
 
 
 def _strings(value: Any, where: str) -> list[str]:
@@ -87,10 +87,10 @@ def _strings(value: Any, where: str) -> list[str]:
 
 
 def find_images(patterns: Iterable[str], root: Path = Path()) -> list[Path]:
-    """Picture files for file names, folders (searched whole) and globs, in order, each once.
+    """Image files for file names, folders (searched whole) and globs, in order, each once.
 
     Raises:
-        DataError: a pattern that gives no picture.
+        DataError: a pattern that gives no image.
     """
     found: list[Path] = []
     for pattern in patterns:
@@ -104,7 +104,7 @@ def find_images(patterns: Iterable[str], root: Path = Path()) -> list[Path]:
             parts = str(path.relative_to(anchor) if path.is_absolute() else path)
             matches = sorted(p for p in anchor.glob(parts) if _is_image(p)) if parts != "." else []
         if not matches:
-            kind = "folder has no pictures" if path.is_dir() else "no such picture, folder or match"
+            kind = "folder has no images" if path.is_dir() else "no such image, folder or match"
             raise DataError(f"{path}: {kind}")
         found += matches
     return list(dict.fromkeys(found))

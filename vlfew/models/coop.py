@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vlfew.encoders.text import TextEncoder
-from vlfew.encoders.told_apart import require_told_apart
-from vlfew.errors import DataError, ModelError
+from vlfew.classifiers.logit_scale import fit_logit_scale
+from vlfew.core.errors import DataError, ModelError
+from vlfew.encoders.text.base import TextEncoder
+from vlfew.encoders.text.distinct import check_told_apart
 from vlfew.models.dual_stream import DualStream
-from vlfew.models.tuners import Texts, Tuned
-from vlfew.scorers.scale import fitted_scale
+from vlfew.models.fine_tuning import Texts, Tuned
 
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
 """Those of the authors' program."""
@@ -43,14 +43,14 @@ def coop(
         context: what it begins as.
         steps: of gradient descent; the learning rate falls in half a cosine.
         lr: learning rate at the first step.
-        scale: of the cosines; CLIP's is 100. Fitted on the support where not given (`fitted_scale`).
+        scale: of the cosines; CLIP's is 100. Fitted on the support where not given (`fit_logit_scale`).
 
     Raises:
         ModelError: a model without words, or a context that its encoder does not see as words in front.
-        DataError: classes without pictures or words, or with words that the encoder cannot tell apart.
+        DataError: classes without images or words, or with words that the encoder cannot tell apart.
     """
     encoder = text_encoder_of(model)
-    require_support(encoder, labels, class_texts)
+    check_support(encoder, labels, class_texts)
     first, vectors = _start(encoder, context)
     seen = F.normalize(encoded_support(model, images), dim=1).clone().to(model.device)
     labels = labels.to(model.device)
@@ -65,7 +65,7 @@ def coop(
 
     if scale is None:
         cosines = seen @ F.normalize(say(class_texts).to(model.device), dim=1).T
-        scale = float(fitted_scale(cosines, labels))
+        scale = float(fit_logit_scale(cosines, labels))
     tokens = _tokens(model, encoder, context, class_texts)
     optimizer = torch.optim.SGD([learned], lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
     for step in range(steps):
@@ -94,20 +94,20 @@ def text_encoder_of(model: DualStream) -> TextEncoder:
     return model.text_encoder
 
 
-def require_support(encoder: TextEncoder, labels: Tensor, class_texts: Texts) -> None:
+def check_support(encoder: TextEncoder, labels: Tensor, class_texts: Texts) -> None:
     """Refuses a support from which a class cannot be learned.
 
     Raises:
-        DataError: classes without pictures or words, or with words that the encoder cannot tell apart.
+        DataError: classes without images or words, or with words that the encoder cannot tell apart.
     """
     for number, texts in enumerate(class_texts):
         if not texts or not bool((labels == number).any()):
-            raise DataError(f"class {number} of the support has no {'pictures' if texts else 'words'}")
-    require_told_apart(encoder, [texts[0] for texts in class_texts], class_texts)
+            raise DataError(f"class {number} of the support has no {'images' if texts else 'words'}")
+    check_told_apart(encoder, [texts[0] for texts in class_texts], class_texts)
 
 
 def encoded_support(model: DualStream, images: Tensor) -> Tensor:
-    """`[S, D]` of the support, some pictures at a time."""
+    """`[S, D]` of the support, some images at a time."""
     return torch.cat([model.encode_images(part).embedding for part in images.split(256)])
 
 

@@ -1,4 +1,4 @@
-"""The dual stream: pictures and words into one space."""
+"""The dual stream: images and words into one space."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from vlfew.classifiers import CLASSIFIERS, SIMILARITIES
+from vlfew.classifiers.base import FewShotMethod
+from vlfew.classifiers.prototypes import mean_texts, normalized_mean
+from vlfew.classifiers.support import Support
+from vlfew.core.errors import DataError, ModelError
+from vlfew.core.features import Features, FeatureSpec
 from vlfew.data.decode import read_image
-from vlfew.encoders.backbone import Backbone, channel_stats
-from vlfew.encoders.front_end import FrontEnd
-from vlfew.encoders.text import TextEncoder
-from vlfew.errors import DataError, ModelError
-from vlfew.features import Features, Space
+from vlfew.encoders.image.backbone import Backbone, channel_stats
+from vlfew.encoders.preprocessing.base import Preprocessing
+from vlfew.encoders.text.base import TextEncoder
+from vlfew.models.class_neighbors import ClassNeighbors
 from vlfew.models.hub import OnHub
-from vlfew.models.items import require_pictures, require_words, told
-from vlfew.models.neighbours import Neighbours
-from vlfew.models.opening import open_tower
+from vlfew.models.inputs import check_images, check_texts, told
 from vlfew.models.spec import ModelSpec
 from vlfew.models.text_projection import TextProjection
-from vlfew.models.views import VIEWS, further_views
-from vlfew.scorers import SCORERS, SIMILARITIES
-from vlfew.scorers.base import Scorer
-from vlfew.scorers.prototypes import mean_texts, normalised_mean
-from vlfew.scorers.support import Support
-from vlfew.scorers.unshared import Unshared
+from vlfew.models.trainable import set_trainable_parts
+from vlfew.models.tta import TTA_VIEWS, augmented_views
+from vlfew.similarities.unshared import Unshared
 
 if TYPE_CHECKING:
     from vlfew.models.classifier import ClassDescription, Classifier
-    from vlfew.models.items import Picture
+    from vlfew.models.inputs import ImageInput
 
 KEPT_TEXTS = 50_000
 """At most so many texts are kept encoded: 75 MB at 384 numbers each."""
@@ -42,15 +42,15 @@ class DualStream(nn.Module, OnHub):
     """An image stream and a text stream that meet in one space, and the similarity used there.
 
     Attributes:
-        about: what a saved model says of its training.
+        metadata: what a saved model says of its training.
         home: the folder that it was loaded from, if any.
         fingerprint: a hash of its weights, once they are on the disk and no longer change.
 
     Args:
         spec: what it was built from.
-        backbone: pictures `[B, C, H, W]` to `Features`.
+        backbone: images `[B, C, H, W]` to `Features`.
         text_encoder: texts to `[T, D_text]`; None for a model without words.
-        front_end: normalised pictures to what the backbone sees; None where it sees them as they are.
+        preprocessing: normalized images to what the backbone sees; None where it sees them as they are.
         right: a second backbone, where the twins share no weights; the first one is then the left.
 
     Raises:
@@ -62,12 +62,12 @@ class DualStream(nn.Module, OnHub):
         spec: ModelSpec,
         backbone: Backbone,
         text_encoder: TextEncoder | None,
-        front_end: FrontEnd | None = None,
+        preprocessing: Preprocessing | None = None,
         right: Backbone | None = None,
     ) -> None:
         super().__init__()
         self.spec = spec
-        self.front_end = front_end
+        self.preprocessing = preprocessing
         # Weights and pixels alike: one of the two in the other layout undoes it for the whole network.
         self.backbone = backbone.to(memory_format=torch.channels_last)
         self.dim = spec.embedding_dim or backbone.dim
@@ -80,9 +80,9 @@ class DualStream(nn.Module, OnHub):
             self.right_projection = _projection(right, spec)
         self.text_encoder = text_encoder
         self.text_projection: TextProjection | None = None
-        self.neighbours: Neighbours | None = None
+        self.class_neighbors: ClassNeighbors | None = None
         self._kept: dict[str, Tensor] = {}
-        self.about: dict[str, Any] = {}
+        self.metadata: dict[str, Any] = {}
         self.home: Path | None = None
         self.fingerprint: str | None = None
         self._hub_mixin_config = None  # `model.json` says all
@@ -92,40 +92,42 @@ class DualStream(nn.Module, OnHub):
             self.text_projection = TextProjection(
                 t.projection, text_encoder.dim, self.dim, t.hidden, t.dropout
             )
-            if t.neighbours is not None:
-                dim = self.dim * VIEWS[spec.views]
-                self.neighbours = Neighbours(t.classes, text_encoder.dim, dim, t.neighbours)
-        shape, averaged = _map_shape(backbone, *seen_by_backbone(spec, front_end))
-        self.space = Space(self.dim, shape, averaged and spec.embedding_dim is None)
+            if t.class_neighbors is not None:
+                dim = self.dim * TTA_VIEWS[spec.tta]
+                self.class_neighbors = ClassNeighbors(t.classes, text_encoder.dim, dim, t.class_neighbors)
+        shape, averaged = _map_shape(backbone, *seen_by_backbone(spec, preprocessing))
+        self.feature_spec = FeatureSpec(self.dim, shape, averaged and spec.embedding_dim is None)
         self._trained_parts = self._open_towers()
-        self.similarity: Scorer = self._over_sides(
-            SIMILARITIES.get(spec.similarity)(self.space, **spec.similarity_options)
+        self.similarity: FewShotMethod = self._over_sides(
+            SIMILARITIES.get(spec.similarity)(self.feature_spec, **spec.similarity_options)
         )
         self.pixel_mean: Tensor
         self.pixel_std: Tensor
-        # Of the pictures' channels, which a front end may have made more of than the backbone's weights knew.
+        # Of the images' channels, which a front end may have made more of than the backbone's weights knew.
         mean = channel_stats(backbone.pixel_mean or (127.5 / 255,), spec.channels)
         std = channel_stats(backbone.pixel_std or (0.25,), spec.channels)
         self.register_buffer("pixel_mean", torch.tensor(mean).mul(255).view(-1, 1, 1))
         self.register_buffer("pixel_std", torch.tensor(std).mul(255).view(-1, 1, 1))
-        self.picture_mean: Tensor
-        self.word_mean: Tensor
-        if spec.centred:
-            self.register_buffer("picture_mean", torch.zeros(self.dim * VIEWS[spec.views]))
-            self.register_buffer("word_mean", torch.zeros(self.dim * VIEWS[spec.views]))
+        self.image_mean: Tensor
+        self.text_mean: Tensor
+        if spec.center_embeddings:
+            self.register_buffer("image_mean", torch.zeros(self.dim * TTA_VIEWS[spec.tta]))
+            self.register_buffer("text_mean", torch.zeros(self.dim * TTA_VIEWS[spec.tta]))
 
     def _open_towers(self) -> dict[str, list[nn.Module]]:
         """Sets what of each tower is trained; gives the trained parts of those that are not trained whole."""
         spec, parts = self.spec, dict[str, list[nn.Module]]()
-        channels, side = seen_by_backbone(spec, self.front_end)
+        channels, side = seen_by_backbone(spec, self.preprocessing)
         shown = torch.zeros(1, channels, side, side)
         of_image = (spec.backbone_frozen, spec.backbone_unlocked, spec.backbone_lora)
         for name in ("backbone", "right_backbone"):
             if (tower := getattr(self, name)) is not None:
-                parts[name] = open_tower(tower, *of_image, shown, "image")
+                parts[name] = set_trainable_parts(tower, *of_image, shown, "image")
         if (encoder := self.text_encoder) is not None and (t := spec.text) is not None:
-            tokens = encoder.tokenize(["a"]) if t.unlocked else {}
-            parts["text_encoder"] = open_tower(encoder, t.frozen, t.unlocked, t.lora, tokens, "text")
+            tokens = encoder.tokenize(["a"]) if t.unfreeze_last else {}
+            parts["text_encoder"] = set_trainable_parts(
+                encoder, t.frozen, t.unfreeze_last, t.lora, tokens, "text"
+            )
         return parts
 
     @property
@@ -137,7 +139,7 @@ class DualStream(nn.Module, OnHub):
         return self.pixel_mean.device
 
     def set_pixel_statistics(self, mean: Tensor, std: Tensor) -> None:
-        """Per-channel mean and deviation `[C]` (0..255) of the training pictures.
+        """Per-channel mean and deviation `[C]` (0..255) of the training images.
 
         Backbones with pretrained weights keep the ones that those weights expect.
         """
@@ -145,28 +147,28 @@ class DualStream(nn.Module, OnHub):
             self.pixel_mean.copy_(mean.view(-1, 1, 1))
             self.pixel_std.copy_(std.view(-1, 1, 1))
 
-    def refer_to(self, pictures: Iterable[Tensor], labels: Tensor, texts: Sequence[Sequence[str]]) -> None:
-        """Shows the model what it must know of the training classes, if it is centred or reads words by them.
+    def fit_reference(self, images: Iterable[Tensor], labels: Tensor, texts: Sequence[Sequence[str]]) -> None:
+        """Shows the model what it must know of the training classes, if it is centered or reads words by them.
 
         Args:
-            pictures: uint8 `[B, C, H, W]` each, in the order of `labels`.
+            images: uint8 `[B, C, H, W]` each, in the order of `labels`.
             labels: `[n]`, the places of their classes in `texts`.
             texts: of each class.
         """
         self.fingerprint = None
-        if self.spec.centred:
-            self.picture_mean.zero_()
-        seen = normalize(torch.cat([self.encode_images(batch).embedding for batch in pictures]), dim=1)
-        if self.spec.centred:
-            # Pictures and words have a direction of their own that all of a kind share.
-            self.picture_mean.copy_(seen.mean(0))
+        if self.spec.center_embeddings:
+            self.image_mean.zero_()
+        seen = normalize(torch.cat([self.encode_images(batch).embedding for batch in images]), dim=1)
+        if self.spec.center_embeddings:
+            # Images and words have a direction of their own that all of a kind share.
+            self.image_mean.copy_(seen.mean(0))
             seen = normalize(seen - seen.mean(0), dim=1)
-        if self.neighbours is not None:
+        if self.class_neighbors is not None:
             words = mean_texts(lambda asked: self._read(asked).float().cpu(), texts)
-            self.neighbours.remember(words, normalised_mean(Support(Features(seen), labels, len(texts))))
-        elif self.spec.centred and self.has_text:
-            self.word_mean.zero_()
-            self.word_mean.copy_(self.encode_texts([text for own in texts for text in own]).mean(0))
+            self.class_neighbors.remember(words, normalized_mean(Support(Features(seen), labels, len(texts))))
+        elif self.spec.center_embeddings and self.has_text:
+            self.text_mean.zero_()
+            self.text_mean.copy_(self.encode_texts([text for own in texts for text in own]).mean(0))
 
     def train(self, mode: bool = True) -> DualStream:
         """Training mode; frozen parts stay in evaluation mode (no dropout, fixed statistics)."""
@@ -182,7 +184,7 @@ class DualStream(nn.Module, OnHub):
                     part.train(mode)
         return self
 
-    def normalised(self, pixels: Tensor) -> Tensor:
+    def normalized(self, pixels: Tensor) -> Tensor:
         """Pixels `[B, C, H, W]` in 0..255 (any number type) by the model's mean and deviation, float32."""
         return (pixels.float() - self.pixel_mean) / self.pixel_std
 
@@ -192,11 +194,11 @@ class DualStream(nn.Module, OnHub):
         From twins that share no weights, `[B, 2 D]`: what the left one gives beside what the right one
         gives; and no maps.
         """
-        x = self.normalised(pixels)
-        if self.front_end is not None:
-            # In float32 whatever the network is trained in: half precision would coarsen the pictures.
+        x = self.normalized(pixels)
+        if self.preprocessing is not None:
+            # In float32 whatever the network is trained in: half precision would coarsen the images.
             with torch.autocast(x.device.type, enabled=False):
-                x = self.front_end(x)
+                x = self.preprocessing(x)
         # Convolutions in half precision are much faster on channels-last memory, CPU and GPU alike.
         x = x.contiguous(memory_format=torch.channels_last)
         features: Features = self.backbone(x)
@@ -216,36 +218,36 @@ class DualStream(nn.Module, OnHub):
     def forward_views(self, images: Tensor) -> Features:
         """Pixels `[B, C, H, W]` in 0..255 to features of all views, `embedding [B, V * D]`.
 
-        Views lie side by side, each normalised where the similarity is the cosine, so that cosines and
+        TestTimeAugmentation lie side by side, each normalized where the similarity is the cosine, so that cosines and
         squared distances of the whole are those of the views, averaged or summed. Of twins that share
-        no weights, all views by the left one come first. Maps are those of the picture itself. Of a centred
-        model the whole is normalised and taken from `picture_mean`.
+        no weights, all views by the left one come first. Maps are those of the image itself. Of a centered
+        model the whole is normalized and taken from `image_mean`.
         """
         features = self.forward_images(images)
-        if self.spec.views != "one":
+        if self.spec.tta != "none":
             parts = [features.embedding]
-            parts += [self.forward_images(view).embedding for view in further_views(images, self.spec.views)]
+            parts += [self.forward_images(view).embedding for view in augmented_views(images, self.spec.tta)]
             if self.right_backbone is not None:
                 sides = zip(*(part.chunk(2, dim=1) for part in parts), strict=True)
                 parts = [view for side in sides for view in side]
             if self.spec.similarity == "cosine":
                 parts = [normalize(part, dim=1) for part in parts]
             features.embedding = torch.cat(parts, dim=1)
-        if self.spec.centred:
-            features.embedding = normalize(features.embedding, dim=1) - self.picture_mean
+        if self.spec.center_embeddings:
+            features.embedding = normalize(features.embedding, dim=1) - self.image_mean
         return features
 
     def forward_words(self, encoded: Tensor) -> Tensor:
         """The text encoder's vectors `[T, D_text]` to `[T, V * D]`, to be compared with what `forward_views` gives.
 
-        As alike to all views of a picture; of a centred model normalised, and taken from `word_mean`. A model that
+        As alike to all views of an image; of a centered model normalized, and taken from `text_mean`. A model that
         reads words by the training classes gives what those look like.
         """
-        if self.neighbours is not None:
-            pictured: Tensor = self.neighbours(encoded)
-            return pictured
-        words = self.forward_texts(encoded).repeat(1, VIEWS[self.spec.views])
-        return normalize(words, dim=1) - self.word_mean if self.spec.centred else words
+        if self.class_neighbors is not None:
+            imaged: Tensor = self.class_neighbors(encoded)
+            return imaged
+        words = self.forward_texts(encoded).repeat(1, TTA_VIEWS[self.spec.tta])
+        return normalize(words, dim=1) - self.text_mean if self.spec.center_embeddings else words
 
     def forward_tokens(self, tokens: Mapping[str, Tensor]) -> Tensor:
         """The text encoder's inputs, each `[T, L]`, to `[T, V * D]`; see `forward_words`.
@@ -257,35 +259,35 @@ class DualStream(nn.Module, OnHub):
             raise ModelError("this model has no text stream: it was trained without words")
         return self.forward_words(self.text_encoder(tokens).embedding)
 
-    def read(self, images: Sequence[Picture]) -> Tensor:
-        """Paths and Pillow images as this model wants pictures: uint8 `[B, C, H, W]`, for `encode_images`.
+    def read(self, images: Sequence[ImageInput]) -> Tensor:
+        """Paths and Pillow images as this model wants images: uint8 `[B, C, H, W]`, for `encode_images`.
 
         Raises:
-            DataError: a picture that cannot be read, or words in its place.
+            DataError: an image that cannot be read, or words in its place.
         """
-        require_pictures(images)
-        reading = self.spec.reading()
-        pixels = [read_image(image, reading) for image in images]
-        empty = (0, reading.channels, reading.image_size, reading.image_size)
+        check_images(images)
+        preprocessor = self.spec.preprocessor()
+        pixels = [read_image(image, preprocessor) for image in images]
+        empty = (0, preprocessor.channels, preprocessor.image_size, preprocessor.image_size)
         return torch.stack(pixels) if pixels else torch.empty(empty, dtype=torch.uint8)
 
     @torch.inference_mode()
     def encode_images(self, images: Tensor) -> Features:
         """uint8 `[B, C, H, W]`, as `read` gives, to features on the CPU: `embedding [B, V * D]` for V views.
 
-        The embedding is float32 and not normalised (see `forward_views`). Maps are in half precision, and
+        The embedding is float32 and not normalized (see `forward_views`). Maps are in half precision, and
         there where the similarity needs them.
 
         Raises:
-            DataError: something else than pictures as this model sees them.
+            DataError: something else than images as this model sees them.
         """
-        self._require_pixels(images)
+        self._check_pixels(images)
         self.eval()
         features = self.forward_views(images.to(self.device))
         maps = features.need("map", self.spec.similarity) if self.similarity.needs_map else None
         return Features(features.embedding.float().cpu(), None if maps is None else maps.half().cpu())
 
-    def _require_pixels(self, images: Tensor) -> None:
+    def _check_pixels(self, images: Tensor) -> None:
         """Refuses what is no tensor of uint8 `[B, C, H, W]` of the model's channels and side."""
         wanted = (self.spec.channels, self.spec.image_size, self.spec.image_size)
         if not isinstance(images, Tensor):
@@ -295,21 +297,21 @@ class DualStream(nn.Module, OnHub):
         else:
             return
         raise DataError(
-            f"this model sees uint8 {['B', *wanted]}, and got {got}; model.read makes it of pictures, and "
+            f"this model sees uint8 {['B', *wanted]}, and got {got}; model.read makes it of images, and "
             "load_data(..., reading=model.spec.reading()) of data sets".replace("'", "")
         )
 
     @torch.inference_mode()
     def encode_texts(self, texts: list[str]) -> Tensor:
-        """Texts to `[T, V * D]` in the space of the pictures; float32, on the CPU, not normalised.
+        """Texts to `[T, V * D]` in the space of the images; float32, on the CPU, not normalized.
 
         Raises:
             ModelError: the model has no text stream.
-            DataError: an empty text, the name of a picture file, or no list of texts.
+            DataError: an empty text, the name of an image file, or no list of texts.
         """
         if self.text_encoder is None:
             raise ModelError("this model has no text stream: it was trained without words")
-        require_words(texts)
+        check_texts(texts)
         self.eval()
         return self.forward_words(self._read(texts).to(self.device)).float().cpu()
 
@@ -325,7 +327,7 @@ class DualStream(nn.Module, OnHub):
             self._kept.update(zip(new, self.text_encoder.encode(new).cpu(), strict=True))
         return torch.stack([self._kept[text] for text in texts]) if texts else self.text_encoder.encode(texts)
 
-    def scorer(self, name: str = "default") -> Scorer:
+    def method(self, name: str = "default") -> FewShotMethod:
         """A scorer for this model's space.
 
         `default` is the one it was trained for: its own similarity where that is learned or was given
@@ -338,33 +340,35 @@ class DualStream(nn.Module, OnHub):
         if name == self.spec.similarity or (name == "default" and own):
             return deepcopy(self.similarity).cpu().eval().requires_grad_(False)
         if name == "default":
-            return self._over_sides(SCORERS.get("prototypes")(self.space, metric=self.spec.similarity))
-        component = SCORERS.get(name)
+            return self._over_sides(
+                CLASSIFIERS.get("prototypes")(self.feature_spec, metric=self.spec.similarity)
+            )
+        component = CLASSIFIERS.get(name)
         if not getattr(component, "learned", False):
-            return self._over_sides(component(self.space))
+            return self._over_sides(component(self.feature_spec))
         trained = getattr(component, "weights_of", None) or name
         if trained != self.spec.similarity:
             raise ModelError(f"this model has no trained {trained}; train with similarity: {trained}")
-        learned: Scorer = component(self.space, **self.spec.similarity_options)
+        learned: FewShotMethod = component(self.feature_spec, **self.spec.similarity_options)
         learned.load_state_dict(self.similarity.state_dict())
         return learned.eval().requires_grad_(False)
 
-    def _over_sides(self, scorer: Scorer) -> Scorer:
+    def _over_sides(self, method: FewShotMethod) -> FewShotMethod:
         """The scorer, for embeddings as this model gives them."""
-        return scorer if self.right_backbone is None else Unshared(scorer)
+        return method if self.right_backbone is None else Unshared(method)
 
     def classifier(self, classes: Mapping[str, ClassDescription], text_weight: float = 0.5) -> Classifier:
-        """A classifier over classes said in pictures, words or both; see `Classifier`."""
+        """A classifier over classes said in images, words or both; see `Classifier`."""
         from vlfew.models.classifier import Classifier
 
         return Classifier(self, classes, text_weight)
 
 
-def seen_by_backbone(spec: ModelSpec, front_end: FrontEnd | None) -> tuple[int, int]:
+def seen_by_backbone(spec: ModelSpec, preprocessing: Preprocessing | None) -> tuple[int, int]:
     """Channels and side in pixels of what the backbone sees."""
-    if front_end is None:
+    if preprocessing is None:
         return spec.channels, spec.image_size
-    return front_end.out_channels, front_end.out_size
+    return preprocessing.out_channels, preprocessing.out_size
 
 
 def _projection(backbone: Backbone, spec: ModelSpec) -> nn.Module:
@@ -376,7 +380,7 @@ def _projection(backbone: Backbone, spec: ModelSpec) -> nn.Module:
 def _map_shape(backbone: Backbone, channels: int, size: int) -> tuple[tuple[int, int, int] | None, bool]:
     """`(C, H, W)` of the backbone's map, and whether its embedding is that map averaged.
 
-    Found out by showing it a picture of what it takes. That is no blank one, of which a network without
+    Found out by showing it an image of what it takes. That is no blank one, of which a network without
     biases makes zeros, alike in whatever it gives.
     """
     training = backbone.training

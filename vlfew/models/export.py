@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from vlfew.errors import ModelError, first_line
-from vlfew.files import whole_file, write_whole
+from vlfew.core.errors import ModelError, first_line
+from vlfew.core.files import atomic_file, write_atomic
 from vlfew.models.dual_stream import DualStream
 
 Stream = Literal["image", "text"]
 TOLERANCE = 1e-4
-"""Normalised embeddings of a file may differ from those of its model by less than this."""
+"""Normalized embeddings of a file may differ from those of its model by less than this."""
 OUTPUT = "vectors"
 """What comes out. Not `embedding`: an operator of text encoders is called so, and names must differ."""
 TEXTS = (
@@ -34,14 +34,14 @@ TEXTS = (
 
 
 class Images(nn.Module):
-    """Pictures `[B, C, H, W]`, 0..255, to `[B, V * D]`: normalisation, front end, views and centre included."""
+    """Images `[B, C, H, W]`, 0..255, to `[B, V * D]`: normalization, front end, views and center included."""
 
     def __init__(self, model: DualStream) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        return self.model.forward_views(pictures).embedding
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model.forward_views(images).embedding
 
 
 class Texts(nn.Module):
@@ -63,25 +63,25 @@ class Job:
     names: list[str]
     free: tuple[int, ...]
     batches: list[tuple[Tensor, ...]]
-    about: dict[str, Any]
+    metadata: dict[str, Any]
 
 
-def export_stream(model: DualStream, stream: Stream, path: Path, pictures: Tensor | None = None) -> float:
+def export_stream(model: DualStream, stream: Stream, path: Path, images: Tensor | None = None) -> float:
     """Writes `path`, and beside it as `.json` what goes in and comes out; only if the file is right.
 
-    The image stream takes `pictures`, uint8 `[B, C, H, W]` as `DualStream.read` gives them. The text stream
+    The image stream takes `images`, uint8 `[B, C, H, W]` as `DualStream.read` gives them. The text stream
     takes token numbers and what else the encoder wants, `[T, L]`; its `tokenizer.json` is written beside it,
     as `NAME.tokenizer.json`, where the encoder has one. Both give `vectors`, float32 and not
-    normalised. B and T are free, and so is L where the encoder leaves it free.
+    normalized. B and T are free, and so is L where the encoder leaves it free.
 
     Args:
         model: it is moved to the CPU.
         stream: which of the two.
         path: of the ONNX file.
-        pictures: real ones, uint8 `[B, C, H, W]`, to compare by beside random ones.
+        images: real ones, uint8 `[B, C, H, W]`, to compare by beside random ones.
 
     Returns:
-        The largest difference between normalised embeddings of the file and of the model.
+        The largest difference between normalized embeddings of the file and of the model.
 
     Raises:
         ModelError: packages are missing, the name is taken, there is no text stream, the exporter cannot
@@ -90,11 +90,11 @@ def export_stream(model: DualStream, stream: Stream, path: Path, pictures: Tenso
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if missing:
         raise ModelError(f"ONNX export takes {', '.join(missing)}: pip install 'vlfew[export]'")
-    _require_room(path)
+    _check_room(path)
     model = model.cpu().eval()
-    job = _text_job(model) if stream == "text" else _image_job(model, pictures)
+    job = _text_job(model) if stream == "text" else _image_job(model, images)
     who = model.spec.backbone if stream == "image" else str(model.spec.text and model.spec.text.encoder)
-    with whole_file(path) as temporary:
+    with atomic_file(path) as temporary:
         _write(job, temporary, who)
         apart, dim = _compare(job, temporary)
         if not apart < TOLERANCE:
@@ -107,13 +107,13 @@ def export_stream(model: DualStream, stream: Stream, path: Path, pictures: Tenso
         files = model.text_encoder.saved_config().get("tokenizer") or {}
         if "tokenizer.json" in files:
             content = json.dumps(files["tokenizer.json"], ensure_ascii=False)
-            write_whole(path.with_suffix(".tokenizer.json"), content + "\n")
-    about = {"stream": stream, **job.about, "output": OUTPUT, "dim": dim, "largest_difference": apart}
-    write_whole(path.with_suffix(".json"), json.dumps(about, indent=1) + "\n")
+            write_atomic(path.with_suffix(".tokenizer.json"), content + "\n")
+    metadata = {"stream": stream, **job.metadata, "output": OUTPUT, "dim": dim, "largest_difference": apart}
+    write_atomic(path.with_suffix(".json"), json.dumps(metadata, indent=1) + "\n")
     return apart
 
 
-def _require_room(path: Path) -> None:
+def _check_room(path: Path) -> None:
     """Refuses names under which the export, or what goes beside it, would replace something else.
 
     Raises:
@@ -133,19 +133,23 @@ def _require_room(path: Path) -> None:
             )
 
 
-def _image_job(model: DualStream, pictures: Tensor | None) -> Job:
+def _image_job(model: DualStream, images: Tensor | None) -> Job:
     spec = model.spec
     shape = (spec.channels, spec.image_size, spec.image_size)
     generator = torch.Generator().manual_seed(0)
     sizes = (2, 1, 5)
     batches = [torch.randint(0, 256, (n, *shape), dtype=torch.uint8, generator=generator) for n in sizes]
-    if pictures is not None:
-        batches += pictures.split(32)
-    about = {
-        "inputs": {"pictures": f"uint8, 0 to 255, [batch, {shape[0]}, {shape[1]}, {shape[2]}]"},
-        "reading": {"resize": spec.resize, "center": spec.center, "interpolation": spec.interpolation},
+    if images is not None:
+        batches += images.split(32)
+    metadata = {
+        "inputs": {"images": f"uint8, 0 to 255, [batch, {shape[0]}, {shape[1]}, {shape[2]}]"},
+        "reading": {
+            "resize": spec.resize,
+            "center_crop": spec.center_crop,
+            "interpolation": spec.interpolation,
+        },
     }
-    return Job(Images(model).eval(), ["pictures"], (0,), [(batch,) for batch in batches], about)
+    return Job(Images(model).eval(), ["images"], (0,), [(batch,) for batch in batches], metadata)
 
 
 def _text_job(model: DualStream) -> Job:
@@ -157,9 +161,9 @@ def _text_job(model: DualStream) -> Job:
     lengths = {batch[names[0]].shape[1] for batch in tokens}
     free = len(lengths) > 1
     axes = "[batch, length]" if free else f"[batch, {lengths.pop()}]"
-    about = {"inputs": {name: f"int64, {axes}" for name in names}}
+    metadata = {"inputs": {name: f"int64, {axes}" for name in names}}
     batches = [tuple(batch[name] for name in names) for batch in tokens]
-    return Job(Texts(model, names).eval(), names, (0, 1) if free else (0,), batches, about)
+    return Job(Texts(model, names).eval(), names, (0, 1) if free else (0,), batches, metadata)
 
 
 def _write(job: Job, path: Path, who: str) -> None:
@@ -185,7 +189,7 @@ def _write(job: Job, path: Path, who: str) -> None:
 
 
 def _compare(job: Job, path: Path) -> tuple[float, int]:
-    """The largest difference of normalised embeddings over all batches, and D."""
+    """The largest difference of normalized embeddings over all batches, and D."""
     import onnxruntime
 
     apart, dim = 0.0, 0

@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vlfew.config import Lora
-from vlfew.counting import generator_at, seed_at
+from vlfew.classifiers.logit_scale import fit_logit_scale
+from vlfew.core.config import Lora
+from vlfew.core.random import generator_at, seed_at
 from vlfew.encoders.lora import add_lora, merged
-from vlfew.models.coop import encoded_support, mean_of_texts, require_support, text_encoder_of
+from vlfew.models.coop import check_support, encoded_support, mean_of_texts, text_encoder_of
 from vlfew.models.dual_stream import DualStream
-from vlfew.models.tuners import Texts, Tuned
-from vlfew.scorers.scale import fitted_scale
+from vlfew.models.fine_tuning import Texts, Tuned
 
 
 def few_shot_lora(
@@ -43,19 +43,19 @@ def few_shot_lora(
         labels: `[S]` in 0 to N-1.
         class_texts: names of each of N classes; the mean of their embeddings stands for the class.
         seed: of what LoRA begins as, of the batches and of dropout.
-        rank, alpha, dropout, layers: see `vlfew.config.Lora`, for both towers. What is learned counts `alpha / rank`;
+        rank, alpha, dropout, layers: see `vlfew.core.config.Lora`, for both towers. What is learned counts `alpha / rank`;
             the authors' program has `1 / sqrt(rank)`, which the defaults make of a rank of 2.
         prompt: around a name, in the place of `{}`.
-        steps: of the optimiser; the learning rate falls in half a cosine.
-        batch: pictures in a step, of the support or as many as it has.
+        steps: of the optimizer; the learning rate falls in half a cosine.
+        batch: images in a step, of the support or as many as it has.
         lr: learning rate at the first step.
-        scale: of the cosines; CLIP's is 100. Fitted on the support where not given (`fitted_scale`).
+        scale: of the cosines; CLIP's is 100. Fitted on the support where not given (`fit_logit_scale`).
 
     Raises:
         ModelError: a model without words, layers that LoRA does not fit, or no peft.
-        DataError: classes without pictures or words, or with words that the encoder cannot tell apart.
+        DataError: classes without images or words, or with words that the encoder cannot tell apart.
     """
-    require_support(text_encoder_of(model), labels, class_texts)
+    check_support(text_encoder_of(model), labels, class_texts)
 
     def prompts(texts: Texts) -> list[str]:
         return [prompt.replace("{}", text) for of_class in texts for text in of_class]
@@ -63,7 +63,7 @@ def few_shot_lora(
     if scale is None:
         words = F.normalize(mean_of_texts(model.encode_texts(prompts(class_texts)), class_texts), dim=1)
         seen = F.normalize(encoded_support(model, images), dim=1)
-        scale = float(fitted_scale(seen @ words.T, labels))
+        scale = float(fit_logit_scale(seen @ words.T, labels))
     tuned = deepcopy(model).eval().requires_grad_(False)
     encoder = text_encoder_of(tuned)
     settings = Lora(rank=rank, alpha=alpha, dropout=dropout, layers=layers)

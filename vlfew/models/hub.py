@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import ModelCard, ModelHubMixin, constants
 
-from vlfew.errors import ModelError, first_line
+from vlfew.core.errors import ModelError, first_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,9 +20,9 @@ class OnHub(ModelHubMixin):
     """`from_pretrained`, `save_pretrained` and `push_to_hub`, as huggingface_hub's other models have them."""
 
     def _save_pretrained(self: DualStream, save_directory: Path) -> None:  # type: ignore[misc]
-        from vlfew.models.saved import save_model
+        from vlfew.models.serialization import save_model
 
-        save_model(self, save_directory, self.about)
+        save_model(self, save_directory, self.metadata)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **how: Any) -> DualStream:
@@ -36,14 +36,14 @@ class OnHub(ModelHubMixin):
         Raises:
             ModelError: not there, or damaged.
         """
-        from vlfew.models.saved import from_hub, load_model
+        from vlfew.models.serialization import from_hub, load_model
 
         folder = Path(pretrained_model_name_or_path)
         return load_model(folder if folder.is_dir() else from_hub(str(pretrained_model_name_or_path), **how))
 
     def generate_model_card(self: DualStream, **told: Any) -> ModelCard:  # type: ignore[misc]
-        """The card of the model; see `vlfew.models.card`."""
-        from vlfew.models.card import model_card
+        """The card of the model; see `vlfew.models.model_card`."""
+        from vlfew.models.model_card import model_card
 
         return ModelCard(model_card(self, **told))
 

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from vlfew.config import Interpolation, Lora, Resize, Twins, Views
-from vlfew.data.reading import Reading
+from vlfew.core.config import Interpolation, Lora, Resize, TestTimeAugmentation
+from vlfew.data.preprocess import ImagePreprocessor
 
 ProjectionKind = Literal["none", "linear", "mlp"]
 
@@ -16,7 +16,7 @@ class TextSpec(BaseModel):
     """The text stream: a registered encoder by name, or one kept as `saved_config` says.
 
     Attributes:
-        neighbours: temperature at which words are read by training classes; None reads them by the projection.
+        class_neighbors: temperature at which words are read by training classes; None reads them by the projection.
         classes: how many training classes these are.
     """
 
@@ -26,18 +26,18 @@ class TextSpec(BaseModel):
     options: dict[str, Any] = {}
     saved: dict[str, Any] | None = None
     frozen: bool = True
-    unlocked: int = 0
+    unfreeze_last: int = 0
     lora: Lora | None = None
     projection: ProjectionKind = "mlp"
     hidden: int = 512
     dropout: float = 0.1
-    neighbours: float | None = None
+    class_neighbors: float | None = None
     classes: int = 0
 
     @property
     def fixed(self) -> bool:
         """Whether the encoder is always the same."""
-        return self.frozen and not self.unlocked and self.lora is None
+        return self.frozen and not self.unfreeze_last and self.lora is None
 
 
 class ModelSpec(BaseModel):
@@ -45,13 +45,13 @@ class ModelSpec(BaseModel):
 
     Attributes:
         backbone: registry name, with `backbone_options`.
-        backbone_frozen, backbone_unlocked, backbone_lora: what of it is trained (`vlfew.config.Tower`).
-        front_end: registry name of what stands before the backbone, with `front_end_options`.
-        views: what `encode_images` sees of a picture (`vlfew.config.Image`).
-        twins: whether both sides of a comparison have one backbone, or each has its own.
-        centred: whether embeddings are taken from the mean of those of training, pictures and words each.
+        backbone_frozen, backbone_unlocked, backbone_lora: what of it is trained (`vlfew.core.config.Tower`).
+        preprocessing: registry name of what stands before the backbone, with `front_end_options`.
+        tta: what `encode_images` sees of an image (`vlfew.core.config.Image`).
+        share_weights: whether both sides of a comparison have one backbone, or each has its own.
+        center_embeddings: whether embeddings are taken from the mean of those of training, images and words each.
         embedding_dim: D; None takes the backbone's own vectors.
-        outside_data: whether the image stream starts from weights learned on other pictures.
+        outside_data: whether the image stream starts from weights learned on other images.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -61,11 +61,11 @@ class ModelSpec(BaseModel):
     backbone_frozen: bool = False
     backbone_unlocked: int = 0
     backbone_lora: Lora | None = None
-    front_end: str | None = None
+    preprocessing: str | None = None
     front_end_options: dict[str, Any] = {}
-    views: Views = "one"
-    twins: Twins = "shared"
-    centred: bool = False
+    tta: TestTimeAugmentation = "none"
+    share_weights: bool = True
+    center_embeddings: bool = False
     text: TextSpec | None = None
     embedding_dim: int | None = 256
     similarity: str = "cosine"
@@ -74,11 +74,11 @@ class ModelSpec(BaseModel):
     channels: int = 1
     resize: Resize = "squash"
     interpolation: Interpolation = "bilinear"
-    center: float = 1.0
+    center_crop: float = 1.0
     outside_data: bool = False
 
-    def reading(self) -> Reading:
-        """How pictures must be read for this model."""
-        return Reading(
-            self.image_size, self.channels, self.resize, self.center, interpolation=self.interpolation
+    def preprocessor(self) -> ImagePreprocessor:
+        """How images must be read for this model."""
+        return ImagePreprocessor(
+            self.image_size, self.channels, self.resize, self.center_crop, interpolation=self.interpolation
         )

@@ -1,15 +1,15 @@
-"""From what a text encoder gives to the space of the pictures."""
+"""From what a text encoder gives to the space of the images."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
-from vlfew.errors import ModelError
+from vlfew.core.errors import ModelError
 from vlfew.models.spec import ProjectionKind
 
 
 class TextProjection(nn.Module):
-    """From the text encoder's space `[T, D_text]` to that of the pictures `[T, D]`.
+    """From the text encoder's space `[T, D_text]` to that of the images `[T, D]`.
 
     `mlp` adds a hidden layer to a linear map, so that it starts out no worse than one.
     """

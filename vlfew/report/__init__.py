@@ -1,6 +1,6 @@
-"""The report of a run: one page of pictures, and a table for the terminal."""
+"""Reports: self-contained HTML pages with charts, and tables for the terminal."""
 
-from vlfew.report.html import write_report
-from vlfew.report.table import results_table
+from vlfew.report.run_report import write_report
+from vlfew.report.tables import results_table
 
 __all__ = ["results_table", "write_report"]

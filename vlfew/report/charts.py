@@ -1,70 +1,79 @@
-"""Line charts as inline SVG: drawn in the page's own colours and font."""
+"""Interactive charts: series to a Bokeh figure that fits the page in light, in dark and in print."""
 
 from __future__ import annotations
 
-import math
-import textwrap
-from collections.abc import Callable, Sequence
+import json
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from vlfew.report.markup import Html, element, join
+from bokeh.embed import json_item
+from bokeh.models import (
+    ColumnDataSource,
+    CustomJS,
+    FixedTicker,
+    HoverTool,
+    LogTickFormatter,
+    NumeralTickFormatter,
+    TapTool,
+)
+from bokeh.plotting import figure
 
-WIDTH, HEIGHT = 480, 260
-LEFT, RIGHT, TOP, BOTTOM = 50, 16, 16, 34
-LINE = 15
-"""Height of a line of text."""
-LABEL = 15
-"""Most characters in a line of a label."""
+PALETTE = (
+    "#2b8fd6", "#e2701f", "#1a9e72", "#c868a6", "#b58a14", "#24a5c2", "#8571d8", "#98836a",
+    "#e0566d", "#7f9c25", "#6d7fa8", "#b25fc4",
+)  # fmt: skip
+"""Colors that can be told apart on white and on black, also by most of the color-blind."""
+GRAY, FAINT = "#83878f", "rgba(131, 135, 143, 0.22)"
+"""Text and grid lines, legible on both."""
+HEIGHT = 250
+TOOLTIP = '<div class="hover"><b>$name</b><br>@text{IMAGE}</div>'
+FOLLOW_LINK = """
+const {selected, data} = cb_data.source
+const page = (data.page ?? [])[selected.indices[0]]
+if (page) window.location = page
+"""
 
 
 @dataclass(frozen=True)
-class Line:
-    """A curve.
+class Series:
+    """What one entry of the legend shows and hides.
 
     Attributes:
-        x, y: its points.
-        label: stands at its end, when there is one.
-        colour: number in the page's palette; None is the colour of text.
+        name: in the legend.
+        x: numbers, or the names of categories.
+        y: numbers.
+        color: of the line, its points and its interval.
+        text: of each point, when hovering; x and y by default.
+        low, high: ends of the interval of each point.
+        bars: whether intervals are bars, not a band: bands of many series would hide each other.
         raw: `y` before smoothing, drawn faintly.
-        low, high: a band around it, drawn faintly; an interval, say.
-        dots: whether to mark each point.
-        faint: whether it stands behind the others.
-        whiskers: whether `low` and `high` are drawn as a stroke through each point, not as a band: of
-            many lines, bands would hide each other.
+        line: whether the points are joined.
+        steps: whether they are joined by steps.
+        marker: Bokeh's name of the shape of the points; "" draws none.
+        size: of the points.
+        hollow: whether only the outline of the points is drawn.
+        alpha: opacity.
+        columns: further values of each point: `image`, shown when hovering, and `page`, opened on a click.
     """
 
-    x: Sequence[float]
+    name: str
+    x: Sequence[float] | Sequence[str]
     y: Sequence[float]
-    label: str = ""
-    colour: int | None = None
-    raw: Sequence[float] = field(default=())
-    low: Sequence[float] = field(default=())
-    high: Sequence[float] = field(default=())
-    dots: bool = False
-    faint: bool = False
-    whiskers: bool = False
-
-    @property
-    def style(self) -> str:
-        return "ink" if self.colour is None else f"c{self.colour}"
-
-
-@dataclass(frozen=True)
-class Dot:
-    """A point of its own.
-
-    Attributes:
-        x, y: where it is.
-        label: is read when pointed at.
-        style: a class of the style sheet.
-        href: where it leads.
-    """
-
-    x: float
-    y: float
-    label: str
-    style: str
-    href: str | None = None
+    color: str
+    text: Sequence[str] = ()
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
+    bars: bool = False
+    raw: Sequence[float] = ()
+    line: bool = True
+    steps: bool = False
+    marker: str = ""
+    size: int = 7
+    hollow: bool = False
+    alpha: float = 1.0
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,170 +81,162 @@ class Axis:
     """The horizontal axis.
 
     Attributes:
-        name: what it counts, in a word.
-        text: how a tick is written.
-        at: where the ticks are, ascending; round numbers when empty.
-        log: whether equal distances are equal ratios; then all `x` are above zero.
-        zero: whether it starts at zero.
-        span: where it starts and ends, whatever is drawn; by what is drawn when None.
+        name: what it counts.
+        ticks: value to label; round numbers when empty.
+        log: whether equal distances are equal ratios.
+        categories: where `x` are names.
     """
 
     name: str = "step"
-    text: Callable[[float], str] = "{:,g}".format
-    at: Sequence[float] = field(default=())
+    ticks: Mapping[float, str] = field(default_factory=dict)
     log: bool = False
-    zero: bool = True
-    span: tuple[float, float] | None = None
+    categories: Sequence[str] = ()
 
-    def place(self, x: float) -> float:
-        """Where `x` is, on a scale of its own."""
-        return math.log10(x) if self.log else x
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure, its title and its legend."""
+
+    title: str
+    figure: figure
+    legend: list[tuple[str, str]]
 
 
 STEPS = Axis()
 
 
-@dataclass(frozen=True)
-class Mark:
-    """A point worth pointing at."""
-
-    x: float
-    y: float
-    label: str
-
-
-def ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round numbers within `low..high`, roughly `about` of them, 1, 2 or 5 times a power of ten apart."""
-    if not high > low:
-        return [low]
-    raw = (high - low) / about
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * (1 - 1e-9))
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [round(n * step, 12) for n in range(first, last + 1)]
-
-
-def ratio_ticks(low: float, high: float) -> list[float]:
-    """Round numbers within `low..high` for a logarithmic axis: powers of ten or, if few, 1, 2, 5 of each."""
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for multiples in ((1,), (1, 2, 5)):
-        found = [m * 10.0**p for p in powers for m in multiples]
-        inside = [v for v in found if low * (1 - 1e-9) <= v <= high * (1 + 1e-9)]
-        if len(inside) > 2:
-            break
-    return inside or [low, high]
-
-
-def line_chart(
+def draw_chart(
     title: str,
-    lines: Sequence[Line],
+    series: Sequence[Series],
+    axis: Axis = STEPS,
     *,
-    dots: Sequence[Dot] = (),
-    x_axis: Axis = STEPS,
-    y_text: Callable[[float], str] = "{:,g}".format,
+    percents: bool = False,
     from_zero: bool = False,
-    mark: Mark | None = None,
-    size: tuple[int, int] = (WIDTH, HEIGHT),
-    letters: int = LABEL,
-) -> Html:
-    """Curves over steps, or whatever the axis counts, labelled where they end.
+    legend: bool | None = None,
+    height: int = HEIGHT,
+    **options: Any,
+) -> Chart:
+    """Series in one chart, with values when hovering and a legend that hides them.
 
     Args:
-        title: says what the vertical axis is, with its unit.
-        lines: the curves, each with at least one point.
-        dots: points of their own, in front of the curves; one point at least in all.
-        x_axis: what is counted from left to right.
-        y_text: how a vertical tick is written.
-        from_zero: whether the vertical axis starts at zero.
-        mark: a point to ring and to label, nowhere below its curve.
-        size: width and height, in units of which a letter is 13 high.
-        letters: most in a line of a label.
+        title: what the vertical axis shows, with its unit.
+        series: in the order of the legend.
+        axis: the horizontal one.
+        percents: whether the vertical axis shows fractions as percentages.
+        from_zero: whether it starts at zero.
+        legend: whether there is one; by default where there are several series.
+        height: in pixels.
+        options: of Bokeh's `figure`.
     """
-    width, height = size
-    xs = [x for line in lines for x in (*line.x, *x_axis.at)] + [dot.x for dot in dots]
-    ys = [y for line in lines for y in (*line.y, *line.raw, *line.low, *line.high)] + [dot.y for dot in dots]
-    low, high = (0.0 if from_zero else min(ys)), max(ys)
-    pad = (high - low) * 0.08 or abs(high) * 0.1 or 1.0
-    low, high = (low if from_zero or low == 0 else low - pad), high + (3 * pad if mark else pad)
-    first, last = x_axis.span or (min(xs), max(xs))
-    if x_axis.span is None and x_axis.zero and not x_axis.log and len(xs) > 1:
-        first = min(0.0, first)
-    start, span = x_axis.place(first), x_axis.place(last) - x_axis.place(first) or 1.0
-
-    named = sorted((line for line in lines if line.label), key=lambda line: -line.y[-1])
-    labels = [textwrap.wrap(line.label, letters) for line in named]
-    right = width - RIGHT - max((8 * len(row) + 9 for rows in labels for row in rows), default=0)
-
-    def px(x: float) -> float:
-        return LEFT + (x_axis.place(x) - start) / span * (right - LEFT)
-
-    def py(y: float) -> float:
-        return height - BOTTOM - (y - low) / (high - low) * (height - TOP - BOTTOM)
-
-    def path(line: Line, values: Sequence[float], style: str) -> Html:
-        points = " L".join(f"{px(x):.1f} {py(y):.1f}" for x, y in zip(line.x, values, strict=True))
-        return element("path", d="M" + points, class_=f"{style} {line.style}")
-
-    parts: list[Html] = []
-    for value in ticks(low, high):
-        parts.append(element("path", d=f"M{LEFT} {py(value):.1f} H{right}", class_="grid"))
-        parts.append(_text(LEFT - 8, py(value) + 4, y_text(value), "tick", "end"))
-    for value in x_axis.at or ticks(first, last):
-        parts.append(_text(px(value), height - BOTTOM + 18, x_axis.text(value), "tick", "middle"))
-    parts.append(_text(LEFT - 22, height - BOTTOM + 18, x_axis.name, "tick", "end"))
-    for line in lines:
-        if line.low and not line.whiskers:
-            above = [f"{px(x):.1f} {py(y):.1f}" for x, y in zip(line.x, line.high, strict=True)]
-            below = [f"{px(x):.1f} {py(y):.1f}" for x, y in zip(line.x, line.low, strict=True)]
-            around = "M" + " L".join([*above, *reversed(below)]) + "Z"
-            parts.append(element("path", d=around, class_=f"band {line.style}"))
-    for line in lines:
-        if line.raw:
-            parts.append(path(line, line.raw, "raw"))
-    for line in lines:
-        parts.append(path(line, line.y, "raw" if line.faint else "line"))
-        if line.low and line.whiskers:
-            ends = zip(line.x, line.low, line.high, strict=True)
-            strokes = " ".join(f"M{px(x):.1f} {py(a):.1f} V{py(b):.1f}" for x, a, b in ends)
-            parts.append(element("path", d=strokes, class_=f"whiskers {line.style}"))
-        if line.dots or len(line.x) == 1:  # a single point makes no line
-            marks = (element("circle", cx=px(x), cy=py(y), r=3) for x, y in zip(line.x, line.y, strict=True))
-            parts.append(element("g", *marks, class_=f"dots {line.style}"))
-    for dot in dots:
-        drawn = element(
-            "circle", element("title", dot.label), cx=px(dot.x), cy=py(dot.y), r=5, class_=f"dot {dot.style}"
+    if axis.categories:
+        options["x_range"] = list(axis.categories)
+    plot = figure(
+        height=height,
+        sizing_mode="stretch_width",
+        x_axis_type="log" if axis.log else "auto",
+        x_axis_label=axis.name or None,
+        toolbar_location=None,
+        tools="",
+        **options,
+    )
+    hovered = [_draw(plot, one, axis, percents) for one in series]
+    _style(plot, axis, percents, from_zero)
+    image = '<br><img src="@image" alt="">' if any("image" in one.columns for one in series) else ""
+    plot.add_tools(
+        HoverTool(
+            renderers=hovered,
+            tooltips=TOOLTIP.replace("{IMAGE}", image),
+            point_policy="snap_to_data",
+            line_policy="nearest",
+            attachment="vertical",
         )
-        parts.append(drawn if dot.href is None else element("a", drawn, href=dot.href))
-    heights = [LINE * len(rows) + 4 for rows in labels]
-    middles = spread([py(line.y[-1]) for line in named], heights, height - BOTTOM)
-    for line, rows, middle in zip(named, labels, middles, strict=True):
-        for n, row in enumerate(rows):
-            y = middle + LINE * (n - len(rows) / 2 + 0.75)
-            parts.append(_text(px(last) + 9, y, row, f"label {line.style}", "start"))
-    if mark is not None:
-        x, y = px(mark.x), py(mark.y)
-        parts.append(element("circle", cx=x, cy=y, r=7, class_="ring"))
-        anchor, aside = ("end", 6) if x > width / 2 else ("start", -6)
-        parts.append(_text(x + aside, y - 14, mark.label, "label", anchor))
-    chart = element("svg", *parts, viewBox=f"0 0 {width} {height}", role="img", aria_label=title)
-    return element("figure", element("figcaption", title), chart)
+    )
+    if any("page" in one.columns for one in series):
+        plot.add_tools(TapTool(renderers=hovered, callback=CustomJS(code=FOLLOW_LINK)))
+    shown = len(series) > 1 if legend is None else legend
+    return Chart(title, plot, [(one.name, one.color) for one in series] if shown else [])
 
 
-def spread(wanted: Sequence[float], tall: Sequence[float], bottom: float) -> list[float]:
-    """Middles of labels, ascending as `wanted`, moved so that none overlap or leave `0..bottom`.
+def _draw(plot: figure, one: Series, axis: Axis, percents: bool) -> Any:
+    """The renderer of a series that is hovered over; all of its renderers bear its name."""
+    text = one.text or [f"{axis.name} {x}: {_number(y, percents)}" for x, y in zip(one.x, one.y, strict=True)]
+    columns = {"x": list(one.x), "y": list(one.y), "text": list(text)}
+    for key in ("low", "high", "raw"):
+        if len(values := getattr(one, key)):
+            columns[key] = list(values)
+    source = ColumnDataSource(columns | {key: list(values) for key, values in one.columns.items()})
+    shared = {"source": source, "name": one.name}
+    if len(one.low) and one.bars:
+        plot.segment("x", "low", "x", "high", line_color=one.color, line_width=1.5, line_alpha=0.7, **shared)
+    elif len(one.low):
+        plot.varea("x", "low", "high", fill_color=one.color, fill_alpha=0.16, **shared)
+    if len(one.raw):
+        plot.line("x", "raw", line_color=one.color, line_alpha=0.3, **shared)
+    drawn = None
+    if one.line and len(one.x) > 1:
+        stroke = {"line_color": one.color, "line_width": 2.2, "line_alpha": one.alpha}
+        joined = {"mode": "after"} if one.steps else {"line_join": "round"}
+        drawn = (plot.step if one.steps else plot.line)("x", "y", **stroke, **joined, **shared)
+    if one.marker or drawn is None:  # a single point is no line
+        dot = plot.scatter(
+            "x",
+            "y",
+            marker=one.marker or "circle",
+            size=one.size,
+            line_color=one.color,
+            fill_color=None if one.hollow else one.color,
+            fill_alpha=one.alpha,
+            line_alpha=one.alpha,
+            line_width=2 if one.hollow else 1,
+            **shared,
+        )
+        dot.nonselection_glyph = None
+        return dot
+    return drawn
 
-    They are moved down, then up from the bottom; labels too many to fit overlap nothing but the top.
+
+def _style(plot: figure, axis: Axis, percents: bool, from_zero: bool) -> None:
+    plot.background_fill_color = plot.border_fill_color = plot.outline_line_color = None
+    plot.min_border_right = 12
+    plot.xgrid.grid_line_color = None
+    plot.ygrid.grid_line_color = FAINT
+    for one in plot.axis:
+        one.axis_line_color = one.major_tick_line_color = one.minor_tick_line_color = None
+        one.major_label_text_color = one.axis_label_text_color = GRAY
+        one.major_label_text_font_size = one.axis_label_text_font_size = "12px"
+        one.axis_label_text_font_style = "normal"
+    if axis.ticks:
+        plot.xaxis.ticker = FixedTicker(ticks=list(axis.ticks), minor_ticks=[])
+        plot.xaxis.major_label_overrides = dict(axis.ticks)
+    elif axis.log:
+        plot.xaxis.formatter = LogTickFormatter(min_exponent=4)
+    elif not axis.categories:
+        plot.xaxis.formatter = NumeralTickFormatter(format="0,0.[000]")
+    if percents:
+        plot.yaxis.formatter = NumeralTickFormatter(format="0.[00]%")
+    if from_zero:
+        plot.y_range.start = 0
+
+
+def embed(chart: Chart, prefix: str) -> str:
+    """The figure as JSON for a script of the page; the same figure always gives the same text.
+
+    Args:
+        chart: what is embedded.
+        prefix: of the ids, which must differ between the charts of a page.
     """
-    placed: list[float] = []
-    top = 0.0
-    for middle, height in zip(wanted, tall, strict=True):
-        placed.append(max(middle, top + height / 2))
-        top = placed[-1] + height / 2
-    for number in reversed(range(len(placed))):
-        placed[number] = min(placed[number], bottom - tall[number] / 2)
-        bottom = placed[number] - tall[number] / 2
-    return placed
+    item = json_item(chart.figure)
+    # Bokeh counts ids from the start of the process.
+    text = json.dumps(item, separators=(",", ":"), ensure_ascii=False)
+    ids = {old: f"{prefix}{n}" for n, old in enumerate(dict.fromkeys(re.findall(r'"id":"(p\d+)"', text)))}
+    text = re.sub(r'(?<=[:\[,])"(p\d+)"', lambda m: f'"{ids.get(m[1], m[1])}"', text)
+    return text.replace("<", "\\u003c")
 
 
-def _text(x: float, y: float, said: str, style: str, anchor: str) -> Html:
-    return element("text", join(said), x=float(x), y=float(y), class_=style, text_anchor=anchor)
+def interval_text(mean: float, low: float, high: float) -> str:
+    """`60.0% (57.5% to 62.4%)`, of fractions."""
+    return f"{100 * mean:.1f}% ({100 * low:.1f}% to {100 * high:.1f}%)"
+
+
+def _number(value: float, percents: bool) -> str:
+    return f"{100 * value:.2f}%" if percents else f"{value:,.4g}"

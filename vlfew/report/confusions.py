@@ -1,73 +1,65 @@
-"""The classes that are taken for each other most."""
+"""The classes that are confused most often."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from vlfew.evaluation.bank import FeatureBank
-from vlfew.evaluation.subject import Subject
-from vlfew.report.episodes import one_shot_episodes, score_one_shot
-from vlfew.report.markup import Html, element, join, paragraph
-from vlfew.report.naming import Words
-from vlfew.report.pictures import thumbnail
-from vlfew.report.wording import counted, percent
+from vlfew.evaluation.context import EvaluationContext
+from vlfew.evaluation.feature_bank import FeatureBank
+from vlfew.report.episodes import classify_one_shot, one_shot_episodes
+from vlfew.report.formatting import counted, percent
+from vlfew.report.images import bank_thumbnails
+from vlfew.report.zero_shot_examples import ClassEmbeddings
 
 PAIRS = 10
+"""Most confusions that are listed."""
 
 
-def draw_confusions(subject: Subject, bank: FeatureBank, words: Words | None, seed: int) -> Html:
-    """Tables of pairs: by one picture a class, and by words where there are any."""
+def confusion_tables(
+    context: EvaluationContext, bank: FeatureBank, texts: ClassEmbeddings | str, seed: int
+) -> dict[str, Any] | str:
+    """Pairs of classes: by one support image each, and by text where there is any."""
     tables = []
     episodes = one_shot_episodes(bank, None, 1, seed)
     if episodes is not None:
         support, queries = episodes.support[0, :, 0], episodes.query[episodes.query >= 0]
-        taken = episodes.classes[0][score_one_shot(subject, bank, support, queries)]
-        tables.append(_table(bank, "By one picture of each class", queries, taken))
-    if words is not None:
-        tables.append(_table(bank, "By their words", torch.arange(len(bank)), words.taken_for(bank)))
+        predicted = episodes.classes[0][classify_one_shot(context, bank, support, queries)]
+        tables.append(_table(bank, "One-shot: one support image per class", queries, predicted))
+    if isinstance(texts, ClassEmbeddings):
+        tables.append(_table(bank, "Zero-shot: class texts", torch.arange(len(bank)), texts.predict(bank)))
     if not tables:
-        return paragraph("Nothing to confuse: the split needs two classes with two pictures each, or words.")
-    lead = paragraph(
-        f"Every picture of the {bank.split} split against all its classes at once (support drawn with seed "
-        f"{seed}), and the pairs that are mixed up most."
+        return "No confusions: the split needs two classes with two images each, or text."
+    intro = (
+        f"Every image of the {bank.split} split classified among all its classes (support sampled with seed {seed}), "
+        "and the classes that are confused most often."
     )
-    return join(lead, element("div", *tables, class_="confusions"))
+    return {"intro": intro, "tables": tables}
 
 
-def pair_counts(true: Tensor, taken: Tensor) -> list[tuple[int, int, int]]:
-    """`(true, taken, count)` of wrong answers, most frequent first, then by class number."""
-    wrong = taken != true
-    pairs, counts = torch.stack([true[wrong], taken[wrong]], 1).unique(dim=0, return_counts=True)
+def pair_counts(true: Tensor, predicted: Tensor) -> list[tuple[int, int, int]]:
+    """`(true, predicted, count)` of wrong predictions, most frequent first, then by class number."""
+    wrong = predicted != true
+    pairs, counts = torch.stack([true[wrong], predicted[wrong]], 1).unique(dim=0, return_counts=True)
     order = counts.argsort(descending=True, stable=True)
     return [(a, b, n) for (a, b), n in zip(pairs[order].tolist(), counts[order].tolist(), strict=True)]
 
 
-def _table(bank: FeatureBank, title: str, positions: Tensor, taken: Tensor) -> Html:
-    """Args: `positions [Q]` in the bank, and `taken [Q]`, the class numbers they were taken for."""
-    data, true = bank.data, bank.labels[positions]
-    pairs = pair_counts(true, taken)
-    asked = true.bincount(minlength=len(data.class_names))
-
-    def side(position: int, name: str) -> Html:
-        return element("td", element("div", thumbnail(bank, position, name), element("span", name)))
-
+def _table(bank: FeatureBank, title: str, positions: Tensor, predicted: Tensor) -> dict[str, Any]:
+    """Args: `positions [Q]` in the bank, and `predicted [Q]` class numbers."""
+    names, true = bank.data.class_names, bank.labels[positions]
+    totals = true.bincount(minlength=len(names))
     rows = []
-    for a, b, count in pairs[:PAIRS]:
-        example = int(positions[((true == a) & (taken == b)).nonzero()[0, 0]])
+    for a, b, count in pair_counts(true, predicted)[:PAIRS]:
+        example = int(positions[((true == a) & (predicted == b)).nonzero()[0, 0]])
         other = int((bank.labels == b).nonzero()[0, 0])
-        number = element("td", element("b", f"{count:,}"), f" of {int(asked[a]):,}", class_="number")
-        rows.append(
-            element("tr", side(example, data.class_names[a]), side(other, data.class_names[b]), number)
-        )
-    right = int((taken == true).sum())
-    among = counted(len(true.unique()), "class")
-    share = f"{right:,} of {counted(len(true), 'picture')} of {among} right, {percent(right / len(true), 1)}%"
-    caption = element("figcaption", title, element("small", share))
-    if not rows:
-        return element("figure", caption, paragraph("No picture was taken for another class."), class_="card")
-    head = element(
-        "tr", element("th", "picture of"), element("th", "taken for"), element("th", "times", class_="number")
+        images = bank_thumbnails(bank, [example, other], [names[a], names[b]])
+        rows.append({"images": images, "count": count, "total": int(totals[a])})
+    right = int((predicted == true).sum())
+    subtitle = (
+        f"{right:,} of {counted(len(true), 'image')} of {counted(len(true.unique()), 'class')} correct, "
+        f"{percent(right / len(true), 1)}%"
     )
-    table = element("table", element("thead", head), element("tbody", *rows))
-    return element("figure", caption, element("div", table, class_="scroll"), class_="card")
+    return {"title": title, "subtitle": subtitle, "rows": rows}

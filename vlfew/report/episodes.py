@@ -1,33 +1,40 @@
-"""Few-shot episodes as they are: a support picture a class, and what was made of the queries."""
+"""Random few-shot episodes: the support image of each class and how the queries were classified."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from vlfew.evaluation.bank import FeatureBank
-from vlfew.evaluation.episodes import Episodes, draw_episodes
-from vlfew.evaluation.subject import Subject
-from vlfew.report.markup import Html, element, join, paragraph
-from vlfew.report.pictures import thumbnail
-from vlfew.report.wording import counted
-from vlfew.scorers.support import Support
+from vlfew.classifiers.support import Support
+from vlfew.evaluation.context import EvaluationContext
+from vlfew.evaluation.episodes import Episodes, sample_episodes
+from vlfew.evaluation.feature_bank import FeatureBank
+from vlfew.report.formatting import counted
+from vlfew.report.images import bank_thumbnails
 
 EPISODES, WAYS, QUERIES = 3, 5, 4
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 RIGHT, WRONG = "✓", "✗"
 
 
+def mark(correct: bool, text: str = "") -> dict[str, str]:
+    """Sign and style of a tile."""
+    return {"mark": f"{RIGHT if correct else WRONG} {text}".strip(), "style": "right" if correct else "wrong"}
+
+
 def one_shot_episodes(bank: FeatureBank, ways: int | None, episodes: int, seed: int) -> Episodes | None:
-    """Episodes with one picture a class and all its others as queries.
+    """Episodes with one support image for each class and all its others as queries.
 
     Args:
-        bank: where the pictures come from; positions are in it.
-        ways: N at most; None takes every class.
+        bank: of the images; positions are in it.
+        ways: classes of an episode, fewer where there are not enough; None takes every class.
         episodes: how many.
-        seed: of the draw.
+        seed: of the sample.
 
     Returns:
-        None unless two classes have two pictures. Classes with a single picture take no part.
+        None unless two classes have two images. Classes with a single image take no part.
     """
     _, which, counts = bank.labels.unique(return_inverse=True, return_counts=True)
     usable = (counts[which] >= 2).nonzero().flatten()
@@ -35,87 +42,67 @@ def one_shot_episodes(bank: FeatureBank, ways: int | None, episodes: int, seed: 
     if classes < 2:
         return None
     n = min(ways, classes) if ways else classes
-    drawn = draw_episodes(bank.labels[usable], n, 1, "all", episodes, seed)
+    drawn = sample_episodes(bank.labels[usable], n, 1, "all", episodes, seed)
     query = torch.where(drawn.query < 0, -1, usable[drawn.query.clamp(min=0)])
     return Episodes(usable[drawn.support], query, drawn.classes)
 
 
-def score_one_shot(subject: Subject, bank: FeatureBank, support: Tensor, queries: Tensor) -> Tensor:
-    """Index of the class each query is taken for.
+def classify_one_shot(
+    context: EvaluationContext, bank: FeatureBank, support: Tensor, queries: Tensor
+) -> Tensor:
+    """Index of the predicted class of each query.
 
     Args:
-        subject: whose model scores.
+        context: of the model.
         bank: of the features.
-        support: `[N]` positions in the bank, one a class.
+        support: `[N]` positions in the bank, one for each class.
         queries: `[Q]` positions in the bank.
 
     Returns:
         `[Q]` int64 in `0..N-1`.
     """
     items = Support(bank.features[support], torch.arange(len(support)), len(support))
-    scorer = subject.model.scorer("default").fit(items)
-    # Scorers may hold differences of all pairs.
+    method = context.model.method("default").fit(items)
+    # A similarity may hold the differences of all pairs.
     chunk = max(1, 2**24 // (len(support) * bank.features.embedding.shape[1]))
-    return torch.cat([scorer.score(bank.features[part]).argmax(-1) for part in queries.split(chunk)])
+    return torch.cat([method.score(bank.features[part]).argmax(-1) for part in queries.split(chunk)])
 
 
-def draw_sheets(subject: Subject, bank: FeatureBank, seed: int) -> Html:
-    """A few random episodes, with right and wrong marked."""
+def episode_sheets(context: EvaluationContext, bank: FeatureBank, seed: int) -> dict[str, Any] | str:
+    """A few random episodes with right and wrong predictions marked."""
     episodes = one_shot_episodes(bank, WAYS, EPISODES, seed)
     if episodes is None:
-        return paragraph("No episodes: the split needs two classes with two pictures each.")
+        return "No episodes: the split needs two classes with two images each."
     sheets, right, total = [], 0, 0
     for number in range(len(episodes)):
         support, query = episodes.support[number, :, 0], episodes.query[number, :, :QUERIES]
-        asked = query >= 0
-        taken = torch.full_like(query, -1)
-        taken[asked] = score_one_shot(subject, bank, support, query[asked])
-        hits = int((taken == torch.arange(len(query)).unsqueeze(1))[asked].sum())
-        right, total = right + hits, total + int(asked.sum())
-        caption = f"Episode {number + 1}: {hits} of {int(asked.sum())} right"
-        sheets.append(_sheet(bank, caption, support, query, taken))
-    ways = episodes.classes.shape[1]
-    lead = paragraph(
-        f"{counted(len(episodes), 'episode')} of {counted(ways, 'class')} of the {bank.split} split, drawn "
-        f"at random (seed {seed}), not chosen for their outcome: {right} of {total} queries are right. "
-        f"The model sees the one picture under “support” of each class, and puts every query with one "
-        f"of them. {RIGHT} is right; {WRONG} is wrong, with the letter of the class it was taken for."
+        present = query >= 0
+        predicted = torch.full_like(query, -1)
+        predicted[present] = classify_one_shot(context, bank, support, query[present])
+        hits = int((predicted == torch.arange(len(query)).unsqueeze(1))[present].sum())
+        right, total = right + hits, total + int(present.sum())
+        rows = _rows(bank, support, query, predicted)
+        sheets.append({"title": f"Episode {number + 1}: {hits} of {int(present.sum())} correct", "rows": rows})
+    intro = (
+        f"{counted(len(episodes), 'episode')} with {counted(episodes.classes.shape[1], 'class')} of the {bank.split} "
+        f"split and one support image each, sampled at random (seed {seed}): {right} of {total} queries are correct. "
+        f"{RIGHT} marks a correct prediction; {WRONG} a wrong one, with the letter of the predicted class."
     )
-    return join(lead, element("div", *sheets, class_="sheets"))
+    return {"intro": intro, "sheets": sheets}
 
 
-def _sheet(bank: FeatureBank, caption: str, support: Tensor, query: Tensor, taken: Tensor) -> Html:
-    """One episode: `support [N]`, `query [N, Q]` and `taken [N, Q]` as index of a class; -1 for none."""
-    data, letters = bank.data, "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-    names = [data.class_names[c] for c in bank.labels[support].tolist()]
-
+def _rows(bank: FeatureBank, support: Tensor, query: Tensor, predicted: Tensor) -> list[dict[str, Any]]:
+    """One episode: `support [N]`, `query [N, Q]`, and `predicted [N, Q]` as index of a class; -1 for none."""
+    names = [bank.data.class_names[c] for c in bank.labels[support].tolist()]
     rows = []
     for n, name in enumerate(names):
-        tiles = []
-        for position, answer in zip(query[n].tolist(), taken[n].tolist(), strict=True):
-            if position < 0:
-                continue
-            good = answer == n
-            title = f"{name}: right" if good else f"{name}, taken for {letters[answer]}: {names[answer]}"
-            sign = RIGHT if good else f"{WRONG} {letters[answer]}"
-            tiles.append(
-                element(
-                    "span",
-                    thumbnail(bank, position, title),
-                    element("b", sign),
-                    class_="tile right" if good else "tile wrong",
-                )
-            )
-        rows.append(
-            element(
-                "div",
-                element("p", element("b", letters[n]), " ", name, title=name),
-                element(
-                    "span", thumbnail(bank, int(support[n]), f"support of {name}"), class_="tile support"
-                ),
-                element("span", *tiles, class_="queries"),
-                class_="episode-class",
-            )
-        )
-    head = element("div", element("span", "support"), element("span", "queries"), class_="heads")
-    return element("figure", element("figcaption", caption), head, *rows, class_="card sheet")
+        answers = [p for p in predicted[n].tolist() if p >= 0]
+        titles = [name if p == n else f"{name}, predicted {LETTERS[p]}: {names[p]}" for p in answers]
+        images = bank_thumbnails(bank, query[n][query[n] >= 0], titles)
+        queries = [
+            {"image": image, **mark(p == n, "" if p == n else LETTERS[p])}
+            for image, p in zip(images, answers, strict=True)
+        ]
+        (shown,) = bank_thumbnails(bank, support[n : n + 1], [f"support of {name}"])
+        rows.append({"letter": LETTERS[n], "name": name, "support": shown, "queries": queries})
+    return rows

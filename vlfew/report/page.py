@@ -1,29 +1,47 @@
-"""The frame of a page: one file, its own style, no network, no scripts."""
+"""Self-contained HTML pages from the templates of this folder."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.resources import files
+from itertools import count
+from typing import Any
 
-from vlfew.report.markup import Html, element, join, section
+from bokeh.resources import Resources
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from vlfew.report.charts import embed
+from vlfew.report.formatting import anchor, counted, percent
 
 
-def write_page(title: str, header: Html, parts: Mapping[str, Html]) -> str:
-    """A whole page: links to its parts, its head, and the parts under their titles."""
-    links = (element("a", name, href="#" + _anchor(name)) for name in parts)
-    sections = (section(_anchor(name), name, part) for name, part in parts.items())
-    style = files("vlfew.report").joinpath("style.css").read_text(encoding="utf-8")
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("title", title),
-        element("style", Html(style)),
+def render(page: str, title: str, header: Mapping[str, Any], sections: Mapping[str, Any]) -> str:
+    """One HTML file with style, scripts, charts and images inside; it loads nothing from a network.
+
+    Args:
+        page: name of the template; it has a macro `header` and one for each section, named like its anchor.
+        title: of the browser window.
+        header: what the macro `header` takes.
+        sections: title to what the macro of that section takes; a plain string is a paragraph of its own,
+            and None leaves the section out.
+    """
+    environment = Environment(
+        loader=PackageLoader("vlfew.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    body = element("main", join(element("nav", *links), header, *sections))
-    return f"<!doctype html>\n{element('html', head, element('body', body), lang='en')}\n"
-
-
-def _anchor(title: str) -> str:
-    return title.lower().replace(" ", "-")
+    number = count()
+    environment.filters |= {
+        "percent": percent,
+        "counted": counted,
+        "anchor": anchor,
+        "embed": lambda chart: Markup(embed(chart, prefix=f"chart{next(number)}-")),
+    }
+    return environment.get_template("base.html.j2").render(
+        title=title,
+        page=environment.get_template(f"{page}.html.j2").module,
+        header=header,
+        sections={name: part for name, part in sections.items() if part is not None},
+        bokeh=Markup("\n".join(Resources("inline", components=["bokeh"], log_level="error").js_raw)),
+    )

@@ -1,4 +1,4 @@
-"""Pairs of pictures with their distances: how far apart the same and the different lie."""
+"""Pairs of images with their distances and thresholds: random ones, and the worst mistakes."""
 
 from __future__ import annotations
 
@@ -9,114 +9,131 @@ from typing import Any
 
 import numpy as np
 
-from vlfew.counting import generator_at
-from vlfew.data.images import LabelledImages
-from vlfew.errors import VlfewError
+from vlfew.classifiers.base import FewShotMethod
+from vlfew.classifiers.prototypes import Prototypes
+from vlfew.core.errors import VlfewError
+from vlfew.core.random import generator_at
+from vlfew.data.labeled_images import LabeledImages
 from vlfew.evaluation import PROTOCOLS
+from vlfew.evaluation.context import EvaluationContext
+from vlfew.evaluation.protocols.verification import Judged, judge_pairs
 from vlfew.evaluation.results import Result
-from vlfew.evaluation.subject import Subject
-from vlfew.evaluation.verification import Judged, judge_pairs
-from vlfew.report.episodes import RIGHT, WRONG
-from vlfew.report.markup import Html, element, join, paragraph
-from vlfew.report.pictures import side_by_side
-from vlfew.report.wording import percent
-from vlfew.scorers.base import Scorer
-from vlfew.scorers.prototypes import Prototypes
-from vlfew.scorers.similarity import Cosine, Euclidean
+from vlfew.report.episodes import RIGHT, WRONG, mark
+from vlfew.report.formatting import percent
+from vlfew.report.images import pair_thumbnails
+from vlfew.similarities.base import Cosine, Euclidean
 
 SHOWN = 12
 """Pairs of each kind on the sheet."""
 DRAWN = 2000
-"""Pairs that are drawn to choose the thresholds, where nothing else was asked."""
+"""Pairs sampled to choose the thresholds where the run was not evaluated on verification."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How a score is said to people.
+    """How a score is shown.
 
     Attributes:
-        name: what the figures are.
-        of: the figure of a score.
+        name: of the values.
+        of: the value of a score.
     """
 
     name: str
     of: Callable[[float], float]
 
 
-def scale_of(scorer: Scorer) -> Scale:
+def scale_of(method: FewShotMethod) -> Scale:
     """Distances where the similarity has them, else its scores."""
-    metric = (
-        scorer.metric if isinstance(scorer, Prototypes) else None
-    )  # two pictures are each other's prototype
-    if isinstance(scorer, Cosine) or metric == "cosine":
+    # Of two images, each is the prototype of its class.
+    metric = method.metric if isinstance(method, Prototypes) else None
+    if isinstance(method, Cosine) or metric == "cosine":
         # |a - b|^2 = 2 - 2 cos for vectors of length 1.
         return Scale("the distance of their unit vectors", lambda score: math.sqrt(max(0.0, 2 - 2 * score)))
-    if isinstance(scorer, Euclidean) or metric == "euclidean":
+    if isinstance(method, Euclidean) or metric == "euclidean":
         return Scale("their distance", lambda score: math.sqrt(max(0.0, -score)))
-    return Scale("their score, higher for what is more alike", float)
+    return Scale("their score, higher for more similar images", float)
 
 
-def draw_pairs(subject: Subject, results: Sequence[Result], split: str, seed: int) -> Html:
-    """A sheet of random pairs, same and different, each with the verdict of its threshold.
+def pair_sheets(
+    context: EvaluationContext, results: Sequence[Result], split: str, seed: int
+) -> dict[str, Any] | str:
+    """Random pairs of the same and of different classes, each with its prediction.
 
-    The pairs and the thresholds are those of the first verification of the split among the results;
-    where there is none, drawn as it draws them.
+    Pairs and thresholds are those of the first verification of the split among the results; where there is none,
+    they are sampled as verification does.
 
     Args:
-        subject: the model and the data.
+        context: the model and the data.
         results: of the run.
         split: whose pairs.
-        seed: of the choice of pairs that are shown, and of pairs that are drawn.
+        seed: of the choice of pairs that are shown, and of pairs that are sampled.
     """
-    options = _options(subject.data, results, split, seed)
+    options = _options(context.data, results, split, seed)
     try:
-        judged = judge_pairs(subject, **options)
+        judged = judge_pairs(context, **options)
     except VlfewError as error:
-        return paragraph(f"No pairs: {error}.")
-    scale = scale_of(subject.model.scorer(options["scorer"]))
-    same, right = judged.pairs.same.numpy(), judged.right
-    rng, sheets = generator_at(seed, "report", "pairs"), []
-    for kind, title in ((True, "The same"), (False, "Different")):
+        return f"No pairs: {error}."
+    scale = scale_of(context.model.method(options["method"]))
+    same, rng, sheets = judged.pairs.same.numpy(), generator_at(seed, "report", "pairs"), []
+    for kind, title in ((True, "Same class"), (False, "Different classes")):
         own = np.flatnonzero(same == kind)
         shown = own[rng.permutation(len(own))[:SHOWN]]
-        # What is most alike first, so that the eye can follow the distance.
+        # The most similar first, so that the eye can follow the distance.
         shown = shown[np.argsort(-judged.scores[shown], kind="stable")]
-        told = (
-            f"{int(right[shown].sum())} of {len(shown)} here are told right; {percent(right[own].mean(), 1)}%"
+        subtitle = (
+            f"{int(judged.right[shown].sum())} of the {len(shown)} shown are correct; "
+            f"{percent(judged.right[own].mean(), 1)}% of all {len(own):,}"
         )
-        caption = element("figcaption", title, element("small", f"{told} of all {len(own):,}"))
-        tiles = (_tile(subject.data, judged, n, scale) for n in shown.tolist())
-        sheets.append(element("figure", caption, element("div", *tiles, class_="pairs"), class_="card"))
-    lead = paragraph(
-        f"Pairs of the {split} split drawn at random (seed {seed}), not chosen for their outcome. Under each: "
-        f"{scale.name}, and the threshold at which the verdict turns, chosen on {judged.chosen_on}. {RIGHT} is "
-        f"told right, {WRONG} wrong."
+        pairs = [_pair(context.data, judged, n, scale) for n in shown.tolist()]
+        sheets.append({"title": title, "subtitle": subtitle, "pairs": pairs})
+    intro = (
+        f"Pairs of the {split} split sampled at random (seed {seed}). Below each pair: {scale.name}, and the threshold "
+        f"between “same” and “different”, chosen on {judged.chosen_on}. {RIGHT} marks a correct prediction, {WRONG} a "
+        "wrong one."
     )
-    return join(lead, element("div", *sheets, class_="mistakes"))
+    return {"intro": intro, "sheets": sheets}
 
 
-def _options(data: LabelledImages, results: Sequence[Result], split: str, seed: int) -> dict[str, Any]:
-    """Every option of the verification that the sheet is of."""
-    asked: dict[str, Any] = {"split": split, "seed": seed, "pairs": DRAWN}
+def worst_mistakes(data: LabeledImages, results: Sequence[Result]) -> dict[str, Any] | str | None:
+    """The worst mistakes of the first verification; None where there was none."""
+    mistakes = next((m for r in results if (m := r.get("mistakes")) is not None), None)
+    if not mistakes:
+        return None if mistakes is None else "Verification made no mistakes."
+    sheets = []
+    for kind, title in ((True, "Same class, predicted different"), (False, "Different classes, predicted same")):
+        pairs = [
+            {
+                "images": pair_thumbnails(data, m["first"], m["second"]),
+                "mark": "",
+                "style": "plain",
+                "value": f"{m['score']:.2f}",
+                "threshold": f"{m['threshold']:.2f}",
+            }
+            for m in mistakes
+            if m["same"] == kind
+        ]
+        if pairs:
+            sheets.append({"title": title, "subtitle": "worst first", "pairs": pairs})
+    intro = (
+        "The pairs furthest on the wrong side of their threshold, each with its score and the threshold, which was "
+        "chosen on pairs of other classes. They show whether the model is weak or the labels are wrong."
+    )
+    return {"intro": intro, "sheets": sheets}
+
+
+def _options(data: LabeledImages, results: Sequence[Result], split: str, seed: int) -> dict[str, Any]:
+    """Every option of the verification whose pairs are shown."""
+    given: dict[str, Any] = {"split": split, "seed": seed, "pairs": DRAWN}
     done = [r for r in results if r.protocol == "verification" and r.split == split and r.asked]
-    options = PROTOCOLS.checked("verification", done[0].asked if done else asked)
+    options = PROTOCOLS.checked("verification", done[0].asked if done else given)
     own = dict.fromkeys(("pairs", "folds")) if split in data.pairs else {}
-    # A file of pairs holds what the seed gives; a page is no place to write one.
+    # A file of pairs has what the seed gives; writing a page must not write one.
     return options | own | {"pairs_file": None}
 
 
-def _tile(data: LabelledImages, judged: Judged, n: int, scale: Scale) -> Html:
-    """One pair, its figure and its verdict."""
-    pairs, good = judged.pairs, bool(judged.right[n])
-    said = "the same" if judged.scores[n] >= judged.thresholds[n] else "different"
-    figure, threshold = (f"{scale.of(float(v[n])):.2f}" for v in (judged.scores, judged.thresholds))
-    return element(
-        "div",
-        element(
-            "span",
-            side_by_side(data, int(pairs.i[n]), int(pairs.j[n])),
-            element("b", f"{RIGHT if good else WRONG} {said}"),
-            class_="tile right" if good else "tile wrong",
-        ),
-        element("p", element("b", figure), f" against {threshold}", class_="aside"),
-    )
+def _pair(data: LabeledImages, judged: Judged, n: int, scale: Scale) -> dict[str, Any]:
+    pairs = judged.pairs
+    predicted = "same" if judged.scores[n] >= judged.thresholds[n] else "different"
+    value, threshold = (f"{scale.of(float(v[n])):.2f}" for v in (judged.scores, judged.thresholds))
+    images = pair_thumbnails(data, int(pairs.i[n]), int(pairs.j[n]))
+    return {"images": images, "value": value, "threshold": threshold, **mark(bool(judged.right[n]), predicted)}

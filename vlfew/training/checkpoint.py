@@ -15,8 +15,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vlfew.errors import RunError
-from vlfew.files import sha256, whole_file, write_whole
+from vlfew.core.errors import RunError
+from vlfew.core.files import atomic_file, sha256, write_atomic
 
 KEEP = 2
 """How many of the newest are kept, so that one that a crash spoiled is not the only one."""
@@ -27,7 +27,7 @@ class Progressed:
     """Where training stands, besides tensors.
 
     Attributes:
-        step: optimiser steps done.
+        step: optimizer steps done.
         best: best validation accuracy so far, with the step it was reached at.
         best_step: that step.
         stale: validations since then.
@@ -50,7 +50,7 @@ def learned_state(module: nn.Module) -> dict[str, Tensor]:
 
 
 def save_checkpoint(
-    folder: Path, name: str, state: dict[str, Tensor], progressed: Progressed, about: dict[str, Any]
+    folder: Path, name: str, state: dict[str, Tensor], progressed: Progressed, metadata: dict[str, Any]
 ) -> None:
     """Writes `<name>.safetensors`, then `<name>.json` with its hash.
 
@@ -59,20 +59,22 @@ def save_checkpoint(
         name: `step-000400` or `best`.
         state: flat tensors by name.
         progressed: where training stands.
-        about: further JSON; must be equal again at loading (the data's fingerprint).
+        metadata: further JSON; must be equal again at loading (the data's fingerprint).
     """
     tensors = folder / f"{name}.safetensors"
-    metadata = {"progress": json.dumps(vars(progressed)), "about": json.dumps(about)}
-    with whole_file(tensors) as temporary:
+    metadata = {"progress": json.dumps(vars(progressed)), "about": json.dumps(metadata)}
+    with atomic_file(tensors) as temporary:
         save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, temporary, metadata)
-    write_whole(folder / f"{name}.json", json.dumps({"sha256": sha256(tensors)}) + "\n")
+    write_atomic(folder / f"{name}.json", json.dumps({"sha256": sha256(tensors)}) + "\n")
 
 
-def load_checkpoint(folder: Path, name: str, about: dict[str, Any]) -> tuple[dict[str, Tensor], Progressed]:
+def load_checkpoint(
+    folder: Path, name: str, metadata: dict[str, Any]
+) -> tuple[dict[str, Tensor], Progressed]:
     """What `save_checkpoint` wrote.
 
     Raises:
-        RunError: a file is missing, cut short or altered, or `about` is not what it was; says which
+        RunError: a file is missing, cut short or altered, or `metadata` is not what it was; says which
             file and what to do.
     """
     tensors, described = folder / f"{name}.safetensors", folder / f"{name}.json"
@@ -89,10 +91,10 @@ def load_checkpoint(folder: Path, name: str, about: dict[str, Any]) -> tuple[dic
         metadata = file.metadata()
         state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
     progressed, was = Progressed(**json.loads(metadata["progress"])), json.loads(metadata["about"])
-    for key in about:
-        if was.get(key) != about[key]:
+    for key in metadata:
+        if was.get(key) != metadata[key]:
             raise RunError(
-                f"checkpoint {tensors} was made with {key} {was.get(key)}, now it is {about[key]}: "
+                f"checkpoint {tensors} was made with {key} {was.get(key)}, now it is {metadata[key]}: "
                 f"a run goes on with what it began with; train under another name=..."
             )
     return state, progressed
@@ -112,7 +114,7 @@ def prune_checkpoints(folder: Path) -> None:
 
 
 def flatten_optimizer(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, Tensor]:
-    """The optimiser's per-parameter tensors as `optimizer/<parameter>/<entry>`.
+    """The optimizer's per-parameter tensors as `optimizer/<parameter>/<entry>`.
 
     Args:
         optimizer: with its parameters in the order of `names` over all its groups.

@@ -16,8 +16,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from vlfew.errors import ConfigError
-from vlfew.training.step import TrainingStep
+from vlfew.core.errors import ConfigError
+from vlfew.training.training_step import TrainingStep
 
 
 class Chunks:
@@ -71,7 +71,7 @@ class Chunks:
 def backward_in_chunks(
     step: TrainingStep,
     accelerator: Accelerator,
-    pictures: tuple[Callable[[int, int], Tensor], int],
+    images: tuple[Callable[[int, int], Tensor], int],
     words: Tensor | dict[str, Tensor] | None,
     judge: Callable[..., tuple[Tensor, dict[str, Tensor]]],
     *,
@@ -82,16 +82,16 @@ def backward_in_chunks(
     """Loss and terms of a batch; its gradients are left in the parameters.
 
     Args:
-        step: what looks at pictures and reads texts.
+        step: what looks at images and reads texts.
         accelerator: gives precision, and scales the loss where that is needed.
-        pictures: from `first` and `last` to those of the batch, augmented, the same at each call; and how many.
+        images: from `first` and `last` to those of the batch, augmented, the same at each call; and how many.
         words: texts: vectors as they are, or tokens, which are encoded in chunks as well.
         judge: from `looked=` and `text=` to loss and terms (`TrainingStep.judge`).
         size: of a chunk.
-        seeds: of dropout: over the pictures, and over the texts.
+        seeds: of dropout: over the images, and over the texts.
         share: by which the loss is multiplied before its gradient is taken.
     """
-    shown, count = pictures
+    shown, count = images
     looking = Chunks(lambda a, b: step.look(shown(a, b)), count, size, seeds[0], accelerator.autocast)
     looked, chunked = looking.features(), [looking]
     if isinstance(words, dict):
@@ -100,9 +100,9 @@ def backward_in_chunks(
         def read(first: int, last: int) -> tuple[Tensor, ...]:
             return (step.read({name: value[first:last] for name, value in tokens.items()}),)
 
-        reading = Chunks(read, texts, size, seeds[1], accelerator.autocast)
-        chunked.append(reading)
-        (words,) = reading.features()
+        preprocessor = Chunks(read, texts, size, seeds[1], accelerator.autocast)
+        chunked.append(preprocessor)
+        (words,) = preprocessor.features()
     torch.manual_seed(seeds[1])
     with accelerator.autocast():
         loss, terms = judge(looked=looked, text=None if words is None else step.project(words))
@@ -121,7 +121,7 @@ def average_gradients(module: nn.Module) -> None:
                 parameter.grad /= dist.get_world_size()
 
 
-def require_no_batch_norm(model: nn.Module) -> None:
+def check_no_batch_norm(model: nn.Module) -> None:
     """Refuses networks that look at the batch.
 
     Args:

@@ -1,4 +1,4 @@
-"""The optimiser; its learning rate and momentum are functions of the step alone."""
+"""The optimizer; its learning rate and momentum are functions of the step alone."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from vlfew.config import Optim
-from vlfew.errors import ConfigError, did_you_mean
+from vlfew.core.config import Optim
+from vlfew.core.errors import ConfigError, did_you_mean
 
 OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,
@@ -24,22 +24,22 @@ def parameter_groups(module: nn.Module, settings: Optim) -> tuple[list[dict[str,
     """Trained parameters in groups of equal settings; vectors and scalars do not decay unless asked to.
 
     Args:
-        module: whose own part `model` is left out of the names that `settings.layers` match.
-        settings: see `Optim` and `Layers`.
+        module: whose own part `model` is left out of the names that `settings.param_groups` match.
+        settings: see `Optim` and `ParamGroup`.
 
     Returns:
         The groups, with `peak_lr`, `last_momentum` and `weight_decay`, and the parameters' names in the
         order of the groups.
 
     Raises:
-        ConfigError: a glob of `settings.layers` that matches no trained parameter.
+        ConfigError: a glob of `settings.param_groups` that matches no trained parameter.
     """
     trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
     usual = {"lr": settings.lr, "momentum": settings.momentum, "weight_decay": settings.weight_decay}
     own = {name: usual | ({} if p.ndim > 1 else {"weight_decay": 0.0}) for name, p in trained.items()}
-    for number, layers in enumerate(settings.layers):
+    for number, layers in enumerate(settings.param_groups):
         given = layers.model_dump(exclude={"match"}, exclude_none=True)
-        matched = _matching(layers.match, trained, f"optim.layers.{number}.match")
+        matched = _matching(layers.match, trained, f"optim.param_groups.{number}.match")
         # A whole layer's weight decay is not meant for its bias; that of a glob over biases is.
         only_vectors = all(trained[name].ndim <= 1 for name in matched)
         for name in matched:
@@ -47,7 +47,7 @@ def parameter_groups(module: nn.Module, settings: Optim) -> tuple[list[dict[str,
                 own[name] |= {key: value for key, value in given.items() if key != "weight_decay"}
             else:
                 own[name] |= given
-    # A group with the usual settings there always is: torch refuses an optimiser without any.
+    # A group with the usual settings there always is: torch refuses an optimizer without any.
     groups: dict[tuple[float, ...], list[str]] = {tuple(usual.values()): []}
     for name in sorted(trained, key=lambda name: trained[name].ndim <= 1):
         groups.setdefault(tuple(own[name].values()), []).append(name)
@@ -73,10 +73,10 @@ def _matching(glob: str, trained: dict[str, nn.Parameter], key: str) -> list[str
 
 
 def make_optimizer(module: nn.Module, settings: Optim) -> tuple[torch.optim.Optimizer, list[str]]:
-    """The optimiser over a module's trained parameters, ready for step 0, and their names in its order.
+    """The optimizer over a module's trained parameters, ready for step 0, and their names in its order.
 
     Raises:
-        ConfigError: a glob of `settings.layers` that matches no trained parameter.
+        ConfigError: a glob of `settings.param_groups` that matches no trained parameter.
     """
     groups, names = parameter_groups(module, settings)
     make: Any = OPTIMIZERS[settings.name]
@@ -103,14 +103,14 @@ def set_rates(optimizer: torch.optim.Optimizer, settings: Optim, step: int) -> f
 
 def learning_rate(settings: Optim, step: int, peak: float) -> float:
     """Linear warm-up to `peak`, then the schedule: half a cosine to zero at `steps`, say."""
-    if step < settings.warmup:
-        return peak * (step + 1) / settings.warmup
-    since = step - settings.warmup
+    if step < settings.warmup_steps:
+        return peak * (step + 1) / settings.warmup_steps
+    since = step - settings.warmup_steps
     if settings.schedule == "constant":
         return peak
-    if settings.schedule == "exponential":
-        return float(peak * settings.decay ** (since // settings.decay_every))
-    share = since / max(1, settings.steps - settings.warmup)
+    if settings.schedule == "step":
+        return float(peak * settings.gamma ** (since // settings.step_size))
+    share = since / max(1, settings.steps - settings.warmup_steps)
     return peak * 0.5 * (1 + math.cos(math.pi * share))
 
 

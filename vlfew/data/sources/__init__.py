@@ -1,6 +1,6 @@
 """The data sources by name: one file and one line each.
 
-A source is `load(root, reading, *, option=default, ...) -> LabelledImages`; `root` is None unless
+A source is `load(root, reading, *, option=default, ...) -> LabeledImages`; `root` is None unless
 the user named a folder. A module whose data may lie under other names than the source's lists these
 as `ALSO` (see `find_data`).
 """
@@ -12,11 +12,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from vlfew.data.images import LabelledImages
-from vlfew.data.reading import Reading
-from vlfew.data.root import find_data
-from vlfew.errors import ConfigError
-from vlfew.registry import Registry
+from vlfew.core.errors import ConfigError
+from vlfew.core.registry import Registry
+from vlfew.data.data_root import find_data
+from vlfew.data.labeled_images import LabeledImages
+from vlfew.data.preprocess import ImagePreprocessor
 
 SOURCES = Registry(
     "data source",
@@ -38,19 +38,21 @@ SOURCES = Registry(
 
 
 def load_data(
-    name: str, root: str | Path | None = None, reading: Reading | None = None, **options: Any
-) -> LabelledImages:
-    """The named data set, read as `reading` says.
+    name: str, root: str | Path | None = None, preprocessor: ImagePreprocessor | None = None, **options: Any
+) -> LabeledImages:
+    """The named data set, read as `preprocessor` says.
 
     Raises:
         ConfigError: no such option of the source.
         DataError: not there, damaged, or no good; one line that says which file and what to do.
     """
-    how = sorted(options.keys() & {field.name for field in fields(Reading)})
+    how = sorted(options.keys() & {field.name for field in fields(ImagePreprocessor)})
     if how and how[0] not in SOURCES.options(name).model_fields:
         raise ConfigError(f"{how[0]} is told by reading=vlfew.Reading({how[0]}=...), or model.spec.reading()")
     checked = SOURCES.checked(name, options)
-    return SOURCES.get(name)(None if root is None else Path(root), reading or Reading(), **checked)
+    return SOURCES.get(name)(
+        None if root is None else Path(root), preprocessor or ImagePreprocessor(), **checked
+    )
 
 
 def find_source(name: str) -> Path:

@@ -1,4 +1,4 @@
-"""AT&T (Olivetti) faces: ten pictures each of forty people, 92x112, grey (Samaria and Harter 1994).
+"""AT&T (Olivetti) faces: ten images each of forty people, 92x112, gray (Samaria and Harter 1994).
 
 Read from a folder of `s1/1.pgm` to `s40/10.pgm`, or from the archive, as it is found in many places.
 """
@@ -15,58 +15,58 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from vlfew.counting import seed_at
+from vlfew.core.errors import DataError
+from vlfew.core.random import seed_at
 from vlfew.data.cache import read_cached
-from vlfew.data.images import InMemory, LabelledImages
-from vlfew.data.listing import DataFile, digest, list_files
-from vlfew.data.reading import Reading
-from vlfew.data.root import find_data
+from vlfew.data.data_root import find_data
+from vlfew.data.image_files import DataFile, digest, list_files
+from vlfew.data.labeled_images import InMemory, LabeledImages
+from vlfew.data.preprocess import ImagePreprocessor
 from vlfew.data.splits import draw_names
-from vlfew.errors import DataError
 
 FOLDERS, ARCHIVES = ("orl_faces", "att_faces"), ("orl_faces.zip", "att_faces.zip")
 ALSO = ("orl_faces", *ARCHIVES)
-PEOPLE, PICTURES = 40, 10
-FOLDS, TEST_PICTURES = 4, 2
-_PICTURE = re.compile(r"(?:.*/)?s(\d+)/(\d+)\.pgm")
+PEOPLE, IMAGES = 40, 10
+FOLDS, TEST_IMAGES = 4, 2
+_IMAGE = re.compile(r"(?:.*/)?s(\d+)/(\d+)\.pgm")
 
 
 def load(
     root: Path | None,
-    reading: Reading,
+    preprocessor: ImagePreprocessor,
     *,
-    split: Literal["people", "pictures"] = "people",
+    split: Literal["people", "images"] = "people",
     fold: int = 1,
     validation_people: int = 0,
-) -> LabelledImages:
-    """The faces at hand, person by person. `source_id` is the number of the picture (1 to 10).
+) -> LabeledImages:
+    """The faces at hand, person by person. `source_id` is the number of the image (1 to 10).
 
-    Split by people, the forty are drawn from `reading.seed` into four tens, whoever is at hand; test
-    is one of these, validation some of the others, training the rest. Split by pictures, two pictures
+    Split by people, the forty are drawn from `preprocessor.seed` into four tens, whoever is at hand; test
+    is one of these, validation some of the others, training the rest. Split by images, two images
     of every person are test and the others training: the same people in both. The fingerprint covers
-    the content of the pictures and the split; it is the same for folders and archives.
+    the content of the images and the split; it is the same for folders and archives.
 
     Args:
         root: folder that holds the people's folders or the archive; None looks where data lie.
-        reading: how to read the pictures, which are not square.
+        preprocessor: how to read the images, which are not square.
         split: what is new in the test split.
         fold: 1 to 4, which ten people are the test split of `people`.
         validation_people: of the others, for validation; 0 for none.
 
     Raises:
-        DataError: no pictures, a file is none of the set's, or too few people or pictures.
+        DataError: no images, a file is none of the set's, or too few people or images.
     """
     if not 1 <= fold <= FOLDS:
         raise DataError(f"att_faces: fold={fold}; there are folds 1 to {FOLDS}")
-    if split == "pictures" and (fold > 1 or validation_people):
+    if split == "images" and (fold > 1 or validation_people):
         raise DataError("att_faces: fold and validation_people are for split=people; leave them out")
     found = check(find_data("att_faces", root, ALSO))
-    images, kept, skipped = read_cached([f.file for f in found], reading, "reading att_faces")
+    images, kept, skipped = read_cached([f.file for f in found], preprocessor, "reading att_faces")
     faces = [found[n] for n in kept.tolist()]
     split_of = (
-        _by_people(faces, fold, validation_people, reading.seed)
+        _by_people(faces, fold, validation_people, preprocessor.seed)
         if split == "people"
-        else _by_pictures(faces, reading.seed)
+        else _by_images(faces, preprocessor.seed)
     )
     splits: dict[str, Tensor] = {
         part: torch.tensor([n for n, own in enumerate(split_of) if own == part])
@@ -74,28 +74,28 @@ def load(
         if part in split_of
     }
     people = sorted({f.person for f in faces})
-    whole = len(people) == PEOPLE and len(faces) == PEOPLE * PICTURES
-    return LabelledImages(
+    whole = len(people) == PEOPLE and len(faces) == PEOPLE * IMAGES
+    return LabeledImages(
         name="att_faces",
         images=InMemory(images),
         labels=torch.tensor([people.index(f.person) for f in faces]),
         class_names=tuple(f"s{person}" for person in people),
-        names_are_words=False,
+        names_are_text=False,
         splits=splits,
         fingerprint=digest([(f.name, f.file.crc32()) for f in faces], split_of),
-        split_by="class" if split == "people" else "picture",
+        split_by="class" if split == "people" else "image",
         source_id=torch.tensor([f.number for f in faces]),
-        picture_names=tuple(f.name for f in faces),
+        image_names=tuple(f.name for f in faces),
         skipped=skipped,
         note=""
         if whole
-        else f"{len(people)} of {PEOPLE} people, {len(faces)} of {PEOPLE * PICTURES} pictures at hand",
+        else f"{len(people)} of {PEOPLE} people, {len(faces)} of {PEOPLE * IMAGES} images at hand",
     )
 
 
 @dataclass(frozen=True)
 class Face:
-    """A picture of a person (1 to 40) by its number (1 to 10)."""
+    """An image of a person (1 to 40) by its number (1 to 10)."""
 
     person: int
     number: int
@@ -107,7 +107,7 @@ class Face:
 
 
 def check(place: Path) -> list[Face]:
-    """The pictures in a folder or archive, by person and number; none is decoded.
+    """The images in a folder or archive, by person and number; none is decoded.
 
     Raises:
         DataError: see `load`.
@@ -117,15 +117,15 @@ def check(place: Path) -> list[Face]:
     for file in list_files(place):
         if not file.name.endswith(".pgm"):
             continue
-        match = _PICTURE.fullmatch(file.name)
+        match = _IMAGE.fullmatch(file.name)
         person, number = (int(match[1]), int(match[2])) if match else (0, 0)
-        if not (1 <= person <= PEOPLE and 1 <= number <= PICTURES):
+        if not (1 <= person <= PEOPLE and 1 <= number <= IMAGES):
             raise DataError(f"att_faces: {file.name} in {place} is not like s1/1.pgm (to s40/10.pgm)")
         first = found.setdefault((person, number), Face(person, number, file))
         if first.file is not file:
-            raise DataError(f"att_faces: {first.file.name} and {file.name} in {place} are one picture's name")
+            raise DataError(f"att_faces: {first.file.name} and {file.name} in {place} are one image's name")
     if not found:
-        raise DataError(f"att_faces: no pictures like s1/1.pgm (to s40/10.pgm) in {place}")
+        raise DataError(f"att_faces: no images like s1/1.pgm (to s40/10.pgm) in {place}")
     return [face for _, face in sorted(found.items())]
 
 
@@ -143,7 +143,7 @@ def _inside(place: Path) -> Path:
 
 
 def _by_people(faces: Sequence[Face], fold: int, validation_people: int, seed: int) -> list[str]:
-    """The split of each picture, by who it shows."""
+    """The split of each image, by who it shows."""
     everyone = sorted(range(1, PEOPLE + 1), key=lambda person: seed_at(seed, "fold", person))
     test = set(everyone[(fold - 1) * PEOPLE // FOLDS : fold * PEOPLE // FOLDS])
     at_hand = {f.person for f in faces}
@@ -159,17 +159,17 @@ def _by_people(faces: Sequence[Face], fold: int, validation_people: int, seed: i
     return ["test" if f.person in test else "val" if f"s{f.person}" in val else "train" for f in faces]
 
 
-def _by_pictures(faces: Sequence[Face], seed: int) -> list[str]:
-    """The split of each picture, drawn for each person."""
+def _by_images(faces: Sequence[Face], seed: int) -> list[str]:
+    """The split of each image, drawn for each person."""
     count = Counter(f.person for f in faces)
-    few = next((person for person in sorted(count) if count[person] <= TEST_PICTURES), None)
+    few = next((person for person in sorted(count) if count[person] <= TEST_IMAGES), None)
     if few is not None:
         raise DataError(
-            f"att_faces: person s{few} has {count[few]} pictures at hand; split=pictures takes "
-            f"{TEST_PICTURES} for test and needs at least one for training"
+            f"att_faces: person s{few} has {count[few]} images at hand; split=images takes "
+            f"{TEST_IMAGES} for test and needs at least one for training"
         )
     test: set[str] = set()
     for person in count:
         own = [f.name for f in faces if f.person == person]
-        test |= draw_names(own, TEST_PICTURES, seed, "pictures")
+        test |= draw_names(own, TEST_IMAGES, seed, "images")
     return ["test" if f.name in test else "train" for f in faces]

@@ -1,7 +1,7 @@
-"""captions: your own pictures with captions, one or several a picture, for alignment and retrieval.
+"""captions: your own images with captions, one or several an image, for alignment and retrieval.
 
-Beside the pictures lies `captions.csv`, or `captions.jsonl`, with `file` and `caption`, a row for each
-caption, and, where the splits are given, `split`. Every picture is a class of its own, whose texts are
+Beside the images lies `captions.csv`, or `captions.jsonl`, with `file` and `caption`, a row for each
+caption, and, where the splits are given, `split`. Every image is a class of its own, whose texts are
 its captions.
 """
 
@@ -14,49 +14,49 @@ from pathlib import Path
 
 import torch
 
-from vlfew.data.decode import is_picture
-from vlfew.data.images import LabelledImages
-from vlfew.data.lazy import hold
-from vlfew.data.listing import DataFile, digest, list_files
-from vlfew.data.naming import unique_names
-from vlfew.data.reading import Reading
-from vlfew.data.root import find_data
+from vlfew.core.errors import DataError, did_you_mean
+from vlfew.data.class_names import unique_names
+from vlfew.data.data_root import find_data
+from vlfew.data.decode import is_image
+from vlfew.data.image_files import DataFile, digest, list_files
+from vlfew.data.image_stores import hold
+from vlfew.data.labeled_images import LabeledImages
+from vlfew.data.preprocess import ImagePreprocessor
 from vlfew.data.splits import SPLIT_NAMES, split_by_class
-from vlfew.data.tables import rows_csv, rows_jsonl
-from vlfew.errors import DataError, did_you_mean
+from vlfew.data.table_files import rows_csv, rows_jsonl
 
 NAMES = ("captions.csv", "captions.jsonl")
 
 
 def load(
     root: Path | None,
-    reading: Reading,
+    preprocessor: ImagePreprocessor,
     *,
     val_fraction: float = 0.1,
     test_fraction: float = 0.1,
     memory_limit_mb: int = 2048,
-) -> LabelledImages:
-    """Pictures under `root`, at any depth, and their captions; `file` is a path below `root`.
+) -> LabeledImages:
+    """Images under `root`, at any depth, and their captions; `file` is a path below `root`.
 
-    Without a column `split`, pictures are drawn into train, val and test from `reading.seed`. A class is
-    called by its first caption. Pictures without a caption are left aside and counted. The fingerprint
-    covers names and sizes of the picture files, the captions and the splits.
+    Without a column `split`, images are drawn into train, val and test from `preprocessor.seed`. A class is
+    called by its first caption. Images without a caption are left aside and counted. The fingerprint
+    covers names and sizes of the image files, the captions and the splits.
 
     Args:
         root: the folder; None looks where data lie.
-        reading: how to read the pictures.
-        val_fraction: of the pictures, where no splits are given.
-        test_fraction: of the pictures, where no splits are given.
+        preprocessor: how to read the images.
+        val_fraction: of the images, where no splits are given.
+        test_fraction: of the images, where no splits are given.
         memory_limit_mb: larger sets (decoded, in MiB) are decoded as they are asked for.
 
     Raises:
-        DataError: no caption file, or two; a row without `file` or `caption`, with a picture that is not
+        DataError: no caption file, or two; a row without `file` or `caption`, with an image that is not
             there, an empty caption, or what an earlier row has said; splits that are unknown, given for
-            some pictures only or two for one; a picture that cannot be read.
+            some images only or two for one; an image that cannot be read.
     """
     root = find_data("captions", root)
     told, aside = check(root)
-    images, kept, skipped = hold([one.file for one in told], reading, "reading pictures", memory_limit_mb)
+    images, kept, skipped = hold([one.file for one in told], preprocessor, "reading images", memory_limit_mb)
     told = [told[number] for number in kept.tolist()]
     files = [one.file.name for one in told]
     labels = torch.arange(len(told))
@@ -69,15 +69,15 @@ def load(
         }
     else:
         splits = split_by_class(
-            labels, files, val_fraction=val_fraction, test_fraction=test_fraction, seed=reading.seed
+            labels, files, val_fraction=val_fraction, test_fraction=test_fraction, seed=preprocessor.seed
         )
     texts = tuple(tuple(one.captions) for one in told)
-    return LabelledImages(
+    return LabeledImages(
         name="captions",
         images=images,
         labels=labels,
         class_names=unique_names([own[0] for own in texts], files),
-        names_are_words=True,
+        names_are_text=True,
         splits=splits,
         fingerprint=digest(
             [(one.file.name, one.file.size) for one in told],
@@ -86,15 +86,15 @@ def load(
             {split: index.tolist() for split, index in splits.items()},
         ),
         class_texts=texts,
-        picture_names=tuple(files),
+        image_names=tuple(files),
         skipped=skipped,
-        note=f"pictures without a caption that are left aside: {aside}" if aside else "",
+        note=f"images without a caption that are left aside: {aside}" if aside else "",
     )
 
 
 @dataclass
 class Told:
-    """A picture and what is said of it; `split` is "" where no splits are given."""
+    """An image and what is said of it; `split` is "" where no splits are given."""
 
     file: DataFile
     split: str
@@ -102,10 +102,10 @@ class Told:
 
 
 def check(root: Path) -> tuple[list[Told], int]:
-    """Looks through a folder without decoding a picture.
+    """Looks through a folder without decoding an image.
 
     Returns:
-        The pictures that have captions, in the order of their names; how many have none.
+        The images that have captions, in the order of their names; how many have none.
 
     Raises:
         DataError: see `load`.
@@ -115,7 +115,7 @@ def check(root: Path) -> tuple[list[Told], int]:
         what = f"both {' and '.join(NAMES)}; keep one" if found else f"neither {' nor '.join(NAMES)}"
         raise DataError(f"{root}: there is {what} (columns file and caption, a row for each caption)")
     path = found[0]
-    pictures = {file.name: file for file in list_files(root) if is_picture(file.name)}
+    images = {file.name: file for file in list_files(root) if is_image(file.name)}
     told: dict[str, Told] = {}
     for line, row in _rows(path):
         where = f"{path}:{line}"
@@ -128,14 +128,14 @@ def check(root: Path) -> tuple[list[Told], int]:
                     f"{where}: {column!r} is {row[column]!r:.60}, and one text is wanted{way_out}"
                 )
         name = posixpath.normpath(row["file"].strip())
-        if name not in pictures:
-            near = did_you_mean(name, pictures) if pictures else ""
-            raise DataError(f"{where}: there is no picture {row['file']!r} in {root}{near}")
+        if name not in images:
+            near = did_you_mean(name, images) if images else ""
+            raise DataError(f"{where}: there is no image {row['file']!r} in {root}{near}")
         caption = row["caption"].strip()
         if not caption:
             raise DataError(f"{where}: the caption of {name} is empty; write one or remove the row")
         split = _split(row, where)
-        one = told.setdefault(name, Told(pictures[name], split))
+        one = told.setdefault(name, Told(images[name], split))
         if one.split != split:
             raise DataError(f"{where}: {name} is in split {split!r} here and in {one.split!r} above")
         if caption in one.captions:
@@ -147,9 +147,9 @@ def check(root: Path) -> tuple[list[Told], int]:
     if len(given) > 1:
         missing = next(name for name, one in told.items() if not one.split)
         raise DataError(
-            f"{path}: {missing} has no split, and others have; give one to every picture or to none"
+            f"{path}: {missing} has no split, and others have; give one to every image or to none"
         )
-    return [told[name] for name in sorted(told)], len(pictures) - len(told)
+    return [told[name] for name in sorted(told)], len(images) - len(told)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:

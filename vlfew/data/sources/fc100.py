@@ -9,23 +9,23 @@ from pathlib import Path
 
 from vlfew.data.cifar100 import read_cifar100
 from vlfew.data.class_split import split_by_list
-from vlfew.data.images import LabelledImages
-from vlfew.data.reading import Reading
-from vlfew.data.root import find_data
+from vlfew.data.data_root import find_data
+from vlfew.data.labeled_images import LabeledImages
+from vlfew.data.preprocess import ImagePreprocessor
 
 NAME = "fc100"
 
 
-def load(root: Path | None, reading: Reading, *, memory_limit_mb: int = 2048) -> LabelledImages:
-    """All 600 pictures a class; groups are the superclasses.
+def load(root: Path | None, preprocessor: ImagePreprocessor, *, memory_limit_mb: int = 2048) -> LabeledImages:
+    """All 600 images a class; groups are the superclasses.
 
     Args:
         root: folder of CIFAR-100 in a form that `vlfew.data.cifar100` reads; None looks for `cifar100`
             where data lie.
-        reading: how to read the pictures.
+        preprocessor: how to read the images.
         memory_limit_mb: larger sets (decoded, in MiB) are decoded as they are asked for.
 
     Raises:
-        DataError: no CIFAR-100 there, a class that is none of its, or a picture that cannot be read.
+        DataError: no CIFAR-100 there, a class that is none of its, or an image that cannot be read.
     """
-    return split_by_list(read_cifar100(find_data(NAME, root), reading, memory_limit_mb), NAME)
+    return split_by_list(read_cifar100(find_data(NAME, root), preprocessor, memory_limit_mb), NAME)

@@ -1,9 +1,9 @@
-"""folder: your own pictures, one folder a class, with or without `train`, `val` and `test` above.
+"""folder: your own images, one folder a class, with or without `train`, `val` and `test` above.
 
 Words come from the folder names and from `classes.yaml` (folder name: words, or a list of them).
 Captions (`metadata.csv` or `metadata.jsonl` with `file_name` and `text`, as in a Hugging Face image
 folder) are further texts of training classes. Those of other classes are left aside: zero-shot would
-else read descriptions of the very pictures that it is asked about.
+else read descriptions of the very images that it is asked about.
 """
 
 from __future__ import annotations
@@ -14,68 +14,68 @@ from pathlib import Path
 
 import torch
 
-from vlfew.data.decode import IMAGE_SUFFIXES, is_picture
-from vlfew.data.images import LabelledImages
-from vlfew.data.lazy import hold
-from vlfew.data.listing import DataFile, digest, hidden, list_files
-from vlfew.data.naming import display_name, is_code, same_key, unique_names
-from vlfew.data.reading import Reading
-from vlfew.data.root import find_data
+from vlfew.core.errors import DataError, did_you_mean, first_line
+from vlfew.data.class_names import display_name, is_code, same_key, unique_names
+from vlfew.data.data_root import find_data
+from vlfew.data.decode import IMAGE_SUFFIXES, is_image
+from vlfew.data.image_files import DataFile, digest, hidden, list_files
+from vlfew.data.image_stores import hold
+from vlfew.data.labeled_images import LabeledImages
+from vlfew.data.preprocess import ImagePreprocessor
 from vlfew.data.splits import LEAST, SPLIT_NAMES, draw_names, split_by_class, too_few_note
-from vlfew.data.tables import read_text, rows_csv, rows_jsonl
-from vlfew.errors import DataError, did_you_mean, first_line
+from vlfew.data.table_files import read_text, rows_csv, rows_jsonl
 
 METADATA = ("metadata.csv", "metadata.jsonl")
 
 
 def load(
     root: Path | None,
-    reading: Reading,
+    preprocessor: ImagePreprocessor,
     *,
     val_fraction: float = 0.15,
     test_fraction: float = 0.2,
     memory_limit_mb: int = 2048,
-) -> LabelledImages:
-    """Pictures in `root/class/` or in `root/{train,val,test}/class/`, at any depth below the class.
+) -> LabeledImages:
+    """Images in `root/class/` or in `root/{train,val,test}/class/`, at any depth below the class.
 
-    Without split folders, classes are drawn into train, val and test from `reading.seed`; with
+    Without split folders, classes are drawn into train, val and test from `preprocessor.seed`; with
     `train` but no `val`, a part of the training classes becomes val; parts that are drawn have at
     least two classes, and leave two. Where classes are too few for that there is no val, then no
     test, and the note says so. Names are words unless one looks like a code
-    (`vlfew.data.naming`) that `classes.yaml` does not put into words; captions make no words of codes.
+    (`vlfew.data.class_names`) that `classes.yaml` does not put into words; captions make no words of codes.
     The texts of a class are its words and, in training, its captions. The fingerprint covers names and
-    sizes of the picture files, the texts and the splits; not where the folder lies nor how large the
-    pictures are made.
+    sizes of the image files, the texts and the splits; not where the folder lies nor how large the
+    images are made.
 
     Args:
         root: the folder; None looks where data lie.
-        reading: how to read the pictures.
+        preprocessor: how to read the images.
         val_fraction: of the classes, where there is no `val` folder; 0 for none.
         test_fraction: of the classes, where there are no split folders; 0 for none.
         memory_limit_mb: larger sets (decoded, in MiB) are decoded as they are asked for.
 
     Raises:
-        DataError: what `check` finds wrong, or a picture that cannot be read.
+        DataError: what `check` finds wrong, or an image that cannot be read.
     """
     root = find_data("folder", root)
     found = check(root)
-    folders = sorted({p.folder for p in found.pictures})
+    folders = sorted({p.folder for p in found.images})
     words = [_words(folder, found.named) for folder in folders]
     names = unique_names([(found.named.get(f) or [display_name(f)])[0] for f in folders], folders)
 
-    files = [p.file for p in found.pictures]
-    images, kept, skipped = hold(files, reading, "reading pictures", memory_limit_mb)
+    files = [p.file for p in found.images]
+    images, kept, skipped = hold(files, preprocessor, "reading images", memory_limit_mb)
     number = {folder: n for n, folder in enumerate(folders)}
-    labels = torch.tensor([number[p.folder] for p in found.pictures])[kept]
+    labels = torch.tensor([number[p.folder] for p in found.images])[kept]
     counts = labels.bincount(minlength=len(folders)).tolist()
     if 0 in counts:
-        raise DataError(f"{root}: no picture of class {folders[counts.index(0)]!r} can be read")
+        raise DataError(f"{root}: no image of class {folders[counts.index(0)]!r} can be read")
 
     notes = [found.note] if found.note else []
-    if any(p.split for p in found.pictures):
-        given = [p.split for p in found.pictures]
+    if any(p.split for p in found.images):
+        given = [p.split for p in found.images]
         if "train" in given and "val" not in given:
-            own = sorted({p.folder for p in found.pictures if p.split == "train"})
+            own = sorted({p.folder for p in found.images if p.split == "train"})
             count = round(val_fraction * len(own))
             if not 0 <= val_fraction < 1 or len(own) - count < LEAST:
                 raise DataError(
@@ -88,8 +88,8 @@ def load(
                 notes.append(f"no val folder: {len(own)} training classes are too few to hold some out")
             elif count:
                 notes.append(f"no val folder: {count} of {len(own)} training classes held out for validation")
-            held_out = draw_names(own, count, reading.seed, "val")
-            given = ["val" if p.folder in held_out else p.split for p in found.pictures]
+            held_out = draw_names(own, count, preprocessor.seed, "val")
+            given = ["val" if p.folder in held_out else p.split for p in found.images]
         split_of = [given[n] for n in kept.tolist()]
         splits = {
             s: torch.tensor([n for n, split in enumerate(split_of) if split == s])
@@ -98,7 +98,7 @@ def load(
         }
     else:
         splits = split_by_class(
-            labels, folders, val_fraction=val_fraction, test_fraction=test_fraction, seed=reading.seed
+            labels, folders, val_fraction=val_fraction, test_fraction=test_fraction, seed=preprocessor.seed
         )
         notes += filter(None, [too_few_note(len(folders), splits)])
     trained = set(labels[splits["train"]].tolist()) if "train" in splits else set()
@@ -106,12 +106,12 @@ def load(
     if aside := len(found.captions) - len(captions):
         notes.append(f"classes outside training whose captions are left aside: {aside}")
     texts = [list(dict.fromkeys([*own, *captions.get(f, [])])) for f, own in zip(folders, words, strict=True)]
-    return LabelledImages(
+    return LabeledImages(
         name="folder",
         images=images,
         labels=labels,
         class_names=names,
-        names_are_words=all(words),
+        names_are_text=all(words),
         splits=splits,
         fingerprint=digest(
             [(f.name, f.size) for f in files], skipped, texts, {s: i.tolist() for s, i in splits.items()}
@@ -124,7 +124,7 @@ def load(
 
 @dataclass(frozen=True)
 class Placed:
-    """A picture file, the class folder it lies in, and the split ("" without split folders)."""
+    """An image file, the class folder it lies in, and the split ("" without split folders)."""
 
     file: DataFile
     folder: str
@@ -136,50 +136,50 @@ class Found:
     """What lies in a folder.
 
     Attributes:
-        pictures: in the order of their names.
+        images: in the order of their names.
         named: class folder to its words, from `classes.yaml`.
-        captions: class folder to the texts of its pictures, from the metadata.
+        captions: class folder to the texts of its images, from the metadata.
         note: what was left aside, else "".
     """
 
-    pictures: list[Placed]
+    images: list[Placed]
     named: dict[str, list[str]]
     captions: dict[str, list[str]]
     note: str
 
 
 def check(root: Path) -> Found:
-    """Looks through a folder without decoding a picture.
+    """Looks through a folder without decoding an image.
 
     Raises:
-        DataError: no pictures; a class folder without any; two folders that name one class; a class
+        DataError: no images; a class folder without any; two folders that name one class; a class
             in two splits; `classes.yaml` or metadata that name what is not there.
     """
     tops = _folders(root)
     files = list_files(root)
     split_folders = _split_folders(root, tops)
-    pictures: list[Placed] = []
+    images: list[Placed] = []
     aside = 0
     for file in files:
         steps = file.name.split("/")
         depth = 2 if split_folders else 1
-        if not is_picture(file.name) or len(steps) <= depth:
+        if not is_image(file.name) or len(steps) <= depth:
             aside += steps[-1] not in (*METADATA, "classes.yaml")
             continue
-        pictures.append(Placed(file, steps[depth - 1], split_folders.get(steps[0], "")))
-    if not pictures:
+        images.append(Placed(file, steps[depth - 1], split_folders.get(steps[0], "")))
+    if not images:
         kinds = " ".join(sorted(IMAGE_SUFFIXES))
-        raise DataError(f"{root}: no pictures in folders named after their classes (looked for {kinds})")
+        raise DataError(f"{root}: no images in folders named after their classes (looked for {kinds})")
 
     class_folders = [c for t in tops for c in (_folders(t) if split_folders else [t])]
-    full = {(p.split, p.folder) for p in pictures}
+    full = {(p.split, p.folder) for p in images}
     for place in class_folders:
         if (split_folders.get(place.parent.name, "") if split_folders else "", place.name) not in full:
-            raise DataError(f"{place}: no pictures of class {place.name!r}")
-    _require_distinct(root, full)
-    named = _read_classes_yaml(root / "classes.yaml", {p.folder for p in pictures})
-    note = f"files left aside that are no pictures of a class: {aside}" if aside else ""
-    return Found(pictures, named, _read_captions(root, files, pictures), note)
+            raise DataError(f"{place}: no images of class {place.name!r}")
+    _check_distinct(root, full)
+    named = _read_classes_yaml(root / "classes.yaml", {p.folder for p in images})
+    note = f"files left aside that are no images of a class: {aside}" if aside else ""
+    return Found(images, named, _read_captions(root, files, images), note)
 
 
 def _folders(place: Path) -> list[Path]:
@@ -189,7 +189,7 @@ def _folders(place: Path) -> list[Path]:
 def _split_folders(root: Path, tops: list[Path]) -> dict[str, str]:
     """Split folder to split, if `root` is laid out by split.
 
-    A folder of pictures named `train` may be a class (the vehicle); a folder of folders is a split.
+    A folder of images named `train` may be a class (the vehicle); a folder of folders is a split.
     """
     splits = [p for p in tops if p.name in SPLIT_NAMES and _folders(p)]
     if not splits:
@@ -208,7 +208,7 @@ def _split_folders(root: Path, tops: list[Path]) -> dict[str, str]:
     return found
 
 
-def _require_distinct(root: Path, full: set[tuple[str, str]]) -> None:
+def _check_distinct(root: Path, full: set[tuple[str, str]]) -> None:
     """No class in two splits, nor under two names."""
     first: dict[str, tuple[str, str]] = {}
     for split, folder in sorted(full):
@@ -253,9 +253,9 @@ def _read_classes_yaml(path: Path, folders: set[str]) -> dict[str, list[str]]:
     return named
 
 
-def _read_captions(root: Path, files: list[DataFile], pictures: list[Placed]) -> dict[str, list[str]]:
-    """Class folder to the texts of its pictures; metadata may lie at the root or in a split folder."""
-    folder_of = {p.file.name: p.folder for p in pictures}
+def _read_captions(root: Path, files: list[DataFile], images: list[Placed]) -> dict[str, list[str]]:
+    """Class folder to the texts of its images; metadata may lie at the root or in a split folder."""
+    folder_of = {p.file.name: p.folder for p in images}
     captions: dict[str, list[str]] = defaultdict(list)
     for file in files:
         base, _, name = file.name.rpartition("/")
@@ -267,9 +267,9 @@ def _read_captions(root: Path, files: list[DataFile], pictures: list[Placed]) ->
                 if not isinstance(row.get(column), str):
                     had = ", ".join(row)
                     raise DataError(f"{path}:{line}: no {column!r}: file_name and text are needed, got {had}")
-            picture = f"{base}/{row['file_name']}" if base else row["file_name"]
-            if picture not in folder_of:
-                raise DataError(f"{path}:{line}: there is no picture {row['file_name']!r}")
+            image = f"{base}/{row['file_name']}" if base else row["file_name"]
+            if image not in folder_of:
+                raise DataError(f"{path}:{line}: there is no image {row['file_name']!r}")
             if row["text"].strip():
-                captions[folder_of[picture]].append(row["text"].strip())
+                captions[folder_of[image]].append(row["text"].strip())
     return captions

@@ -5,8 +5,8 @@ are compositional words ("greek small letter alpha with tonos"), so that naming 
 seen in training is a true zero-shot test.
 
 The rule, fixed: faces are the DejaVu Sans, Sans Mono and Serif families (without Display) and
-STIXGeneral; characters have a Unicode name, a category L, N, S or P, a non-blank picture in at least
-four faces and at least three distinct pictures; characters that share a picture are *one class*
+STIXGeneral; characters have a Unicode name, a category L, N, S or P, a non-blank image in at least
+four faces and at least three distinct images; characters that share an image are *one class*
 (Latin, Greek and Cyrillic capital H look the same: kept apart they would leak from training to test
 and make naming impossible), and all their names are true of it.
 """
@@ -22,71 +22,71 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlfew.data.images import InMemory, LabelledImages
-from vlfew.data.reading import Reading
-from vlfew.errors import DataError
-from vlfew.progress import progress
+from vlfew.core.errors import DataError
+from vlfew.core.progress import progress
+from vlfew.data.labeled_images import InMemory, LabeledImages
+from vlfew.data.preprocess import ImagePreprocessor
 
 FAMILIES = ("DejaVuSans", "DejaVuSansMono", "DejaVuSerif", "STIXGeneral")
 CATEGORIES = "LNSP"
-MIN_FACES, MIN_PICTURES = 4, 3
+MIN_FACES, MIN_IMAGES = 4, 3
 TEST_SHARE, VAL_SHARE = 0.2, 0.1
 EM, BASELINE = 26 / 32, 24 / 32
-"""Font size and baseline as shares of the picture's height: accents and descenders then fit."""
+"""Font size and baseline as shares of the image's height: accents and descenders then fit."""
 
 
-def load(root: Path | None, reading: Reading) -> LabelledImages:
-    """The glyphs at `reading.image_size`, black on white; the split is drawn from `reading.seed`.
+def load(root: Path | None, preprocessor: ImagePreprocessor) -> LabeledImages:
+    """The glyphs at `preprocessor.image_size`, black on white; the split is drawn from `preprocessor.seed`.
 
     Raises:
-        DataError: the fonts are not where matplotlib keeps them; a part of the picture is asked for.
+        DataError: the fonts are not where matplotlib keeps them; a part of the image is asked for.
     """
-    if reading.center != 1:
-        raise DataError(f"glyphs are drawn whole; leave data.center ({reading.center:g}) out")
+    if preprocessor.center_crop != 1:
+        raise DataError(f"glyphs are drawn whole; leave data.center_crop ({preprocessor.center_crop:g}) out")
     faces = _faces() if root is None else sorted(root.glob("*.ttf"))
     if not faces:
         raise DataError(f"no fonts (*.ttf) in {root}: glyphs needs at least {MIN_FACES} faces")
     drawn: dict[int, dict[int, bytes]] = defaultdict(dict)
     for number, face in enumerate(progress(faces, "drawing glyphs", len(faces), "faces")):
-        for code, picture in _draw_face(face, reading.image_size).items():
-            drawn[code][number] = picture
+        for code, image in _draw_face(face, preprocessor.image_size).items():
+            drawn[code][number] = image
     codes = sorted(
         code
-        for code, pictures in drawn.items()
-        if len(pictures) >= MIN_FACES and len(set(pictures.values())) >= MIN_PICTURES
+        for code, images in drawn.items()
+        if len(images) >= MIN_FACES and len(set(images.values())) >= MIN_IMAGES
     )
     if not codes:
         raise DataError(f"no character is drawn by at least {MIN_FACES} of the {len(faces)} faces")
 
     classes = _merge_alike(codes, drawn)
-    pictures: list[bytes] = []
+    images: list[bytes] = []
     labels: list[int] = []
     source: list[int] = []
     for label, members in enumerate(classes):
         face_of: dict[bytes, int] = {}
         for code in members:
-            for number, picture in drawn[code].items():
-                face_of.setdefault(picture, number)
-        for picture, number in sorted(face_of.items(), key=lambda item: (item[1], item[0])):
-            pictures.append(picture)
+            for number, image in drawn[code].items():
+                face_of.setdefault(image, number)
+        for image, number in sorted(face_of.items(), key=lambda item: (item[1], item[0])):
+            images.append(image)
             labels.append(label)
             source.append(number)
 
-    size = reading.image_size
-    tensor = torch.from_numpy(np.frombuffer(b"".join(pictures), np.uint8).reshape(-1, 1, size, size).copy())
-    if reading.channels == 3:
+    size = preprocessor.image_size
+    tensor = torch.from_numpy(np.frombuffer(b"".join(images), np.uint8).reshape(-1, 1, size, size).copy())
+    if preprocessor.channels == 3:
         tensor = tensor.repeat(1, 3, 1, 1)
     texts = tuple(tuple(unicodedata.name(chr(code)).lower() for code in members) for members in classes)
     label_tensor = torch.tensor(labels)
-    splits = _split(classes, label_tensor, reading.seed)
-    digest = hashlib.sha256(b"".join(pictures))
-    digest.update(label_tensor.numpy().tobytes() + repr((texts, reading.seed)).encode())
-    return LabelledImages(
+    splits = _split(classes, label_tensor, preprocessor.seed)
+    digest = hashlib.sha256(b"".join(images))
+    digest.update(label_tensor.numpy().tobytes() + repr((texts, preprocessor.seed)).encode())
+    return LabeledImages(
         name="glyphs",
         images=InMemory(tensor),
         labels=label_tensor,
         class_names=tuple(names[0] for names in texts),
-        names_are_words=True,
+        names_are_text=True,
         splits=splits,
         fingerprint=digest.hexdigest()[:16],
         class_texts=texts,
@@ -108,9 +108,9 @@ def _faces() -> list[Path]:
 
 
 def _draw_face(face: Path, size: int) -> dict[int, bytes]:
-    """Code point to picture (`size * size` grey bytes, black on white) for what the face can draw.
+    """Code point to image (`size * size` gray bytes, black on white) for what the face can draw.
 
-    Characters sit on a common baseline, centred across; what is larger than the picture is drawn
+    Characters sit on a common baseline, centered across; what is larger than the image is drawn
     smaller.
     """
     from matplotlib.ft2font import FT2Font
@@ -118,7 +118,7 @@ def _draw_face(face: Path, size: int) -> dict[int, bytes]:
 
     base, em = round(size * BASELINE), round(size * EM)
     fonts = {em: ImageFont.truetype(str(face), em)}
-    pictures = {}
+    images = {}
     for code in sorted(FT2Font(str(face)).get_charmap()):
         char = chr(code)
         if unicodedata.category(char)[0] not in CATEGORIES or not unicodedata.name(char, ""):
@@ -134,17 +134,17 @@ def _draw_face(face: Path, size: int) -> dict[int, bytes]:
                 fonts[smaller] = ImageFont.truetype(str(face), smaller)
             font = fonts[smaller]
             left, _, right, _ = font.getbbox(char, anchor="ls")
-        image = Image.new("L", (size, size), 255)
+        canvas = Image.new("L", (size, size), 255)
         origin = ((size - (right - left)) // 2 - left, base)
-        ImageDraw.Draw(image).text(origin, char, fill=0, font=font, anchor="ls")
-        picture = image.tobytes()
-        if min(picture) < 128:
-            pictures[code] = picture
-    return pictures
+        ImageDraw.Draw(canvas).text(origin, char, fill=0, font=font, anchor="ls")
+        image = canvas.tobytes()
+        if min(image) < 128:
+            images[code] = image
+    return images
 
 
 def _merge_alike(codes: list[int], drawn: dict[int, dict[int, bytes]]) -> list[list[int]]:
-    """Characters grouped into classes: those that share a picture belong together (union-find)."""
+    """Characters grouped into classes: those that share an image belong together (union-find)."""
     parent = {code: code for code in codes}
 
     def root(code: int) -> int:
@@ -155,8 +155,8 @@ def _merge_alike(codes: list[int], drawn: dict[int, dict[int, bytes]]) -> list[l
 
     first: dict[bytes, int] = {}
     for code in codes:
-        for picture in drawn[code].values():
-            other = first.setdefault(picture, code)
+        for image in drawn[code].values():
+            other = first.setdefault(image, code)
             a, b = sorted((root(other), root(code)))
             parent[b] = a
     groups: dict[int, list[int]] = defaultdict(list)
@@ -177,5 +177,5 @@ def _split(classes: list[list[int]], labels: Tensor, seed: int) -> dict[str, Ten
 
     drawn = np.array([draw(members[0]) for members in classes])
     part = np.where(drawn < TEST_SHARE, 2, np.where(drawn < TEST_SHARE + VAL_SHARE, 1, 0))
-    per_picture = torch.from_numpy(part)[labels]
-    return {name: (per_picture == p).nonzero().flatten() for p, name in enumerate(("train", "val", "test"))}
+    per_image = torch.from_numpy(part)[labels]
+    return {name: (per_image == p).nonzero().flatten() for p, name in enumerate(("train", "val", "test"))}

@@ -1,4 +1,4 @@
-"""hf:NAME: a Hugging Face data set of labelled pictures, on the disk or from the hub."""
+"""hf:NAME: a Hugging Face data set of labeled images, on the disk or from the hub."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlfew.data.adapters import from_huggingface
+from vlfew.core.errors import DataError, did_you_mean, first_line
+from vlfew.core.progress import progress
 from vlfew.data.huggingface import PREFIX, open_hub, open_local
 from vlfew.data.huggingface import image_column as find_image_column
 from vlfew.data.huggingface import label_column as find_label_column
-from vlfew.data.images import LabelledImages
-from vlfew.data.listing import digest
-from vlfew.data.reading import Reading
+from vlfew.data.image_files import digest
+from vlfew.data.interop import from_huggingface
+from vlfew.data.labeled_images import LabeledImages
+from vlfew.data.preprocess import ImagePreprocessor
 from vlfew.data.splits import split_by_class, too_few_note
-from vlfew.errors import DataError, did_you_mean, first_line
-from vlfew.progress import progress
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def load(
     name: str,
     root: Path | None,
-    reading: Reading,
+    preprocessor: ImagePreprocessor,
     *,
     image_column: str | None = None,
     label_column: str | None = None,
@@ -40,18 +40,18 @@ def load(
     take: int | None = None,
     download: bool = False,
     memory_limit_mb: int = 2048,
-) -> LabelledImages:
-    """The pictures of all parts, their classes drawn into train, val and test from `reading.seed`.
+) -> LabeledImages:
+    """The images of all parts, their classes drawn into train, val and test from `preprocessor.seed`.
 
     The parts that a data set comes in mostly share their classes, and few-shot splits must not; where
-    they do not, `own_splits` takes them as they are. Classes without a picture are left out.
+    they do not, `own_splits` takes them as they are. Classes without an image are left out.
 
     Args:
         name: an image folder, a folder that `save_to_disk` wrote, parquet or arrow files in a folder or
             one of them; else a data set of the hub.
         root: must be None: the name says where the data lie.
-        reading: how to read the pictures.
-        image_column: the column of pictures; found by its type where there is only one.
+        preprocessor: how to read the images.
+        image_column: the column of images; found by its type where there is only one.
         label_column: the column of labels; found by its type where there is only one.
         config: which of its configurations.
         revision: a branch, tag or commit of the hub's.
@@ -59,14 +59,14 @@ def load(
         own_splits: its parts are the splits (`validation` is `val`).
         val_fraction: of the classes, where splits are drawn.
         test_fraction: of the classes, where splits are drawn.
-        streaming: reads the first `take` pictures of each part and no more; they are not kept.
-        take: how many pictures of each part to read; all if not given.
+        streaming: reads the first `take` images of each part and no more; they are not kept.
+        take: how many images of each part to read; all if not given.
         download: whether what is not in the library's cache may be fetched from the hub.
         memory_limit_mb: larger sets (decoded, in MiB) are decoded as they are asked for.
 
     Raises:
         DataError: not there and not to be downloaded; no such part or column, or several that could be
-            meant; parts that share classes; too few classes; a picture that cannot be read.
+            meant; parts that share classes; too few classes; an image that cannot be read.
     """
     who = PREFIX + name
     if root is not None:
@@ -74,7 +74,7 @@ def load(
     if take is not None and take < 1:
         raise DataError(f"{who}: take={take} must be at least 1")
     if streaming and take is None:
-        raise DataError(f"{who}: streaming needs take, the number of pictures to read of each part")
+        raise DataError(f"{who}: streaming needs take, the number of images to read of each part")
     found = _open(name, config, revision, download, streaming)
     if unknown := [part for part in parts or () if part not in found]:
         raise DataError(f"{who}: no part {unknown[0]!r}{did_you_mean(unknown[0], found)}")
@@ -88,14 +88,14 @@ def load(
     for part, rows in found.items():
         taken[part] = rows if take is None else _first(rows, image, label, take, f"{who} {part}")
         if take is not None and (streaming or take < len(rows)):
-            notes.append(f"the first {len(taken[part]):,} pictures of {part}")
+            notes.append(f"the first {len(taken[part]):,} images of {part}")
     data = _occupied(
         from_huggingface(
-            _as_dict(taken), reading, image=image, label=label, name=who, memory_limit_mb=memory_limit_mb
+            _as_dict(taken), preprocessor, image=image, label=label, name=who, memory_limit_mb=memory_limit_mb
         )
     )
     if own_splits:
-        _require_disjoint(data)
+        _check_disjoint(data)
         splits = data.splits
     else:
         splits = split_by_class(
@@ -103,7 +103,7 @@ def load(
             data.class_names,
             val_fraction=val_fraction,
             test_fraction=test_fraction,
-            seed=reading.seed,
+            seed=preprocessor.seed,
         )
         if note := too_few_note(len(data.class_names), splits):
             notes.append(note)
@@ -139,11 +139,11 @@ def _first(rows: Any, image: str, label: str, take: int, what: str) -> Dataset:
     encoded = rows.select_columns([image, label]).cast_column(image, Image(decode=False)).take(take)
     read = []
     try:
-        for row in progress(encoded, f"reading {what}", take, "pictures"):
-            picture = row[image]
-            if picture is not None and picture["bytes"] is None:
+        for row in progress(encoded, f"reading {what}", take, "images"):
+            value = row[image]
+            if value is not None and value["bytes"] is None:
                 # What cannot be opened keeps its path, by which it is named later.
-                with suppress(OSError), xopen(picture["path"], "rb") as file:
+                with suppress(OSError), xopen(value["path"], "rb") as file:
                     row[image] = {"bytes": file.read(), "path": None}
             read.append(row)
     except Exception as error:  # the library and its transport raise many unrelated types
@@ -151,8 +151,8 @@ def _first(rows: Any, image: str, label: str, take: int, what: str) -> Dataset:
     return Dataset.from_list(read, features=features)
 
 
-def _occupied(data: LabelledImages) -> LabelledImages:
-    """`data` without the classes that have no picture."""
+def _occupied(data: LabeledImages) -> LabeledImages:
+    """`data` without the classes that have no image."""
     there, labels = data.labels.unique(return_inverse=True)
     if len(there) == len(data.class_names):
         return data
@@ -164,9 +164,9 @@ def _occupied(data: LabelledImages) -> LabelledImages:
     )
 
 
-def _require_disjoint(data: LabelledImages) -> None:
+def _check_disjoint(data: LabeledImages) -> None:
     for one, other in combinations(data.splits, 2):
         try:
-            data.require_disjoint_classes(one, other)
+            data.check_disjoint_classes(one, other)
         except DataError as error:
             raise DataError(f"{error}; leave own_splits out to draw them by class") from None

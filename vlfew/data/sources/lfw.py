@@ -1,6 +1,6 @@
-"""LFW, Labeled Faces in the Wild (Huang et al. 2007): 13,233 pictures of 5,749 people, 250x250.
+"""LFW, Labeled Faces in the Wild (Huang et al. 2007): 13,233 images of 5,749 people, 250x250.
 
-Read from the deep-funneled pictures (Huang et al. 2012; any other alignment will do) as a folder of
+Read from the deep-funneled images (Huang et al. 2012; any other alignment will do) as a folder of
 `First_Last/First_Last_0001.jpg` or a plain tar of it, with the official lists beside it.
 """
 
@@ -18,50 +18,50 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from vlfew.config import Augment
-from vlfew.counting import generator_at
-from vlfew.data.augment import BatchAugment
-from vlfew.data.images import InMemory, LabelledImages
-from vlfew.data.lazy import hold
-from vlfew.data.listing import DataFile, digest, list_files
+from vlfew.core.config import Augment
+from vlfew.core.errors import DataError
+from vlfew.core.random import generator_at
+from vlfew.data.augmentation import BatchAugment
+from vlfew.data.data_root import find_data
+from vlfew.data.image_files import DataFile, digest, list_files
+from vlfew.data.image_stores import hold
+from vlfew.data.labeled_images import InMemory, LabeledImages
 from vlfew.data.pairs import Pairs
-from vlfew.data.reading import Reading, middle
-from vlfew.data.root import find_data
+from vlfew.data.preprocess import ImagePreprocessor, middle
 from vlfew.data.splits import draw_names
-from vlfew.data.tables import read_text
-from vlfew.errors import DataError
+from vlfew.data.table_files import read_text
 
-PEOPLE, PICTURES, SIDE = 5749, 13233, 250
+PEOPLE, IMAGES, SIDE = 5749, 13233, 250
 FOLDS = 10
-ONE_PICTURE_TEST = 1150
-"""People to test in the protocol of one picture a person; the other 4,599 are for training."""
+ONE_IMAGE_TEST = 1150
+"""People to test in the protocol of one image a person; the other 4,599 are for training."""
 PLACES = ("lfw-deepfunneled", "lfw_funneled", "lfw")
-_PICTURE = re.compile(r"(?P<person>.+)_(?P<number>\d{4})\.jpg")
+_IMAGE = re.compile(r"(?P<person>.+)_(?P<number>\d{4})\.jpg")
 
 
 def load(
     root: Path | None,
-    reading: Reading,
+    preprocessor: ImagePreprocessor,
     *,
-    protocol: Literal["view-1", "view-2", "one-picture"] = "view-2",
+    protocol: Literal["view-1", "view-2", "one-image"] = "view-2",
     fold: Annotated[int, Field(ge=1, le=FOLDS)] | Literal["all"] = 1,
     training_labels: Literal["unrestricted", "image-restricted"] = "unrestricted",
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1,
     memory_limit_mb: int = 2048,
-) -> LabelledImages:
+) -> LabeledImages:
     """The people of LFW in the splits of a protocol, none of them in two.
 
     `view-2` is for reporting: test is the fold's people and its 600 pairs, validation the next
     fold's, training the other eight (unrestricted: their names are used). With `fold: all` nobody
     is for training, and test is all 6,000 pairs in their ten folds, for a model trained elsewhere.
     `view-1` is for choosing: test is `peopleDevTest` and its pairs, validation a part of
-    `peopleDevTrain`. `one-picture` keeps one picture of each person and makes a partner to it by an
+    `peopleDevTrain`. `one-image` keeps one image of each person and makes a partner to it by an
     affine map or a rotation; 1,150 people test, each with one same and one different pair, and of the
     other 4,599 a part is for validation.
 
     Args:
-        root: folder that holds pictures and lists; None looks where data lie.
-        reading: how to read the pictures; its seed draws what the lists do not say.
+        root: folder that holds images and lists; None looks where data lie.
+        preprocessor: how to read the images; its seed draws what the lists do not say.
         protocol: see above.
         fold: of View 2, 1 to 10.
         training_labels: what may be known of the people who are not for testing, in View 2: who they are,
@@ -70,7 +70,7 @@ def load(
         memory_limit_mb: larger sets (decoded, in MiB) are decoded as they are asked for.
 
     Raises:
-        DataError: pictures or lists are missing; a line names a picture that is not there; there is no
+        DataError: images or lists are missing; a line names an image that is not there; there is no
             training to restrict.
     """
     restricted = training_labels == "image-restricted"
@@ -80,18 +80,18 @@ def load(
             f"take protocol=view-2 and a fold from 1 to {FOLDS}"
         )
     found = check(find_data("lfw", root))
-    if protocol == "one-picture":
-        return _one_picture(found, reading, validation_fraction, memory_limit_mb)
+    if protocol == "one-image":
+        return _one_image(found, preprocessor, validation_fraction, memory_limit_mb)
     people = sorted(found.numbers)
-    files = list(found.pictures.values())
-    images, kept, skipped = hold(files, reading, "reading lfw", memory_limit_mb)
-    keys = list(found.pictures)
+    files = list(found.images.values())
+    images, kept, skipped = hold(files, preprocessor, "reading lfw", memory_limit_mb)
+    keys = list(found.images)
     at = {keys[n]: position for position, n in enumerate(kept.tolist())}
     number = {person: n for n, person in enumerate(people)}
     labels = torch.tensor([number[person] for person, _ in at])
     names = _names(people)
     if protocol == "view-1":
-        splits, pairs = _view_1(found, at, reading.seed, validation_fraction)
+        splits, pairs = _view_1(found, at, preprocessor.seed, validation_fraction)
     else:
         splits, pairs = _view_2(found, at, fold)
     told: tuple[object, ...] = ()
@@ -103,12 +103,12 @@ def load(
         labels, names = _nobody_known(labels, names, splits, list(at))
         told = (training_labels,)
     shown = "View 1" if protocol == "view-1" else "View 2" + ", image-restricted" * restricted
-    return LabelledImages(
+    return LabeledImages(
         name="lfw",
         images=images,
         labels=labels,
         class_names=names,
-        names_are_words=False,
+        names_are_text=False,
         splits=splits,
         fingerprint=digest(
             _told(files),
@@ -118,32 +118,32 @@ def load(
             {s: i.tolist() for s, i in splits.items()},
             {s: (p.i.tolist(), p.j.tolist()) for s, p in pairs.items()},
         ),
-        picture_names=tuple(files[n].name for n in kept.tolist()),
+        image_names=tuple(files[n].name for n in kept.tolist()),
         pairs=pairs,
         training_labels=training_labels,
         skipped=skipped,
-        note="; ".join(filter(None, [shown, _box(reading), _at_hand(people, files)])),
+        note="; ".join(filter(None, [shown, _box(preprocessor), _at_hand(people, files)])),
     )
 
 
 @dataclass(frozen=True)
 class Found:
-    """What lies in a folder: person and number to the picture, in the order of their names; the lists."""
+    """What lies in a folder: person and number to the image, in the order of their names; the lists."""
 
     root: Path
-    pictures: dict[tuple[str, int], DataFile]
+    images: dict[tuple[str, int], DataFile]
 
     @property
     def numbers(self) -> dict[str, list[int]]:
-        """Person to the numbers of the pictures at hand."""
+        """Person to the numbers of the images at hand."""
         numbers: dict[str, list[int]] = defaultdict(list)
-        for person, number in self.pictures:
+        for person, number in self.images:
             numbers[person].append(number)
         return numbers
 
 
 def check(root: Path) -> Found:
-    """The pictures under `root`; none is decoded.
+    """The images under `root`; none is decoded.
 
     Raises:
         DataError: none there, or a file whose name is not a person and a number.
@@ -154,17 +154,17 @@ def check(root: Path) -> Found:
         if packed is not None:
             raise DataError(f"{packed} is compressed; unpack it: vlfew data prepare lfw --from {root}")
         raise DataError(f"lfw: neither {PLACES[0]}/ nor {PLACES[0]}.tar in {root}")
-    pictures: dict[tuple[str, int], DataFile] = {}
+    images: dict[tuple[str, int], DataFile] = {}
     for file in list_files(place):
         if not file.name.endswith(".jpg"):
             continue
-        match = _PICTURE.fullmatch(file.name.rpartition("/")[2])
+        match = _IMAGE.fullmatch(file.name.rpartition("/")[2])
         if not match:
             raise DataError(f"lfw: {file.name} in {place} is not like First_Last/First_Last_0001.jpg")
-        pictures[match["person"], int(match["number"])] = file
-    if not pictures:
-        raise DataError(f"lfw: no pictures (*.jpg) in {place}")
-    return Found(root, pictures)
+        images[match["person"], int(match["number"])] = file
+    if not images:
+        raise DataError(f"lfw: no images (*.jpg) in {place}")
+    return Found(root, images)
 
 
 def _names(people: list[str]) -> tuple[str, ...]:
@@ -175,18 +175,18 @@ def _told(files: list[DataFile]) -> list[tuple[str, int]]:
     return [(file.name.rpartition("/")[2], file.size) for file in files]
 
 
-def _box(reading: Reading) -> str:
-    """The centre crop in pixels of the original."""
-    if reading.center == 1:
+def _box(preprocessor: ImagePreprocessor) -> str:
+    """The center crop in pixels of the original."""
+    if preprocessor.center_crop == 1:
         return ""
-    first, last = middle(SIDE, reading.center)
-    return f"centre crop, box {first}..{last} of {SIDE} pixels both ways"
+    first, last = middle(SIDE, preprocessor.center_crop)
+    return f"center crop, box {first}..{last} of {SIDE} pixels both ways"
 
 
 def _at_hand(people: list[str], files: list[DataFile]) -> str:
-    if (len(people), len(files)) == (PEOPLE, PICTURES):
+    if (len(people), len(files)) == (PEOPLE, IMAGES):
         return ""
-    return f"{len(people):,} of {PEOPLE:,} people, {len(files):,} of {PICTURES:,} pictures at hand"
+    return f"{len(people):,} of {PEOPLE:,} people, {len(files):,} of {IMAGES:,} images at hand"
 
 
 def _view_2(
@@ -197,13 +197,13 @@ def _view_2(
         raise DataError(f"{found.root / 'people.txt'}: {FOLDS} sets of people are needed, found {len(folds)}")
     pairs = _pairs(found, "pairs.txt", at, folds)
     if fold == "all":
-        return {"test": _pictures_of(set().union(*folds), at)}, {"test": pairs}
+        return {"test": _images_of(set().union(*folds), at)}, {"test": pairs}
     part = _parts(fold)
     rest = set().union(*(people for n, people in enumerate(folds, 1) if n not in part.values()))
-    splits = {"train": _pictures_of(rest, at)}
+    splits = {"train": _images_of(rest, at)}
     chosen = {}
     for split in ("val", "test"):
-        splits[split] = _pictures_of(folds[part[split] - 1], at)
+        splits[split] = _images_of(folds[part[split] - 1], at)
         chosen[split] = _within(pairs, pairs.fold[:, 0] == part[split] - 1)
     return splits, chosen
 
@@ -221,13 +221,13 @@ def _pairs_apart(found: Found, at: dict[tuple[str, int], int], fold: int) -> Pai
 
 
 def _nobody_known(
-    labels: Tensor, names: tuple[str, ...], splits: dict[str, Tensor], pictures: list[tuple[str, int]]
+    labels: Tensor, names: tuple[str, ...], splits: dict[str, Tensor], images: list[tuple[str, int]]
 ) -> tuple[Tensor, tuple[str, ...]]:
-    """Labels and names of classes where every picture that is not for testing is a class of its own."""
+    """Labels and names of classes where every image that is not for testing is a class of its own."""
     known = torch.isin(torch.arange(len(labels)), splits["test"])
     own = torch.arange(len(labels)) + len(names)
     used, dense = torch.where(known, labels, own).unique(return_inverse=True)
-    every = (*names, *(f"{person}_{number:04}" for person, number in pictures))
+    every = (*names, *(f"{person}_{number:04}" for person, number in images))
     return dense, tuple(every[n] for n in used.tolist())
 
 
@@ -242,24 +242,26 @@ def _view_1(
         raise DataError(f"lfw: {both[0]} is in both lists of people of View 1 in {found.root}")
     held_out = draw_names(sorted(train), max(2, round(fraction * len(train))), seed, "validation")
     splits = {
-        "train": _pictures_of(train - held_out, at),
-        "val": _pictures_of(held_out, at),
-        "test": _pictures_of(test, at),
+        "train": _images_of(train - held_out, at),
+        "val": _images_of(held_out, at),
+        "test": _images_of(test, at),
     }
     return splits, {"test": _pairs(found, "pairsDevTest.txt", at, [test])}
 
 
-def _one_picture(found: Found, reading: Reading, fraction: float, memory_limit_mb: int) -> LabelledImages:
-    """One picture of each person, and beside it a partner made from it."""
+def _one_image(
+    found: Found, preprocessor: ImagePreprocessor, fraction: float, memory_limit_mb: int
+) -> LabeledImages:
+    """One image of each person, and beside it a partner made from it."""
     people = sorted(found.numbers)
     first = {person: min(numbers) for person, numbers in found.numbers.items()}
-    files = [found.pictures[person, first[person]] for person in people]
-    test = draw_names(people, round(len(people) * ONE_PICTURE_TEST / PEOPLE), reading.seed, "test")
+    files = [found.images[person, first[person]] for person in people]
+    test = draw_names(people, round(len(people) * ONE_IMAGE_TEST / PEOPLE), preprocessor.seed, "test")
     rest = [person for person in people if person not in test]
-    val = draw_names(rest, max(2, round(fraction * len(rest))), reading.seed, "validation")
-    images, kept, skipped = hold(files, reading, "reading lfw", memory_limit_mb)
+    val = draw_names(rest, max(2, round(fraction * len(rest))), preprocessor.seed, "validation")
+    images, kept, skipped = hold(files, preprocessor, "reading lfw", memory_limit_mb)
     originals = images.batch(torch.arange(len(images)))
-    turned = _partners(originals, reading.seed)
+    turned = _partners(originals, preprocessor.seed)
     people = [people[n] for n in kept.tolist()]
     count = len(people)
     part = torch.tensor([2 if p in test else 1 if p in val else 0 for p in people]).repeat(2)
@@ -267,7 +269,7 @@ def _one_picture(found: Found, reading: Reading, fraction: float, memory_limit_m
     pairs = {}
     for split in ("val", "test"):
         own = splits[split][splits[split] < count]
-        order = torch.from_numpy(generator_at(reading.seed, "one-picture", split).permutation(len(own)))
+        order = torch.from_numpy(generator_at(preprocessor.seed, "one-picture", split).permutation(len(own)))
         # A cycle through all people, so that everyone meets exactly one other.
         other = torch.empty_like(own)
         other[order] = own[order.roll(1)]
@@ -279,25 +281,27 @@ def _one_picture(found: Found, reading: Reading, fraction: float, memory_limit_m
             torch.zeros(2 * len(own), 2, dtype=torch.int64),
         )
     names = [file.name for file in (files[n] for n in kept.tolist())]
-    note = "one picture a person, its partner made by an affine map or a rotation"
-    return LabelledImages(
+    note = "one image a person, its partner made by an affine map or a rotation"
+    return LabeledImages(
         name="lfw",
         images=InMemory(torch.cat([originals, turned])),
         labels=torch.arange(count).repeat(2),
         class_names=_names(people),
-        names_are_words=False,
+        names_are_text=False,
         splits=splits,
-        fingerprint=digest(_told(files), skipped, "one-picture", {s: i.tolist() for s, i in splits.items()}),
-        picture_names=tuple(names + [f"{name} (partner)" for name in names]),
+        fingerprint=digest(_told(files), skipped, "one-image", {s: i.tolist() for s, i in splits.items()}),
+        image_names=tuple(names + [f"{name} (partner)" for name in names]),
         pairs=pairs,
         training_labels="unrestricted",
         skipped=skipped,
-        note="; ".join(filter(None, [note, _box(reading), _at_hand(people, list(found.pictures.values()))])),
+        note="; ".join(
+            filter(None, [note, _box(preprocessor), _at_hand(people, list(found.images.values()))])
+        ),
     )
 
 
 def _partners(images: Tensor, seed: int) -> Tensor:
-    """Every picture changed, `[S, C, H, W]` uint8: the even ones by an affine map, the odd ones turned."""
+    """Every image changed, `[S, C, H, W]` uint8: the even ones by an affine map, the odd ones turned."""
     affine = BatchAugment(Augment(rotate=10, shear=10, scale=0.15, translate=0.08), seed)
     turn = BatchAugment(Augment(rotate=20), seed)
     maps = [change(images, 0, len(images), 0).round().to(torch.uint8) for change in (affine, turn)]
@@ -305,7 +309,7 @@ def _partners(images: Tensor, seed: int) -> Tensor:
     return torch.where(odd[:, None, None, None], maps[1], maps[0])
 
 
-def _pictures_of(people: set[str], at: dict[tuple[str, int], int]) -> Tensor:
+def _images_of(people: set[str], at: dict[tuple[str, int], int]) -> Tensor:
     return torch.tensor([n for (person, _), n in at.items() if person in people], dtype=torch.int64)
 
 
@@ -342,7 +346,7 @@ def _people(found: Found, name: str) -> list[set[str]]:
     left = 0
     owner: dict[str, int] = {}
     several = len(counts) > 1
-    at_hand = {person for person, _ in found.pictures}
+    at_hand = {person for person, _ in found.images}
     for n, (where, words) in enumerate(lines):
         if several and n == 0:
             continue
@@ -353,10 +357,10 @@ def _people(found: Found, name: str) -> list[set[str]]:
             left = int(words[0])
             continue
         if len(words) != 2:
-            raise DataError(f"{where}: expected a person and a number of pictures")
+            raise DataError(f"{where}: expected a person and a number of images")
         person = words[0]
         if person not in at_hand:
-            raise DataError(f"{where}: there is no picture of {person}")
+            raise DataError(f"{where}: there is no image of {person}")
         if owner.setdefault(person, len(sets)) != len(sets):
             raise DataError(f"{where}: {person} is in set {owner[person]} as well as in set {len(sets)}")
         sets[-1].add(person)
@@ -369,7 +373,7 @@ def _people(found: Found, name: str) -> list[set[str]]:
 def _pairs(found: Found, name: str, at: dict[tuple[str, int], int], folds: list[set[str]]) -> Pairs:
     """The pairs of a list: `person i j` for the same, `person i other j` for different people."""
     fold_of = {person: n for n, people in enumerate(folds) for person in people}
-    pictures: list[tuple[int, int]] = []
+    images: list[tuple[int, int]] = []
     same: list[bool] = []
     fold: list[tuple[int, int]] = []
     lines = list(_lines(found, name))
@@ -390,13 +394,13 @@ def _pairs(found: Found, name: str, at: dict[tuple[str, int], int], folds: list[
             key = (person, int(n) if _is_number(n) else -1)
             if key not in at:
                 missing = f"{person}_{n.zfill(4)}.jpg"
-                why = "cannot be read" if key in found.pictures else "is missing"
-                raise DataError(f"{where}: the picture {missing} {why}")
+                why = "cannot be read" if key in found.images else "is missing"
+                raise DataError(f"{where}: the image {missing} {why}")
             if person not in fold_of:
                 raise DataError(f"{where}: {person} is in no list of people")
             numbers.append(at[key])
-        pictures.append((numbers[0], numbers[1]))
+        images.append((numbers[0], numbers[1]))
         same.append(one[0] == other[0])
         fold.append((fold_of[one[0]], fold_of[other[0]]))
-    i, j = torch.tensor(pictures).T
+    i, j = torch.tensor(images).T
     return Pairs(i, j, torch.tensor(same), torch.tensor(fold))

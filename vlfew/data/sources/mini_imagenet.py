@@ -1,10 +1,10 @@
-"""mini_imagenet: 100 classes of ImageNet with 600 pictures each (Vinyals et al. 2016), in the split of Ravi and
+"""mini_imagenet: 100 classes of ImageNet with 600 images each (Vinyals et al. 2016), in the split of Ravi and
 Larochelle (2017): 64 classes for training, 16 for validation, 20 for test.
 
-The official `train.csv`, `val.csv` and `test.csv` (`filename,label`) say which picture is of which class
-and in which split, whatever folders the pictures lie in. A picture is known by its file name, as the
+The official `train.csv`, `val.csv` and `test.csv` (`filename,label`) say which image is of which class
+and in which split, whatever folders the images lie in. An image is known by its file name, as the
 files do that are made with these lists (`n0153282900000005.jpg`). ImageNet's own names
-(`n01532829_38.JPEG`) do not tell which of the listed pictures a file is: such a set is read with lists of
+(`n01532829_38.JPEG`) do not tell which of the listed images a file is: such a set is read with lists of
 its own that name its files.
 """
 
@@ -17,15 +17,15 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from vlfew.data.decode import is_picture
-from vlfew.data.images import LabelledImages
-from vlfew.data.lazy import hold
-from vlfew.data.listing import DataFile, digest, list_files
-from vlfew.data.naming import unique_names
-from vlfew.data.reading import Reading
-from vlfew.data.root import find_data
-from vlfew.data.tables import read_text, rows_csv
-from vlfew.errors import DataError
+from vlfew.core.errors import DataError
+from vlfew.data.class_names import unique_names
+from vlfew.data.data_root import find_data
+from vlfew.data.decode import is_image
+from vlfew.data.image_files import DataFile, digest, list_files
+from vlfew.data.image_stores import hold
+from vlfew.data.labeled_images import LabeledImages
+from vlfew.data.preprocess import ImagePreprocessor
+from vlfew.data.table_files import read_text, rows_csv
 
 SPLITS = ("train", "val", "test")
 NAMES = "class_names.json"
@@ -33,31 +33,31 @@ Words = Literal["names", "definitions", "both"]
 
 
 def load(
-    root: Path | None, reading: Reading, *, words: Words = "names", memory_limit_mb: int = 2048
-) -> LabelledImages:
-    """The pictures at hand, in the order of the CSVs; how many of how many they are is in `note`.
+    root: Path | None, preprocessor: ImagePreprocessor, *, words: Words = "names", memory_limit_mb: int = 2048
+) -> LabeledImages:
+    """The images at hand, in the order of the CSVs; how many of how many they are is in `note`.
 
     They may lie anywhere below the root: in `images/`, in folders of classes, in folders of splits with
-    folders of classes in them; or, where no picture lies in a folder, in zip archives laid out in any
+    folders of classes in them; or, where no image lies in a folder, in zip archives laid out in any
     of these ways. `class_names.json` (WordNet number to words, several of them with commas between)
-    makes words of the class names. Classes without any picture are left out. The fingerprint covers
-    names and sizes of the pictures, labels, words and split; it is the same for folders and archives.
+    makes words of the class names. Classes without any image are left out. The fingerprint covers
+    names and sizes of the images, labels, words and split; it is the same for folders and archives.
 
     Args:
-        root: folder with the CSVs and the pictures; None looks where data lie.
-        reading: how to read the pictures.
+        root: folder with the CSVs and the images; None looks where data lie.
+        preprocessor: how to read the images.
         words: what says a class: its names; WordNet's names and definition in one (`house finch, linnet,
             Carpodacus mexicanus: small finch originally of the western United States and Mexico`); or each of both.
         memory_limit_mb: larger sets (decoded, in MiB) are decoded as they are asked for.
 
     Raises:
-        DataError: what `check` finds wrong, or a picture that cannot be read; definitions are asked for
+        DataError: what `check` finds wrong, or an image that cannot be read; definitions are asked for
             of classes that have other numbers than WordNet's.
     """
     found = check(find_data("mini_imagenet", root))
     listed = [row for row in found.rows if row.filename in found.files]
     files = [found.files[row.filename] for row in listed]
-    images, kept, skipped = hold(files, reading, "reading mini_imagenet", memory_limit_mb)
+    images, kept, skipped = hold(files, preprocessor, "reading mini_imagenet", memory_limit_mb)
     at_hand = [listed[n] for n in kept.tolist()]
     wnids = sorted({row.label for row in at_hand})
     given = [found.words.get(wnid, (wnid,)) for wnid in wnids]
@@ -71,19 +71,19 @@ def load(
         ]
     number = {wnid: n for n, wnid in enumerate(wnids)}
     of_split = {s: torch.tensor([n for n, row in enumerate(at_hand) if row.split == s]) for s in SPLITS}
-    return LabelledImages(
+    return LabeledImages(
         name="mini_imagenet",
         images=images,
         labels=torch.tensor([number[row.label] for row in at_hand], dtype=torch.int64),
         class_names=unique_names([own[0] for own in names], wnids),
-        names_are_words=bool(found.words) or words != "names",
+        names_are_text=bool(found.words) or words != "names",
         splits={split: index for split, index in of_split.items() if len(index)},
-        # Said in other words, the pictures are the same data.
+        # Said in other words, the images are the same data.
         fingerprint=digest(
             [(*row, file.size) for row, file in zip(listed, files, strict=True)], skipped, given
         ),
         class_texts=tuple(texts),
-        picture_names=tuple(row.filename for row in at_hand),
+        image_names=tuple(row.filename for row in at_hand),
         skipped=skipped,
         note=found.note,
     )
@@ -103,9 +103,9 @@ class Found:
 
     Attributes:
         rows: of all three CSVs.
-        files: file name to the picture, for listed pictures only.
+        files: file name to the image, for listed images only.
         words: class to its words; empty without `class_names.json`.
-        note: how many of the listed pictures are at hand, and how many lie there unlisted, else "".
+        note: how many of the listed images are at hand, and how many lie there unlisted, else "".
     """
 
     rows: list[Row]
@@ -115,11 +115,11 @@ class Found:
 
 
 def check(root: Path) -> Found:
-    """Looks through a folder without decoding a picture.
+    """Looks through a folder without decoding an image.
 
     Raises:
-        DataError: a CSV is missing, lacks a column, or lists a picture twice or a class in two splits;
-            no listed picture is there, or one is there twice; `class_names.json` lacks a class.
+        DataError: a CSV is missing, lacks a column, or lists an image twice or a class in two splits;
+            no listed image is there, or one is there twice; `class_names.json` lacks a class.
     """
     rows = _read_lists(root)
     listed = {row.filename for row in rows}
@@ -132,27 +132,27 @@ def check(root: Path) -> Found:
     if not files:
         other = f"; {others[0]}, for one, is not among them" if others else ""
         raise DataError(
-            f"{root}: none of the {len(rows):,} pictures that the CSVs name is there, in folders or zip "
+            f"{root}: none of the {len(rows):,} images that the CSVs name is there, in folders or zip "
             f"archives{other}"
         )
     notes = []
     if len(files) < len(rows):
-        notes.append(f"{len(files):,} of {len(rows):,} pictures at hand")
+        notes.append(f"{len(files):,} of {len(rows):,} images at hand")
     if others:
-        notes.append(f"pictures left aside that no CSV names: {len(others):,}")
+        notes.append(f"images left aside that no CSV names: {len(others):,}")
     return Found(rows, files, _read_words(root / NAMES, {row.label for row in rows}), "; ".join(notes))
 
 
 def _known(root: Path, lying: list[DataFile], listed: set[str]) -> tuple[dict[str, DataFile], list[str]]:
-    """The pictures that are listed, by file name, and the places of those that are not."""
+    """The images that are listed, by file name, and the places of those that are not."""
     files: dict[str, DataFile] = {}
     others: list[str] = []
     for file in lying:
         name = file.name.rpartition("/")[2]
         if name in listed:
             if files.setdefault(name, file) is not file:
-                raise DataError(f"{root}: picture {name} is there twice: {files[name].name} and {file.name}")
-        elif is_picture(name):
+                raise DataError(f"{root}: image {name} is there twice: {files[name].name} and {file.name}")
+        elif is_image(name):
             others.append(file.name)
     return files, others
 
@@ -179,7 +179,7 @@ def _read_lists(root: Path) -> list[Row]:
             if "/" in name or "\\" in name or "\0" in name:
                 raise DataError(f"{at}: {name!r} is not the plain name of a file")
             if place.setdefault(name, at) != at:
-                raise DataError(f"{at}: picture {name} is listed twice: first at {place[name]}")
+                raise DataError(f"{at}: image {name} is listed twice: first at {place[name]}")
             if split_of.setdefault(label, split) != split:
                 raise DataError(
                     f"{at}: class {label!r} is in {split_of[label]}.csv too; few-shot splits must not share "
@@ -187,7 +187,7 @@ def _read_lists(root: Path) -> list[Row]:
                 )
             rows.append(Row(name, label, split))
         if len(rows) == before:
-            raise DataError(f"{path}: lists no pictures")
+            raise DataError(f"{path}: lists no images")
     return rows
 
 

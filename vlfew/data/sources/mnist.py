@@ -1,4 +1,4 @@
-"""MNIST (LeCun et al. 1998): 70,000 handwritten digits, 28x28, grey, light on dark.
+"""MNIST (LeCun et al. 1998): 70,000 handwritten digits, 28x28, gray, light on dark.
 
 Read from the four IDX files, packed (`.gz`) or not, as they are given or as torchvision keeps them.
 """
@@ -18,28 +18,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlfew.counting import generator_at
-from vlfew.data.images import LabelledImages
-from vlfew.data.lazy import Squares
-from vlfew.data.listing import digest
-from vlfew.data.reading import Reading
-from vlfew.data.root import find_data
-from vlfew.errors import DataError
+from vlfew.core.errors import DataError
+from vlfew.core.random import generator_at
+from vlfew.data.data_root import find_data
+from vlfew.data.image_files import digest
+from vlfew.data.image_stores import Squares
+from vlfew.data.labeled_images import LabeledImages
+from vlfew.data.preprocess import ImagePreprocessor
 
 ALSO = ("MNIST",)
 FOLDERS = ("", "raw", "MNIST/raw")
 SIZE = 28
-WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+TEXT = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _MAGIC = {"images": 2051, "labels": 2049}
 """The first four bytes of an IDX file: unsigned bytes, in three dimensions or one."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """What a split is made of: its files' first name, and its pictures, all and in the smaller draws."""
+    """What a split is made of: its files' first name, and its images, all and in the smaller draws."""
 
     stem: str
-    pictures: int
+    images: int
     drawn: Mapping[str, int]
 
 
@@ -52,22 +52,22 @@ PARTS = {
 
 def load(
     root: Path | None,
-    reading: Reading,
+    preprocessor: ImagePreprocessor,
     *,
     draw: Draw = "all",
     ink: Literal["light", "dark"] = "light",
-) -> LabelledImages:
-    """The digits, training pictures first; pictures are resized as they are asked for.
+) -> LabeledImages:
+    """The digits, training images first; images are resized as they are asked for.
 
     Both splits have the same ten classes. The fingerprint covers pixels (before resizing), labels and
     splits; it is the same for packed and unpacked files.
 
     Args:
         root: folder of the IDX files; None looks where data lie.
-        reading: how large and with how many channels.
-        draw: `small` draws 600 training and 100 test pictures of every digit from `reading.seed`, `thousand`
+        preprocessor: how large and with how many channels.
+        draw: `small` draws 600 training and 100 test images of every digit from `preprocessor.seed`, `thousand`
             100 and 100.
-        ink: `dark` inverts the pictures, as a model that was trained on dark ink wants them.
+        ink: `dark` inverts the images, as a model that was trained on dark ink wants them.
 
     Raises:
         DataError: a file is missing, cut short or not what its name says, or too few of a digit.
@@ -75,36 +75,38 @@ def load(
     parts = check(find_data("mnist", root, ALSO))
     at_hand = {split: len(labels) for split, (_, labels) in parts.items()}
     if draw != "all":
-        chosen = {split: _draw(labels, split, draw, reading.seed) for split, (_, labels) in parts.items()}
+        chosen = {
+            split: _draw(labels, split, draw, preprocessor.seed) for split, (_, labels) in parts.items()
+        }
         parts = {split: (parts[split][0][index], parts[split][1][index]) for split, index in chosen.items()}
-    pictures = torch.cat([images for images, _ in parts.values()])
+    pixels = torch.cat([images for images, _ in parts.values()])
     if ink == "dark":
-        pictures = 255 - pictures
+        pixels = 255 - pixels
     labels = torch.cat([own for _, own in parts.values()])
     numbers = torch.arange(len(labels)).split([len(own) for _, own in parts.values()])
     splits = dict(zip(parts, numbers, strict=True))
-    content = hashlib.sha256(pictures.numpy().data).hexdigest()
+    content = hashlib.sha256(pixels.numpy().data).hexdigest()
     few = [
-        f"{count:,} of {PARTS[split].pictures:,} {split} pictures at hand"
+        f"{count:,} of {PARTS[split].images:,} {split} images at hand"
         for split, count in at_hand.items()
-        if count != PARTS[split].pictures
+        if count != PARTS[split].images
     ]
-    return LabelledImages(
+    return LabeledImages(
         name="mnist",
-        images=Squares(pictures, reading),
+        images=Squares(pixels, preprocessor),
         labels=labels,
-        class_names=WORDS,
-        names_are_words=True,
+        class_names=TEXT,
+        names_are_text=True,
         splits=splits,
         fingerprint=digest(content, labels.tolist(), [len(index) for index in numbers]),
-        split_by="picture",
-        class_texts=tuple((word, str(digit), f"digit {word}") for digit, word in enumerate(WORDS)),
+        split_by="image",
+        class_texts=tuple((word, str(digit), f"digit {word}") for digit, word in enumerate(TEXT)),
         note="; ".join(few),
     )
 
 
 def check(root: Path) -> dict[str, tuple[Tensor, Tensor]]:
-    """Pictures, uint8 `[S, 28, 28]`, and labels, int64 `[S]`, of both splits.
+    """Images, uint8 `[S, 28, 28]`, and labels, int64 `[S]`, of both splits.
 
     Raises:
         DataError: see `load`.
@@ -119,16 +121,14 @@ def _read_part(folder: Path, stem: str) -> tuple[Tensor, Tensor]:
     path, pixels = _read(folder, stem, "images")
     labels_path, labels = _read(folder, stem, "labels")
     if pixels.shape[1:] != (SIZE, SIZE):
-        raise DataError(f"{path}: pictures of {pixels.shape[1]}x{pixels.shape[2]} pixels, not {SIZE}x{SIZE}")
+        raise DataError(f"{path}: images of {pixels.shape[1]}x{pixels.shape[2]} pixels, not {SIZE}x{SIZE}")
     if len(pixels) != len(labels):
-        raise DataError(
-            f"{path} holds {len(pixels):,} pictures, but {labels_path.name} {len(labels):,} labels"
-        )
+        raise DataError(f"{path} holds {len(pixels):,} images, but {labels_path.name} {len(labels):,} labels")
     if len(labels) == 0:
-        raise DataError(f"{path} holds no pictures")
-    if labels.max() >= len(WORDS):
-        odd = int((labels >= len(WORDS)).argmax())
-        raise DataError(f"{labels_path}: label {labels[odd]} of picture {odd} is no digit")
+        raise DataError(f"{path} holds no images")
+    if labels.max() >= len(TEXT):
+        odd = int((labels >= len(TEXT)).argmax())
+        raise DataError(f"{labels_path}: label {labels[odd]} of image {odd} is no digit")
     return torch.from_numpy(pixels), torch.from_numpy(labels.astype(np.int64))
 
 
@@ -156,14 +156,14 @@ def _read(folder: Path, stem: str, kind: Literal["images", "labels"]) -> tuple[P
 
 
 def _draw(labels: Tensor, split: str, draw: Draw, seed: int) -> Tensor:
-    """Numbers of the pictures of a smaller draw, the same count of every digit, ascending."""
-    count = PARTS[split].drawn[draw] // len(WORDS)
+    """Numbers of the images of a smaller draw, the same count of every digit, ascending."""
+    count = PARTS[split].drawn[draw] // len(TEXT)
     drawn = []
-    for digit, word in enumerate(WORDS):
+    for digit, word in enumerate(TEXT):
         own = (labels == digit).nonzero().flatten()
         if len(own) < count:
             raise DataError(
-                f"mnist: draw={draw} takes {count} {split} pictures of {word!r}, of which there are {len(own)}"
+                f"mnist: draw={draw} takes {count} {split} images of {word!r}, of which there are {len(own)}"
             )
         order = generator_at(seed, "mnist", split, digit).permutation(len(own))
         drawn.append(own[torch.from_numpy(order[:count])])

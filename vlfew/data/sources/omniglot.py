@@ -15,14 +15,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from vlfew.core.errors import DataError
 from vlfew.data.cache import read_cached
+from vlfew.data.data_root import find_data
 from vlfew.data.decode import read_many
-from vlfew.data.images import InMemory, LabelledImages
-from vlfew.data.listing import DataFile, digest, list_files
-from vlfew.data.reading import Reading
-from vlfew.data.root import find_data
+from vlfew.data.image_files import DataFile, digest, list_files
+from vlfew.data.labeled_images import InMemory, LabeledImages
+from vlfew.data.preprocess import ImagePreprocessor
 from vlfew.data.splits import draw_names
-from vlfew.errors import DataError
 
 PARTS = ("images_background", "images_evaluation")
 CHARACTERS, DRAWERS = 1623, 20
@@ -31,17 +31,17 @@ _DRAWING = re.compile(r"\d+_(\d+)\.png")
 
 def load(
     root: Path | None,
-    reading: Reading,
+    preprocessor: ImagePreprocessor,
     *,
     split: Literal["lake", "own-40-10"] = "lake",
     rotations: bool = False,
     mirrors: bool = False,
     validation_alphabets: int = 5,
-) -> LabelledImages:
+) -> LabeledImages:
     """All characters at hand. Groups are the alphabets, `source_id` is the drawer (0 to 19).
 
     In the split of the authors (`lake`) test is the evaluation alphabets, and the background alphabets
-    are to develop with: validation is a part of them drawn from `reading.seed`, training the rest. In
+    are to develop with: validation is a part of them drawn from `preprocessor.seed`, training the rest. In
     `own-40-10`, which some studies have, 40 of all 50 alphabets, drawn from the seed, are to develop
     with and 10 are test (four fifths and one fifth of those at hand). It is no standard: its figures
     cannot be set beside those of the authors' split.
@@ -51,7 +51,7 @@ def load(
 
     Args:
         root: folder that holds both parts; None looks where data lie.
-        reading: how to read the drawings.
+        preprocessor: how to read the drawings.
         split: which alphabets are test.
         rotations: quarter turns of a training character as classes of their own, in groups of their
             own: `Greek@90/character01` is turned counter-clockwise (Santoro et al. 2016).
@@ -66,16 +66,16 @@ def load(
     alphabets = sorted({c.alphabet for c in classes})
     test = {c.alphabet for c in classes if c.part == 1}
     if split == "own-40-10":
-        test = draw_names(alphabets, max(1, round(len(alphabets) / 5)), reading.seed, "test")
+        test = draw_names(alphabets, max(1, round(len(alphabets) / 5)), preprocessor.seed, "test")
     background = [a for a in alphabets if a not in test]
     if not 0 <= validation_alphabets < len(background):
         raise DataError(
             f"omniglot: validation_alphabets={validation_alphabets} of {len(background)} alphabets to "
             "develop with must leave at least one for training"
         )
-    held_out = draw_names(background, validation_alphabets, reading.seed, "validation")
+    held_out = draw_names(background, validation_alphabets, preprocessor.seed, "validation")
     files = [file for c in classes for file in c.files]
-    images, kept, skipped = read_cached(files, reading, "reading omniglot")
+    images, kept, skipped = read_cached(files, preprocessor, "reading omniglot")
 
     labels = torch.tensor([n for n, c in enumerate(classes) for _ in c.files])[kept]
     split_of_class = [2 if c.alphabet in test else 1 if c.alphabet in held_out else 0 for c in classes]
@@ -87,12 +87,12 @@ def load(
     if split != "lake":
         own = (sorted(test),)
         shown = f"{len(background)} alphabets to develop with and {len(test)} to test, not the authors' split"
-    data = LabelledImages(
+    data = LabeledImages(
         name="omniglot",
         images=InMemory(images),
         labels=labels,
         class_names=tuple(f"{c.alphabet}/{c.character}" for c in classes),
-        names_are_words=False,
+        names_are_text=False,
         splits={name: (split_of == number).nonzero().flatten() for name, number in parts.items()},
         fingerprint=digest(drawn, skipped, sorted(held_out), rotations, *own, *["mirrors"] * mirrors),
         class_group=torch.tensor([alphabets.index(c.alphabet) for c in classes]),
@@ -124,7 +124,7 @@ class Character:
 
 
 def check(root: Path) -> list[Character]:
-    """The characters under `root`, background first, by name; no picture is decoded.
+    """The characters under `root`, background first, by name; no image is decoded.
 
     Raises:
         DataError: see `load`.
@@ -163,7 +163,7 @@ def _at_hand(classes: list[Character], files: list[DataFile]) -> str:
     return f"{len(classes):,} of {CHARACTERS:,} characters, {len(files):,} of {drawings:,} drawings at hand"
 
 
-def _with_changed(data: LabelledImages, images: Tensor, changes: list[tuple[bool, int]]) -> LabelledImages:
+def _with_changed(data: LabeledImages, images: Tensor, changes: list[tuple[bool, int]]) -> LabeledImages:
     """`data` with the training classes mirrored or not and turned so often as further training classes."""
     assert data.class_group is not None and data.source_id is not None
     train, classes = data.splits["train"], data.classes("train")
@@ -174,10 +174,10 @@ def _with_changed(data: LabelledImages, images: Tensor, changes: list[tuple[bool
     group_at[groups] = torch.arange(len(groups))
 
     names, group_names = list(data.class_names), list(data.group_names)
-    pictures, labels, class_group = [images], [data.labels], [data.class_group]
+    stacked, labels, class_group = [images], [data.labels], [data.class_group]
     for mirror, turn in changes:
         changed = images[train].flip(3) if mirror else images[train]
-        pictures.append(changed.rot90(turn, (2, 3)))
+        stacked.append(changed.rot90(turn, (2, 3)))
         labels.append(len(names) + class_at[data.labels[train]])
         class_group.append(len(group_names) + group_at[data.class_group[classes]])
         mark = "@" + "mirror" * mirror + (str(90 * turn) if turn else "")
@@ -186,7 +186,7 @@ def _with_changed(data: LabelledImages, images: Tensor, changes: list[tuple[bool
     further = torch.arange(len(images), len(images) + len(changes) * len(train))
     return replace(
         data,
-        images=InMemory(torch.cat(pictures)),
+        images=InMemory(torch.cat(stacked)),
         labels=torch.cat(labels),
         class_names=tuple(names),
         class_texts=(),
@@ -199,13 +199,13 @@ def _with_changed(data: LabelledImages, images: Tensor, changes: list[tuple[bool
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the official one-shot benchmark: which training picture shows each test picture?
+    """One run of the official one-shot benchmark: which training image shows each test image?
 
     Attributes:
         name: `run01`.
-        train: uint8 `[N, C, H, W]`, one picture of each of N characters (20) by one drawer.
+        train: uint8 `[N, C, H, W]`, one image of each of N characters (20) by one drawer.
         test: uint8 `[N, C, H, W]`, by another drawer.
-        answer: `[N]` int64, number of the training picture for each test picture.
+        answer: `[N]` int64, number of the training image for each test image.
     """
 
     name: str
@@ -214,15 +214,15 @@ class Run:
     answer: Tensor
 
 
-def load_runs(folder: Path, reading: Reading) -> list[Run]:
+def load_runs(folder: Path, preprocessor: ImagePreprocessor) -> list[Run]:
     """The official one-shot runs, by name, however many there are.
 
     Args:
         folder: holds `runNN` folders or an archive of them (`one_shot_runs.zip`), or is the archive.
-        reading: how to read the pictures; a picture that cannot be read is always an error here.
+        preprocessor: how to read the images; an image that cannot be read is always an error here.
 
     Raises:
-        DataError: no runs; a picture or a line of `class_labels.txt` is missing; names it.
+        DataError: no runs; an image or a line of `class_labels.txt` is missing; names it.
     """
     if not folder.exists():
         raise DataError(f"{folder}: no such folder of one-shot runs")
@@ -236,18 +236,18 @@ def load_runs(folder: Path, reading: Reading) -> list[Run]:
             runs[match[2]][match[1]] = file
     if not runs:
         raise DataError(f"{place}: no runNN folders (run01/training/class01.png, run01/class_labels.txt)")
-    reading = replace(reading, on_bad_image="error")
-    return [_read_run(name, runs[name], place, reading) for name in sorted(runs)]
+    preprocessor = replace(preprocessor, on_bad_image="error")
+    return [_read_run(name, runs[name], place, preprocessor) for name in sorted(runs)]
 
 
-def _read_run(name: str, files: dict[str, DataFile], place: Path, reading: Reading) -> Run:
-    def pictures(part: str) -> list[str]:
+def _read_run(name: str, files: dict[str, DataFile], place: Path, preprocessor: ImagePreprocessor) -> Run:
+    def files_of(part: str) -> list[str]:
         return sorted(f for f in files if f.startswith(f"{name}/{part}/") and f.endswith(".png"))
 
     listing = f"{name}/class_labels.txt"
     if listing not in files:
         raise DataError(f"{place}: {listing} is missing")
-    train, test = pictures("training"), pictures("test")
+    train, test = files_of("training"), files_of("test")
     answer: dict[str, int] = {}
     for number, line in enumerate(files[listing].read().decode(errors="replace").splitlines(), 1):
         pair = line.split()
@@ -255,7 +255,7 @@ def _read_run(name: str, files: dict[str, DataFile], place: Path, reading: Readi
             continue
         missing = next((f for f in pair if f not in files), None)
         if len(pair) != 2 or missing or pair[0] not in test or pair[1] not in train:
-            what = f"{missing} is missing" if missing else "expected a test and a training picture"
+            what = f"{missing} is missing" if missing else "expected a test and a training image"
             raise DataError(f"{place}: {listing}:{number}: {what}")
         answer[pair[0]] = train.index(pair[1])
     unnamed = next((f for f in test if f not in answer), None)
@@ -263,7 +263,7 @@ def _read_run(name: str, files: dict[str, DataFile], place: Path, reading: Readi
         raise DataError(f"{place}: {listing} has no line for {unnamed}")
     if not test or len(test) != len(train):
         raise DataError(
-            f"{place}: {name} has {len(train)} training and {len(test)} test pictures; as many are needed"
+            f"{place}: {name} has {len(train)} training and {len(test)} test images; as many are needed"
         )
-    images, _, _ = read_many([files[f] for f in train + test], reading, f"reading {name}")
+    images, _, _ = read_many([files[f] for f in train + test], preprocessor, f"reading {name}")
     return Run(name, images[: len(train)], images[len(train) :], torch.tensor([answer[f] for f in test]))

@@ -1,0 +1,207 @@
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vlfew.core.config import Config, differences, dump_config
+from vlfew.core.config_file import load_config
+from vlfew.core.errors import ConfigError
+from vlfew.workflows.assemble import PARTS, read_config
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+MINIMAL = "objective:\n  - {loss: contrastive}\n"
+
+
+def write(tmp_path, text):
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_every_shipped_config_is_valid_and_named_after_its_file(path):
+    assert read_config(path).name == path.stem
+
+
+def test_every_mistake_is_listed_at_once_with_its_line(tmp_path):
+    path = write(
+        tmp_path,
+        "data:\n  name: omniglto\noptim:\n  lrr: 0.1\n  steps: many\n"
+        "objective:\n  - loss: contrastive\n    marign: 2\n",
+    )
+    with pytest.raises(ConfigError) as error:
+        read_config(path)
+    problems = error.value.problems
+    assert f"{path}:2: unknown data source 'omniglto'; did you mean 'omniglot'?" in problems
+    assert f"{path}:4: unknown key 'optim.lrr'; did you mean 'lr'?" in problems
+    assert any(p.startswith(f"{path}:5: 'optim.steps': ") and "'many'" in p for p in problems)
+    assert (
+        f"{path}:8: unknown key 'objective.0.marign' of loss 'contrastive'; did you mean 'margin'?"
+        in problems
+    )
+    assert len(problems) == 4
+
+
+def test_wrong_type_of_a_component_option(tmp_path):
+    path = write(tmp_path, "objective:\n  - {loss: contrastive, margin: wide}\n")
+    with pytest.raises(ConfigError, match=r"run.yaml:2: 'objective.0.margin' of loss 'contrastive'.*'wide'"):
+        read_config(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "data: {name: lfw, fold: 11}\n",
+            "data source 'lfw': input should be less than or equal to 10, or input should be 'all', got 11",
+        ),
+        (
+            "evaluate: [{protocol: zero-shot, templates: a photo}]\n",
+            "'evaluate.0.templates' of protocol 'zero-shot': template 'a photo' has no {}",
+        ),
+    ],
+)
+def test_a_component_option_out_of_its_range_is_one_line(tmp_path, text, said):
+    with pytest.raises(ConfigError) as error:
+        read_config(write(tmp_path, MINIMAL + text))
+    (line,) = error.value.problems
+    assert said in line
+
+
+def test_component_options_get_their_types(tmp_path):
+    """A loss must not meet the string that YAML made of a quoted number."""
+    path = write(tmp_path, "objective:\n  - {loss: contrastive, margin: '2', normalize: 'no'}\n")
+    assert read_config(path).objective[0].options == {"margin": 2.0, "normalize": False}
+
+
+def test_override_is_named_in_its_problem(tmp_path):
+    path = write(tmp_path, MINIMAL)
+    with pytest.raises(ConfigError, match=r"^override optim.lrr=1: unknown key 'optim.lrr'"):
+        load_config(path, ["optim.lrr=1"])
+    with pytest.raises(ConfigError, match="an override is key=value"):
+        load_config(path, ["optim.lr"])
+    with pytest.raises(ConfigError, match=r"there is no 'objective.3.weight' to set"):
+        load_config(path, ["objective.3.weight=1"])
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "optim={steps: many}",
+        "objective=[{loss: contrastive, margni: 1}]",
+        "objective.0={loss: contrastive, margni: 1}",
+        "objective.0.margni=1",
+        "image.backbone=conv5",
+        "evaluate=[{protocol: few-shto}]",
+    ],
+)
+def test_mistakes_of_an_override_are_told_of_it_and_not_of_the_file(tmp_path, override):
+    path = write(
+        tmp_path, MINIMAL + "optim: {steps: 2}\nimage: {backbone: conv4}\nevaluate: [{protocol: few-shot}]\n"
+    )
+    with pytest.raises(ConfigError) as error:
+        read_config(path, [override])
+    assert [line.startswith(f"override {override}: ") for line in error.value.problems] == [True]
+
+
+def test_a_list_is_said_where_it_stands_last(tmp_path):
+    (tmp_path / "base.yaml").write_text("objective:\n  - loss: contrastive\n    margin: 2\n")
+    path = write(tmp_path, "base: base.yaml\nname: x\nobjective: [{loss: contrastive, margin: two}]\n")
+    with pytest.raises(ConfigError, match=r"^[^\n]*run.yaml:3: 'objective.0.margin'"):
+        read_config(path)
+
+
+def test_overrides_take_yaml_values(tmp_path):
+    path = write(tmp_path, MINIMAL)
+    config = load_config(path, ["optim.lr=1e-3", "text.encoder=null", "objective.0.weight=2", "name=x"])
+    assert (config.optim.lr, config.text.encoder, config.objective[0].weight, config.name) == (
+        1e-3,
+        None,
+        2,
+        "x",
+    )
+
+
+def test_base_is_merged_and_lines_point_to_the_right_file(tmp_path):
+    (tmp_path / "base.yaml").write_text(MINIMAL + "optim: {lr: 0.5, steps: 7}\n")
+    path = write(tmp_path, "base: base.yaml\noptim: {lr: 0.1}\n")
+    config = load_config(path)
+    assert (config.optim.lr, config.optim.steps) == (0.1, 7)
+    (tmp_path / "base.yaml").write_text(MINIMAL + "optim:\n  stepps: 7\n")
+    with pytest.raises(ConfigError, match=r"base.yaml:4: unknown key 'optim.stepps'"):
+        load_config(path)
+
+
+def test_base_cycle(tmp_path):
+    path = write(tmp_path, "base: run.yaml\n" + MINIMAL)
+    with pytest.raises(ConfigError, match="leads back"):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [1", r"run.yaml:\d+: not YAML"),
+        ("a: '\0'", r"run.yaml: not YAML: [^\n]+$"),
+        ("- 1\n", "expected a mapping"),
+        ("objective: []\n", "'objective'"),
+        ("", "'objective' must be given"),
+        (MINIMAL + "optim: {steps: 20, lr: 1, steps: 5}", r"yaml:\d+: 'steps' stands here twice \(first in"),
+        (MINIMAL + "name: ../elsewhere", "'name'.*must be the name of a folder among the runs"),
+        (MINIMAL + "name: /tmp/elsewhere", "'name'.*must be the name of a folder among the runs"),
+    ],
+)
+def test_unusable_files(tmp_path, text, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(tmp_path, text))
+
+
+def test_missing_file_suggests_a_neighbor(tmp_path):
+    write(tmp_path, MINIMAL)
+    with pytest.raises(ConfigError, match=r"no such configuration file; did you mean 'run.yaml'\?"):
+        load_config(tmp_path / "rnu.yaml")
+
+
+@given(
+    lr=st.floats(1e-6, 10),
+    steps=st.integers(1, 10**6),
+    root=st.sampled_from([None, "data/häuser", "a b"]),
+    template=st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), min_size=1, max_size=20),
+)
+def test_dump_reads_back_to_the_same(tmp_path_factory, lr, steps, root, template):
+    values = {
+        "objective": [{"loss": "contrastive", "margin": 0.5}],
+        "optim": {"lr": lr, "steps": steps},
+        "data": {"root": root},
+        "evaluate": [{"protocol": "zero-shot", "templates": [template + " {}"]}],
+    }
+    config = Config.model_validate(values)
+    path = tmp_path_factory.mktemp("dump") / "config.yaml"
+    path.write_text(dump_config(config), encoding="utf-8")
+    again = load_config(path, parts=PARTS)
+    assert differences(config, again) == []
+    assert yaml.safe_load(dump_config(again)) == yaml.safe_load(dump_config(config))
+
+
+def test_a_list_of_plain_values_differs_as_one():
+    a, b = (
+        Config.model_validate(
+            {"objective": [{"loss": "contrastive"}], "image": {"backbone": "x", "widths": w}}
+        )
+        for w in ([8, 8], [8, 8, 16])
+    )
+    assert differences(a, b) == ["image.widths: [8, 8] -> [8, 8, 16]"]
+
+
+def test_differences_name_dotted_keys():
+    a = Config.model_validate({"objective": [{"loss": "contrastive"}]})
+    b = Config.model_validate({"objective": [{"loss": "contrastive", "margin": 2}], "optim": {"lr": 0.5}})
+    assert set(differences(a, b)) == {"optim.lr: 0.001 -> 0.5", "objective.0.margin: unset -> 2"}
+
+
+def test_a_bare_no_is_no_mixed_precision(tmp_path):
+    path = write(tmp_path, MINIMAL + "training: {mixed_precision: no}\n")
+    assert read_config(path).training.mixed_precision == "no"
+    assert read_config(path, ["training.mixed_precision=no"]).training.mixed_precision == "no"

@@ -1,0 +1,69 @@
+"""What commands set for their process: freed memory is kept, unless the user set otherwise; denormals are nought."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+# Takes and gives back 16 MiB forty times over; prints how many pages the system had to supply anew.
+TOUCH = """
+import resource, sys
+from vlfew.core.cpu_tuning import keep_freed_memory
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+import numpy as np
+np.ones(2**21)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(40):
+    held = [np.ones(2**21) for _ in range(4)]
+    del held
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def pages(how: str, **settings: str) -> int:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
+    done = subprocess.run(
+        [sys.executable, "-c", TOUCH, how],
+        env={**environment, "MALLOC_ARENA_MAX": "1", **settings},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
+def test_freed_memory_is_used_again_rather_than_fetched_anew():
+    assert pages("kept") * 5 < pages("as it was")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
+def test_what_the_user_set_stays():
+    assert pages("kept", MALLOC_MMAP_THRESHOLD_="65536") * 2 > pages(
+        "as it was", MALLOC_MMAP_THRESHOLD_="65536"
+    )
+
+
+DENORMALS = """
+import contextlib, sys
+from vlfew.core.cpu_tuning import denormals_flushed
+with denormals_flushed() if sys.argv[1] == "flushed" else contextlib.nullcontext():
+    import torch
+    torch.set_num_threads(2)
+    print(int((torch.full((2**20,), 1e-30) * 1e-9).count_nonzero()))
+print(float("1e-200") * float("1e-110") > 0)
+"""
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or platform.machine() != "x86_64", reason="a register of x86-64, by way of libm"
+)
+@pytest.mark.parametrize(("how", "left"), [("as it was", 2**20), ("flushed", 0)])
+def test_denormals_are_nought_in_all_threads_until_it_ends(how, left):
+    done = subprocess.run([sys.executable, "-c", DENORMALS, how], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(left), "True"]

@@ -1,0 +1,71 @@
+"""Where data are looked for, and what is said when they are not there."""
+
+from pathlib import Path
+
+import pytest
+
+from vlfew.core.errors import ConfigError, DataError
+from vlfew.data.data_root import find_data
+from vlfew.data.sources import find_source, load_data
+
+ALSO = ("things.zip", "old_things")
+
+
+@pytest.fixture(autouse=True)
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    monkeypatch.setenv("VLFEW_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "data", tmp_path / "cache" / "vlfew" / "data"
+
+
+def test_the_data_root_comes_first_and_the_name_before_others(places: tuple[Path, Path]) -> None:
+    root, cache = places
+    for folder in (cache / "old_things", cache / "things", root / "old_things", root / "things"):
+        folder.mkdir(parents=True)
+        assert find_data("things", also=ALSO) == folder
+    (root / "things").rmdir()
+    (root / "things.zip").touch()
+    assert find_data("things", also=ALSO) == root / "things.zip"
+    assert find_data("things") == cache / "things"
+
+
+def test_an_explicit_folder_is_all_that_is_looked_at(places: tuple[Path, Path], tmp_path: Path) -> None:
+    (places[0] / "things").mkdir(parents=True)
+    assert find_data("things", tmp_path, ALSO) == tmp_path
+    with pytest.raises(DataError, match="nowhere is not a folder"):
+        find_data("things", tmp_path / "nowhere", ALSO)
+
+
+def test_nowhere_says_where_it_looked_and_what_to_do(places: tuple[Path, Path]) -> None:
+    for also, beside in (((), ""), (ALSO, " (or things.zip or old_things beside it)")):
+        with pytest.raises(DataError) as error:
+            find_data("things", also=also)
+        looked = f"looked in {places[0] / 'things'} and {places[1] / 'things'}{beside}; set VLFEW_DATA"
+        assert looked in str(error.value) and "vlfew data prepare things --from PATH" in str(error.value)
+
+
+def test_what_cannot_be_prepared_is_not_said_to_be(places: tuple[Path, Path]) -> None:
+    with pytest.raises(DataError, match=r"set VLFEW_DATA or data.root$"):
+        load_data("pairs", file="pairs.csv")
+
+
+def test_a_folder_as_a_string_and_options_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="neither captions"):
+        load_data("captions", str(tmp_path))
+    with pytest.raises(ConfigError, match=r"reading=vlfew.Reading\(image_size=...\)"):
+        load_data("captions", image_size=32)
+    with pytest.raises(
+        ConfigError, match="captions has no option 'val_fractoin'; did you mean 'val_fraction'"
+    ):
+        load_data("captions", tmp_path, val_fractoin=0.5)
+
+
+def test_sources_say_their_other_names(places: tuple[Path, Path]) -> None:
+    root, _ = places
+    root.mkdir()
+    (root / "orl_faces.zip").touch()
+    assert find_source("att_faces") == root / "orl_faces.zip"
+    (root / "MNIST").mkdir()
+    assert find_source("mnist") == root / "MNIST"
+    with pytest.raises(DataError, match="no data for 'omniglot'"):
+        find_source("omniglot")

@@ -1,0 +1,75 @@
+"""What lies in a folder or archive: hidden things left out, odd ones named."""
+
+import os
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+from vlfew.core.errors import DataError
+from vlfew.data.image_files import list_files
+
+HIDDEN = (".DS_Store", "cat/.x.png", ".git/a.png", "__MACOSX/cat/._a.png", "cat/Icon\r")
+SHOWN = ("a/b/c.png", "cat/1.png", "loose.png", "naïve 🐈\u200d⬛ 猫/é.png", "x__MACOSX/1.png")
+
+
+def test_hidden_files_are_left_out_of_folders_and_archives(tmp_path: Path) -> None:
+    with ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in (*HIDDEN, *SHOWN):
+            path = tmp_path / "folder" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(name)
+            archive.writestr(name, name)
+    for place in (tmp_path / "folder", tmp_path / "a.zip"):
+        files = list_files(place)
+        assert [file.name for file in files] == sorted(SHOWN)
+        assert [file.read().decode() for file in files] == sorted(SHOWN)
+        assert [file.size for file in files] == [len(name.encode()) for name in sorted(SHOWN)]
+
+
+def test_links(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    (folder / "cat").mkdir(parents=True)
+    (folder / "cat" / "1.png").write_text("x")
+    for name, to in (
+        ("loop", "."),
+        ("cat/up", ".."),
+        ("itself.png", "itself.png"),
+        ("there.png", "back.png"),
+        ("back.png", "there.png"),
+        ("nowhere.png", "none.png"),
+        ("also.png", "cat/1.png"),
+    ):
+        (folder / name).symlink_to(to)
+    os.mkfifo(folder / "pipe.png")
+    assert [file.name for file in list_files(folder)] == ["also.png", "cat/1.png"]
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b"a\nb", b"a\x1b[31mb", b"\x7f"])
+def test_names_that_no_message_could_show_are_named_all_the_same(name: bytes, tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(name)).mkdir()
+    (tmp_path / os.fsdecode(name) / "1.png").write_text("x")
+    with pytest.raises(
+        DataError, match=r"the name '.*/1\.png' has control characters .* rename it"
+    ) as caught:
+        list_files(tmp_path)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / "1.png").write_text("x")
+    for mode in (0o000, 0o444):
+        (tmp_path / "cat").chmod(mode)
+        try:
+            with pytest.raises(DataError, match=r"cat\S*: cannot be read: Permission denied"):
+                list_files(tmp_path)
+        finally:
+            (tmp_path / "cat").chmod(0o755)
+
+
+def test_what_is_no_archive_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_text("text")
+    with pytest.raises(DataError, match=r"a\.zip: not a zip archive that can be read"):
+        list_files(tmp_path / "a.zip")

@@ -1,0 +1,86 @@
+"""Features in the cache: found again for the same model and images, never for others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import make_data
+from vlfew.data.labeled_images import InMemory, LabeledImages
+from vlfew.evaluation import kept_bank
+from vlfew.evaluation.feature_bank import FeatureBank, encode_split
+from vlfew.evaluation.feature_cache import bank_file, cached_split_features
+from vlfew.models.build import build_model
+from vlfew.models.dual_stream import DualStream
+from vlfew.models.serialization import fingerprint_of
+from vlfew.models.spec import ModelSpec
+
+
+@pytest.fixture(scope="module")
+def model() -> DualStream:
+    torch.manual_seed(0)
+    spec = ModelSpec(backbone="conv4", backbone_options={"width": 4}, embedding_dim=8, image_size=16)
+    return build_model(spec).eval()
+
+
+@pytest.fixture
+def counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Splits that were encoded; the cache is an empty folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    encoded: list[str] = []
+
+    def count(model: DualStream, data: LabeledImages, split: str) -> FeatureBank:
+        encoded.append(split)
+        return encode_split(model, data, split)
+
+    monkeypatch.setattr(kept_bank, "encode_split", count)
+    return encoded
+
+
+def test_the_same_again_is_not_encoded(model: DualStream, counted: list[str]) -> None:
+    data = make_data()
+    first, second = cached_split_features(model, data, "test"), cached_split_features(model, data, "test")
+    assert counted == ["test"]
+    assert second.features.embedding.equal(first.features.embedding)
+    assert second.index.equal(first.index) and second.labels.equal(first.labels)
+    cached_split_features(model, data, "val")
+    assert counted == ["test", "val"]
+
+
+def test_a_damaged_file_is_made_anew(model: DualStream, counted: list[str]) -> None:
+    data = make_data()
+    good = cached_split_features(model, data, "test").features.embedding
+    path = bank_file(model, data, "test")
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    assert cached_split_features(model, data, "test").features.embedding.equal(good)
+    assert cached_split_features(model, data, "test").features.embedding.equal(good)
+    assert counted == ["test", "test"]
+
+
+def test_a_cache_that_cannot_be_written(
+    model: DualStream, counted: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert len(cached_split_features(model, make_data(), "test")) == len(make_data().indices("test"))
+
+
+def test_other_weights_images_or_framing_are_kept_apart(model: DualStream) -> None:
+    data = make_data()
+    framed = replace(data, images=InMemory(data.images.batch(torch.arange(len(data.labels))).flip(3)))
+    files = [bank_file(model, data, "test"), bank_file(model, data, "val"), bank_file(model, framed, "test")]
+    files.append(bank_file(model, replace(data, fingerprint="other"), "test"))
+    before, weight = fingerprint_of(model), next(model.backbone.parameters())
+    with torch.no_grad():
+        weight.view(-1)[0] += 1e-6
+        files.append(bank_file(model, data, "test"))
+        weight.view(-1)[0] -= 1e-6
+    assert len(set(files)) == 5
+    other = build_model(model.spec.model_copy(update={"tta": "hflip"}))
+    other.load_state_dict(model.state_dict())
+    assert fingerprint_of(other) != before

@@ -1,0 +1,134 @@
+"""Differences and their tests, by plain loops and by scipy."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vlfew.evaluation.results import mean_ci95
+from vlfew.evaluation.statistics import (
+    EXACT,
+    holm,
+    paired_difference,
+    sign_flip_p,
+    student_p,
+    student_quantile,
+    unpaired_difference,
+)
+
+ACCURACIES = st.sampled_from([0.0, 0.2, 0.4, 0.6, 0.8, 1.0])
+
+
+@given(st.lists(st.tuples(ACCURACIES, ACCURACIES), min_size=2, max_size=9))
+def test_a_paired_difference_is_what_loops_say(pairs: list[tuple[float, float]]) -> None:
+    first, second = (np.array(side) for side in zip(*pairs, strict=True))
+    found = paired_difference(first, second)
+    differences = [b - a for a, b in pairs]
+    n, mean = len(pairs), sum(differences) / len(pairs)
+    variance = sum((d - mean) ** 2 for d in differences) / (n - 1)
+    assert found.mean == pytest.approx(mean, abs=1e-12)
+    assert found.ci95 == pytest.approx(student_quantile(n - 1) * math.sqrt(variance / n), abs=1e-9)
+    as_far = [
+        abs(sum(s * d for s, d in zip(signs, differences, strict=True))) >= abs(sum(differences)) - 1e-9
+        for signs in product((1, -1), repeat=n)
+    ]
+    assert found.p == pytest.approx(sum(as_far) / len(as_far))
+
+
+def test_episodes_that_both_answer_alike_do_not_count_as_differing() -> None:
+    """Five of a thousand differ: an exact test knows that five coins prove little."""
+    first = np.full(1000, 0.5)
+    second = first.copy()
+    second[:5] += 0.2
+    found = paired_difference(first, second)
+    assert found.p == 2 / 2**5
+    assert found.ci95 is not None and found.mean - found.ci95 > 0
+    assert paired_difference(first, first).p == 1.0
+
+
+def test_many_episodes_take_students_test() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    rng = np.random.default_rng(0)
+    for n in (EXACT + 1, 200, 1002):
+        first, second = rng.random(n), rng.random(n) + 0.03
+        found, oracle = paired_difference(first, second), stats.ttest_rel(second, first)
+        assert found.p == pytest.approx(oracle.pvalue, abs=1e-3 if n > 1000 else 1e-12)
+        low, high = oracle.confidence_interval()
+        assert found.ci95 == pytest.approx((high - low) / 2, rel=2e-3)
+
+
+def test_the_exact_test_is_scipys() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    differences = np.random.default_rng(1).normal(0.4, 1, 11)
+    oracle = stats.permutation_test(
+        (differences,), np.mean, permutation_type="samples", n_resamples=np.inf, vectorized=True
+    )
+    assert sign_flip_p(differences) == pytest.approx(oracle.pvalue)
+
+
+def test_the_largest_exact_test_counts_only_the_observed_signs() -> None:
+    assert sign_flip_p(np.full(EXACT, 0.1)) == 2 / 2**EXACT
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 7, 10, 29, 30, 500, 1000])
+def test_students_distribution_is_scipys(freedom: int) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    for t in (0.0, 0.3, -1.0, 2.5, 8.0):
+        assert student_p(t, freedom) == pytest.approx(2 * stats.t.sf(abs(t), freedom), abs=1e-13)
+    assert student_quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-9)
+
+
+def test_students_distribution_is_tabled() -> None:
+    """Any table of it, so that something stands without scipy."""
+    tabled = {1: 12.706, 2: 4.303, 5: 2.571, 9: 2.262, 10: 2.228, 30: 2.042, 120: 1.980, 10**5: 1.960}
+    for freedom, value in tabled.items():
+        assert student_quantile(freedom) == pytest.approx(value, abs=6e-4)
+    assert student_p(math.inf, 25) == 0.0
+
+
+def test_a_single_episode_gives_no_interval() -> None:
+    found = paired_difference(np.array([0.2]), np.array([0.6]))
+    assert (found.mean, found.ci95, found.p) == (pytest.approx(0.4), None, None)
+
+
+def test_no_pairing_adds_the_variances() -> None:
+    found = unpaired_difference(0.5, 0.03, 0.56, 0.04)
+    assert found.mean == pytest.approx(0.06) and found.ci95 == pytest.approx(0.05)
+    z = 0.06 / (0.05 / 1.96)
+    assert found.p == pytest.approx(math.erfc(z / math.sqrt(2)))
+    assert unpaired_difference(0.5, 0.03, 0.5, 0.04).p == 1.0
+    # A single episode has no interval, which is not one of no width.
+    assert unpaired_difference(0.5, 0.0, 0.9, 0.04).p is None
+
+
+def test_pairing_is_sharper_where_episodes_are_hard_for_both() -> None:
+    rng = np.random.default_rng(0)
+    hard = rng.random(500)
+    first, second = hard + 0.01 * rng.random(500), hard + 0.02 + 0.01 * rng.random(500)
+    (a, ci_a), (b, ci_b) = mean_ci95(first.tolist()), mean_ci95(second.tolist())
+    paired, unpaired = paired_difference(first, second), unpaired_difference(a, ci_a, b, ci_b)
+    assert paired.mean == pytest.approx(unpaired.mean)
+    assert paired.ci95 is not None and unpaired.ci95 is not None and paired.ci95 < unpaired.ci95 / 10
+    assert paired.p is not None and unpaired.p is not None and paired.p < 1e-9 < 0.05 < unpaired.p
+
+
+def test_holm_by_hand() -> None:
+    # Ascending: 0.01 x 4, 0.02 x 3, 0.025 x 2 (no less than the one before), 0.9 x 1.
+    assert holm([0.02, 0.9, 0.01, 0.025]) == pytest.approx([0.06, 0.9, 0.04, 0.06])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+    assert holm([0.03]) == [0.03]
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), max_size=12))
+def test_holm_keeps_the_order_and_never_helps(ps: list[float]) -> None:
+    found = holm(ps)
+    assert all(p <= q <= 1 for p, q in zip(ps, found, strict=True))
+    for i, p in enumerate(ps):
+        for j, other in enumerate(ps):
+            assert p > other or found[i] <= found[j]

@@ -1,0 +1,114 @@
+"""Draws of support, validation and queries: disjoint, nested, the same whatever else is asked."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.evaluation.fakes import dots
+from vlfew.core.errors import DataError
+from vlfew.data.labeled_images import LabeledImages
+from vlfew.evaluation.adaptation.support_sampling import (
+    Draw,
+    Sides,
+    classes_with_enough,
+    draw_classes,
+    draw_images,
+)
+
+SIZES = [9, 7, 12, 8]
+LABELS = [c for c, size in enumerate(SIZES) for _ in range(size)]
+
+
+def by_image() -> LabeledImages:
+    """Five images of each class are training, the others test."""
+    data = dots(LABELS)
+    first = torch.tensor([n for n, c in enumerate(LABELS) if LABELS[:n].count(c) < 5])
+    rest = torch.tensor([n for n in range(len(LABELS)) if n not in first.tolist()])
+    return LabeledImages(
+        **{**vars(data), "splits": {"train": first, "test": rest}, "split_by": "image", "class_texts": ()}
+    )
+
+
+def one(shots: int, held: int, seed: int, sides: Sides | None = None, most: int | None = None) -> Draw:
+    sides = sides or Sides(dots(LABELS), "test", "test")
+    return draw_images(sides, torch.arange(4), shots, held, seed, most)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 4), st.integers(0, 2), st.integers(0, 99))
+def test_a_image_is_drawn_for_one_end(shots: int, held: int, seed: int) -> None:
+    draw = one(shots, held, seed)
+    for c in range(4):
+        told, kept = draw.support[c].tolist(), draw.held[c].tolist()
+        asked = draw.query[draw.target == c].tolist()
+        assert (len(told), len(kept)) == (shots, held)
+        assert sorted(told + kept + asked) == [n for n, label in enumerate(LABELS) if label == c]
+
+
+def test_support_depends_on_the_seed_and_the_class_alone() -> None:
+    whole = one(4, 2, 7)
+    assert whole.support[:, :2].equal(one(2, 0, 7).support)
+    assert not whole.support.equal(one(4, 2, 8).support)
+    sides = Sides(dots(LABELS), "test", "test")
+    some = draw_images(sides, torch.tensor([1, 3]), 4, 2, 7)
+    assert some.support.equal(whole.support[[1, 3]])
+    halved = whole.among(torch.tensor([3, 1]))
+    assert halved.classes.tolist() == [1, 3] and halved.support.equal(some.support)
+    assert halved.query.equal(some.query) and halved.target.equal(some.target)
+
+
+def test_queries_of_another_split() -> None:
+    data = by_image()
+    draw = one(3, 1, 0, Sides(data, "train", "test"))
+    train, test = data.splits["train"].tolist(), data.splits["test"].tolist()
+    for c in range(4):
+        told = [train[p] for p in (*draw.support[c].tolist(), *draw.held[c].tolist())]
+        asked = [test[p] for p in draw.query[draw.target == c].tolist()]
+        assert {LABELS[n] for n in told + asked} == {c} and len(set(told)) == 4
+        assert sorted(asked) == [n for n in test if LABELS[n] == c]
+
+
+def test_a_few_queries_a_class() -> None:
+    draw, whole = one(2, 0, 0, most=12), one(2, 0, 0)
+    assert draw.target.bincount().tolist() == [3] * 4
+    assert set(draw.query.tolist()) < set(whole.query.tolist())
+    assert one(2, 0, 0, most=1).target.bincount().tolist() == [1] * 4
+
+
+def test_validation_is_no_more_than_the_shots() -> None:
+    draw = one(4, 4, 0, Sides(dots([0] * 9 + [1] * 9 + [2] * 9 + [3] * 9), "test", "test"))
+    positions, target = draw.validation(1)
+    assert positions.equal(draw.held[:, 0]) and target.tolist() == [0, 1, 2, 3]
+    assert draw.validation(16)[0].equal(draw.held.flatten())
+
+
+def test_a_class_with_too_few_images() -> None:
+    sides = Sides(dots(LABELS), "test", "test")
+    assert classes_with_enough(sides, 4, 2, "error").tolist() == [0, 1, 2, 3]
+    told = r"class 's1' has 7 images in split 'test', where 4 shots and 3 for validation and a query take 8"
+    with pytest.raises(DataError, match=told):
+        classes_with_enough(sides, 4, 3, "error")
+    with pytest.raises(DataError, match=r"'s0' has 9 .* \(and 2 more classes have too few\)"):
+        classes_with_enough(sides, 10, 0, "error")
+    assert classes_with_enough(sides, 8, 0, "skip").tolist() == [0, 2]
+    with pytest.raises(DataError, match="at least 2 are needed"):
+        classes_with_enough(sides, 11, 0, "skip")
+    apart = Sides(by_image(), "train", "test")
+    assert len(classes_with_enough(apart, 5, 0, "error")) == 4
+    with pytest.raises(DataError, match=r"has 5 images in split 'train'.* take 6"):
+        classes_with_enough(apart, 5, 1, "error")
+
+
+def test_classes_are_drawn_by_the_seed() -> None:
+    classes = torch.arange(0, 40, 2)
+    first, again, other = (draw_classes(classes, 5, seed) for seed in (0, 0, 1))
+    assert first.equal(again) and not first.equal(other)
+    assert (
+        first.equal(first.sort().values)
+        and len(first.unique()) == 5
+        and set(first.tolist()) < set(range(0, 40, 2))
+    )
+    assert draw_classes(classes, 99, 0).equal(classes)

@@ -1,0 +1,199 @@
+"""The space of a search: what can be written, what is drawn from it, and every mistake at once."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from vlfew.core.config_file import override_text, override_value
+from vlfew.core.errors import ConfigError
+from vlfew.training.tune.search_space import Choices, Range, read_space, text_of
+
+MINIMAL = "objective:\n  - {loss: contrastive}\nimage: {backbone: conv4, width: 8}\n"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "run.yaml"
+    path.write_text(MINIMAL)
+    return path
+
+
+def problems(config: Path, text: str, *overrides: str) -> list[str]:
+    """What is wrong with a space, without the name of its file."""
+    path = config.parent / "space.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        read_space(path, config, overrides)
+    return [problem.removeprefix(str(path)) for problem in error.value.problems]
+
+
+def test_ranges_and_choices_are_read_by_the_type_of_their_bounds(config: Path) -> None:
+    path = config.parent / "space.yaml"
+    path.write_text(
+        "optim.lr: {low: 1e-4, high: 1e-2, log: true}\n"
+        "optim.steps: {low: 100, high: 420, step: 100}\n"
+        "augment.hflip: {low: 0, high: 0.5}\n"
+        "optim.max_grad_norm: {choices: [1.0, null]}\n"
+        "objective.0.margin: {low: 0.1, high: 0.7, step: 0.2}\n"
+        "image: {choices: [{backbone: conv4}, {backbone: resnet12}]}\n"
+    )
+    space = read_space(path, config, [])
+    assert space == {
+        "optim.lr": Range(1e-4, 1e-2, log=True),
+        "optim.steps": Range(100, 420, step=100),
+        "augment.hflip": Range(0, 0.5),
+        "optim.max_grad_norm": Choices(("1.0", "null")),
+        "objective.0.margin": Range(0.1, 0.7, step=0.2),
+        "image": Choices(('{"backbone": "conv4"}', '{"backbone": "resnet12"}')),
+    }
+    assert [d.where.rpartition(":")[2] for d in space.values()] == list("123456")
+    whole = [d.whole for d in space.values() if isinstance(d, Range)]
+    assert whole == [False, True, False, False]
+    steps = space["optim.steps"]
+    assert isinstance(steps, Range) and steps.last == 400
+    assert str(steps) == "100 to 400 by 100, whole"
+    assert str(space["optim.lr"]) == "0.0001 to 0.01, logarithmic"
+
+
+def test_every_mistake_is_listed_at_once_with_its_line(config: Path) -> None:
+    found = problems(
+        config,
+        "optim.lrr: {low: 0.1, high: 1.0}\n"
+        "optim.lr: {low: 0.1, high: 0.01}\n"
+        "augment.hflip: {low: 0.0, high: 1.0, log: true}\n"
+        "optim.max_grad_norm: {choices: []}\n"
+        "optim.steps: {low: 1, high: 2, choices: [3, 4]}\n"
+        "image.width:\n  low: 8\n  hihg: 16\n"
+        "optim.name: {choices: [adamw, sdg]}\n",
+    )
+    assert found == [
+        ":1: unknown key 'optim.lrr'; did you mean 'lr'?",
+        ":2: 'optim.lr' has low 0.1, which must be below high 0.01",
+        ":3: 'augment.hflip' is logarithmic, so low 0 must be above 0",
+        ":4: 'optim.max_grad_norm.choices' must list two values or more, got []",
+        ":5: 'optim.steps' has choices and low; give choices, or low and high",
+        ":8: unknown key 'image.width.hihg'; did you mean 'high'?",
+        ":9: 'optim.name': input should be 'adamw', 'adam', 'sgd' or 'rmsprop', got 'sdg'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("optim.lr: 0.1", "'optim.lr' wants {low:, high:} or {choices: [...]}, got 0.1"),
+        ("optim.lr: {low: 0.1}", "'optim.lr' has no high; give low and high, or choices"),
+        ("optim.lr: {}", "'optim.lr' has no low and no high; give low and high, or choices"),
+        ("optim.lr: {low: a, high: 1}", "'optim.lr.low' must be a number, got 'a'"),
+        ("optim.lr: {low: .nan, high: 1.0}", "'optim.lr.low' must be a number, got nan"),
+        ("optim.lr: {low: 0.1, high: 1.0, log: 3}", "'optim.lr.log' must be true or false, got 3"),
+        ("optim.lr: {low: 0.1, high: 1.0, log: true, step: 0.1}", "'optim.lr' has log and step; give one"),
+        ("optim.lr: {low: 0.1, high: 1.0, step: 2.0}", "'optim.lr.step' must be above 0 and fit"),
+        ("optim.steps: {low: 10, high: 20, step: 0.5}", "'optim.steps.step' must be whole as the bounds are"),
+        ("optim.max_grad_norm: {choices: [1.0]}", "'optim.max_grad_norm.choices' must list two values or more, got [1.0]"),
+        ("optim.max_grad_norm: {choices: [1.0, 2.0, 1.0]}", "'optim.max_grad_norm.choices' lists a value twice"),
+        # The type of the setting: fractions of a step, and less than none of a rate.
+        ("optim.steps: {low: 100.0, high: 1000.0}", "'optim.steps': input should be a valid integer"),
+        ("optim.lr: {low: -0.1, high: 1.0}", "'optim.lr': input should be greater than 0, got -0.1"),
+        ("objective.3.margin: {low: 0.1, high: 1.0}", "there is no 'objective.3.margin' to set"),
+        ("objective.0.marign: {low: 0.1, high: 1.0}", "did you mean 'margin'?"),
+        # What does not go with the rest of the configuration.
+        ("image.backbone: {choices: [conv4, letnet]}", "unknown backbone 'letnet'"),
+        ("image.backbone: {choices: [conv4, resnet12]}", "with image.backbone=resnet12: "),
+        ("seed: {low: 0, high: 9}", "'seed' is not for a search to set: the best of some seeds"),
+        ("model_selection.ways: {low: 2, high: 5}", "'model_selection.ways' is not for a search to set: trials are compared by it"),
+        ("name: {choices: [a, b]}", "'name' is not for a search to set"),
+        ("training.eval_every: {low: 2, high: 9}", "is not for a search to set: the best of more"),
+    ],
+)  # fmt: skip
+def test_what_is_no_good(config: Path, line: str, said: str) -> None:
+    found = problems(config, line + "\n")
+    assert all(problem.startswith(":1: ") for problem in found)
+    assert said in found[0]
+
+
+def test_a_space_of_nothing_and_none_at_all(config: Path) -> None:
+    assert "names no setting to try" in problems(config, "")[0]
+    with pytest.raises(ConfigError, match=r"spaec\.yaml: no such space; did you mean 'space\.yaml'\?"):
+        read_space(config.parent / "spaec.yaml", config, [])
+
+
+def test_a_configuration_is_tried_with_its_overrides(config: Path) -> None:
+    path = config.parent / "space.yaml"
+    path.write_text("image.widths: {choices: [[8, 8], [4, 4]]}\n")
+    assert list(read_space(path, config, ["image={backbone: resnet12}"])) == ["image.widths"]
+
+
+numbers = st.floats(-1e6, 1e6)
+
+
+@given(
+    low=numbers,
+    extent=st.floats(1e-6, 1e6),
+    part=st.floats(0, 1),
+    parts=st.integers(0, 40),
+    log=st.booleans(),
+)
+def test_what_is_drawn_lies_in_the_range(
+    low: float, extent: float, part: float, parts: int, log: bool
+) -> None:
+    low = abs(low) + 1e-6 if log else low
+    high = low + extent
+    assume(high > low and extent > 1e-9 * abs(low))
+    found = Range(low, high, log, step=None if log or not parts else extent / parts)
+    steps = 0 if found.step is None else round(part * parts)
+    drawn = low + (part * extent if found.step is None else steps * found.step)
+    value = found.value(min(drawn, found.last))
+    assert low <= value <= high
+    # Not further off than the four digits that it is tried to.
+    assert abs(value - drawn) <= 1e-3 * max(extent, abs(drawn) if log else 0.0)
+    assert found.find(value) == value
+    assert float(override_value(text_of(value))) == value
+
+
+@given(low=st.integers(-1000, 1000), extent=st.integers(1, 1000), step=st.integers(1, 50))
+def test_whole_steps_end_at_or_below_the_upper_bound(low: int, extent: int, step: int) -> None:
+    assume(step <= extent)
+    found = Range(low, low + extent, step=step)
+    inside = list(range(low, low + extent + 1, step))
+    assert found.last == inside[-1]
+    assert [v for v in range(low - 2, low + extent + 3) if found.find(v) is not None] == inside
+
+
+def test_a_number_has_no_more_digits_than_matter() -> None:
+    assert Range(1e-4, 1e-1, log=True).value(0.00123456789) == 0.001235
+    assert Range(0.0, 30.0).value(17.3812345) == 17.38
+    assert Range(0.1, 0.7, step=0.1).value(0.1 + 2 * 0.1) == 0.3
+    assert Range(16, 64).value(31.7) == 32
+    bounds = Range(1.23456, 1.23457)
+    assert bounds.value(1.23456) == 1.23456 and math.isclose(bounds.value(1.234565), 1.234565)
+
+
+def test_a_value_of_the_configuration_is_found_where_it_is_in_the_range() -> None:
+    assert Range(0.1, 0.5, step=0.2).find(0.3) == 0.3 and Range(0.1, 0.5, step=0.2).find(0.2) is None
+    assert Range(1, 5).find(2) == 2 and Range(1, 5).find(2.0) == 2 and Range(0.0, 1.0).find(None) is None
+    assert Range(1, 5).find(True) is None and Range(1, 5).find(2.5) is None and Range(1, 5).find(6) is None
+
+
+texts = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc", "Cf", "Cn", "Co", "Zl", "Zp")))
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+        max_leaves=6,
+    )
+)
+def test_an_override_is_read_as_the_value_it_was_written_for(value: object) -> None:
+    assert override_value(override_text(value)) == value
+
+
+def test_a_setting_and_what_holds_it_are_not_both_searched(config: Path) -> None:
+    """The one would undo the other, and the trial be told by values that it never had."""
+    (found,) = problems(config, "optim.lr: {low: 1e-3, high: 1e-2}\noptim: {choices: [{lr: 1}, {lr: 2}]}\n")
+    assert found.startswith(":2: 'optim' holds 'optim.lr' (") and "would undo it" in found

@@ -1,0 +1,69 @@
+"""Options out of range: one line that names the option, what it is, and what it may be."""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+from typing import Any, get_args
+
+from vlfew.core.errors import ConfigError
+
+
+def check_positive(name: str, value: float) -> None:
+    """
+    Raises:
+        ConfigError: the option is not a finite number above 0.
+    """
+    if not (_is_number(value) and 0 < value < math.inf):
+        raise ConfigError(f"{name} is {value!r}; it must be a number above 0")
+
+
+def check_each_positive(who: str, **options: float) -> None:
+    """
+    Raises:
+        ConfigError: an option of `who` is not a finite number above 0.
+    """
+    for option, value in options.items():
+        check_positive(f"{who}'s {option}", value)
+
+
+def check_at_least(name: str, value: int, least: int = 1) -> None:
+    """
+    Raises:
+        ConfigError: the option is below `least`.
+    """
+    if not (_is_number(value) and value >= least):
+        raise ConfigError(f"{name} is {value!r}; it must be at least {least}")
+
+
+def check_dropout(name: str, value: float) -> None:
+    """Refuses a dropout that is no probability, or that would leave nothing.
+
+    Raises:
+        ConfigError: the option is not in `[0, 1)`.
+    """
+    if not (_is_number(value) and 0 <= value < 1):
+        raise ConfigError(f"{name} is {value!r}; it must be at least 0 and below 1")
+
+
+def check_range(name: str, value: float, low: float, high: float = math.inf) -> None:
+    """
+    Raises:
+        ConfigError: the option is not a finite number from `low` to `high`.
+    """
+    if not (_is_number(value) and low <= value <= high and value < math.inf):
+        bounds = f"{low:g} or more" if high == math.inf else f"from {low:g} to {high:.4g}"
+        raise ConfigError(f"{name} is {value!r}; it must be a number {bounds}")
+
+
+def check_one_of(name: str, value: Any, kinds: Any) -> None:
+    """
+    Raises:
+        ConfigError: the option is none of the words of the `Literal` `kinds`.
+    """
+    if value not in (known := get_args(kinds)):
+        raise ConfigError(f"{name} is {value!r}; it must be one of {', '.join(map(str, known))}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)

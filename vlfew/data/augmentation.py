@@ -1,0 +1,124 @@
+"""Augmentation of a whole batch on its device: one affine resampling and a few pointwise changes.
+
+What is drawn for an image depends on the seed, the step and the image's place in the *global*
+batch, so one process or eight see the same images.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vlfew.core.config import Augment
+from vlfew.core.random import generator_at
+
+_COLUMNS = 13
+_PARTS = 7
+"""Of the affine map: rotation, shear, scale and translation along both axes, and the other shear."""
+_FIELD = 5
+"""An elastic field is drawn at so many places a side and made smooth between them (Simard et al. 2003)."""
+
+
+class BatchAugment:
+    """Random affine maps, elastic fields, flips, brightness, contrast and erasing for uint8 batches.
+
+    Outside the image its border is continued, so no background color need be known.
+    """
+
+    def __init__(self, settings: Augment, seed: int) -> None:
+        self.settings, self.seed = settings, seed
+        s = settings
+        self._moves = any((s.rotate, s.shear, s.shear_y, s.scale, s.translate, s.elastic, s.hflip))
+
+    def __call__(self, images: Tensor, step: int, total: int, start: int) -> Tensor:
+        """Augments places `start .. start+B` of the `total` images of the batch of `step`.
+
+        Args:
+            images: uint8 `[B, C, H, W]`.
+            step: number of the batch.
+            total: images in the global batch.
+            start: place of the first image in the global batch.
+
+        Returns:
+            float32 `[B, C, H, W]` in 0..255.
+        """
+        s = self.settings
+        drawn = generator_at(self.seed, "augment", step).random((total, _COLUMNS), dtype=np.float32)
+        u = torch.from_numpy(drawn[start : start + len(images)]).to(images.device)
+        x = images.float()
+        if self._moves:
+            parts = generator_at(self.seed, "affine parts", step).random((total, _PARTS + 1), np.float32)
+            grid = self._affine(x, u, torch.from_numpy(parts[start : start + len(images)]).to(images.device))
+            if s.elastic:
+                field = generator_at(self.seed, "elastic", step).random(
+                    (total, 2, _FIELD, _FIELD), np.float32
+                )
+                grid = grid + self._elastic(x, torch.from_numpy(field[start : start + len(images)]))
+            x = F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        view = (-1, 1, 1, 1)
+        if s.contrast:
+            mean = x.mean(dim=(1, 2, 3), keepdim=True)
+            x = mean + (x - mean) * (1 + s.contrast * (2 * u[:, 7] - 1)).view(view)
+        if s.brightness:
+            x = x + 255 * s.brightness * (2 * u[:, 8] - 1).view(view)
+        if s.contrast or s.brightness:
+            x = x.clamp(0, 255)
+        if s.random_erasing:
+            x = self._erase(x, u)
+        return x
+
+    def _elastic(self, x: Tensor, field: Tensor) -> Tensor:
+        """Displacements `[B, H, W, 2]` of a smooth field, drawn at `[B, 2, F, F]` in 0..1."""
+        shift = 2 * self.settings.elastic * (2 * field.to(x.device) - 1)
+        smooth = F.interpolate(shift, size=x.shape[2:], mode="bicubic", align_corners=True)
+        return smooth.permute(0, 2, 3, 1)
+
+    def _affine(self, x: Tensor, u: Tensor, parts: Tensor) -> Tensor:
+        """Where each output place looks, `[B, H, W, 2]`, under a random affine map.
+
+        Args:
+            x: images `[B, C, H, W]`.
+            u: draws `[B, columns]` in 0..1.
+            parts: draws `[B, 8]` in 0..1: which of the parts are applied, and the shear along columns.
+        """
+        s = self.settings
+        drawn = 2 * torch.cat([u[:, :6], parts[:, _PARTS:]], dim=1) - 1
+        signed = drawn * (parts[:, :_PARTS] < s.apply_prob)
+        angle, shear = signed[:, 0] * math.radians(s.rotate), (signed[:, 1] * math.radians(s.shear)).tan()
+        shear_y = (signed[:, 6] * math.radians(s.shear_y)).tan()
+        wide, high = 1 + s.scale * signed[:, 2], 1 + s.scale * signed[:, 3]
+        mirror = torch.where(u[:, 6] < s.hflip, -1.0, 1.0)
+        cos, sin = angle.cos(), angle.sin()
+        # Rows of the 2x3 matrices that take output places to input places (units: half an image).
+        theta = torch.stack(
+            [
+                (cos - sin * shear_y) * wide * mirror,
+                (cos * shear - sin) * high,
+                2 * s.translate * signed[:, 4],
+                (sin + cos * shear_y) * wide * mirror,
+                (sin * shear + cos) * high,
+                2 * s.translate * signed[:, 5],
+            ],
+            dim=1,
+        ).view(-1, 2, 3)
+        return F.affine_grid(theta, list(x.shape), align_corners=False)
+
+    def _erase(self, x: Tensor, u: Tensor) -> Tensor:
+        """Sets a box of 2% to 25% of the area to the image's mean."""
+        _, _, high, wide = x.shape
+        side = (0.02 + 0.23 * u[:, 10]).sqrt()
+        top, left = u[:, 11] * (1 - side), u[:, 12] * (1 - side)
+        rows = torch.arange(high, device=x.device).add(0.5).div(high)
+        columns = torch.arange(wide, device=x.device).add(0.5).div(wide)
+        inside_rows = (rows > top[:, None]) & (rows < (top + side)[:, None])
+        inside_columns = (columns > left[:, None]) & (columns < (left + side)[:, None])
+        box = (
+            inside_rows[:, :, None]
+            & inside_columns[:, None, :]
+            & (u[:, 9] < self.settings.random_erasing)[:, None, None]
+        )
+        return torch.where(box[:, None], x.mean(dim=(2, 3), keepdim=True), x)

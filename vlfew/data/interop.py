@@ -1,0 +1,286 @@
+"""torchvision and Hugging Face data sets as `LabeledImages`, and back.
+
+A data set handed in from Python goes wherever one of `load_data` goes:
+
+    dataset = torchvision.datasets.ImageFolder("pets")
+    splits = split_by_class(torch.tensor(dataset.targets), dataset.classes, seed=0)
+    data = vlfew.from_torchvision(dataset, model.spec.reading(), name="pets", splits=splits)
+    result, _ = vlfew.evaluate(vlfew.EvaluationContext(model, data), "few-shot", {"ways": 5}, ...)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
+
+from vlfew.core.errors import DataError, did_you_mean
+from vlfew.data.class_names import display_name, is_code, unique_names
+from vlfew.data.image_files import digest
+from vlfew.data.image_stores import hold
+from vlfew.data.labeled_images import LabeledImages
+from vlfew.data.preprocess import ImagePreprocessor
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+
+
+def from_torchvision(
+    dataset: Any,
+    preprocessor: ImagePreprocessor,
+    *,
+    name: str = "torchvision",
+    splits: Mapping[str, Tensor] | None = None,
+    memory_limit_mb: int = 2048,
+) -> LabeledImages:
+    """A torchvision classification data set (or any of `(PIL image, label)` pairs by number).
+
+    Labels are taken from `targets`, `labels` or `_labels`, where torchvision keeps them, else from the
+    pairs; class names from `classes` (which may be set by hand), else they are the labels. Whether they
+    are words is told as for every source (`vlfew.data.class_names`). The fingerprint covers labels, names and
+    splits, not the images.
+
+    Args:
+        dataset: built without a transform: images are read as `preprocessor` says.
+        preprocessor: how to read them.
+        name: of the data set, in results.
+        splits: split name to numbers in `dataset`; None puts all into `all`
+            (`vlfew.data.splits.split_by_class` draws a few-shot split).
+        memory_limit_mb: larger sets (decoded, in MiB) are decoded as they are asked for.
+
+    Raises:
+        DataError: no labels, or an image that cannot be read.
+    """
+    targets = next(
+        (t for a in ("targets", "labels", "_labels") if (t := getattr(dataset, a, None)) is not None), None
+    )
+    if targets is None:
+        targets = [dataset[n][1] for n in range(len(dataset))]
+    labels, names, texts = _classes([_plain(t) for t in targets], getattr(dataset, "classes", None), name)
+    splits = {"all": torch.arange(len(labels))} if splits is None else splits
+    identity = type(dataset).__name__
+    return _labeled(
+        _Images(dataset), preprocessor, name, labels, names, texts, splits, identity, memory_limit_mb
+    )
+
+
+def from_huggingface(
+    dataset: Dataset | DatasetDict,
+    preprocessor: ImagePreprocessor,
+    *,
+    image: str = "image",
+    label: str = "label",
+    name: str = "huggingface",
+    memory_limit_mb: int = 2048,
+) -> LabeledImages:
+    """A Hugging Face data set; of a `DatasetDict`, each part is a split (`validation` becomes `val`).
+
+    A single `Dataset` is one split, `all`. The fingerprint covers the sizes of the encoded images,
+    labels, class names and splits.
+
+    Args:
+        dataset: with a column of images and one of labels (`ClassLabel`, text or numbers).
+        preprocessor: how to read the images.
+        image: column of images.
+        label: column of labels.
+        name: of the data set, in results.
+        memory_limit_mb: larger sets (decoded, in MiB) are decoded as they are asked for.
+
+    Raises:
+        DataError: no such column, not a column of images, or an image that cannot be read.
+    """
+    from datasets import ClassLabel, DatasetDict, Image, concatenate_datasets
+
+    parts = dict(dataset) if isinstance(dataset, DatasetDict) else {"all": dataset}
+    for part, rows in parts.items():
+        for column in (image, label):
+            if column not in rows.features:
+                raise DataError(
+                    f"{name} {part!r} has no column {column!r}{did_you_mean(column, rows.features)}"
+                )
+        if not isinstance(rows.features[image], Image):
+            raise DataError(f"{name} {part!r}: column {image!r} holds {rows.features[image]}, not images")
+    try:
+        joined = concatenate_datasets([rows.select_columns([image, label]) for rows in parts.values()])
+    except ValueError:
+        raise DataError(
+            f"{name}: {', '.join(parts)} do not have the same classes or kinds of column"
+        ) from None
+    feature = joined.features[label]
+    known = feature.names if isinstance(feature, ClassLabel) else None
+    labels, names, texts = _classes(joined[label][:], known, name)
+    splits, start = {}, 0
+    for part, rows in parts.items():
+        splits["val" if part in ("validation", "valid", "dev") else part] = torch.arange(
+            start, start + len(rows)
+        )
+        start += len(rows)
+    # Undecoded: they go through our reader, which turns, scales 16 bits and composites the same for all.
+    encoded = joined.select_columns([image]).cast_column(image, Image(decode=False))
+    # Their own fingerprints change with the place and the version of the library: good for a cache only.
+    kept_as = [rows._fingerprint for rows in parts.values()]
+    sizes = _sizes(joined, image)
+    return _labeled(
+        _Encoded(encoded, image),
+        preprocessor,
+        name,
+        labels,
+        names,
+        texts,
+        splits,
+        sizes,
+        memory_limit_mb,
+        kept_as,
+    )
+
+
+def _sizes(rows: Dataset, image: str) -> list[int]:
+    """Bytes of each encoded image, in the table or in the file that it names; -1 where there is none."""
+    import pyarrow.compute as compute
+
+    found: list[int] = []
+    for table in rows.select_columns([image]).with_format("arrow").iter(1000):
+        for images in table.column(image).chunks:
+            lengths = compute.binary_length(compute.struct_field(images, "bytes")).to_pylist()
+            paths = compute.struct_field(images, "path").to_pylist()
+            found += [
+                length
+                if length is not None
+                else Path(path).stat().st_size
+                if path and Path(path).exists()
+                else -1
+                for length, path in zip(lengths, paths, strict=True)
+            ]
+    return found
+
+
+class _Images:
+    """The images of a data set of pairs."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, number: int) -> Any:
+        from PIL.Image import Image
+
+        image = self.dataset[number][0]
+        if not isinstance(image, Image):
+            raise TypeError(
+                f"expected a Pillow image, got {type(image).__name__}; build it without a transform"
+            )
+        return image
+
+
+class _Encoded:
+    """The images of an undecoded Hugging Face column: bytes, or the path of a file.
+
+    By way of rows: a column of the library's makes a new table for every item that is asked of it.
+    """
+
+    def __init__(self, rows: Dataset, column: str) -> None:
+        self.rows, self.column = rows, column
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, number: int) -> Any:
+        image = self.rows[number][self.column]
+        if image is None:
+            raise ValueError("there is no image in this row")
+        return Path(image["path"]) if image["bytes"] is None else image["bytes"]
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value
+
+
+def _classes(
+    targets: Sequence[Any], known: Sequence[Any] | None, name: str
+) -> tuple[Tensor, list[str], list[tuple[str, ...]]]:
+    """Labels `[S]`, unique display names, and the texts of each class (empty for codes)."""
+    missing = next(
+        (n for n, t in enumerate(targets) if t is None or (known and not -1 < t < len(known))), None
+    )
+    if missing is not None:
+        raise DataError(f"{name}[{missing}]: {targets[missing]!r} is not the label of a class")
+    values = list(range(len(known))) if known else sorted(set(targets))
+    number = {value: n for n, value in enumerate(values)}
+    # A class of torchvision's ImageNet is a tuple of synonyms.
+    given = (
+        [(k,) if isinstance(k, str) else tuple(k) for k in known] if known else [(str(v),) for v in values]
+    )
+    names = [display_name(own[0]) for own in given]
+    unique = list(unique_names(names, range(len(names))))
+    texts = [tuple(display_name(t) for t in own if not is_code(t)) for own in given]
+    return torch.tensor([number[t] for t in targets], dtype=torch.int64), unique, texts
+
+
+def _labeled(
+    samples: Any,
+    preprocessor: ImagePreprocessor,
+    name: str,
+    labels: Tensor,
+    names: list[str],
+    texts: list[tuple[str, ...]],
+    splits: Mapping[str, Tensor],
+    identity: object,
+    memory_limit_mb: int,
+    kept_as: object = None,
+) -> LabeledImages:
+    images, kept, skipped = hold(samples, preprocessor, name, memory_limit_mb, kept_as)
+    place = torch.full((len(labels),), -1)
+    place[kept] = torch.arange(len(kept))
+    numbers = {split: place[index].sort().values for split, index in splits.items()}
+    numbers = {split: index[index >= 0] for split, index in numbers.items()}
+    drawn = sorted((split, index.tolist()) for split, index in numbers.items())
+    return LabeledImages(
+        name=name,
+        images=images,
+        labels=labels[kept],
+        class_names=tuple(names),
+        names_are_text=all(texts),
+        splits=numbers,
+        fingerprint=digest(identity, labels.tolist(), names, drawn, skipped),
+        class_texts=tuple(own or (n,) for own, n in zip(texts, names, strict=True)),
+        skipped=skipped,
+    )
+
+
+class _Split(TorchDataset[tuple[Tensor, int]]):
+    def __init__(self, data: LabeledImages, split: str) -> None:
+        self.data, self.index = data, data.indices(split)
+        self.classes = list(data.class_names)
+        self.targets = data.labels[self.index].tolist()
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, int]:
+        return self.data.images.batch(self.index[number][None])[0], self.targets[number]
+
+
+def to_torch_dataset(data: LabeledImages, split: str) -> TorchDataset[tuple[Tensor, int]]:
+    """A split as a torch `Dataset` of (uint8 `[C, H, W]`, class number), with `classes` and `targets`."""
+    return _Split(data, split)
+
+
+def to_huggingface(data: LabeledImages, split: str) -> Dataset:
+    """A split as a Hugging Face `Dataset` with columns `image` and `label`; encoded in memory."""
+    from datasets import ClassLabel, Dataset, Features, Image
+    from PIL import Image as Pillow
+
+    index = data.indices(split)
+    images = [
+        Pillow.fromarray(p[0].numpy() if len(p) == 1 else p.permute(1, 2, 0).contiguous().numpy())
+        for block in index.split(256)
+        for p in data.images.batch(block)
+    ]
+    features = Features({"image": Image(), "label": ClassLabel(names=list(data.class_names))})
+    return Dataset.from_dict({"image": images, "label": data.labels[index].tolist()}, features=features)

@@ -1,0 +1,149 @@
+"""`LabeledImages`: what every data source gives, and the only thing that training and evaluation see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from vlfew.core.errors import DataError, did_you_mean
+from vlfew.data.pairs import Pairs
+
+
+class ImageStore(Protocol):
+    """Images of one size, by number. All are uint8 with the channels first."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """`(C, H, W)` of one image."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Decoded bytes that are held in memory."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def batch(self, index: Tensor) -> Tensor:
+        """Images `index [B]` as uint8 `[B, C, H, W]`."""
+        ...
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """Images held decoded: `tensor` is uint8 `[S, C, H, W]`."""
+
+    tensor: Tensor
+
+    def __post_init__(self) -> None:
+        if self.tensor.dtype != torch.uint8 or self.tensor.ndim != 4:
+            raise ValueError(
+                f"expected uint8 [S, C, H, W], got {self.tensor.dtype} {tuple(self.tensor.shape)}"
+            )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        _, c, h, w = self.tensor.shape
+        return c, h, w
+
+    @property
+    def nbytes(self) -> int:
+        return self.tensor.numel()
+
+    def __len__(self) -> int:
+        return len(self.tensor)
+
+    def batch(self, index: Tensor) -> Tensor:
+        return self.tensor[index]
+
+
+@dataclass(frozen=True)
+class LabeledImages:
+    """A data set.
+
+    Attributes:
+        name: of the source, as on the command line.
+        images: the images.
+        labels: `[S]` int64, class of each image.
+        class_names: one display name a class, unique.
+        names_are_text: whether the names mean something to a reader (`tench`) or are codes (`s17`).
+        splits: split name to the image numbers `[n]` in it, sorted.
+        fingerprint: a hash over what the images, labels and splits are.
+        split_by: `class` where a split has all images of its classes (`check_disjoint_classes`
+            holds it to that); `image` where the splits share the classes and part the images, so
+            that the classes that are evaluated were trained on.
+        class_texts: all true texts of each class, where there are more than the name (glyphs have
+            several names, a folder may bring captions); empty means `(name,)` for each.
+        class_group: `[classes]` int64, the group a class belongs to (an alphabet), if any.
+        group_names: names of the groups.
+        source_id: `[S]` int64, who or what made the image (the drawer, the font), if known.
+        image_names: `[S]` file names within the data set, where images have names; else empty.
+        pairs: split name to the pairs of its images that the set's own protocol asks about, if any.
+        training_labels: which labels of the training split a model may have learned from, in the terms of
+            the set's own protocol (LFW: `unrestricted`); "" where there is no such convention.
+        skipped: images that could not be read and were left out, by `on_bad_image: skip`.
+        note: what a reader of results must know ("5,200 of 60,000 images at hand"), else "".
+    """
+
+    name: str
+    images: ImageStore
+    labels: Tensor
+    class_names: tuple[str, ...]
+    names_are_text: bool
+    splits: Mapping[str, Tensor]
+    fingerprint: str
+    split_by: Literal["class", "image"] = "class"
+    class_texts: tuple[tuple[str, ...], ...] = ()
+    class_group: Tensor | None = None
+    group_names: tuple[str, ...] = ()
+    source_id: Tensor | None = None
+    image_names: tuple[str, ...] = ()
+    pairs: Mapping[str, Pairs] = field(default_factory=dict)
+    training_labels: str = ""
+    skipped: tuple[str, ...] = field(default=())
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.labels) != len(self.images):
+            raise ValueError(f"{len(self.labels)} labels for {len(self.images)} images")
+        if not self.class_texts:
+            object.__setattr__(self, "class_texts", tuple((n,) for n in self.class_names))
+
+    def indices(self, split: str) -> Tensor:
+        """Image numbers `[n]` of a split.
+
+        Raises:
+            DataError: no such split.
+        """
+        if split not in self.splits:
+            raise DataError(f"{self.name} has no split {split!r}{did_you_mean(split, self.splits)}")
+        return self.splits[split]
+
+    def classes(self, split: str) -> Tensor:
+        """Class numbers `[C]` that occur in a split, ascending."""
+        return self.labels[self.indices(split)].unique()
+
+    def by_class(self, split: str) -> dict[int, Tensor]:
+        """Class number to its image numbers within the split, ascending."""
+        index = self.indices(split)
+        labels = self.labels[index]
+        order = labels.argsort(stable=True)
+        values, counts = labels[order].unique_consecutive(return_counts=True)
+        return dict(zip(values.tolist(), index[order].split(counts.tolist()), strict=True))
+
+    def check_disjoint_classes(self, first: str, second: str) -> None:
+        """Few-shot figures mean nothing when a test class was trained on.
+
+        Raises:
+            DataError: names a class that is in both splits.
+        """
+        both = sorted(set(self.classes(first).tolist()) & set(self.classes(second).tolist()))
+        if both:
+            raise DataError(
+                f"{self.name}: class {self.class_names[both[0]]!r} is in both {first!r} and {second!r}"
+                f" ({len(both)} such); few-shot splits must not share classes"
+            )

@@ -1,0 +1,137 @@
+"""What a data set holds: in numbers, and as a sheet of its images."""
+
+from __future__ import annotations
+
+import textwrap
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vlfew.core.files import atomic_file
+from vlfew.data.labeled_images import LabeledImages
+
+_INCH = 100
+"""Pixels an inch of the sheet has."""
+_HEAD = 56
+"""Pixels that the heading of a split takes."""
+
+
+def describe(data: LabeledImages) -> dict[str, Any]:
+    """The figures of a data set, as plain values that JSON can hold.
+
+    `splits` gives `classes`, `images` and the fewest and most images of a class.
+    """
+    splits = {}
+    for split in data.splits:
+        counts = data.labels[data.indices(split)].unique(return_counts=True)[1]
+        splits[split] = {
+            "classes": len(counts),
+            "images": int(counts.sum()),
+            "fewest_per_class": int(counts.min()) if len(counts) else 0,
+            "most_per_class": int(counts.max()) if len(counts) else 0,
+        }
+    return {
+        "name": data.name,
+        "images": len(data.images),
+        "shape": list(data.images.shape),
+        "classes": len(data.class_names),
+        "names_are_text": data.names_are_text,
+        "examples": [data.class_names[n] for n in _spread(len(data.class_names), 5).tolist()],
+        "texts": sum(len(texts) for texts in data.class_texts),
+        "groups": len(data.group_names),
+        "sources": 0 if data.source_id is None else len(data.source_id.unique()),
+        "split_by": data.split_by,
+        "splits": splits,
+        "bytes_in_memory": data.images.nbytes,
+        "fingerprint": data.fingerprint,
+        "skipped": len(data.skipped),
+        "note": data.note,
+    }
+
+
+def contact_sheet(
+    data: LabeledImages, splits: Sequence[str], path: Path, rows: int = 24, per_class: int = 10
+) -> None:
+    """Writes a PNG with a heading for each split and, below it, a row for each of some of its classes.
+
+    Args:
+        data: the data set.
+        splits: of it, from top to bottom.
+        path: of the PNG.
+        rows: at most, in all; every split has its equal share, its classes spread evenly over it.
+        per_class: images in a row at most, spread evenly over the class.
+
+    Raises:
+        DataError: no such split.
+    """
+    from matplotlib.figure import Figure
+
+    parts = [_part(data, split, max(1, rows // len(splits)), per_class) for split in splits]
+    names = [name for part in parts for name in part.names]
+    longest = max((len(line) for name in names for line in name.split("\n")), default=0)
+    margin = 24 + 7 * longest
+    wide = max(480, margin + max(part.pixels.shape[1] for part in parts) + 16)
+    high = sum(_HEAD + len(part.pixels) for part in parts) + 16
+    sheet = np.full((high, wide, 3), 255, np.uint8)
+    figure = Figure(figsize=(wide / _INCH, high / _INCH), dpi=_INCH, facecolor="white")
+
+    def say(x: float, y: float, text: str, size: float, **style: Any) -> None:
+        figure.text(x / wide, 1 - y / high, text, va="center_crop", fontsize=size, parse_math=False, **style)
+
+    top = 0
+    for part in parts:
+        say(16, top + 18, part.title, 11, weight="bold")
+        say(16, top + 38, part.count, 8.5, color="#555555")
+        top += _HEAD
+        sheet[top : top + len(part.pixels), margin : margin + part.pixels.shape[1]] = part.pixels
+        for name, middle in zip(part.names, part.middles, strict=True):
+            say(margin - 10, top + middle, name, 8.5, ha="right", color="#222222")
+        top += len(part.pixels)
+    # One pixel of the sheet is one of the file: nothing is resampled.
+    figure.figimage(sheet, 0, 0, origin="upper", zorder=-1)
+    with atomic_file(path) as temporary, warnings.catch_warnings():
+        # A character that the font lacks shows as a box; no other font need be there.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        figure.savefig(temporary, format="png")
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A split on the sheet: its heading, `pixels [H, W, 3]`, and each row's name and middle."""
+
+    title: str
+    count: str
+    pixels: np.ndarray
+    names: list[str]
+    middles: list[float]
+
+
+def _part(data: LabeledImages, split: str, rows: int, per_class: int) -> _Part:
+    members = data.by_class(split)
+    labels = [list(members)[n] for n in _spread(len(members), rows).tolist()]
+    chosen = [members[label][_spread(len(members[label]), per_class)] for label in labels]
+    columns = max((len(row) for row in chosen), default=1)
+    _, h, w = data.images.shape
+    zoom = max(1, round(64 / h))
+    cell, gap = zoom * h, 6
+    pixels = np.full((len(chosen) * (cell + gap) + gap, columns * (zoom * w + gap) + gap, 3), 238, np.uint8)
+    for r, row in enumerate(chosen):
+        for c, image in enumerate(data.images.batch(row)):
+            drawn = image.expand(3, h, w).permute(1, 2, 0).numpy().repeat(zoom, 0).repeat(zoom, 1)
+            top, left = gap + r * (cell + gap), gap + c * (zoom * w + gap)
+            pixels[top : top + cell, left : left + zoom * w] = drawn
+    count = f"{len(members):,} classes, {len(data.indices(split)):,} images; {len(labels)} classes shown"
+    names = ["\n".join(textwrap.wrap(data.class_names[n], 30, max_lines=2, placeholder=" …")) for n in labels]
+    middles = [gap + r * (cell + gap) + cell / 2 for r in range(len(chosen))]
+    return _Part(f"{data.name} · {split}", count, pixels, names, middles)
+
+
+def _spread(total: int, wanted: int) -> Tensor:
+    """Up to `wanted` of the numbers below `total`, evenly spread, ascending."""
+    return torch.arange(min(wanted, total)) * total // max(1, min(wanted, total))

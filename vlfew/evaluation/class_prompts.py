@@ -1,0 +1,95 @@
+"""Classes said in words: prompts from names and templates, or descriptions from a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from vlfew.classifiers.prototypes import mean_texts
+from vlfew.core.errors import DataError, ModelError, did_you_mean
+from vlfew.data.labeled_images import LabeledImages
+from vlfew.evaluation.context import EvaluationContext
+from vlfew.evaluation.prompt_templates import NAME, read_templates
+from vlfew.evaluation.text_cache import cached_text_embeddings
+
+
+def read_descriptions(path: Path, data: LabeledImages) -> dict[str, list[str]]:
+    """Class name to texts, from a JSON object of strings or lists of strings.
+
+    Raises:
+        DataError: missing, not such an object, or a class that `data` does not have.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read descriptions from {path}: {error}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path} must hold a JSON object of class name to texts")
+    found = {}
+    for name, texts in content.items():
+        texts = [texts] if isinstance(texts, str) else texts
+        if not (isinstance(texts, list) and texts and all(isinstance(t, str) and t.strip() for t in texts)):
+            raise DataError(f"{path}: class {name!r} needs a text or a list of texts, none of them empty")
+        if name not in data.class_names:
+            raise DataError(
+                f"{path}: {data.name} has no class {name!r}{did_you_mean(name, data.class_names)}"
+            )
+        found[name] = texts
+    return found
+
+
+def prompts(
+    data: LabeledImages, classes: Tensor, templates: str | Sequence[str], descriptions: Path | None
+) -> list[list[str]]:
+    """The texts of each class of `classes [C]`.
+
+    Every name of a class in every template; a class that has descriptions is said by them alone, as
+    they stand.
+
+    Raises:
+        ConfigError: no template, or one without `{}`.
+        DataError: class names are codes and descriptions do not cover them; a class whose text is empty;
+            unusable descriptions.
+    """
+    templates = read_templates(templates)
+    described = read_descriptions(descriptions, data) if descriptions else {}
+    texts = []
+    for c in classes.tolist():
+        name = data.class_names[c]
+        if name not in described and not data.names_are_text:
+            raise DataError(
+                f"class names of {data.name} are codes, not words (such as {name!r}); "
+                "say each class in words with descriptions=FILE.json"
+            )
+        if name not in described and not all(text.strip() for text in data.class_texts[c]):
+            raise DataError(
+                f"{data.name}: class {name!r} has an empty text; there is nothing to make a prompt of"
+            )
+        named = [t.replace(NAME, text) for text in data.class_texts[c] for t in templates]
+        texts.append(described.get(name, named))
+    return texts
+
+
+def class_words(
+    context: EvaluationContext, classes: Tensor, templates: str | Sequence[str], descriptions: Path | None
+) -> Tensor:
+    """`[C, D]` unit vectors of `classes [C]`: prompts normalized, averaged, normalized again.
+
+    Those of many prompts are kept in the user's cache (`vlfew.evaluation.text_cache`).
+
+    Raises:
+        ModelError: the model has no text stream.
+        ConfigError, DataError: as `prompts`.
+    """
+    if not context.model.has_text:
+        raise ModelError(
+            "this model has no text stream (it was trained without words); it cannot read names; "
+            "the protocol asif ties a text encoder to it"
+        )
+    texts = prompts(context.data, classes, templates, descriptions)
+    return cached_text_embeddings(
+        context.model.fingerprint, texts, lambda: mean_texts(context.model.encode_texts, texts)
+    )
