@@ -1,11 +1,11 @@
-"""Speed, measured side by side: `python scripts/benchmark.py episodes`."""
+"""Speed measurements: `python scripts/benchmark.py episodes`."""
 
 from __future__ import annotations
 
 import argparse
 from importlib import import_module
 
-from vlfew.core.cpu_tuning import prepared_process
+from vlfew.core.cpu_tuning import tuned_process
 
 BENCHMARKS = {
     "adapt": "every few-shot method on cached features, five numbers of shots, three repeats",
@@ -15,8 +15,9 @@ BENCHMARKS = {
     "zero-shot-classifier": "1,000 classes in 80 prompts each, against open_clip",
     "gradient-cache": "memory of large contrastive batches by gradient caching",
     "training": "training steps against a plain loop, and what data and augmentation cost",
+    "gpu": "training steps, the quickstart and episodes on a GPU",
 }
-"""Subcommand to what it measures; each is `benchmark_<name>.py` (`_` for `-`) beside this file, with `add_arguments`
+"""Each benchmark and what it measures; it is `benchmark_<name>.py` in this folder (`_` for `-`), with `add_arguments`
 and `run`."""
 
 
@@ -29,7 +30,7 @@ def main() -> None:
         module.add_arguments(subcommand)
         subcommand.set_defaults(run=module.run)
     args = parser.parse_args()
-    with prepared_process():  # as the command line does
+    with tuned_process():  # as the command line does
         args.run(args)
 
 

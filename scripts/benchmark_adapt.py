@@ -1,6 +1,6 @@
 """All methods of `vlfew adapt` that need no training of the model, on 10,000 cached features of 512 numbers: 100
-classes, 1, 2, 4, 8 and 16 shots, 3 repeats. Options and temperature are chosen too, by 100 other classes
-(`--tune-on val`), by further images or not at all.
+classes, 1, 2, 4, 8 and 16 shots, 3 repeats. Options and temperature are tuned too, on 100 other classes
+(`--tune-on val-classes`), on held-out images or not at all.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import time
 
 CLASSES, IMAGES, DIM = 100, 100, 512
 OTHERS = 40
-"""Images of each of the classes to choose by: as many as are looked at, and a few more."""
+"""Images of each class that options are tuned on."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--tune-on", choices=("val", "images", "fixed"), default="val")
-    parser.add_argument("--methods", default="all", help="names with commas between")
+    parser.add_argument(
+        "--tune-on", choices=("val-classes", "held-out-images", "none"), default="val-classes"
+    )
+    parser.add_argument("--methods", default="all", help="names, separated by commas")
     parser.add_argument("--threads", type=int, default=2)
 
 
@@ -26,9 +28,10 @@ def run(args: argparse.Namespace) -> None:
     from vlfew.classifiers.base import FewShotMethod
     from vlfew.core.features import Features
     from vlfew.data.labeled_images import InMemory, LabeledImages
-    from vlfew.evaluation.adaptation.compare import adapt
+    from vlfew.evaluation.adaptation.compare import compare_methods
     from vlfew.evaluation.context import EvaluationContext
     from vlfew.evaluation.feature_bank import FeatureBank
+    from vlfew.similarities.base import Similarity
 
     torch.set_num_threads(args.threads)
     generator = torch.Generator().manual_seed(0)
@@ -40,51 +43,54 @@ def run(args: argparse.Namespace) -> None:
     )
     centers = torch.randn(2 * CLASSES, DIM, generator=generator)
     embedding = 0.25 * centers[labels] + torch.randn(len(labels), DIM, generator=generator)
-    words = centers + 2 * torch.randn(2 * CLASSES, DIM, generator=generator)
+    text_embedding = centers + 2 * torch.randn(2 * CLASSES, DIM, generator=generator)
     test = CLASSES * IMAGES
     data = LabeledImages(
-        name="made up",
+        name="synthetic",
         images=InMemory(torch.zeros(len(labels), 1, 1, 1, dtype=torch.uint8)),
         labels=labels,
         class_names=tuple(f"thing {c}" for c in range(2 * CLASSES)),
         names_are_text=True,
         splits={"test": torch.arange(test), "val": torch.arange(test, len(labels))},
-        fingerprint="made up",
+        fingerprint="synthetic",
     )
 
-    class Made:
+    class SyntheticModel:
         has_text = True
         fingerprint = None
 
-        def encode_images(self, images: Tensor) -> Features:
+        def image_features(self, pixels: Tensor) -> Features:
             raise NotImplementedError("its features are cached")
 
-        def encode_texts(self, texts: list[str]) -> Tensor:
-            return words[[int(text.split()[1]) for text in texts]]
+        def encode_text(self, texts: list[str]) -> Tensor:
+            return text_embedding[[int(text.split()[1]) for text in texts]]
 
-        def method(self, name: str) -> FewShotMethod:
+        def few_shot_method(self, name: str = "default") -> FewShotMethod:
             raise NotImplementedError("methods come from the registry")
 
-    def cached(model: Made, data: LabeledImages, split: str) -> FeatureBank:
+        def similarity_by_name(self, name: str = "default") -> Similarity:
+            raise NotImplementedError("methods come from the registry")
+
+    def cached(model: SyntheticModel, data: LabeledImages, split: str) -> FeatureBank:
         index = data.indices(split)
         return FeatureBank(Features(embedding[index]), labels[index], index, data, split)
 
     begin = time.perf_counter()
-    found = adapt(
-        EvaluationContext(Made(), data, encode=cached), methods=args.methods.split(","), tune_on=args.tune_on
+    result = compare_methods(
+        EvaluationContext(SyntheticModel(), data, encode=cached),
+        methods=args.methods.split(","),
+        tune_on=args.tune_on,
     )
     took = time.perf_counter() - begin
-    shots, repeats = found.shots, len(found.repeats)
+    shots, repeats = result.shots, result.repeats
     print(
-        f"{test:,} features of {DIM}, {CLASSES} classes, {len(shots)} numbers of shots, {repeats} repeats, "
+        f"{test:,} features of {DIM}, {CLASSES} classes, {len(shots)} shot counts, {repeats} repeats, "
         f"{args.threads} threads"
     )
-    print(
-        f"{'method':<20} {'choosing s':>10} {'fits s':>7}   accuracy at {shots[0]} and {shots[-1]} shots, %"
-    )
-    for method in found.methods:
-        cells = [found.cell(method, k) for k in shots]
-        choosing, fits = sum(c.choosing_seconds for c in cells), repeats * sum(c.seconds for c in cells)
+    print(f"{'method':<20} {'tuning s':>10} {'fits s':>7}   accuracy at {shots[0]} and {shots[-1]} shots, %")
+    for method in result.methods:
+        cells = [result.cell(method, k) for k in shots]
+        tuning, fits = sum(c.choosing_seconds for c in cells), repeats * sum(c.seconds for c in cells)
         first, last = 100 * cells[0].accuracy.mean, 100 * cells[-1].accuracy.mean
-        print(f"{method:<20} {choosing:>10.1f} {fits:>7.1f}   {first:.1f} {last:.1f}")
-    print(f"{len(found.methods)} methods, {found.chosen_by}: {took:.1f} s")
+        print(f"{method:<20} {tuning:>10.1f} {fits:>7.1f}   {first:.1f} {last:.1f}")
+    print(f"{len(result.methods)} methods, {result.tuning}: {took:.1f} s")

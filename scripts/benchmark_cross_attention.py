@@ -1,6 +1,6 @@
 """5-way 1-shot 15-query episodes by cross attention from half-precision 6 x 6 maps (20 classes x 600), one thread.
 
-Drawing of the episodes included; and, on a few, the same scores with every correlation written out.
+Sampling of the episodes included; and, on a few, the same scores with explicit correlations.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> None:
     from vlfew.core.features import Features, FeatureSpec
     from vlfew.evaluation.accuracy import episode_accuracies
     from vlfew.evaluation.episodes import sample_episodes
-    from vlfew.evaluation.protocols.few_shot import from_images
+    from vlfew.evaluation.protocols.few_shot import episode_logits
     from vlfew.similarities.cross_attention import CrossAttention
 
     torch.set_num_threads(1)
@@ -36,8 +36,8 @@ def run(args: argparse.Namespace) -> None:
     labels = torch.arange(CLASSES).repeat_interleave(IMAGES)
 
     @torch.inference_mode()
-    def written_out(method: CrossAttention, support: Tensor, queries: Tensor) -> Tensor:
-        """`[N, C, H, W]` and `[Q, C, H, W]` to `[Q, N]`, the correlations and attended maps whole."""
+    def explicit(method: CrossAttention, support: Tensor, queries: Tensor) -> Tensor:
+        """`[N, C, H, W]` and `[Q, C, H, W]` to `[Q, N]`, with explicit correlations and attended maps."""
         p, q = support.flatten(2).float(), queries.flatten(2).float()
         correlation = normalize(p, dim=1).mT[None] @ normalize(q, dim=1)[:, None]  # [Q, N, m, m]
         pooled = []
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> None:
 
     for channels in args.channels:
         shape = (channels, SIDE, SIDE)
-        # Some at a time, so that making the maps takes no more memory than holding them.
+        # In parts, so that creating the maps takes no more memory than storing them.
         maps = torch.empty(len(labels), *shape, dtype=torch.half, memory_format=torch.channels_last)
         center = 0.2 * torch.randn(CLASSES, *shape, generator=generator)
         for part, of in zip(maps.split(50), labels.split(50), strict=True):
@@ -61,9 +61,9 @@ def run(args: argparse.Namespace) -> None:
         method = CLASSIFIERS.get(name)(FeatureSpec(1, shape)).eval().requires_grad_(False)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         wall, cpu = time.perf_counter(), time.process_time()
-        drawn = sample_episodes(labels, WAYS, SHOTS, QUERIES, args.episodes, 0)
-        score = from_images(method, WAYS, SHOTS)
-        accuracy = episode_accuracies(features, drawn, score, maps=True).mean()
+        episodes = sample_episodes(labels, WAYS, SHOTS, QUERIES, args.episodes, 0)
+        score = episode_logits(method, WAYS, SHOTS)
+        accuracy = episode_accuracies(features, episodes, score, maps=True).mean()
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         added = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
         print(
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> None:
         if not args.transductive:
             few = min(10, args.episodes)
             cpu = time.process_time()
-            for support, query in zip(drawn.support[:few], drawn.query[:few], strict=True):
-                written_out(method, maps[support.flatten()], maps[query.flatten()])
+            for support, query in zip(episodes.support[:few], episodes.query[:few], strict=True):
+                explicit(method.similarity, maps[support.flatten()], maps[query.flatten()])
             cpu = (time.process_time() - cpu) / few
             print(f"  written out: {1 / cpu:.0f} a second of the processor's time", flush=True)

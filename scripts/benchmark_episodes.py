@@ -1,6 +1,6 @@
 """10,000 episodes 5-way 1-shot 15-query on 12,000 x 512 features (20 classes x 600), one thread.
 
-vlfew, drawing of the episodes included, and easyfsl's evaluation of cached features take turns.
+vlfew, sampling of the episodes included, and easyfsl's evaluation of cached features take turns.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ def run(args: argparse.Namespace) -> None:
     from torch.utils.data import DataLoader, Sampler
 
     from vlfew.classifiers import CLASSIFIERS
-    from vlfew.core.features import Features
+    from vlfew.core.features import Features, FeatureSpec
     from vlfew.evaluation.accuracy import episode_accuracies
     from vlfew.evaluation.episodes import sample_episodes
-    from vlfew.evaluation.protocols.few_shot import from_images
+    from vlfew.evaluation.protocols.few_shot import episode_logits
 
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(0)
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
 
     class TakesDataSource(Sampler[list[int]]):
         def __init__(self, *_: object, **__: object) -> None:
-            """Sampler no longer takes the argument that EpisodicSampler passes up."""
+            """Sampler no longer takes the argument that EpisodicSampler passes."""
 
     class Tasks(EpisodicSampler, TakesDataSource):
         pass
@@ -58,12 +58,12 @@ def run(args: argparse.Namespace) -> None:
         return float(evaluate(method(torch.nn.Identity()), loader, device="cpu", use_tqdm=False))
 
     def ours(metric: str, seed: int) -> float:
-        drawn = sample_episodes(labels, WAYS, SHOTS, QUERIES, args.episodes, seed)
-        method = CLASSIFIERS.get("prototypes")(DIM, metric=metric)
-        score = from_images(method, WAYS, SHOTS)
-        return float(episode_accuracies(Features(embedding), drawn, score).mean())
+        episodes = sample_episodes(labels, WAYS, SHOTS, QUERIES, args.episodes, seed)
+        method = CLASSIFIERS.get("prototypes")(FeatureSpec(DIM), metric=metric)
+        score = episode_logits(method, WAYS, SHOTS)
+        return float(episode_accuracies(Features(embedding), episodes, score).mean())
 
-    print(f"{args.episodes:,} episodes, {WAYS}-way {SHOTS}-shot, {QUERIES} queries a class, one thread")
+    print(f"{args.episodes:,} episodes, {WAYS}-way {SHOTS}-shot, {QUERIES} queries per class, one thread")
     for metric, method in (("euclidean", PrototypicalNetworks), ("cosine", SimpleShot)):
         mine, other, accuracy = [], [], (0.0, 0.0)
         for number in range(args.rounds):

@@ -1,7 +1,7 @@
 """Resident memory of contrastive training steps by gradient caching, a large batch against a small one.
 
-Conv4 with GroupNorm beside the frozen text encoder, on random images of 32 pixels. Each batch has a process of its
-own: memory is the most that it ever had resident, less what it had with model and data loaded.
+Conv4 with GroupNorm and the frozen text encoder, on random images of 32 pixels. Each batch size has a process of its
+own; memory is its peak resident size minus that with model and data loaded.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import json
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 
@@ -28,7 +27,7 @@ def run(args: argparse.Namespace) -> None:
     if args.one is not None:
         print(json.dumps(_measure(args)))
         return
-    found = []
+    measured = []
     for batch in args.batches:
         options = ["--chunk", args.chunk, "--images", args.images, "--steps", args.steps]
         options += ["--width", args.width, "--one", batch]
@@ -38,25 +37,26 @@ def run(args: argparse.Namespace) -> None:
             "gradient-cache",
         ]
         done = subprocess.run([*command, *map(str, options)], stdout=subprocess.PIPE, text=True, check=True)
-        found.append(json.loads(done.stdout.splitlines()[-1]))
-        idle, most, seconds = found[-1]
-        above = f"{most - idle:6.0f} MB above {idle:.0f} MB idle"
+        measured.append(json.loads(done.stdout.splitlines()[-1]))
+        idle, peak, seconds = measured[-1]
+        above = f"{peak - idle:6.0f} MB above {idle:.0f} MB idle"
         print(f"batch {batch:>6,}, {args.chunk} at a time: {above}, {seconds:.1f} s a step")
-    (idle, most, _), (large_idle, large_most, _) = found
-    print(f"large over small  {(large_most - large_idle) / (most - idle):.2f}x")
+    (idle, peak, _), (large_idle, large_peak, _) = measured
+    print(f"large over small  {(large_peak - large_idle) / (peak - idle):.2f}x")
 
 
 def _measure(args: argparse.Namespace) -> tuple[float, float, float]:
-    """MB that were resident at idle and at most, and seconds a step."""
+    """Resident MB before training and at the peak, and seconds a step."""
     import time
 
     import torch
 
     from vlfew.core.config import Config
     from vlfew.data.labeled_images import InMemory, LabeledImages
+    from vlfew.training.hardware import use_all_cores
     from vlfew.training.run_folder import RunFolder
-    from vlfew.training.trainer import Trainer
-    from vlfew.workflows.assemble import use_all_cores
+    from vlfew.workflows.assemble import assemble
+    from vlfew.workflows.train import make_trainer
 
     use_all_cores()
     classes, shape = args.one // args.images, (args.one, 1, 32, 32)
@@ -79,28 +79,27 @@ def _measure(args: argparse.Namespace) -> tuple[float, float, float]:
             "training": {"mixed_precision": "no", "gradient_cache": args.chunk},
         }
     )
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as pool:
-        trainer = Trainer(config, data, RunFolder(Path(folder)))
-        module, trainer.optimizer = trainer.accelerator.prepare(trainer.module, trainer.optimizer)
-        module.train()
-        upcoming = pool.submit(trainer._fetch, 0)
-        upcoming.result()
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunFolder(Path(folder))
+        trainer = make_trainer(config, assemble(config, run, data), run)
+        trainer.module.train()
+        batches = trainer.batches()
         idle = _status("VmRSS")
-        _forget_peak()
+        _reset_peak()
         start = time.perf_counter()
-        for step in range(args.steps):
-            loss, _, upcoming = trainer._step(module, step, upcoming, pool)
-            loss.item()
+        for _ in range(args.steps):
+            trainer.optimizer_step(batches)
+            trainer.loss.item()
         seconds = (time.perf_counter() - start) / args.steps
     return idle, _status("VmHWM"), seconds
 
 
 def _status(key: str) -> float:
-    """A line of Linux' account of this process, in MB."""
+    """A line of Linux' statistics of this process, in MB."""
     line = next(n for n in Path("/proc/self/status").read_text().splitlines() if n.startswith(key))
     return int(line.split()[1]) / 1024
 
 
-def _forget_peak() -> None:
-    """Loading and the text encoder's first reading have a peak of their own."""
+def _reset_peak() -> None:
+    """Loading, and encoding texts at the start, have a peak of their own."""
     Path("/proc/self/clear_refs").write_text("5")

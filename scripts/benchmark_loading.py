@@ -1,4 +1,4 @@
-"""How long a data set takes to load: the first time, when images are decoded, and every further time.
+"""Loading times of a data set: the first time, when images are decoded, and later times, from the cache.
 
 Each start is a process of its own, with a cache folder that is empty at first; imports are not counted.
 """
@@ -14,16 +14,16 @@ import tempfile
 
 START = """
 import sys, time
-from vlfew.data import Reading, load_data
+from vlfew import ImagePreprocessor, load_data
 name, size, channels = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 start = time.perf_counter()
-data = load_data(name, reading=Reading(size, channels))
+data = load_data(name, preprocessor=ImagePreprocessor(size, channels))
 print(time.perf_counter() - start, len(data.images), len(data.indices("train")))
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", default="mini_imagenet", help="source, at hand under VLFEW_DATA")
+    parser.add_argument("--data", default="mini_imagenet", help="source, in a folder under VLFEW_DATA")
     parser.add_argument("--image-size", type=int, default=84)
     parser.add_argument("--channels", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=5)

@@ -1,8 +1,8 @@
 """The vectors of ImageNet's 1,000 class names in 80 prompts, one MiniLM tower for both, the same threads.
 
-vlfew's class words and open_clip's `build_zero_shot_classifier` take turns; both start from the names. The
+vlfew's class embeddings and open_clip's `build_zero_shot_classifier` take turns; both start from the names. The
 tower, its texts padded to open_clip's 77 tokens, is wrapped as `encode_text`, as open_clip's own text towers
-of transformers are. Nothing is taken from a cache.
+of transformers are. Nothing is cached.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LENGTH = 77
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--classes", type=int, default=1000, help="the first so many of the 1,000")
+    parser.add_argument("--classes", type=int, default=1000, help="how many of the 1,000")
     parser.add_argument("--rounds", type=int, default=3, help="each side runs once a round")
     parser.add_argument("--threads", type=int, default=1)
 
@@ -30,20 +30,20 @@ def run(args: argparse.Namespace) -> None:
     from torch.nn.functional import normalize
 
     from vlfew.data.labeled_images import InMemory, LabeledImages
-    from vlfew.evaluation.class_prompts import class_words
+    from vlfew.evaluation.class_prompts import class_embeddings
     from vlfew.evaluation.context import EvaluationContext
-    from vlfew.models.build import build_model
+    from vlfew.models.dual_stream import DualStream
     from vlfew.models.spec import ModelSpec, TextSpec
 
     torch.set_num_threads(args.threads)
     names = IMAGENET_CLASSNAMES[: args.classes]
     text = TextSpec(encoder="minilm", projection="none")
-    # The image stream is there because a model has one: it is as small as can be, and never asked.
+    # The image encoder is small and not used.
     spec = ModelSpec(backbone="conv4", text=text, embedding_dim=384, image_size=16)
-    tower: Any = build_model(spec).eval().text_encoder
+    tower: Any = DualStream.from_spec(spec).eval().text_encoder
     labels = torch.arange(len(names))
     images = InMemory(torch.zeros(len(names), 1, 16, 16, dtype=torch.uint8))
-    # ImageNet has two classes called crane, and so on: a number tells them apart, the texts are the names.
+    # ImageNet has two classes called crane, and more: a number makes names unique, the texts are the names.
     unique = tuple(f"{n} {name}" for n, name in enumerate(names))
     texts = tuple((name,) for name in names)
     data = LabeledImages("imagenet", images, labels, unique, True, {"test": labels}, "", class_texts=texts)
@@ -63,9 +63,9 @@ def run(args: argparse.Namespace) -> None:
 
     def ours() -> Tensor:
         # A new model: it has kept no text.
-        model = build_model(spec)
+        model = DualStream.from_spec(spec)
         begin[0], begin[1] = time.perf_counter(), time.process_time()
-        return class_words(EvaluationContext(model.eval(), data), labels, "eighty", None)
+        return class_embeddings(EvaluationContext(model.eval(), data), labels, "eighty", None)
 
     def theirs() -> Tensor:
         begin[0], begin[1] = time.perf_counter(), time.process_time()

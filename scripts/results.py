@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from vlfew.core.errors import ConfigError, VlfewError
 from vlfew.evaluation.results import Result
 from vlfew.models.serialization import read_metadata
-from vlfew.report.load_run import FinishedRun, read_finished
+from vlfew.report.load_run import FinishedRun, load_runs
 from vlfew.report.formatting import accuracy, duration, extras, percent, setting
 from vlfew.workflows.assemble import read_config
 
@@ -69,7 +69,7 @@ class Ours(BaseModel):
 
     def fits(self, result: Result) -> bool:
         """Whether it is such a result."""
-        fields = result.asked | result.model_dump()
+        fields = result.options | result.model_dump()
         wanted = {"protocol": self.protocol} | (self.model_extra or {})
         return all(fields.get(key) == value for key, value in wanted.items())
 
@@ -134,7 +134,7 @@ def read_runs(paths: Sequence[Path]) -> dict[str, FinishedRun]:
     """
     runs: dict[str, FinishedRun] = {}
     for path in paths:
-        (run,) = read_finished([path])
+        (run,) = load_runs([path])
         if other := runs.get(run.config.name):
             raise ConfigError(
                 f"{other.folder.path} and {path} are both runs of {run.config.name}; give one of them"
@@ -248,7 +248,7 @@ def _size(result: Result) -> str:
 def _command(run: FinishedRun, result: Result) -> str:
     """The command that makes the result again, on the run where it lies now."""
     words = shlex.split(result.command)
-    return shlex.join([*words[:2], str(run.folder.path), *words[3:]])
+    return shlex.join([*words[:3], str(run.folder.path), *words[4:]])  # vlfew evaluate PROTOCOL RUN ...
 
 
 def _result(run: FinishedRun, result: Result) -> list[str]:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import yaml
 
-from vlfew.core.cpu_tuning import prepared_process
+from vlfew.core.cpu_tuning import tuned_process
 from vlfew.core.errors import ConfigError, VlfewError, error_context
 from vlfew.core.yaml_loader import SettingsLoader, problem_of
 from vlfew.evaluation.results import Result, read_results
@@ -28,7 +28,7 @@ from vlfew.report.formatting import accuracy, percent, setting
 from vlfew.training.run_folder import validation_of
 from vlfew.training.trainer import TrainingInterrupted
 from vlfew.workflows.assemble import read_config
-from vlfew.workflows.train import run_pipeline
+from vlfew.workflows.train import train
 
 
 def read_grid(path: Path) -> dict[str, dict[str, list[str]]]:
@@ -140,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"cell {number} of {len(cells)}: {', '.join(cell.values)}", file=sys.stderr, flush=True)
         try:
             with redirect_stdout(sys.stderr):  # what is printed is the table of all cells
-                run = run_pipeline(args.config, cell.overrides, args.runs)
+                run = train(args.config, cell.overrides, args.runs)
             rows.append(Row(cell.values, validation_of(run), read_results(run.results)))
         except TrainingInterrupted:
             raise
@@ -154,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     try:
-        with prepared_process():
+        with tuned_process():
             sys.exit(main())
     except (VlfewError, OSError) as error:
         for line in str(error).splitlines():

@@ -16,7 +16,7 @@ from vlfew.cli import main
 
 
 def fails(capsys, *arguments: str) -> str:
-    """Runs `vlfew ...`, expects exit status 2 and one line; returns the line."""
+    """Run `vlfew ...`, expect exit status 2 and one line; returns the line."""
     with pytest.raises(SystemExit) as error:
         main(list(arguments))
     assert error.value.code == 2
@@ -26,12 +26,12 @@ def fails(capsys, *arguments: str) -> str:
 
 
 def succeeds(capsys, *arguments: str) -> tuple[str, str]:
-    """Runs `vlfew ...`, expects exit status 0; returns what it printed, and said on standard error."""
+    """Run `vlfew ...`, expect exit status 0; returns standard output and standard error."""
     with pytest.raises(SystemExit) as error:
         main(list(arguments))
-    told = capsys.readouterr()
-    assert error.value.code == 0, told.err
-    return told.out, told.err
+    captured = capsys.readouterr()
+    assert error.value.code == 0, captured.err
+    return captured.out, captured.err
 
 
 def test_help_answers_at_once():
@@ -64,19 +64,19 @@ def test_missing_config(capsys, tmp_path):
 
 
 def test_a_folder_that_is_no_run(capsys, tmp_path):
-    line = fails(capsys, "evaluate", str(tmp_path), "--protocol", "few-shot", "--data", "glyphs")
+    line = fails(capsys, "evaluate", "few-shot", str(tmp_path), "--data", "glyphs")
     assert "holds no model" in line
 
 
 def test_unknown_protocol_and_option(capsys, tmp_path):
-    line = fails(capsys, "evaluate", str(tmp_path), "--protocol", "few-shto")
+    line = fails(capsys, "evaluate", "few-shto", str(tmp_path))
     assert "did you mean 'few-shot'?" in line
-    line = fails(capsys, "evaluate", str(tmp_path), "--protocol", "zero-shot", "--shots", "1")
-    assert "zero-shot has no option 'shots'" in line
-    line = fails(capsys, "evaluate", str(tmp_path), "--protocol", "few-shot", "--ways", "few")
-    assert "--ways is a number" in line
-    line = fails(capsys, "evaluate", str(tmp_path), "--protocol", "few-shot", "--episodes", "all")
-    assert "--episodes is a number from 1 up, or 'each', not 'all'" in line
+    line = fails(capsys, "evaluate", "zero-shot", str(tmp_path), "--shots", "1")
+    assert "No such option '--shots'" in line and "vlfew evaluate zero-shot --help" in line
+    line = fails(capsys, "evaluate", "few-shot", str(tmp_path), "--ways", "few")
+    assert "few-shot: ways='few'; input should be a valid integer" in line and "should be 'all'" in line
+    line = fails(capsys, "evaluate", "few-shot", str(tmp_path), "--episodes", "all")
+    assert "few-shot: episodes='all'; input should be" in line and "should be 'each'" in line
 
 
 def test_unknown_data_source(capsys):
@@ -84,15 +84,14 @@ def test_unknown_data_source(capsys):
 
 
 def test_data_option_that_is_none(capsys):
-    line = fails(capsys, "data", "show", "omniglot", "--set", "rotatoins=true")
-    assert "did you mean 'rotations'?" in line
+    line = fails(capsys, "data", "show", "omniglot", "--rotatoins")
+    assert "--rotations" in line
 
 
-@pytest.mark.parametrize("option", ["split=person", "fold=one"])
-def test_a_value_that_an_option_cannot_have(capsys, option):
-    key, _, value = option.partition("=")
-    line = fails(capsys, "data", "show", "att_faces", "--set", option)
-    assert f"{key!r} of data source 'att_faces'" in line and repr(value) in line
+@pytest.mark.parametrize(("option", "value"), [("protocol", "person"), ("fold", "one")])
+def test_invalid_value_of_a_source_option(capsys, option, value):
+    line = fails(capsys, "data", "show", "lfw", f"--{option}", value)
+    assert f"lfw: {option}={value!r}; input should be" in line
 
 
 def test_prepare_needs_exactly_one_way(capsys):
@@ -122,7 +121,7 @@ def test_data_show_writes_a_sheet(capsys, tmp_path):
         main(["data", "show", "folder", "--root", str(tmp_path / "pets"), "--sheet", str(sheet)])
     assert error.value.code == 0
     out = capsys.readouterr().out
-    assert "18" in out and "kind a" in out and "stretched to a square (--set resize=crop" in out
+    assert "18" in out and "kind a" in out and "stretched to a square (--resize crop" in out
     with Image.open(sheet) as image:
         assert min(image.size) > 100
 
@@ -135,9 +134,9 @@ def test_data_show_tells_of_classes_too_few_to_be_split_and_frames_as_asked(caps
             image.paste((0, 80 * c, 250), (0, 10, 20, 30))
             image.save(tmp_path / "few" / f"kind {name}" / f"{n}.png")
     red = {}
-    for framing in ("squash", "crop"):
+    for framing in ("stretch", "crop"):
         sheet = tmp_path / f"{framing}.png"
-        show = ["data", "show", "folder", "--root", str(tmp_path / "few"), "--set", f"resize={framing}"]
+        show = ["data", "show", "folder", "--root", str(tmp_path / "few"), "--resize", framing]
         with pytest.raises(SystemExit) as error:
             main([*show, "--sheet", str(sheet)])
         assert error.value.code == 0
@@ -151,7 +150,7 @@ def test_data_show_tells_of_classes_too_few_to_be_split_and_frames_as_asked(caps
             red[framing] = any(
                 r > 200 and g < 50 and b < 50 for _, (r, g, b) in image.convert("RGB").getcolors(1 << 24)
             )
-    assert red == {"squash": True, "crop": False}
+    assert red == {"stretch": True, "crop": False}
 
 
 def test_data_show_names_bad_images_or_counts_them(capsys, tmp_path):
@@ -171,7 +170,7 @@ def test_data_show_names_bad_images_or_counts_them(capsys, tmp_path):
 @pytest.fixture(scope="module")
 def dual_run(tmp_path_factory):
     """A tiny untrained dual-stream model, saved as a run folder."""
-    from vlfew.models import ModelSpec, build_model, save_model
+    from vlfew.models import DualStream, ModelSpec, save_model
     from vlfew.models.spec import TextSpec
 
     torch.manual_seed(0)
@@ -183,7 +182,7 @@ def dual_run(tmp_path_factory):
         image_size=16,
     )
     folder = tmp_path_factory.mktemp("dual")
-    save_model(build_model(spec), folder, {"trained_on": "nothing"})
+    save_model(DualStream.from_spec(spec), folder, {"trained_on": "nothing"})
     return folder
 
 
@@ -199,7 +198,7 @@ def test_classify_by_words_images_and_both(capsys, dual_run, tmp_path):
     out, err = succeeds(
         capsys, "classify", str(dual_run), str(tmp_path / "*.png"), *classes, "--text-weight", "0", "--json"
     )
-    assert err.count("words alone (other) will seldom win against classes said in images") == 1
+    assert err.count("texts alone (other) will seldom win against classes with images") == 1
     rows = {row["image"].rpartition("/")[2]: row for row in json.loads(out)}
     assert rows["dark.png"]["label"] == "dark" and rows["light.png"]["label"] == "light"
     assert rows["dark.png"]["score"] == pytest.approx(1.0, abs=1e-3)
@@ -231,9 +230,88 @@ def test_an_output_file_of_another_kind_is_not_replaced(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["evaluate", "runs/x", "--protocol", "few-shot", "--json"], ["report", "runs/x", "--out"]],
+    [["evaluate", "few-shot", "runs/x", "--json"], ["report", "runs/x", "--out"]],
 )
 def test_a_folder_where_a_file_is_to_be_written_is_told_before_anything_is_done(arguments, tmp_path, capsys):
     with pytest.raises(SystemExit) as error:
         main([*arguments, str(tmp_path)])
     assert error.value.code == 2 and "directory" in capsys.readouterr().err
+
+
+PROTOCOL = '''"""A toy protocol."""
+
+from typing import Literal
+
+from vlfew.evaluation.context import ProtocolResult
+
+
+def coin(context, *, split: str = "test", sides: int | Literal["many"] = 2, fair: bool = True) -> ProtocolResult:
+    """Accuracy of a coin.
+
+    Args:
+        context: the model and the data.
+        split: which images are guessed.
+        sides: sides of the coin, or `many`.
+        fair: whether all sides are equally likely.
+    """
+    sides = 1000 if sides == "many" else sides
+    return ProtocolResult(1 / sides if fair else 0.0, 0.0, 1)
+'''
+
+
+def test_a_new_protocol_is_one_file_and_one_line(capsys, dual_run, tmp_path, monkeypatch):
+    from vlfew.evaluation import PROTOCOLS
+
+    (tmp_path / "coin_protocol.py").write_text(PROTOCOL)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(PROTOCOLS.entries, "coin", "coin_protocol:coin")
+    out, _ = succeeds(capsys, "evaluate", "--help")
+    assert "coin" in out and "Accuracy of a coin." in out
+    out, _ = succeeds(capsys, "evaluate", "coin", "--help")
+    assert "--sides" in out and "INT|many" in out and "--no-fair" in out and "Sides of the coin" in out
+    assert "--shots" not in out
+    results = tmp_path / "results.json"
+    evaluate = ["evaluate", "coin", str(dual_run), "--data", "glyphs", "--json", str(results)]
+    succeeds(capsys, *evaluate, "--sides", "4", "--csv", str(tmp_path / "results.csv"))
+    (result,) = json.loads(results.read_text())
+    assert result["accuracy"] == 0.25 and result["options"]["sides"] == 4
+    assert "vlfew evaluate coin" in result["command"] and "--sides 4" in result["command"]
+    assert "coin" in (tmp_path / "results.csv").read_text()
+    line = fails(capsys, *evaluate, "--sides", "few")
+    assert "coin: sides='few'; input should be a valid integer" in line
+
+
+def test_old_flags_name_the_new_ones(capsys, dual_run):
+    from vlfew.core.renamed import FLAGS
+
+    commands = {"--seeds": "adapt", "--choose": "adapt", "--fix": "adapt"}
+    for flag, new in FLAGS.items():
+        command = [commands.get(flag, "evaluate")] + (["few-shot"] if flag not in commands else [])
+        assert f"{flag} is now {new}" in fails(capsys, *command, str(dual_run), flag, "x")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shell_completion_needs_no_torch(shell):
+    code = (
+        "import sys; from vlfew.cli import app, main\n"
+        "from click.shell_completion import ShellComplete\n"
+        "complete = ShellComplete(app, {}, 'vlfew', '_VLFEW_COMPLETE').get_completions\n"
+        "names = lambda *a: {item.value for item in complete(*a)}\n"
+        "assert {'few-shot', 'verification'} <= names(['evaluate'], '')\n"
+        "assert '--on-small-class' in names(['evaluate', 'few-shot', 'run'], '--on')\n"
+        "assert '--tip_adapter.alpha' in names(['adapt', 'run'], '--tip_adapter.'), names(['adapt', 'run'], '--')\n"
+        "assert {'quickstart'} == names(['train'], 'quick')\n"
+        "assert 'torch' not in sys.modules\n"
+        f"main(['completion', {shell!r}])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    assert "_VLFEW_COMPLETE" in done.stdout
+
+
+def test_recipes_are_listed_and_printed(capsys):
+    out, _ = succeeds(capsys, "recipes")
+    assert "quickstart" in out and "studies/mnist_focal" in out and "glyphs are built in" in out
+    out, _ = succeeds(capsys, "recipes", "quickstart")
+    assert "name: glyphs" in out
+    assert "did you mean 'quickstart'?" in fails(capsys, "train", "quickstrat")

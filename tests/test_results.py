@@ -1,4 +1,4 @@
-"""The tables of results: what others published beside ours, each figure in the column of its protocol."""
+"""The tables of results: published results next to ours, each in the column of its protocol."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
-from scripts.results import PUBLISHED, main, markdown, read_published, read_runs, tables
+from tests.load_script import load_script
 from tests.report.test_comparison import make_run, result
 from vlfew.core.errors import VlfewError
 from vlfew.workflows.assemble import read_config
+
+script = load_script("results")
 
 ROOT = Path(__file__).parents[1]
 GLYPHS = """
@@ -50,15 +52,17 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("runs")
     repeated: dict[str, Any] = {"accuracies": [0.89, 0.91], "over": "seed", "values": [0, 1], "repeats": 2}
     first = make_run(
-        folder / "first", [result(ways=5, command="vlfew evaluate first --protocol few-shot", **repeated)]
+        folder / "first", [result(ways=5, command="vlfew evaluate few-shot first --ways 5", **repeated)]
     )
     second = make_run(folder / "second", [result(ways=20, accuracy=0.5), result(ways=7, accuracy=0.4)])
     return [first, second]
 
 
-def test_each_figure_stands_in_the_column_of_its_protocol(tmp_path: Path, runs: list[Path]) -> None:
-    said, table, *further = tables(read_published(published(tmp_path)), read_runs(runs))
-    assert "glyphs" in said and "20-way" in said
+def test_each_result_is_in_the_column_of_its_protocol(tmp_path: Path, runs: list[Path]) -> None:
+    heading, table, *further = script.tables(
+        script.read_published(published(tmp_path)), script.read_runs(runs)
+    )
+    assert "glyphs" in heading and "20-way" in heading
     head, twin, person = cells(table)
     row = dict(zip(head, twin, strict=True))
     assert (
@@ -76,22 +80,22 @@ def test_each_figure_stands_in_the_column_of_its_protocol(tmp_path: Path, runs: 
         and row["outside data"] == "no"
     )
     assert int(row["parameters"].replace(",", "")) > 0
-    assert f"vlfew evaluate {runs[0]} --protocol few-shot" in table.splitlines()  # where it lies now
-    asked = dict(zip(head, person, strict=True))
-    assert asked["theirs %"] == "95 †"  # not checked
-    assert {v for k, v in asked.items() if k.startswith("ours") or k in ("runs", "parameters")} == {"-"}
-    assert "faces" not in "".join([said, table, *further])  # no run was evaluated on them
+    assert f"vlfew evaluate few-shot {runs[0]} --ways 5" in table.splitlines()  # where the run is now
+    other = dict(zip(head, person, strict=True))
+    assert other["theirs %"] == "95 †"  # not checked
+    assert {v for k, v in other.items() if k.startswith("ours") or k in ("runs", "parameters")} == {"-"}
+    assert "faces" not in "".join([heading, table, *further])  # no run was evaluated on them
 
 
-def test_what_no_system_asks_for_stands_in_a_last_table(tmp_path: Path, runs: list[Path]) -> None:
-    *_, last = tables(read_published(published(tmp_path)), read_runs(runs))
+def test_other_results_are_in_a_last_table(tmp_path: Path, runs: list[Path]) -> None:
+    *_, last = script.tables(script.read_published(published(tmp_path)), script.read_runs(runs))
     (head, row) = cells(last)
     found = dict(zip(head, row, strict=True))
     assert found["setting"] == "7-way 1-shot" and found["accuracy %"] == "**40.00 ± 1.00**"
 
 
-def test_a_run_that_is_not_given_is_a_dash(tmp_path: Path, runs: list[Path]) -> None:
-    _, table, *further = tables(read_published(published(tmp_path)), read_runs(runs[:1]))
+def test_a_missing_run_is_a_dash(tmp_path: Path, runs: list[Path]) -> None:
+    _, table, *further = script.tables(script.read_published(published(tmp_path)), script.read_runs(runs[:1]))
     head, twin, _ = cells(table)
     row = dict(zip(head, twin, strict=True))
     assert row["ours, standard protocol %"] == "-" and "90.00" in row["ours, their protocol %"]
@@ -99,7 +103,7 @@ def test_a_run_that_is_not_given_is_a_dash(tmp_path: Path, runs: list[Path]) -> 
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ("ways: 20", "shots: 1", "2 results of second are"),
         ("checked: yes", "checkd: yes", "glyphs.systems.0.checkd"),
@@ -108,30 +112,30 @@ def test_a_run_that_is_not_given_is_a_dash(tmp_path: Path, runs: list[Path]) -> 
         ("standard: 20-way", "standard: [", "cannot be read as YAML"),
     ],
 )
-def test_published_figures_that_are_no_good_are_told(
-    tmp_path: Path, runs: list[Path], old: str, new: str, said: str
+def test_mistakes_in_published_results(
+    tmp_path: Path, runs: list[Path], old: str, new: str, message: str
 ) -> None:
     assert old in GLYPHS
     path = published(tmp_path, GLYPHS.replace(old, new, 1))
     with pytest.raises(VlfewError) as error:
-        list(tables(read_published(path), read_runs(runs)))
-    assert said in str(error.value)
+        list(script.tables(script.read_published(path), script.read_runs(runs)))
+    assert message in str(error.value)
 
 
-def test_two_runs_of_one_name_are_refused(tmp_path: Path, runs: list[Path]) -> None:
+def test_two_runs_of_one_name_are_an_error(tmp_path: Path, runs: list[Path]) -> None:
     again = make_run(tmp_path / "first", [])
     with pytest.raises(VlfewError, match="both runs of first; give one of them"):
-        read_runs([runs[0], again])
+        script.read_runs([runs[0], again])
 
 
-def test_a_folder_without_a_finished_run_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_a_finished_run_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(VlfewError, match="nowhere"):
-        main([str(tmp_path / "nowhere")])
+        script.main([str(tmp_path / "nowhere")])
 
 
-def test_what_is_published_names_configurations_that_are_there() -> None:
-    """And asks of their runs what these are evaluated by."""
-    systems = [system for data in read_published(PUBLISHED).values() for system in data.systems]
+def test_published_results_name_existing_configurations() -> None:
+    """And only evaluations that these configurations list."""
+    systems = [system for data in script.read_published(script.PUBLISHED).values() for system in data.systems]
     assert any(system.own for system in systems) and any(system.standard for system in systems)
     for system in systems:
         if system.config is None:
@@ -144,5 +148,5 @@ def test_what_is_published_names_configurations_that_are_there() -> None:
                 assert ours.protocol in [entry.protocol for entry in config.evaluate]
 
 
-def test_a_bar_stays_in_its_cell() -> None:
-    assert markdown(["a", "b"], [["x|y", "z"]]).splitlines()[-1] == r"| x\|y | z |"
+def test_a_bar_is_escaped() -> None:
+    assert script.markdown(["a", "b"], [["x|y", "z"]]).splitlines()[-1] == r"| x\|y | z |"

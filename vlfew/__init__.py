@@ -1,55 +1,63 @@
-"""vlfew: recognize new classes from one image, a few words, or both.
+"""vlfew: vision-language few-shot learning. Recognize new classes from one image, some text, or both.
 
 import vlfew
 
 model = vlfew.load("runs/quickstart")
-clf = model.classifier({"cat": "a photo of a cat", "my mug": Path("mug.jpg")})
+clf = vlfew.FewShotClassifier.from_classes(model, {"cat": "a photo of a cat", "my mug": Path("mug.jpg")})
 clf.predict([Path("image.jpg")])
 """
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from typing import TYPE_CHECKING, Any
+from vlfew.core.lazy import lazy_attributes
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from vlfew.core.errors import VlfewError
-    from vlfew.data import ImagePreprocessor, LabeledImages, load_data
     from vlfew.data.interop import from_huggingface, from_torchvision
-    from vlfew.evaluation.adaptation.compare import adapt
-    from vlfew.evaluation.context import EvaluationContext
-    from vlfew.evaluation.evaluate import evaluate
+    from vlfew.data.labeled_images import LabeledImages
+    from vlfew.data.loading import load_data
+    from vlfew.data.preprocess import ImagePreprocessor
     from vlfew.evaluation.feature_bank import FeatureBank
-    from vlfew.models import Classifier, DualStream, Prediction, load
+    from vlfew.evaluation.results import Result, results_frame
+    from vlfew.models.dual_stream import DualStream
+    from vlfew.models.few_shot_classifier import FewShotClassifier, Prediction
+    from vlfew.models.loading import load
+    from vlfew.workflows.adapt import adapt
+    from vlfew.workflows.evaluate import evaluate
+    from vlfew.workflows.train import train
+    from vlfew.workflows.tune import tune
 
-# The public API on one screen. Resolved at first use, so that `import vlfew` and `vlfew --help`
-# do not wait for torch.
-_WHERE = {
-    "Classifier": "vlfew.models",
-    "DualStream": "vlfew.models",
+# The public API on one screen, resolved on first use: `import vlfew` and `vlfew --help` do not wait for torch.
+_MODULES = {
+    "load": "vlfew.models.loading",
+    "DualStream": "vlfew.models.dual_stream",
+    "FewShotClassifier": "vlfew.models.few_shot_classifier",
+    "Prediction": "vlfew.models.few_shot_classifier",
+    "train": "vlfew.workflows.train",
+    "tune": "vlfew.workflows.tune",
+    "evaluate": "vlfew.workflows.evaluate",
+    "adapt": "vlfew.workflows.adapt",
+    "Result": "vlfew.evaluation.results",
+    "results_frame": "vlfew.evaluation.results",
     "FeatureBank": "vlfew.evaluation.feature_bank",
-    "LabeledImages": "vlfew.data",
-    "Prediction": "vlfew.models",
-    "ImagePreprocessor": "vlfew.data",
-    "EvaluationContext": "vlfew.evaluation.subject",
-    "VlfewError": "vlfew.core.errors",
-    "adapt": "vlfew.evaluation.adaptation.compare",
-    "evaluate": "vlfew.evaluation.evaluate",
-    "from_huggingface": "vlfew.data.interop",
+    "load_data": "vlfew.data.loading",
+    "LabeledImages": "vlfew.data.labeled_images",
+    "ImagePreprocessor": "vlfew.data.preprocess",
     "from_torchvision": "vlfew.data.interop",
-    "load": "vlfew.models",
-    "load_data": "vlfew.data",
+    "from_huggingface": "vlfew.data.interop",
+    "VlfewError": "vlfew.core.errors",
 }
 
 __all__ = [
-    "Classifier",
     "DualStream",
-    "EvaluationContext",
     "FeatureBank",
+    "FewShotClassifier",
     "ImagePreprocessor",
     "LabeledImages",
     "Prediction",
+    "Result",
     "VlfewError",
     "adapt",
     "evaluate",
@@ -57,15 +65,12 @@ __all__ = [
     "from_torchvision",
     "load",
     "load_data",
+    "results_frame",
+    "train",
+    "tune",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module 'vlfew' has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(_WHERE[name]), name)
+__getattr__ = lazy_attributes(__name__, _MODULES)
 
 
 def __dir__() -> list[str]:

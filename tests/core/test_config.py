@@ -5,12 +5,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlfew.core.config import Config, differences, dump_config
-from vlfew.core.config_file import load_config
+from vlfew.core.config import Config
+from vlfew.core.config_diff import config_differences
+from vlfew.core.config_file import dump_config, load_config
 from vlfew.core.errors import ConfigError
 from vlfew.workflows.assemble import PARTS, read_config
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 MINIMAL = "objective:\n  - {loss: contrastive}\n"
 
 
@@ -148,9 +149,12 @@ def test_base_cycle(tmp_path):
         ("- 1\n", "expected a mapping"),
         ("objective: []\n", "'objective'"),
         ("", "'objective' must be given"),
-        (MINIMAL + "optim: {steps: 20, lr: 1, steps: 5}", r"yaml:\d+: 'steps' stands here twice \(first in"),
-        (MINIMAL + "name: ../elsewhere", "'name'.*must be the name of a folder among the runs"),
-        (MINIMAL + "name: /tmp/elsewhere", "'name'.*must be the name of a folder among the runs"),
+        (
+            MINIMAL + "optim: {steps: 20, lr: 1, steps: 5}",
+            r"yaml:\d+: the key 'steps' is repeated \(first on",
+        ),
+        (MINIMAL + "name: ../elsewhere", "'name'.*must be the name of a folder inside the runs folder"),
+        (MINIMAL + "name: /tmp/elsewhere", "'name'.*must be the name of a folder inside the runs folder"),
     ],
 )
 def test_unusable_files(tmp_path, text, message):
@@ -181,7 +185,7 @@ def test_dump_reads_back_to_the_same(tmp_path_factory, lr, steps, root, template
     path = tmp_path_factory.mktemp("dump") / "config.yaml"
     path.write_text(dump_config(config), encoding="utf-8")
     again = load_config(path, parts=PARTS)
-    assert differences(config, again) == []
+    assert config_differences(config, again) == []
     assert yaml.safe_load(dump_config(again)) == yaml.safe_load(dump_config(config))
 
 
@@ -192,13 +196,13 @@ def test_a_list_of_plain_values_differs_as_one():
         )
         for w in ([8, 8], [8, 8, 16])
     )
-    assert differences(a, b) == ["image.widths: [8, 8] -> [8, 8, 16]"]
+    assert config_differences(a, b) == ["image.widths: [8, 8] -> [8, 8, 16]"]
 
 
 def test_differences_name_dotted_keys():
     a = Config.model_validate({"objective": [{"loss": "contrastive"}]})
     b = Config.model_validate({"objective": [{"loss": "contrastive", "margin": 2}], "optim": {"lr": 0.5}})
-    assert set(differences(a, b)) == {"optim.lr: 0.001 -> 0.5", "objective.0.margin: unset -> 2"}
+    assert set(config_differences(a, b)) == {"optim.lr: 0.001 -> 0.5", "objective.0.margin: unset -> 2"}
 
 
 def test_a_bare_no_is_no_mixed_precision(tmp_path):

@@ -4,11 +4,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vlfew.core.config import Augment
+from vlfew.core.config import AugmentConfig
 from vlfew.core.random import generator_at
 from vlfew.data.augmentation import BatchAugment
 
-EVERYTHING = Augment(
+EVERYTHING = AugmentConfig(
     rotate=15,
     shear=10,
     shear_y=8,
@@ -30,7 +30,7 @@ def images(count=8, channels=1, size=24, seed=0):
 
 def test_no_settings_change_nothing():
     x = images()
-    assert torch.equal(BatchAugment(Augment(), 0)(x, 5, 8, 0), x.float())
+    assert torch.equal(BatchAugment(AugmentConfig(), 0)(x, 5, 8, 0), x.float())
 
 
 def test_a_share_of_the_batch_gets_what_it_gets_in_the_whole():
@@ -58,7 +58,7 @@ def test_values_stay_in_range_and_shape(channels):
 def test_flat_images_stay_flat_under_geometry():
     """What comes in from outside is the border, not black."""
     flat = torch.full((16, 1, 20, 20), 255, dtype=torch.uint8)
-    out = BatchAugment(Augment(elastic=0.1, rotate=40, shear=20, scale=0.4, translate=0.3, hflip=0.5), 0)(
+    out = BatchAugment(AugmentConfig(elastic=0.1, rotate=40, shear=20, scale=0.4, translate=0.3, hflip=0.5), 0)(
         flat, 0, 16, 0
     )
     torch.testing.assert_close(out, torch.full_like(out, 255.0))
@@ -68,7 +68,7 @@ def test_elastic_moves_places_apart_within_its_bound():
     """A dot moves by at most the bound, and two dots of one image by different amounts."""
     dots = torch.zeros(64, 1, 41, 41, dtype=torch.uint8)
     dots[:, :, 10, 10] = dots[:, :, 30, 30] = 255
-    out = BatchAugment(Augment(elastic=0.1), 0)(dots, 0, 64, 0)[:, 0]
+    out = BatchAugment(AugmentConfig(elastic=0.1), 0)(dots, 0, 64, 0)[:, 0]
     shifts = []
     for rows, place in ((slice(0, 20), 10), (slice(20, 41), 10)):
         half = out[:, rows, rows]
@@ -82,7 +82,7 @@ def test_elastic_moves_places_apart_within_its_bound():
 
 def test_flip_mirrors_some_images_exactly():
     x = images(64)
-    out = BatchAugment(Augment(hflip=0.5), 0)(x, 0, 64, 0)
+    out = BatchAugment(AugmentConfig(hflip=0.5), 0)(x, 0, 64, 0)
     mirrored = [(out[i] - x[i].float().flip(-1)).abs().max() < 1e-2 for i in range(64)]
     kept = [(out[i] - x[i].float()).abs().max() < 1e-2 for i in range(64)]
     assert all(m != k for m, k in zip(mirrored, kept, strict=True))
@@ -92,7 +92,7 @@ def test_flip_mirrors_some_images_exactly():
 def test_translation_stays_within_its_bound():
     dot = torch.zeros(64, 1, 41, 41, dtype=torch.uint8)
     dot[:, :, 20, 20] = 255
-    out = BatchAugment(Augment(translate=0.1), 0)(dot, 0, 64, 0)
+    out = BatchAugment(AugmentConfig(translate=0.1), 0)(dot, 0, 64, 0)
     mass = out / out.sum(dim=(2, 3), keepdim=True)
     center = (mass.sum(3)[:, 0] * torch.arange(41.0)).sum(1) - 20
     assert center.abs().max() <= 4.1 + 0.1
@@ -108,7 +108,7 @@ def test_translation_stays_within_its_bound():
 )
 def test_affine_maps_are_those_of_the_counted_draws(settings):
     """Rotation after both shears after scaling, as a product of matrices in plain Python."""
-    s, seed, step, total, start = Augment(**settings), 3, 11, 24, 8
+    s, seed, step, total, start = AugmentConfig(**settings), 3, 11, 24, 8
     x = images(16)
     drawn = generator_at(seed, "augment", step).random((total, 13), "float32")[start:].tolist()
     parts = generator_at(seed, "affine parts", step).random((total, 8), "float32")[start:].tolist()
@@ -133,7 +133,7 @@ def shifts(each):
     """How far each of 400 dots went along both axes, in fractions of the image."""
     dot = torch.zeros(400, 1, 41, 41, dtype=torch.uint8)
     dot[:, :, 20, 20] = 255
-    out = BatchAugment(Augment(translate=0.2, apply_prob=each), 0)(dot, 0, 400, 0)[:, 0]
+    out = BatchAugment(AugmentConfig(translate=0.2, apply_prob=each), 0)(dot, 0, 400, 0)[:, 0]
     mass = out / out.sum(dim=(1, 2), keepdim=True)
     return [((mass.sum(d) * torch.arange(41.0)).sum(1) - 20) / 41 for d in (1, 2)]
 
@@ -154,7 +154,7 @@ def test_each_part_is_applied_as_often_as_asked_and_on_its_own():
 def test_shear_y_slants_rows_and_keeps_columns():
     row, column = torch.zeros(2, 32, 1, 41, 41, dtype=torch.uint8)
     row[:, :, 20, :] = column[:, :, :, 20] = 255
-    augment = BatchAugment(Augment(shear_y=25), 0)
+    augment = BatchAugment(AugmentConfig(shear_y=25), 0)
     out = augment(row, 0, 32, 0)[:, 0]
     height = (out * torch.arange(41.0)[:, None]).sum(1) / out.sum(1) - 20
     left, right = height[:, 5], height[:, 35]
@@ -167,6 +167,6 @@ def test_shear_y_slants_rows_and_keeps_columns():
 def test_erase_blanks_a_box_of_up_to_a_quarter():
     x = images(64, size=40)
     changed = (
-        (BatchAugment(Augment(random_erasing=1.0), 0)(x, 0, 64, 0) != x.float()).float().mean(dim=(1, 2, 3))
+        (BatchAugment(AugmentConfig(random_erasing=1.0), 0)(x, 0, 64, 0) != x.float()).float().mean(dim=(1, 2, 3))
     )
     assert changed.min() > 0.005 and changed.max() < 0.3

@@ -12,12 +12,12 @@ from PIL import Image
 
 from vlfew.data.cache import cache_file
 from vlfew.data.decode import read_image
-from vlfew.data.preprocess import ImagePreprocessor, middle
+from vlfew.data.preprocess import ImagePreprocessor, center_range
 
 
 @given(st.integers(1, 3000), st.floats(0.001, 1))
 def test_the_middle_lies_in_the_middle(length: int, part: float) -> None:
-    first, last = middle(length, part)
+    first, last = center_range(length, part)
     assert 0 <= first < last <= length
     assert abs(first - (length - last)) <= 1
     assert last - first == max(1, round(length * part))
@@ -36,7 +36,7 @@ def test_a_large_jpeg_keeps_its_detail(tmp_path: Path, center_crop: float) -> No
     """Decoded at a fraction of its size only as far as the part that is kept allows."""
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8).repeat(8, 0).repeat(8, 1)
     Image.fromarray(pixels).save(tmp_path / "a.jpg", quality=95)
-    first, last = middle(512, center_crop)
+    first, last = center_range(512, center_crop)
     exact = (
         Image.open(tmp_path / "a.jpg")
         .crop((first, first, last, last))

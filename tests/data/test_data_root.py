@@ -6,7 +6,7 @@ import pytest
 
 from vlfew.core.errors import ConfigError, DataError
 from vlfew.data.data_root import find_data
-from vlfew.data.sources import find_source, load_data
+from vlfew.data.loading import find_source, load_data
 
 ALSO = ("things.zip", "old_things")
 

@@ -15,7 +15,7 @@ from PIL import Image
 from vlfew.core.errors import DataError
 from vlfew.data import ImagePreprocessor, InMemory, LabeledImages, load_data
 from vlfew.data.class_names import display_name, is_code
-from vlfew.data.image_stores import Decoded
+from vlfew.data.image_stores import DecodedOnDemand
 from vlfew.data.prepare import prepare
 from vlfew.data.splits import split_by_class
 
@@ -133,7 +133,7 @@ def test_links_to_folders_are_followed_once(flat: Path, tmp_path: Path) -> None:
 
 def test_large_sets_are_decoded_as_asked_for(flat: Path) -> None:
     small, large = load(flat), load(flat, memory_limit_mb=0)
-    assert isinstance(small.images, InMemory) and isinstance(large.images, Decoded)
+    assert isinstance(small.images, InMemory) and isinstance(large.images, DecodedOnDemand)
     assert torch.equal(large.images.batch(torch.arange(18)), small.images.tensor)
     assert small.fingerprint == large.fingerprint
 

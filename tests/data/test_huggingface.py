@@ -15,7 +15,7 @@ from vlfew.cli import main
 from vlfew.core.errors import ConfigError, DataError
 from vlfew.core.files import file_stem
 from vlfew.data import ImagePreprocessor, InMemory, LabeledImages, load_data
-from vlfew.data.image_stores import Decoded
+from vlfew.data.image_stores import DecodedOnDemand
 
 READING = ImagePreprocessor(image_size=8, channels=3)
 CLASSES = ("cat", "hot_dog", "mug", "owl", "red fox", "tench", "yak")
@@ -114,7 +114,7 @@ def shown(data: LabeledImages) -> list[int]:
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_is_read_and_split_by_class(form: str, tmp_path: Path) -> None:
     name = FORMS[form](tmp_path / "pets")
-    for limit, kind in ((10, InMemory), (0, Decoded)):
+    for limit, kind in ((10, InMemory), (0, DecodedOnDemand)):
         data = load(name, memory_limit_mb=limit)
         assert isinstance(data.images, kind) and data.name == f"hf:{name}" and data.note == ""
         assert data.class_names == ("cat", "hot dog", "mug", "owl", "red fox", "tench", "yak")

@@ -14,12 +14,12 @@ from torchvision.transforms.v2 import PILToTensor
 
 from vlfew.core.errors import DataError
 from vlfew.data import ImagePreprocessor, InMemory, LabeledImages
-from vlfew.data.image_stores import Decoded
+from vlfew.data.image_stores import DecodedOnDemand
 from vlfew.data.interop import from_huggingface, from_torchvision, to_huggingface, to_torch_dataset
 from vlfew.data.splits import split_by_class
 from vlfew.evaluation.context import EvaluationContext
-from vlfew.evaluation.evaluate import check_protocol, evaluate
-from vlfew.models.build import build_model
+from vlfew.evaluation.run_protocol import check_protocol, evaluate
+from vlfew.models.dual_stream import DualStream
 from vlfew.models.spec import ModelSpec
 
 READING = ImagePreprocessor(image_size=8, channels=3)
@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "images"
 
 
-@pytest.mark.parametrize("limit, kind", [(10, InMemory), (0, Decoded)])
+@pytest.mark.parametrize("limit, kind", [(10, InMemory), (0, DecodedOnDemand)])
 def test_torchvision_folder(folder: Path, limit: int, kind: type) -> None:
     splits = {"train": torch.arange(8), "test": torch.arange(8, 12)}
     data = from_torchvision(ImageFolder(folder), READING, name="mine", splits=splits, memory_limit_mb=limit)
@@ -58,7 +58,7 @@ def accuracy(data: LabeledImages, split: str) -> float:
     )
     asked = {"split": split, "ways": 2, "shots": 1, "queries": 2, "episodes": 20}
     result, outcome = evaluate(
-        EvaluationContext(build_model(spec).eval(), data),
+        EvaluationContext(DualStream.from_spec(spec).eval(), data),
         "few-shot", asked, command="", trained_on="nothing", outside_data=False,
     )  # fmt: skip
     assert result.data == data.name and result.split == split and result.data_fingerprint == data.fingerprint
@@ -137,7 +137,7 @@ def huggingface(rows: range, **features: Any) -> Any:
     )
 
 
-@pytest.mark.parametrize("limit, kind", [(10, InMemory), (0, Decoded)])
+@pytest.mark.parametrize("limit, kind", [(10, InMemory), (0, DecodedOnDemand)])
 def test_huggingface_parts_are_splits(limit: int, kind: type) -> None:
     from datasets import DatasetDict
 

@@ -14,9 +14,9 @@ from tests.conftest import real_data
 from vlfew.cli import main
 from vlfew.core.errors import DataError, VlfewError
 from vlfew.data import ImagePreprocessor, InMemory, LabeledImages, load_data
-from vlfew.data.image_stores import Decoded
+from vlfew.data.image_stores import DecodedOnDemand
 from vlfew.data.prepare import prepare
-from vlfew.evaluation.evaluate import check_protocol
+from vlfew.evaluation.run_protocol import check_protocol
 
 READING = ImagePreprocessor(image_size=8, channels=3)
 SPLITS = {"train": ("n01532829", "n13133613"), "val": ("n01855672",), "test": ("n02099601", "n01930112")}
@@ -111,7 +111,7 @@ def test_several_archives_and_archives_beside_their_unpacked_folder(tmp_path: Pa
     check_whole(load(root))
 
 
-@pytest.mark.parametrize("limit, kind", [(10, InMemory), (0, Decoded)])
+@pytest.mark.parametrize("limit, kind", [(10, InMemory), (0, DecodedOnDemand)])
 def test_large_sets_are_decoded_as_asked_for(tmp_path: Path, limit: int, kind: type) -> None:
     data = load(make(tmp_path / "set", archive="images.zip"), memory_limit_mb=limit)
     assert isinstance(data.images, kind)

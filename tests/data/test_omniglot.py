@@ -15,7 +15,7 @@ from PIL import Image
 from vlfew.core.errors import DataError
 from vlfew.data import ImagePreprocessor, LabeledImages, load_data
 from vlfew.data.sources.omniglot import load_runs
-from vlfew.evaluation.protocols.few_shot import split_episodes
+from vlfew.evaluation.split_episodes import split_episodes
 
 READING = ImagePreprocessor(image_size=16, channels=1)
 REAL = Path(os.environ.get("VLFEW_DATA", "")) / "omniglot"

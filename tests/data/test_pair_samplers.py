@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tests.conftest import make_data
-from vlfew.core.config import Sampling
+from vlfew.core.config import SamplingConfig
 from vlfew.core.errors import DataError
 from vlfew.data.labeled_images import InMemory, LabeledImages
 from vlfew.data.pairs import Pairs
@@ -29,7 +29,7 @@ def images(data: LabeledImages, batch) -> list[tuple[int, int, bool]]:
 
 
 def equal(one, other) -> bool:
-    both = ((one.index, other.index), (one.text, other.text), *zip(one.pairs, other.pairs, strict=True))
+    both = ((one.index, other.index), (one.text_choice, other.text_choice), *zip(one.pairs, other.pairs, strict=True))
     return all(torch.equal(a, b) for a, b in both)
 
 
@@ -37,8 +37,8 @@ def equal(one, other) -> bool:
 @settings(max_examples=40)
 def test_pairs_are_balanced_true_and_a_function_of_their_number(half, number, seed):
     data = make_data()
-    batch = PairSampler(data, "train", pairs=2 * half, seed=seed).batch(number)
-    again = PairSampler(data, "train", pairs=2 * half, seed=seed).batch(number)
+    batch = PairSampler(data, "train", pairs_per_batch=2 * half, seed=seed).batch(number)
+    again = PairSampler(data, "train", pairs_per_batch=2 * half, seed=seed).batch(number)
     assert equal(batch, again)
     assert len(batch.index) == 4 * half and torch.equal(data.labels[batch.index], batch.labels)
     assert set(batch.index.tolist()) <= set(data.indices("train").tolist())
@@ -47,11 +47,11 @@ def test_pairs_are_balanced_true_and_a_function_of_their_number(half, number, se
     for a, b, same in drawn:
         assert (data.labels[a] == data.labels[b]).item() == same
         assert a != b and data.source_id[a] != data.source_id[b]
-    assert set(batch.words.tolist()) == set(batch.labels.tolist())
+    assert set(batch.text_classes.tolist()) == set(batch.labels.tolist())
 
 
 def test_every_class_has_its_turn(tiny):
-    sampler = PairSampler(tiny, "train", pairs=16)
+    sampler = PairSampler(tiny, "train", pairs_per_batch=16)
     for number in range(20):
         drawn = images(tiny, sampler.batch(number))
         alike = Counter(int(tiny.labels[a]) for a, _, same in drawn if same)
@@ -60,36 +60,36 @@ def test_every_class_has_its_turn(tiny):
 
 def test_a_class_of_one_image_is_its_own_partner():
     data = replace(make_data(images=1), source_id=None)
-    for a, b, same in images(data, PairSampler(data, "train", pairs=20).batch(0)):
+    for a, b, same in images(data, PairSampler(data, "train", pairs_per_batch=20).batch(0)):
         assert (a == b) == same
 
 
 def test_small_classes_can_be_left_out(tiny):
     keep = torch.cat([tiny.splits["train"][:13], tiny.splits["train"][18:]])  # the third class has one image
     data = replace(tiny, splits={"train": keep})
-    batch = PairSampler(data, "train", pairs=40, min_images_per_class=2).batch(0)
+    batch = PairSampler(data, "train", pairs_per_batch=40, min_images_per_class=2).batch(0)
     assert len(batch.labels.unique()) == 3
-    assert len(PairSampler(data, "train", pairs=40).batch(0).labels.unique()) == 4
+    assert len(PairSampler(data, "train", pairs_per_batch=40).batch(0).labels.unique()) == 4
 
 
 def test_sources_may_be_the_same_when_asked(tiny):
     two = replace(tiny, source_id=tiny.source_id % 2)
-    apart = images(two, PairSampler(two, "train", pairs=200).batch(0))
+    apart = images(two, PairSampler(two, "train", pairs_per_batch=200).batch(0))
     assert all(two.source_id[a] != two.source_id[b] for a, b, _ in apart)
-    free = images(two, PairSampler(two, "train", pairs=200, distinct_sources=False).batch(0))
+    free = images(two, PairSampler(two, "train", pairs_per_batch=200, distinct_sources=False).batch(0))
     assert any(two.source_id[a] == two.source_id[b] for a, b, _ in free)
     assert all(a != b for a, b, _ in free)
 
 
 def test_with_one_source_only_images_still_differ(tiny):
     one = replace(tiny, source_id=torch.zeros_like(tiny.source_id))
-    assert all(a != b for a, b, _ in images(one, PairSampler(one, "train", pairs=40).batch(0)))
+    assert all(a != b for a, b, _ in images(one, PairSampler(one, "train", pairs_per_batch=40).batch(0)))
 
 
 def test_pairs_of_groups_lie_within_one():
     data = make_data(classes=36, groups=4)
     for number in range(30):
-        batch = PairSampler(data, "train", pairs=24, groups=2, seed=0).batch(number)
+        batch = PairSampler(data, "train", pairs_per_batch=24, groups_per_batch=2, seed=0).batch(number)
         groups = Counter()
         for a, b, same in images(data, batch):
             group = {int(data.class_group[data.labels[n]]) for n in (a, b)}
@@ -102,7 +102,7 @@ def test_pairs_of_groups_lie_within_one():
 @settings(max_examples=40)
 def test_a_task_has_one_match_among_different_classes(tasks, ways, number):
     data = make_data()
-    sampler = EpisodicSampler(data, "train", tasks=tasks, ways=ways, seed=1)
+    sampler = EpisodicSampler(data, "train", episodes_per_batch=tasks, ways=ways, seed=1)
     batch = sampler.batch(number)
     assert equal(batch, sampler.batch(number))
     assert len(batch.index) == tasks * (1 + ways)
@@ -120,7 +120,7 @@ def test_a_task_has_one_match_among_different_classes(tasks, ways, number):
 
 def test_tasks_of_groups_lie_within_one():
     data = make_data(classes=36, groups=4)
-    batch = EpisodicSampler(data, "train", tasks=6, ways=3, groups=2).batch(5)
+    batch = EpisodicSampler(data, "train", episodes_per_batch=6, ways=3, groups_per_batch=2).batch(5)
     i, j, _ = (t.view(6, 3) for t in batch.pairs)
     groups = []
     for t in range(6):
@@ -132,9 +132,9 @@ def test_tasks_of_groups_lie_within_one():
 
 @pytest.mark.parametrize(("more", "words"), [(0, 2), (1, 3), (99, 4)])
 def test_further_words_go_with_a_batch(tiny, more, words):
-    batch = EpisodicSampler(tiny, "train", tasks=1, ways=2, extra_text_negatives=more).batch(0)
-    assert len(batch.words.unique()) == len(batch.text) == words
-    assert set(batch.labels.tolist()) <= set(batch.words.tolist()) <= set(tiny.classes("train").tolist())
+    batch = EpisodicSampler(tiny, "train", episodes_per_batch=1, ways=2, extra_text_negatives=more).batch(0)
+    assert len(batch.text_classes.unique()) == len(batch.text_choice) == words
+    assert set(batch.labels.tolist()) <= set(batch.text_classes.tolist()) <= set(tiny.classes("train").tolist())
 
 
 def with_pairs(same: int, different: int) -> LabeledImages:
@@ -158,14 +158,14 @@ def with_pairs(same: int, different: int) -> LabeledImages:
 
 def test_given_pairs_are_those_of_the_data_and_nothing_else_is_told():
     data = with_pairs(30, 50)
-    sampler, seen = AnnotatedPairSampler(data, "train", annotated_pairs=20, seed=4), set()
+    sampler, seen = AnnotatedPairSampler(data, "train", annotated_pairs_per_batch=20, seed=4), set()
     for number in range(40):
         batch = sampler.batch(number)
         assert equal(batch, sampler.batch(number))
         drawn = images(data, batch)
         assert len(set(drawn)) == 20 and sum(same for *_, same in drawn) == 10
         assert all(b == a + 1 and a % 2 == 0 and same == (a < 60) for a, b, same in drawn)
-        assert batch.labels.tolist() == [-1] * 40 and len(batch.words) == 0
+        assert batch.labels.tolist() == [-1] * 40 and len(batch.text_classes) == 0
         seen |= set(drawn)
     assert len(seen) == 80
 
@@ -174,20 +174,20 @@ def test_given_pairs_are_those_of_the_data_and_nothing_else_is_told():
     ("sampling", "message"),
     [
         (
-            {"pairs": 4, "min_images_per_class": 9},
-            r"0 classes of 9 images or more, and sampling\.pairs_per_batch wants 2",
+            {"pairs_per_batch": 4, "min_images_per_class": 9},
+            r"0 classes of 9 images or more, and sampling\.pairs_per_batch needs 2",
         ),
         (
-            {"tasks": 2, "ways": 5},
-            r"tiny: split 'train' has 4 classes, and sampling\.ways wants 5; set sampling\.ways=4 or fewer",
+            {"episodes_per_batch": 2, "ways": 5},
+            r"tiny: split 'train' has 4 classes, and sampling\.ways needs 5; set sampling\.ways=4 or fewer",
         ),
-        ({"pairs": 4, "groups": 1}, r"no groups of classes; leave sampling\.groups_per_batch unset"),
-        ({"annotated_pairs": 4}, r"tiny as configured has no pairs of its own for training"),
+        ({"pairs_per_batch": 4, "groups_per_batch": 1}, r"no groups of classes; leave sampling\.groups_per_batch unset"),
+        ({"annotated_pairs_per_batch": 4}, r"tiny as configured has no annotated training pairs"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(tiny, sampling, message):
     with pytest.raises(DataError, match=message) as error:
-        make_sampler(tiny, "train", Sampling(**sampling), 0)
+        make_sampler(tiny, "train", SamplingConfig(**sampling), 0)
     assert "\n" not in str(error.value)
 
 
@@ -195,21 +195,21 @@ def test_what_cannot_be_drawn_is_refused(tiny, sampling, message):
     ("sampling", "message"),
     [
         (
-            {"pairs": 4, "groups": 3},
-            r"wants one of each from every group; set sampling\.pairs_per_batch=6 or more",
+            {"pairs_per_batch": 4, "groups_per_batch": 3},
+            r"needs one of each from every group; set sampling\.pairs_per_batch=6 or more",
         ),
         (
-            {"tasks": 2, "ways": 2, "groups": 3},
-            r"one task at least from each; set sampling\.episodes_per_batch=3 or more",
+            {"episodes_per_batch": 2, "ways": 2, "groups_per_batch": 3},
+            r"at least one episode each; set sampling\.episodes_per_batch=3 or more",
         ),
     ],
 )
 def test_a_batch_too_small_for_its_groups_is_refused(sampling, message):
     data = make_data(classes=36, groups=4)
     with pytest.raises(DataError, match=message) as error:
-        make_sampler(data, "train", Sampling(**sampling), 0)
+        make_sampler(data, "train", SamplingConfig(**sampling), 0)
     assert "\n" not in str(error.value)
-    batch = make_sampler(data, "train", Sampling(**sampling | {"groups": 2}), 0).batch(0)
+    batch = make_sampler(data, "train", SamplingConfig(**sampling | {"groups_per_batch": 2}), 0).batch(0)
     assert len(data.class_group[batch.labels].unique()) == 2
 
 
@@ -217,47 +217,47 @@ def test_too_few_groups_or_given_pairs_say_how_many_there_are():
     with pytest.raises(
         DataError, match=r"has 4 groups of 3 classes or more .*set sampling\.groups_per_batch=4"
     ):
-        make_sampler(make_data(classes=36, groups=4), "train", Sampling(tasks=1, ways=3, groups=5), 0)
+        make_sampler(make_data(classes=36, groups=4), "train", SamplingConfig(episodes_per_batch=1, ways=3, groups_per_batch=5), 0)
     with pytest.raises(
-        DataError, match=r"3 training pairs are the same and 9 different.*set it to 6 or fewer"
+        DataError, match=r"3 same training pairs and 9 different ones.*set it to 6 or fewer"
     ):
-        make_sampler(with_pairs(3, 9), "train", Sampling(annotated_pairs=8), 0)
+        make_sampler(with_pairs(3, 9), "train", SamplingConfig(annotated_pairs_per_batch=8), 0)
     with pytest.raises(DataError, match="both kinds are needed"):
-        make_sampler(with_pairs(3, 0), "train", Sampling(annotated_pairs=2), 0)
+        make_sampler(with_pairs(3, 0), "train", SamplingConfig(annotated_pairs_per_batch=2), 0)
 
 
 @pytest.mark.parametrize(
     ("values", "form", "size"),
     [
         ({}, "classes", 256),
-        ({"images": 2}, "classes", 128),
-        ({"pairs": 200}, "pairs", 400),
-        ({"tasks": 20, "ways": 10}, "tasks", 220),
-        ({"annotated_pairs": 64}, "annotated_pairs", 128),
+        ({"images_per_class": 2}, "classes", 128),
+        ({"pairs_per_batch": 200}, "pairs", 400),
+        ({"episodes_per_batch": 20, "ways": 10}, "episodes", 220),
+        ({"annotated_pairs_per_batch": 64}, "annotated_pairs", 128),
     ],
 )
 def test_one_form_and_its_size(values, form, size):
-    sampling = Sampling(**values)
+    sampling = SamplingConfig(**values)
     assert (sampling.form, sampling.batch_size) == (form, size)
-    assert Sampling(**sampling.model_dump()) == sampling  # as a run folder keeps it
+    assert SamplingConfig(**sampling.model_dump()) == sampling  # as a run folder keeps it
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
         (
-            {"pairs": 4, "classes": 3},
-            "one form: classes and images or pairs; set those of the other forms to null",
+            {"pairs_per_batch": 4, "classes_per_batch": 3},
+            "one form: classes_per_batch and images_per_class or pairs_per_batch; set the keys of the other forms to null",
         ),
-        ({"tasks": 4}, "tasks and ways go together"),
-        ({"ways": 4, "pairs": 2}, "one form: pairs or tasks and ways"),
-        ({"pairs": 3}, "multiple of 2"),
-        ({"tasks": 3, "ways": 1}, "greater than or equal to 2"),
-        ({"annotated_pairs": 4, "groups": 2}, "annotated_pairs are as they are"),
-        ({"annotated_pairs": 4, "distinct_sources": True}, "annotated_pairs are as they are"),
-        ({"annotated_pairs": 4, "min_images_per_class": 2}, "annotated_pairs are as they are"),
+        ({"episodes_per_batch": 4}, "episodes_per_batch and ways go together"),
+        ({"ways": 4, "pairs_per_batch": 2}, "one form: pairs_per_batch or episodes_per_batch and ways"),
+        ({"pairs_per_batch": 3}, "multiple of 2"),
+        ({"episodes_per_batch": 3, "ways": 1}, "greater than or equal to 2"),
+        ({"annotated_pairs_per_batch": 4, "groups_per_batch": 2}, "annotated_pairs_per_batch cannot be combined"),
+        ({"annotated_pairs_per_batch": 4, "distinct_sources": True}, "annotated_pairs_per_batch cannot be combined"),
+        ({"annotated_pairs_per_batch": 4, "min_images_per_class": 2}, "annotated_pairs_per_batch cannot be combined"),
     ],
 )
 def test_mixed_forms_are_refused(values, message):
     with pytest.raises(ValidationError, match=message):
-        Sampling(**values)
+        SamplingConfig(**values)

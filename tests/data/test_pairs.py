@@ -9,7 +9,7 @@ from PIL import Image
 
 from vlfew.core.errors import DataError
 from vlfew.data import ImagePreprocessor, load_data
-from vlfew.evaluation.evaluate import check_protocol
+from vlfew.evaluation.run_protocol import check_protocol
 
 READING = ImagePreprocessor(image_size=8, channels=1)
 ROWS = [("a1", "a2", 1), ("a2", "a3", 1), ("b1", "b2", 1), ("a1", "b1", 0), ("c1", "b2", 0), ("c1", "c2", 1)]

@@ -18,12 +18,12 @@ def test_a_batch_is_class_balanced_and_a_function_of_its_number(classes, images,
     data = make_data()
     batch = ClassBalancedSampler(data, "train", classes, images, seed=seed).batch(number)
     again = ClassBalancedSampler(data, "train", classes, images, seed=seed).batch(number)
-    assert torch.equal(batch.index, again.index) and torch.equal(batch.words, again.words)
-    assert len(batch.words.unique()) == classes
+    assert torch.equal(batch.index, again.index) and torch.equal(batch.text_classes, again.text_classes)
+    assert len(batch.text_classes.unique()) == classes
     assert torch.equal(data.labels[batch.index], batch.labels)
-    assert set(batch.labels.tolist()) == set(batch.words.tolist())
+    assert set(batch.labels.tolist()) == set(batch.text_classes.tolist())
     assert set(batch.index.tolist()) <= set(data.indices("train").tolist())
-    for c in batch.words.tolist():
+    for c in batch.text_classes.tolist():
         chosen = batch.index[batch.labels == c]
         assert len(chosen.unique()) == min(images, 6)  # repeats only when a class has too few
 
@@ -44,41 +44,41 @@ def test_all_images_are_drawn_about_equally(tiny):
 
 def test_groups_share_a_batch_equally():
     data = make_data(classes=36, groups=4)
-    sampler = ClassBalancedSampler(data, "train", 4, 2, groups=2, seed=0)
+    sampler = ClassBalancedSampler(data, "train", 4, 2, groups_per_batch=2, seed=0)
     for number in range(50):
-        groups = data.class_group[sampler.batch(number).words]
+        groups = data.class_group[sampler.batch(number).text_classes]
         assert sorted(groups.bincount()[groups.unique()].tolist()) == [2, 2]
 
 
 def test_small_groups_are_filled_up_from_others():
     data = make_data(classes=36, groups=4)
-    batch = ClassBalancedSampler(data, "train", 10, 2, groups=2, seed=0).batch(0)
-    assert len(batch.words.unique()) == 10
+    batch = ClassBalancedSampler(data, "train", 10, 2, groups_per_batch=2, seed=0).batch(0)
+    assert len(batch.text_classes.unique()) == 10
 
 
 def test_images_of_a_class_come_from_distinct_sources(tiny):
     sampler = ClassBalancedSampler(tiny, "train", 4, 5, seed=3)
     for number in range(20):
         batch = sampler.batch(number)
-        for c in batch.words.tolist():
+        for c in batch.text_classes.tolist():
             assert len(tiny.source_id[batch.index[batch.labels == c]].unique()) == 5
 
 
 @pytest.mark.parametrize(("more", "words"), [(0, 2), (1, 3), (99, 4)])
 def test_words_of_further_training_classes_go_with_a_batch(tiny, more, words):
     batch = ClassBalancedSampler(tiny, "train", 2, 3, extra_text_negatives=more, seed=0).batch(0)
-    assert len(batch.words.unique()) == len(batch.text) == words
-    assert set(batch.labels.tolist()) <= set(batch.words.tolist()) <= set(tiny.classes("train").tolist())
+    assert len(batch.text_classes.unique()) == len(batch.text_choice) == words
+    assert set(batch.labels.tolist()) <= set(batch.text_classes.tolist()) <= set(tiny.classes("train").tolist())
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (
-            {"classes": 99, "images": 1},
-            r"tiny: split 'train' has 4 classes, and sampling.classes_per_batch wants 99",
+            {"classes_per_batch": 99, "images_per_class": 1},
+            r"tiny: split 'train' has 4 classes, and sampling.classes_per_batch needs 99",
         ),
-        ({"classes": 4, "images": 1, "groups": 2}, "no groups of classes"),
+        ({"classes_per_batch": 4, "images_per_class": 1, "groups_per_batch": 2}, "no groups of classes"),
     ],
 )
 def test_impossible_batches_are_refused(tiny, arguments, message):
@@ -90,4 +90,4 @@ def test_classes_must_divide_by_groups():
     with pytest.raises(
         DataError, match=r"sampling.classes_per_batch=5 is not a multiple of sampling.groups_per_batch=2"
     ):
-        ClassBalancedSampler(make_data(classes=36, groups=4), "train", 5, 2, groups=2)
+        ClassBalancedSampler(make_data(classes=36, groups=4), "train", 5, 2, groups_per_batch=2)

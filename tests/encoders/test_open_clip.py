@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.compare import assert_close
 from tests.encoders.conftest import TOWERS
 from vlfew.core.errors import ModelError
 from vlfew.encoders import BACKBONES, TEXT_ENCODERS
@@ -18,7 +19,7 @@ TEXTS = ["a cat", "two dogs", "a much longer text of a green treaty"]
 
 
 @pytest.fixture(scope="module")
-def whole(clip_folder: Path) -> open_clip.CLIP:
+def clip(clip_folder: Path) -> open_clip.CLIP:
     """The same folder as open_clip reads it."""
     config = json.loads((clip_folder / "open_clip_config.json").read_text("utf-8"))["model_cfg"]
     model = open_clip.CLIP(**config)
@@ -26,12 +27,12 @@ def whole(clip_folder: Path) -> open_clip.CLIP:
     return model.eval()
 
 
-def test_image_tower(clip_folder: Path, whole: open_clip.CLIP) -> None:
+def test_image_tower(clip_folder: Path, clip: open_clip.CLIP) -> None:
     backbone = BACKBONES.get(f"open_clip:{clip_folder}")(3, 32).eval()
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         features = backbone(images)
-        assert torch.allclose(features.embedding, whole.encode_image(images), atol=1e-5)
+        assert_close(features.embedding, clip.encode_image(images))
     assert backbone.dim == 32 and backbone.pretrained
     assert features.map.shape == (2, 24, 4, 4)
     assert (backbone.pixel_mean, backbone.pixel_std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
@@ -50,14 +51,14 @@ def test_image_tower_in_gray_and_at_another_size(clip_folder: Path) -> None:
         BACKBONES.get(f"open_clip:{clip_folder}")(4, 48)
 
 
-def test_text_tower(clip_folder: Path, whole: open_clip.CLIP) -> None:
+def test_text_tower(clip_folder: Path, clip: open_clip.CLIP) -> None:
     encoder = TEXT_ENCODERS.get(f"open_clip:{clip_folder}")()
     ids = open_clip.SimpleTokenizer(context_length=16)(TEXTS)
     with torch.no_grad():
-        expected = whole.encode_text(ids)
-    assert torch.allclose(encoder.encode(TEXTS), expected, atol=1e-5)
+        expected = clip.encode_text(ids)
+    assert_close(encoder.encode(TEXTS), expected)
     features = encoder(encoder.tokenize(TEXTS))
-    assert encoder.dim == 32 and encoder.pretrained and encoder.seen_images
+    assert encoder.dim == 32 and encoder.pretrained and encoder.trained_with_images
     features.embedding.sum().backward()
     assert [name for name, p in encoder.named_parameters() if p.grad is None] == []
     assert features.tokens is not None and features.tokens.shape == (3, 16, 16)
@@ -69,7 +70,7 @@ def test_both_towers_are_rebuilt_without_the_folder(clip_folder: Path, tmp_path:
     shutil.copytree(clip_folder, folder)
     backbone = BACKBONES.get(f"open_clip:{folder}")(3, 40).eval()
     encoder = TEXT_ENCODERS.get(f"open_clip:{folder}")()
-    name, options = json.loads(json.dumps(backbone.rebuild))
+    name, options = f"open_clip:{folder}", json.loads(json.dumps(backbone.saved_options))
     saved = json.loads(json.dumps(encoder.saved_config()))
     shutil.rmtree(folder)
 
@@ -83,10 +84,10 @@ def test_both_towers_are_rebuilt_without_the_folder(clip_folder: Path, tmp_path:
     text_twin = TextEncoder.from_saved(saved)
     text_twin.load_state_dict(encoder.state_dict())
     assert torch.equal(text_twin.encode(TEXTS), encoder.encode(TEXTS))
-    assert text_twin.seen_images
+    assert text_twin.trained_with_images
 
 
-def test_random_towers_have_seen_nothing() -> None:
+def test_random_towers_are_not_trained_with_images() -> None:
     encoder = TextEncoder.from_saved(
         {
             "kind": "open_clip",
@@ -96,7 +97,7 @@ def test_random_towers_have_seen_nothing() -> None:
             "pretrained": False,
         }
     )
-    assert not encoder.seen_images
+    assert not encoder.trained_with_images
 
 
 def test_a_hugging_face_text_tower_in_a_folder(clip_folder: Path, bert_folder: Path, tmp_path: Path) -> None:
@@ -123,21 +124,21 @@ def test_a_hugging_face_text_tower_in_a_folder(clip_folder: Path, bert_folder: P
     encoder = TEXT_ENCODERS.get(f"open_clip:{tmp_path}")()
     with torch.no_grad():
         expected = model.encode_text(encoder.tokenize(TEXTS)["input_ids"])
-    assert torch.allclose(encoder.encode(TEXTS), expected, atol=1e-5)
+    assert_close(encoder.encode(TEXTS), expected)
     twin = TextEncoder.from_saved(json.loads(json.dumps(encoder.saved_config())))
     twin.load_state_dict(encoder.state_dict())
     assert torch.equal(twin.encode(TEXTS), encoder.encode(TEXTS))
     (tmp_path / "config.json").unlink()
-    with pytest.raises(ModelError, match=r"put config\.json beside open_clip_config\.json"):
+    with pytest.raises(ModelError, match=r"put config\.json next to open_clip_config\.json"):
         TEXT_ENCODERS.get(f"open_clip:{tmp_path}")()
 
 
 def test_damaged_folders(clip_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(clip_folder, tmp_path, dirs_exist_ok=True)
     weights = tmp_path / "open_clip_model.safetensors"
-    whole = weights.read_bytes()
+    intact = weights.read_bytes()
     for content, message in (
-        (whole[: len(whole) // 2], "cannot be loaded"),
+        (intact[: len(intact) // 2], "cannot be loaded"),
         (b"", "cannot be loaded"),
     ):
         weights.write_bytes(content)
@@ -157,7 +158,7 @@ def test_weights_of_another_model(clip_folder: Path, tmp_path: Path) -> None:
     config["model_cfg"]["vision_cfg"]["layers"] = 3
     config["model_cfg"]["text_cfg"]["width"] = 32
     (tmp_path / "open_clip_config.json").write_text(json.dumps(config), "utf-8")
-    with pytest.raises(ModelError, match=r"lacks visual\.transformer\.resblocks\.2"):
+    with pytest.raises(ModelError, match=r"lacks the weight 'visual\.transformer\.resblocks\.2"):
         BACKBONES.get(f"open_clip:{tmp_path}")(3, 32)
     with pytest.raises(ModelError, match="cannot be loaded"):
         TEXT_ENCODERS.get(f"open_clip:{tmp_path}")()

@@ -12,15 +12,16 @@ import timm
 import torch
 
 import vlfew
+from tests.compare import assert_close
 from vlfew.core.errors import ModelError
-from vlfew.encoders import BACKBONES, PUBLISHED
+from vlfew.encoders import BACKBONES, PRETRAINED_MODELS
 
 PIXELS = {"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6), "input_size": (3, 48, 48)}
 FRAME = {"crop_pct": 0.75, "interpolation": "bilinear", "fixed_input_size": True}
 
 
 def save(folder: Path) -> Any:
-    """A tiny ViT as timm leaves it for others."""
+    """A tiny ViT as timm saves it for the hub."""
     torch.manual_seed(0)
     model = timm.create_model("test_vit", img_size=48, pretrained_cfg_overlay={**PIXELS, **FRAME})
     timm.models.save_for_hf(model, folder, model_config={}, model_args={"img_size": 48})
@@ -48,12 +49,12 @@ def test_a_nfnet_gives_a_map_and_each_image_its_own_features() -> None:
     x = torch.randn(3, 3, 64, 64)
     features = backbone(x)
     assert features.map.shape[:2] == (3, backbone.model.num_features)
-    assert torch.allclose(backbone(x[:1]).embedding, features.embedding[:1], atol=1e-5)
+    assert_close(backbone(x[:1]).embedding, features.embedding[:1])
 
 
 def test_a_folder_and_the_model_saved_from_it(tmp_path: Path) -> None:
     folder = tmp_path / "vit"
-    whole = save(folder)
+    vit = save(folder)
     model = vlfew.load(f"timm:{folder}")
     spec = model.spec
     assert (spec.image_size, spec.resize, spec.center_crop, spec.interpolation) == (
@@ -65,18 +66,18 @@ def test_a_folder_and_the_model_saved_from_it(tmp_path: Path) -> None:
     assert spec.outside_data and not model.has_text
     assert model.backbone.pixel_mean == PIXELS["mean"]
     x = torch.randint(0, 256, (2, 3, 48, 48), dtype=torch.uint8)
-    seen = (x / 255 - torch.tensor(PIXELS["mean"]).view(-1, 1, 1)) / torch.tensor(PIXELS["std"]).view(
+    pixels = (x / 255 - torch.tensor(PIXELS["mean"]).view(-1, 1, 1)) / torch.tensor(PIXELS["std"]).view(
         -1, 1, 1
     )
     with torch.no_grad():
-        expected = whole.forward_head(whole.forward_features(seen), pre_logits=True)
-    torch.testing.assert_close(model.encode_images(x).embedding, expected, atol=1e-5, rtol=1e-4)
+        expected = vit.forward_head(vit.forward_features(pixels), pre_logits=True)
+    assert_close(model.encode_image(x), expected)
     gray = BACKBONES.get(f"timm:{folder}")(1, 32)
     assert gray(torch.zeros(1, 1, 32, 32)).embedding.shape == (1, gray.dim)
     vlfew.models.save_model(model, tmp_path / "run")
     shutil.rmtree(folder)
     again = vlfew.load(tmp_path / "run")
-    assert torch.equal(again.encode_images(x).embedding, model.encode_images(x).embedding)
+    assert torch.equal(again.encode_image(x), model.encode_image(x))
     assert again.backbone.pixel_std == PIXELS["std"]
 
 
@@ -84,11 +85,11 @@ def test_a_folder_and_the_model_saved_from_it(tmp_path: Path) -> None:
     ("name", "frame"),
     [
         ("timm:vit_base_patch16_224.augreg_in21k", (224, "crop", 0.9, "bicubic")),
-        ("timm:dm_nfnet_f0.dm_in1k", (192, "squash", 0.9, "bicubic")),
+        ("timm:dm_nfnet_f0.dm_in1k", (192, "stretch", 0.9, "bicubic")),
     ],
 )
-def test_published_models_say_how_images_are_read(name: str, frame: tuple[Any, ...]) -> None:
-    preprocessor = PUBLISHED.get(name)().preprocessor
+def test_preprocessing_of_published_models(name: str, frame: tuple[Any, ...]) -> None:
+    preprocessor = PRETRAINED_MODELS.get(name)().preprocessor
     assert (
         preprocessor.image_size,
         preprocessor.resize,
@@ -107,6 +108,6 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
     save(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "architecture": "test_resnet"}))
-    with pytest.raises(ModelError, match="cannot be built for 3 x 48 x 48 images") as caught:
+    with pytest.raises(ModelError, match="cannot be built for images of 3 x 48 x 48") as caught:
         BACKBONES.get(f"timm:{tmp_path}")(3, 48)
     assert "\n" not in str(caught.value)

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 import vlfew
+from tests.compare import assert_close
 from tests.encoders.towers import CONFIGS, MEAN, STD, save
 from vlfew.core.errors import ModelError
 from vlfew.encoders import BACKBONES, TEXT_ENCODERS
 from vlfew.encoders.text.base import TextEncoder
-from vlfew.models import load_model, save_model
+from vlfew.models import load, save_model
 
 KINDS = list(CONFIGS)
 GRIDS = {"ConvNext": (8, 1), "ResNet": (8, 2), "Swin": (16, 6)}
@@ -36,10 +37,10 @@ def test_any_image_tower_from_a_folder(kind: str, tmp_path: Path) -> None:
     backbone(x).embedding.square().sum().backward()
     assert [name for name, p in backbone.named_parameters() if p.grad is None] == []
 
-    name, options = json.loads(json.dumps(backbone.rebuild))
+    options = json.loads(json.dumps(backbone.saved_options))
     assert str(tmp_path) not in json.dumps(options)
     shutil.rmtree(tmp_path)
-    twin = BACKBONES.get(name)(3, size, **options).eval()
+    twin = BACKBONES.get(f"transformers:{tmp_path}")(3, size, **options).eval()
     twin.load_state_dict(backbone.state_dict())
     backbone.eval()
     with torch.no_grad():
@@ -49,12 +50,12 @@ def test_any_image_tower_from_a_folder(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["CLIP", "Siglip"])
 def test_an_image_text_model_gives_its_projected_images(kind: str, tmp_path: Path) -> None:
-    whole = save(kind, tmp_path)
+    reference = save(kind, tmp_path)
     backbone = BACKBONES.get(f"transformers:{tmp_path}")(3, 16).eval()
     x = torch.randn(2, 3, 16, 16)
     with torch.no_grad():
-        expected = whole.get_image_features(pixel_values=x).pooler_output
-        assert torch.allclose(backbone(x).embedding, expected, atol=1e-6)
+        expected = reference.get_image_features(pixel_values=x).pooler_output
+        assert_close(backbone(x).embedding, expected)
     assert not any("text" in name or "logit" in name for name in backbone.state_dict())
 
 
@@ -67,7 +68,7 @@ def test_a_tower_with_its_projection_alone(bert_folder: Path, tmp_path: Path) ->
     x = torch.randn(2, 3, 16, 16)
     backbone = BACKBONES.get(f"transformers:{tmp_path / 'image'}")(3, 16).eval()
     with torch.no_grad():
-        assert torch.allclose(backbone(x).embedding, vision(pixel_values=x).image_embeds, atol=1e-6)
+        assert_close(backbone(x).embedding, vision(pixel_values=x).image_embeds)
 
     folder = tmp_path / "text"
     text = CLIPTextModelWithProjection(CLIPTextConfig(**TEXT, projection_dim=12)).eval()
@@ -77,11 +78,11 @@ def test_a_tower_with_its_projection_alone(bert_folder: Path, tmp_path: Path) ->
     tokens = encoder.tokenize(TEXT)
     tokens.pop("token_type_ids", None)
     with torch.no_grad():
-        assert torch.allclose(encoder.encode(TEXT), text(**tokens).text_embeds, atol=1e-5)
+        assert_close(encoder.encode(TEXT), text(**tokens).text_embeds)
     twin = TextEncoder.from_saved(json.loads(json.dumps(encoder.saved_config())))
     twin.load_state_dict(encoder.state_dict())
     assert torch.equal(twin.encode(TEXT), encoder.encode(TEXT))
-    assert encoder.seen_images and encoder.dim == 12
+    assert encoder.trained_with_images and encoder.dim == 12
 
 
 def test_gray_images_are_three_equal_channels(tmp_path: Path) -> None:
@@ -94,25 +95,22 @@ def test_gray_images_are_three_equal_channels(tmp_path: Path) -> None:
 
 
 def test_weights_without_a_pooler_give_the_class_token(tmp_path: Path) -> None:
-    """As classifiers leave them."""
+    """Such as the weights of classifiers."""
     classifier = save("ViT", tmp_path, "ForImageClassification")
     backbone = BACKBONES.get(f"transformers:{tmp_path}")(3, 16).eval()
     x = torch.randn(2, 3, 16, 16)
     with torch.no_grad():
         logits = classifier.classifier(backbone(x).embedding)
-        assert torch.allclose(logits, classifier(pixel_values=x).logits, atol=1e-6)
+        assert_close(logits, classifier(pixel_values=x).logits)
     assert not any("pooler" in name for name in backbone.state_dict())
-    name, options = backbone.rebuild
-    twin = BACKBONES.get(name)(3, 16, **options)
+    twin = BACKBONES.get(f"transformers:{tmp_path}")(3, 16, **backbone.saved_options)
     assert twin.state_dict().keys() == backbone.state_dict().keys()
 
 
 @pytest.mark.parametrize(
-    ("edge", "resize", "center_crop"), [(224, "crop", 0.875), (384, "squash", 1.0)], ids=["small", "large"]
+    ("edge", "resize", "center_crop"), [(224, "crop", 0.875), (384, "stretch", 1.0)], ids=["small", "large"]
 )
-def test_images_are_framed_as_convnext_was_published(
-    edge: int, resize: str, center_crop: float, tmp_path: Path
-) -> None:
+def test_convnext_preprocessing(edge: int, resize: str, center_crop: float, tmp_path: Path) -> None:
     from transformers import ConvNextImageProcessor
 
     save("ConvNext", tmp_path)
@@ -122,34 +120,34 @@ def test_images_are_framed_as_convnext_was_published(
 
 
 @pytest.mark.parametrize(
-    ("kind", "reading"),
-    [("CLIP", (16, "crop", 0.8)), ("Siglip", (16, "squash", 1.0))],
+    ("kind", "preprocessor"),
+    [("CLIP", (16, "crop", 0.8)), ("Siglip", (16, "stretch", 1.0))],
 )
 def test_both_towers_load_in_their_own_space(
     kind: str, preprocessor: tuple[int, str, float], bert_folder: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "tower"
-    whole = save(kind, folder, bert_folder=bert_folder)
+    reference = save(kind, folder, bert_folder=bert_folder)
     model = vlfew.load(f"transformers:{folder}")
     spec = model.spec
     assert (spec.image_size, spec.resize, spec.center_crop) == preprocessor
     assert spec.interpolation == "bicubic" and spec.outside_data
     x = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
-    seen = (x.float() / 255 - torch.tensor(MEAN).view(-1, 1, 1)) / torch.tensor(STD).view(-1, 1, 1)
+    pixels = (x.float() / 255 - torch.tensor(MEAN).view(-1, 1, 1)) / torch.tensor(STD).view(-1, 1, 1)
     with torch.no_grad():
-        images = whole.get_image_features(pixel_values=seen).pooler_output
-        words = whole.get_text_features(**model.text_encoder.tokenize(TEXT)).pooler_output
-    torch.testing.assert_close(model.encode_images(x).embedding, images, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(model.encode_texts(TEXT), words, atol=1e-5, rtol=1e-4)
+        images = reference.get_image_features(pixel_values=pixels).pooler_output
+        texts = reference.get_text_features(**model.text_encoder.tokenize(TEXT)).pooler_output
+    assert_close(model.encode_image(x), images)
+    assert_close(model.encode_text(TEXT), texts)
     save_model(model, tmp_path / "run")
     shutil.rmtree(folder)
-    again = load_model(tmp_path / "run")
-    assert torch.equal(again.encode_images(x).embedding, model.encode_images(x).embedding)
-    assert torch.equal(again.encode_texts(TEXT), model.encode_texts(TEXT))
+    again = load(tmp_path / "run")
+    assert torch.equal(again.encode_image(x), model.encode_image(x))
+    assert torch.equal(again.encode_text(TEXT), model.encode_text(TEXT))
     assert again.spec.preprocessor() == spec.preprocessor()
 
 
-def test_an_image_model_loads_without_words(tmp_path: Path) -> None:
+def test_an_image_model_loads_without_text(tmp_path: Path) -> None:
     save("Dinov2", tmp_path)
     model = vlfew.load(f"transformers:{tmp_path}")
     assert not model.has_text and model.spec.outside_data
@@ -160,7 +158,7 @@ def test_mistakes_are_one_line(bert_folder: Path, tmp_path: Path) -> None:
     name = f"transformers:{tmp_path}"
     with pytest.raises(ModelError, match="1 or 3 channels, got 4"):
         BACKBONES.get(name)(4, 16)
-    with pytest.raises(ModelError, match="cannot be used on 3 x 3 images"):
+    with pytest.raises(ModelError, match="cannot be built for images of 3 x 3 x 3"):
         BACKBONES.get(name)(3, 3)
     with pytest.raises(ModelError, match="no such folder"):
         BACKBONES.get("transformers:./nowhere")(3, 16)
@@ -171,6 +169,6 @@ def test_mistakes_are_one_line(bert_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="is a bert model, which takes no images"):
         BACKBONES.get(f"transformers:{tmp_path / 'bert'}")(3, 16)
     (tmp_path / "preprocessor_config.json").unlink()
-    with pytest.raises(ModelError, match=r"put its preprocessor_config\.json there") as caught:
+    with pytest.raises(ModelError, match=r"needs the model's preprocessor_config\.json") as caught:
         BACKBONES.get(name)(3, 16)
     assert "\n" not in str(caught.value)

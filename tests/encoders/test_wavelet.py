@@ -32,7 +32,7 @@ def images(channels: int, size: int, count: int = 2) -> np.ndarray:
 
 
 def repeated(band: np.ndarray, size: int) -> np.ndarray:
-    """`[B, C, h, w]` to `[B, C, size, size]`: at every place the coefficient that stands over it."""
+    """`[B, C, h, w]` to `[B, C, size, size]`: each coefficient repeated over its pixels."""
     at = [place * band.shape[-1] // size for place in range(size)]
     return band[:, :, at][:, :, :, at]
 
@@ -56,7 +56,7 @@ def test_one_level_is_dwt2(wavelet: str, mode: str, size: int) -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_every_discrete_wavelet_is_dwt2(mode: str) -> None:
     for wavelet in pywt.wavelist(kind="discrete"):
-        size = 2 * (pywt.Wavelet(wavelet).dec_len - 1)  # the smallest that is not refused
+        size = 2 * (pywt.Wavelet(wavelet).dec_len - 1)  # the smallest that is allowed
         x = images(1, size, count=1)
         approximation, details = pywt.dwt2(x, wavelet, mode)
         found = in_float64(1, size, wavelet=wavelet, mode=mode)(torch.tensor(x))
@@ -89,9 +89,9 @@ def test_levels_are_wavedec2(size: int, channels: int, wavelet: str, mode: str, 
     assert found.shape[1:] == (short.out_channels, short.out_size, short.out_size)
     np.testing.assert_allclose(found, approximation, atol=1e-11)
 
-    whole = in_float64(channels, size, wavelet=wavelet, mode=mode, level=level)
-    found = whole(torch.tensor(x))
-    assert found.shape[1:] == (whole.out_channels, whole.out_size, whole.out_size)
+    all_bands = in_float64(channels, size, wavelet=wavelet, mode=mode, level=level)
+    found = all_bands(torch.tensor(x))
+    assert found.shape[1:] == (all_bands.out_channels, all_bands.out_size, all_bands.out_size)
     finest = details[-1][0].shape[-1]
     bands = [approximation, *(band for level_details in details for band in level_details)]
     expected = np.concatenate([repeated(band, finest) for band in bands], axis=1)
@@ -122,10 +122,10 @@ def test_rebuilt_without_pywavelets(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelError, match=r"pip install 'vlfew\[wavelets\]'") as error:
         Wavelet(3, 32)
     assert "\n" not in str(error.value)
-    name, options = preprocessing.rebuild
-    again = PREPROCESSING.get(name)(3, 32, **options)
-    assert (again.out_channels, again.out_size, again.rebuild) == (21, 18, preprocessing.rebuild)
-    assert again(x).isnan().all()  # before its filters are loaded it shall not pass for one
+    again = PREPROCESSING.get("wavelet")(3, 32, **preprocessing.saved_options)
+    assert (again.out_channels, again.out_size) == (21, 18)
+    assert again.saved_options == preprocessing.saved_options
+    assert again(x).isnan().all()  # until its filters are loaded
     again.load_state_dict(preprocessing.state_dict())
     assert torch.equal(again(x), preprocessing(x))
 
@@ -143,7 +143,7 @@ def test_rebuilt_without_pywavelets(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"taps": 0}, "taps is 0"),
     ],
 )
-def test_mistakes_are_one_line(options: dict[str, object], message: str) -> None:
+def test_mistakes_are_one_line_errors(options: dict[str, object], message: str) -> None:
     with pytest.raises(ModelError, match=message) as error:
         PREPROCESSING.get("wavelet")(3, 16, **options)
     assert "\n" not in str(error.value)

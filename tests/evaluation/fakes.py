@@ -7,11 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vlfew.classifiers import CLASSIFIERS, FewShotMethod
+from vlfew.classifiers import CLASSIFIERS
+from vlfew.classifiers.base import FewShotMethod
 from vlfew.core.features import Features, FeatureSpec
 from vlfew.data.labeled_images import InMemory, LabeledImages
 from vlfew.evaluation.context import EvaluationContext, ProtocolResult
-from vlfew.evaluation.evaluate import evaluate
+from vlfew.evaluation.results import Result
+from vlfew.evaluation.run_protocol import run_protocol
+from vlfew.similarities import SIMILARITIES
+from vlfew.similarities.base import Similarity
 
 
 class Pixels:
@@ -20,14 +24,17 @@ class Pixels:
     has_text = False
     fingerprint = None
 
-    def encode_images(self, images: Tensor) -> Features:
+    def image_features(self, images: Tensor) -> Features:
         return Features(images.flatten(1).float() / 255)
 
-    def encode_texts(self, texts: list[str]) -> Tensor:
-        raise AssertionError("this model has no words")
+    def encode_text(self, texts: list[str]) -> Tensor:
+        raise AssertionError("this model has no text encoder")
 
-    def method(self, name: str) -> FewShotMethod:
+    def few_shot_method(self, name: str = "default") -> FewShotMethod:
         return CLASSIFIERS.get("euclidean" if name == "default" else name)(FeatureSpec(4))
+
+    def similarity_by_name(self, name: str = "default") -> Similarity:
+        return SIMILARITIES.get("euclidean" if name == "default" else name)(FeatureSpec(4))
 
 
 def dots(labels: list[int], spread: float = 0.3, seed: int = 0, size: int = 2) -> LabeledImages:
@@ -35,9 +42,7 @@ def dots(labels: list[int], spread: float = 0.3, seed: int = 0, size: int = 2) -
     generator = torch.Generator().manual_seed(seed)
     label = torch.tensor(labels)
     center = torch.rand(int(label.max()) + 1, 1, size, size, generator=generator)
-    pixels = center[label] + spread * (
-        torch.rand(len(label), 1, size, size, generator=generator) - 0.5
-    )
+    pixels = center[label] + spread * (torch.rand(len(label), 1, size, size, generator=generator) - 0.5)
     return LabeledImages(
         name="dots",
         images=InMemory((255 * pixels.clamp(0, 1)).round().to(torch.uint8)),
@@ -63,11 +68,11 @@ class FakeModel:
         self.projection = torch.randn(256, DIM, generator=torch.Generator().manual_seed(0))
         self.encoded = 0
 
-    def encode_images(self, images: Tensor) -> Features:
+    def image_features(self, images: Tensor) -> Features:
         self.encoded += len(images)
         return Features((images.flatten(1).float() - 127) / 255 @ self.projection)
 
-    def encode_texts(self, texts: list[str]) -> Tensor:
+    def encode_text(self, texts: list[str]) -> Tensor:
         return torch.stack([self.text(t) for t in texts])
 
     @staticmethod
@@ -75,8 +80,11 @@ class FakeModel:
         seed = sum(ord(c) * 31**i for i, c in enumerate(text)) % 2**31
         return torch.randn(DIM, generator=torch.Generator().manual_seed(seed))
 
-    def method(self, name: str) -> FewShotMethod:
+    def few_shot_method(self, name: str = "default") -> FewShotMethod:
         return CLASSIFIERS.get("prototypes" if name == "default" else name)(FeatureSpec(DIM))
+
+    def similarity_by_name(self, name: str = "default") -> Similarity:
+        return SIMILARITIES.get("cosine" if name == "default" else name)(FeatureSpec(DIM))
 
 
 class FakeText(nn.Module):
@@ -86,7 +94,5 @@ class FakeText(nn.Module):
         return torch.stack([FakeModel.text(t) for t in texts])
 
 
-def run(context: EvaluationContext, protocol: str, **options: Any) -> tuple[Any, ProtocolResult]:
-    return evaluate(
-        context, protocol, options, command="make it again", trained_on="tiny/train", outside_data=False
-    )
+def run(context: EvaluationContext, protocol: str, **options: Any) -> tuple[Result, ProtocolResult]:
+    return run_protocol(context, protocol, options, command="evaluate", trained_on="tiny/train")

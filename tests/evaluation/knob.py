@@ -23,5 +23,5 @@ class Knob(Prototypes):
         super().__init__(feature_spec)
         self.factor, self.seed = factor, seed
 
-    def score(self, queries: Features) -> Tensor:
-        return self.factor * super().score(queries)
+    def logits(self, queries: Features) -> Tensor:
+        return self.factor * super().logits(queries)

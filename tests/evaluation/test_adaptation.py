@@ -1,4 +1,4 @@
-"""Few-shot methods compared: what the figures are, and what they may not depend on."""
+"""Comparison of few-shot methods: accuracies against loops, and what they must not depend on."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.compare import relative_difference
 from tests.conftest import make_data
 from tests.evaluation.fakes import FakeModel
-from vlfew.classifiers import CLASSIFIERS, IMAGE, TEXT, Support
+from vlfew.classifiers import CLASSIFIERS
+from vlfew.classifiers.support import IMAGE, TEXT, SupportSet
 from vlfew.core.errors import ConfigError, DataError, VlfewError
 from vlfew.core.features import Features, FeatureSpec
 from vlfew.data.labeled_images import InMemory, LabeledImages
-from vlfew.evaluation.adaptation.compare import Adaptation, Cell, adapt, write_adaptation
-from vlfew.evaluation.adaptation.methods import cheap_methods, parse_fixed
-from vlfew.evaluation.adaptation.support_sampling import Sides, draw_images
+from vlfew.evaluation.adaptation.compare import compare_methods
+from vlfew.evaluation.adaptation.methods import frozen_methods
+from vlfew.evaluation.adaptation.result import AdaptationResult, MethodResult
+from vlfew.evaluation.adaptation.support_sampling import Splits, draw_images
 from vlfew.evaluation.context import EvaluationContext
-from vlfew.evaluation.results import mean_ci95
+from vlfew.evaluation.statistics import mean_ci95
 
 IMAGES = 12
 
@@ -40,12 +43,12 @@ def hard(words: bool = True) -> LabeledImages:
     return replace(data, images=InMemory((0.85 * images + 0.15 * 255 * noise).to(torch.uint8)))
 
 
-def run(data: LabeledImages | None = None, has_text: bool = True, **options: Any) -> Adaptation:
+def run(data: LabeledImages | None = None, has_text: bool = True, **options: Any) -> AdaptationResult:
     options = {"methods": ["prototypes"], "shots": [1, 2, 4], "repeats": 3} | options
-    return adapt(EvaluationContext(FakeModel(has_text), data or hard()), **options)
+    return compare_methods(EvaluationContext(FakeModel(has_text), data or hard()), **options)
 
 
-def figures(cell: Cell) -> Cell:
+def figures(cell: MethodResult) -> MethodResult:
     """Without the times."""
     return replace(cell, seconds=0.0, choosing_seconds=0.0)
 
@@ -54,14 +57,14 @@ def unit(vector: Tensor) -> Tensor:
     return vector / vector.norm()
 
 
-def test_accuracy_is_what_loops_say() -> None:
+def test_accuracy_matches_a_loop() -> None:
     data, found = hard(), run(tune_on="none")
     model, classes = FakeModel(), data.classes("test")
-    bank = model.encode_images(data.images.batch(data.indices("test"))).embedding
+    bank = model.image_features(data.images.batch(data.indices("test"))).embedding
     for k in (1, 4):
         values = []
         for seed in range(3):
-            draw = draw_images(Sides(data, "test", "test"), classes, 4, 0, seed)
+            draw = draw_images(Splits(data, "test", "test"), classes, 4, 0, seed)
             right = 0
             means = [unit(sum((unit(bank[p]) for p in row[:k]), torch.zeros(3))) for row in draw.support]
             for position, target in zip(draw.query.tolist(), draw.target.tolist(), strict=True):
@@ -77,7 +80,7 @@ def test_accuracy_is_what_loops_say() -> None:
     assert found.queries == [7 * (IMAGES - 4)] * 3 and found.classes == 7 and found.chance == 1 / 7
 
 
-def test_a_method_does_not_depend_on_the_others_nor_on_the_shots_beside() -> None:
+def test_a_method_does_not_depend_on_other_methods_or_shots() -> None:
     together = run(methods=["multimodal_prototypes", "prototypes"])
     for name in ("prototypes", "multimodal_prototypes"):
         alone = run(methods=[name])
@@ -89,18 +92,18 @@ def test_a_method_does_not_depend_on_the_others_nor_on_the_shots_beside() -> Non
     assert run(tune_on="none", shots=[4]).cell("prototypes", 4) is not None
 
 
-def test_an_option_may_make_a_method_one_of_words() -> None:
+def test_an_option_can_make_a_method_need_text() -> None:
     text = {"linear_probe": {"start": "text"}}
     found = run(methods=["linear_probe"], fixed=text, tune_on="none", shots=[1])
     assert (
         found.cells[0].accuracy != run(methods=["linear_probe"], tune_on="none", shots=[1]).cells[0].accuracy
     )
-    with pytest.raises(ConfigError, match="method 'linear_probe' needs words"):
+    with pytest.raises(ConfigError, match="method 'linear_probe' needs text"):
         run(hard(words=False), methods=["linear_probe"], fixed=text)
 
 
 @pytest.mark.parametrize("tune_on", ["val-classes", "held-out-images"])
-def test_what_is_chosen_is_better_and_never_seen_in_the_test(tune_on: str) -> None:
+def test_tuning_helps_and_never_uses_queries(tune_on: str) -> None:
     data = hard()
     found = run(data, methods=["knob"], tune_on=tune_on)
     fixed = run(data, methods=["knob"], tune_on="none")
@@ -108,37 +111,37 @@ def test_what_is_chosen_is_better_and_never_seen_in_the_test(tune_on: str) -> No
     used = set()
     for seed in range(3):
         held = 4 if tune_on == "held-out-images" else 0
-        draw = draw_images(Sides(data, "test", "test"), data.classes("test"), 4, held, seed)
-        used |= {*draw.support.flatten().tolist(), *draw.held.flatten().tolist()}
+        draw = draw_images(Splits(data, "test", "test"), data.classes("test"), 4, held, seed)
+        used |= {*draw.support.flatten().tolist(), *draw.held_out.flatten().tolist()}
     test = data.indices("test")
     others = torch.tensor([int(n) for p, n in enumerate(test) if p not in used])
     images = data.images.batch(torch.arange(len(data.labels))).clone()
     images[others] = 255 - images[others]
-    spoilt = run(replace(data, images=InMemory(images)), methods=["knob"], tune_on=tune_on)
+    changed = run(replace(data, images=InMemory(images)), methods=["knob"], tune_on=tune_on)
     for k in (1, 2, 4):
-        cell, worse, same = found.cell("knob", k), fixed.cell("knob", k), spoilt.cell("knob", k)
+        cell, worse, same = found.cell("knob", k), fixed.cell("knob", k), changed.cell("knob", k)
         assert all(options["factor"] > 0 for options in cell.options)
         assert worse.options == [{"factor": -1.0}] * 3
         assert cell.accuracy.mean > worse.accuracy.mean
         assert same.options == cell.options and same.temperatures == cell.temperatures
-    assert spoilt.cell("knob", 4).accuracy != found.cell("knob", 4).accuracy
-    assert ("split 'val'" in found.chosen_by) == (tune_on == "val-classes")
+    assert changed.cell("knob", 4).accuracy != found.cell("knob", 4).accuracy
+    assert ("split 'val'" in found.tuning) == (tune_on == "val-classes")
 
 
-def test_many_other_classes_are_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "in each of 3 draws" in run(shots=[1]).chosen_by
-    monkeypatch.setattr("vlfew.evaluation.adaptation.compare.ENOUGH", 7)
+def test_tuning_draws_many_classes_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "in each of 3 draws" in run(shots=[1]).tuning
+    monkeypatch.setattr("vlfew.evaluation.adaptation.compare.TUNING_CLASSES", 7)
     once = run(shots=[1])
-    assert "in one draw" in once.chosen_by and len(once.cell("prototypes", 1).accuracy.values) == 3
+    assert "in one draw" in once.tuning and len(once.cell("prototypes", 1).accuracy.values) == 3
 
 
-def test_an_option_that_is_fixed_is_not_chosen() -> None:
+def test_a_fixed_option_is_not_tuned() -> None:
     cell = run(methods=["knob"], fixed={"knob": {"factor": -3.0}}).cell("knob", 2)
     assert [options["factor"] for options in cell.options] == [-3.0] * 3
 
 
 def test_temperature_scaling() -> None:
-    """Cosines say too little; by other classes a temperature is found under which they say more."""
+    """Cosines are underconfident; a temperature tuned on other classes corrects that."""
     cell = run(shots=[4]).cell("prototypes", 4)
     assert cell.ece_scaled is not None and cell.ece_scaled.mean < cell.ece.mean
     assert len(set(cell.temperatures)) == 1 and cell.temperatures[0] < 1
@@ -149,29 +152,29 @@ def test_temperature_scaling() -> None:
     assert none.ece == cell.ece
 
 
-def test_words_are_left_out_where_there_are_none() -> None:
-    known = cheap_methods()
+def test_methods_with_text_are_skipped_without_text() -> None:
+    known = frozen_methods()
     alone = {"prototypes", "linear_probe", "knob"}
     needy = [n for n in known if n not in alone]
     assert {"zero_shot", "multimodal_prototypes", "tip_adapter"} <= set(needy)
     for found in (run(methods=["all"], has_text=False), run(hard(words=False), methods=["all"])):
-        assert found.left_out == needy
+        assert found.skipped_methods == needy
         assert found.methods == [n for n in known if n not in needy]
 
 
-def test_a_method_that_needs_words() -> None:
+def test_a_method_that_needs_text() -> None:
     with pytest.raises(
-        ConfigError, match=r"'multimodal_prototypes' needs words, and this model has no text.*prototypes"
+        ConfigError, match=r"'multimodal_prototypes' needs text, and this model has no text.*prototypes"
     ):
         run(methods=["multimodal_prototypes"], has_text=False)
     with pytest.raises(
-        ConfigError, match=r"needs words, and class names of tiny are codes.*remain: .*prototypes"
+        ConfigError, match=r"needs text, and class names of tiny are codes.*without text: .*prototypes"
     ):
         run(hard(words=False), methods=["multimodal_prototypes"])
-    assert "multimodal_prototypes" in run(methods=["all"], has_text=False, shots=[1]).left_out
+    assert "multimodal_prototypes" in run(methods=["all"], has_text=False, shots=[1]).skipped_methods
 
 
-def test_new_classes_by_words_alone() -> None:
+def test_new_classes_by_text_alone() -> None:
     data, model = hard(), FakeModel()
     found = run(data, methods=["prototypes", "multimodal_prototypes"], base_to_new=True, shots=[1, 2])
     assert found.cell("prototypes", 1).new is None and found.cell("prototypes", 1).harmonic is None
@@ -179,64 +182,66 @@ def test_new_classes_by_words_alone() -> None:
     assert cell.new is not None and cell.harmonic is not None
     for base, new, both in zip(cell.accuracy.values, cell.new.values, cell.harmonic.values, strict=True):
         assert both == pytest.approx(2 / (1 / base + 1 / new) if base and new else 0.0)
-    # The new ones are three of seven; whichever they are, words alone answer, whatever the shots.
+    # Three of the seven classes are new; they are classified by text alone, whatever the shots.
     once = found.cell("multimodal_prototypes", 1).new
     assert once == cell.new
     possible = set()
     test = data.indices("test")
     for seed in range(3):
-        draw = draw_images(Sides(data, "test", "test"), data.classes("test"), 2, 0, seed)
-        words = torch.stack([unit(model.text(data.class_names[c])) for c in draw.classes.tolist()])
-        bank = model.encode_images(data.images.batch(test)).embedding
-        scores = bank[draw.query] @ words.T
+        draw = draw_images(Splits(data, "test", "test"), data.classes("test"), 2, 0, seed)
+        text_embeddings = torch.stack([unit(model.text(data.class_names[c])) for c in draw.classes.tolist()])
+        bank = model.image_features(data.images.batch(test)).embedding
+        scores = bank[draw.query] @ text_embeddings.T
         possible.add(_best_of_threes(scores, draw.target, cell.new.values[seed]))
     assert possible == {True}
     assert found.chance == 1 / 4
 
 
-def test_which_methods_answer_for_new_classes() -> None:
+def test_methods_that_transfer_to_new_classes() -> None:
     found = run(methods=["all"], base_to_new=True, shots=[2], repeats=1, tune_on="none")
     without = {"prototypes", "linear_probe", "tip_adapter_f", "lp_plus_plus", "knob"}
     assert {c.method for c in found.cells if c.new is None} == without
-    # What CLIP-Adapter learned from the base classes is kept: else it would be zero-shot.
-    data, problem = hard(), CLASSIFIERS.get("clip_adapter")(FeatureSpec(3), ratio=0.6, lr=0.1)
-    bank = FakeModel().encode_images(data.images.batch(data.indices("test"))).embedding
-    said = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
-    support = Support(
-        Features(torch.cat([bank[:16], said[:2]])),
+    # CLIP-Adapter keeps what it learned from the base classes: otherwise it would be zero-shot.
+    data, method = hard(), CLASSIFIERS.get("clip_adapter")(FeatureSpec(3), ratio=0.6, lr=0.1)
+    bank = FakeModel().image_features(data.images.batch(data.indices("test"))).embedding
+    texts = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    support = SupportSet(
+        Features(torch.cat([bank[:16], texts[:2]])),
         torch.tensor([0] * 8 + [1] * 8 + [0, 1]),
         2,
         torch.tensor([IMAGE] * 16 + [TEXT] * 2),
     )
-    other = Support(Features(said[2:]), torch.arange(3), 3, torch.full((3,), TEXT))
-    carried = problem.fit(support).transfer(other).score(Features(bank))
-    zero_shot = CLASSIFIERS.get("zero_shot")(FeatureSpec(3)).fit(other).score(Features(bank))
-    assert carried.shape == (len(bank), 3)
-    assert not torch.allclose(carried / carried.abs().max(), zero_shot / zero_shot.abs().max(), atol=1e-2)
+    other = SupportSet(Features(texts[2:]), torch.arange(3), 3, torch.full((3,), TEXT))
+    transferred = method.fit(support).transfer(other).logits(Features(bank))
+    zero_shot = CLASSIFIERS.get("zero_shot")(FeatureSpec(3)).fit(other).logits(Features(bank))
+    assert transferred.shape == (len(bank), 3)
+    assert (
+        relative_difference(transferred / transferred.abs().max(), zero_shot / zero_shot.abs().max()) > 1e-3
+    )
 
 
 def _best_of_threes(scores: Tensor, target: Tensor, accuracy: float) -> bool:
-    """Whether some three of the seven classes, told apart among themselves, give this accuracy."""
+    """Whether some three of the seven classes, classified among themselves, give this accuracy."""
     for rows in torch.combinations(torch.arange(7), 3):
-        asked = torch.isin(target, rows)
-        answers = rows[scores[asked][:, rows].argmax(1)]
-        if math.isclose(float((answers == target[asked]).double().mean()), accuracy):
+        shown = torch.isin(target, rows)
+        answers = rows[scores[shown][:, rows].argmax(1)]
+        if math.isclose(float((answers == target[shown]).double().mean()), accuracy):
             return True
     return False
 
 
-def test_ways_are_drawn_by_the_seed() -> None:
+def test_ways_limit_the_classes() -> None:
     found = run(ways=3, tune_on="none")
     assert found.classes == 3 and found.queries == [3 * (IMAGES - 4)] * 3 and found.chance == 1 / 3
 
 
-def test_data_that_are_split_by_image() -> None:
+def test_data_split_by_image() -> None:
     data = hard()
     numbers = torch.arange(len(data.labels))
     splits = {"train": numbers[numbers % 2 == 0], "test": numbers[numbers % 2 == 1]}
     parted = replace(data, splits=splits, split_by="image")
     found = run(parted, shots=[1, 3])
-    assert (found.tune_on, found.support_split, found.split) == ("images", "train", "test")
+    assert (found.tune_on, found.support_split, found.split) == ("held-out-images", "train", "test")
     assert found.queries == [len(splits["test"])] * 3
     with pytest.raises(ConfigError, match="support comes from 'train'"):
         run(parted, split="train", shots=[1])
@@ -244,9 +249,9 @@ def test_data_that_are_split_by_image() -> None:
         run(parted, tune_on="val-classes", shots=[1])
 
 
-def test_written_whole(tmp_path: Path) -> None:
-    found = run(repeats=1, model="runs/x", command="vlfew adapt runs/x")
-    write_adaptation(tmp_path / "adapt.json", found)
+def test_saved_as_json(tmp_path: Path) -> None:
+    found = replace(run(repeats=1), model="runs/x", command="vlfew adapt runs/x")
+    found.save(tmp_path / "adapt.json")
     read = json.loads((tmp_path / "adapt.json").read_text())
     assert read["command"] == "vlfew adapt runs/x" and read["data_fingerprint"] == "tiny"
     assert len(read["cells"]) == 3 and read["cells"][0]["accuracy"]["ci95"] is None
@@ -254,51 +259,64 @@ def test_written_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"methods": ["protoypes"]}, "unknown method 'protoypes'; did you mean 'prototypes'?"),
-        ({"shots": [2, 1]}, "numbers from 1 up that ascend, such as 1,2,4,8,16, not '2,1'"),
-        ({"shots": [1, 1]}, "ascend"),
+        ({"shots": [2, 1]}, "ascending numbers from 1 up, such as 1,2,4,8,16, not '2,1'"),
+        ({"shots": [1, 1]}, "ascending"),
         ({"shots": [0, 1]}, "from 1 up"),
-        ({"shots": []}, "ascend"),
-        ({"repeats": 0}, "repeats is 0; at least one"),
+        ({"shots": []}, "ascending"),
+        ({"repeats": 0}, "repeats is 0; it must be at least 1"),
         ({"ways": 1}, "ways is 1; it must be at least 2"),
         ({"ways": 3, "base_to_new": True}, "ways is 3; it must be at least 4"),
-        ({"ways": 8}, "has 7 classes that can be told apart, and ways is 8"),
+        ({"ways": 8}, "has 7 classes with enough images, and ways is 8"),
         ({"split": "tset"}, "no split 'tset'; did you mean 'test'?"),
         (
             {"shots": [1, 16]},
             r"class 'word2 thing' has 12 images in split 'test' \(and 6 more .*16 shots and a query",
         ),
-        ({"tune_on": "val-classes", "split": "val"}, "the classes of 'val' themselves"),
+        ({"tune_on": "val-classes", "split": "val"}, "'val' is the evaluated split itself"),
         ({"fixed": {"linear_prob": {}}}, "fixed for 'linear_prob', which is not compared"),
-        ({"base_to_new": True, "has_text": False}, "by words alone, and this model has no text stream"),
+        ({"base_to_new": True, "has_text": False}, "by text alone, and this model has no text encoder"),
     ],
 )
-def test_refusals(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(VlfewError, match=said) as error:
+def test_wrong_options_are_one_line(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(VlfewError, match=message) as error:
         run(**options)
     assert "\n" not in str(error.value)
 
 
-def test_refused_before_anything_is_encoded() -> None:
+def test_errors_come_before_anything_is_encoded() -> None:
     model = FakeModel()
     with pytest.raises(DataError):
-        adapt(EvaluationContext(model, hard()), shots=[16])
+        compare_methods(EvaluationContext(model, hard()), shots=[16])
     assert model.encoded == 0
 
 
 @pytest.mark.parametrize(
-    ("setting", "said"),
+    ("fixed", "message"),
     [
-        ("factor=1", "not of the form METHOD.KEY=VALUE"),
-        ("knob.factor", "not of the form"),
-        ("konb.factor=1", "unknown method 'konb'; did you mean 'knob'?"),
-        ("knob.facto=1", "'facto' of method 'knob'; did you mean 'factor'?"),
-        ("knob.factor=much", "factor"),
+        ({"konb": {"factor": 1}}, "fixed for 'konb', which is not compared; did you mean 'knob'?"),
+        ({"knob": {"facto": 1}}, "knob has no option 'facto'; did you mean 'factor'?"),
+        ({"knob": {"factor": "much"}}, "knob: factor='much'"),
     ],
 )
-def test_options_that_cannot_be_fixed(setting: str, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
-        parse_fixed([setting])
-    assert parse_fixed(["knob.factor=2", "knob.seed=3"]) == {"knob": {"factor": 2.0, "seed": 3}}
+def test_options_that_cannot_be_fixed(fixed: dict[str, dict[str, Any]], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run(methods=["knob"], fixed=fixed)
+
+
+def test_fixed_options_are_converted() -> None:
+    cell = run(methods=["knob"], fixed={"knob": {"factor": "-3"}}, shots=[1]).cells[0]
+    assert cell.options == [{"factor": -3.0}] * 3
+
+
+def test_a_table_has_a_row_per_method_and_shots() -> None:
+    found = run(methods=["prototypes", "multimodal_prototypes"], base_to_new=True, shots=[1, 2])
+    table = found.to_frame()
+    assert list(zip(table["method"], table["shots"], strict=True)) == [
+        (c.method, c.shots) for c in found.cells
+    ]
+    assert table["accuracy"].tolist() == [c.accuracy.mean for c in found.cells]
+    assert table["new"].isna().tolist() == [True, True, False, False]
+    assert (table["accuracy_ci95"] > 0).all()

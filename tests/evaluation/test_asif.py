@@ -1,4 +1,4 @@
-"""Zero-shot over two encoders that know nothing of each other."""
+"""Zero-shot with two encoders of separate spaces."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRAITS = 5
 
 
 class Traits(nn.Module):
-    """Reads the traits that a text lists, in directions of its own."""
+    """Encodes the traits that a text lists, in a space of its own."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ def traits() -> Traits:
 class Pixels(FakeModel):
     """A model of images alone: its embedding is the pixels about gray."""
 
-    def encode_images(self, images: Tensor) -> Features:
+    def image_features(self, images: Tensor) -> Features:
         return Features(images.flatten(1).float() / 127.5 - 1)
 
 
@@ -68,14 +68,14 @@ def reader(monkeypatch: pytest.MonkeyPatch) -> None:
 OPTIONS = {"text_encoder": "traits", "anchors": 200, "sparsity": 40, "exponent": 4.0}
 
 
-def test_new_classes_are_read_without_any_training() -> None:
+def test_new_classes_are_classified_without_training() -> None:
     result, outcome = run(EvaluationContext(Pixels(has_text=False), data_of_traits()), "asif", **OPTIONS)
     assert result.accuracy > 0.5
     assert (result.chance, result.anchors, result.sparsity, result.exponent) == (1 / 20, 200, 40, 4.0)
     assert result.ways == 20 and outcome.episodes == 20
 
 
-def test_anchors_whose_words_belong_to_others_tell_nothing() -> None:
+def test_anchors_with_wrong_texts_give_chance() -> None:
     data = data_of_traits()
     names = data.class_names[1:100] + data.class_names[:1] + data.class_names[100:]
     data = replace(data, class_names=names, class_texts=())
@@ -93,7 +93,7 @@ def test_episodes_are_those_of_zero_shot() -> None:
 
 
 @pytest.mark.parametrize("anchors", [3, 7, 10, 56])
-def test_anchors_are_of_all_classes_alike(anchors: int) -> None:
+def test_anchors_come_evenly_from_all_classes(anchors: int) -> None:
     data = make_data(classes=21, images=8)
     index = anchor_images(data, "test", anchors, 1, 8.0, seed=0)
     assert len(set(index.tolist())) == anchors

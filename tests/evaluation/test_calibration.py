@@ -1,4 +1,4 @@
-"""Calibration, by plain loops."""
+"""Calibration against plain loops."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def nll(rows: list[tuple[list[float], int]], temperature: float) -> float:
 
 @settings(deadline=None)
 @given(ROWS, st.sampled_from([0.5, 1.0, 3.0]))
-def test_ece_is_what_loops_say(rows: list[tuple[list[float], int]], temperature: float) -> None:
+def test_ece_matches_a_loop(rows: list[tuple[list[float], int]], temperature: float) -> None:
     assert expected_calibration_error(*tensors(rows), temperature) == pytest.approx(
         ece(rows, temperature), abs=1e-9
     )
 
 
-def test_ece_of_answers_that_are_as_good_as_they_say() -> None:
-    """Four answers at a confidence of 3/4, of which three are right; and one more that is not."""
+def test_ece_of_calibrated_predictions() -> None:
+    """Four predictions with confidence 3/4, three of them correct; and one more that is not."""
     row = [math.log(3.0), 0.0]
     calibrated = [(row, 0), (row, 0), (row, 0), (row, 1)]
     assert expected_calibration_error(*tensors(calibrated)) == pytest.approx(0, abs=1e-12)
@@ -66,7 +66,7 @@ def test_ece_of_answers_that_are_as_good_as_they_say() -> None:
 
 @settings(deadline=None, max_examples=40)
 @given(ROWS)
-def test_no_other_temperature_is_likelier(rows: list[tuple[list[float], int]]) -> None:
+def test_no_other_temperature_has_a_higher_likelihood(rows: list[tuple[list[float], int]]) -> None:
     found = fit_temperature(*tensors(rows))
     assert 1e-3 * 0.99 <= found <= 1e3 * 1.01
     grid = [10 ** (n / 8) for n in range(-24, 25)]

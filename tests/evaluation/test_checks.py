@@ -19,7 +19,7 @@ from vlfew.data.labeled_images import LabeledImages
 from vlfew.encoders import TEXT_ENCODERS
 from vlfew.evaluation import PROTOCOLS
 from vlfew.evaluation.context import EvaluationContext
-from vlfew.evaluation.evaluate import check_protocol, save_per_episode
+from vlfew.evaluation.run_protocol import check_protocol, save_per_episode
 
 WRONG: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("few-shot", {"way": 5}, ConfigError, "few-shot has no option 'way'; did you mean 'ways'"),
@@ -38,16 +38,16 @@ WRONG: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("few-shot", {"queries": 3, "episodes": 0}, ConfigError, "episodes is 0"),
     ("few-shot", {"queries": 3, "episodes": "every"}, ConfigError, "episodes='every'.*'each'"),
     ("few-shot", {"ways": "all", "shots": 2, "episodes": "each"}, ConfigError, "shots must be 1, not 2"),
-    ("few-shot", {"queries": 3, "episodes": "each"}, ConfigError, "all 7 classes .* take ways=all"),
+    ("few-shot", {"queries": 3, "episodes": "each"}, ConfigError, "all 7 classes .* use ways=all"),
     ("few-shot", {"ways": "all", "episodes": "each"}, DataError, "1 shots and 15 queries need 16"),
     ("zero-shot", {"ways": 3, "episodes": "each"}, ConfigError, "zero-shot: episodes='each'"),
     ("few-shot", {"queries": 3, "method": "cosin"}, VlfewError, "did you mean 'cosine'"),
-    ("few-shot", {"queries": 3, "method": "am3"}, ConfigError, "am3 needs words, .*: cosine, .*prototypes"),
-    ("verification", {"pairs": 60, "folds": 3, "method": "am3"}, ConfigError, "scorer am3 needs words"),
+    ("few-shot", {"queries": 3, "method": "am3"}, ConfigError, "am3 needs text, .*: cosine, .*prototypes"),
+    ("verification", {"pairs": 60, "folds": 3, "similarity": "cosin"}, VlfewError, "did you mean 'cosine'"),
     ("asif", {}, ConfigError, "2000 anchors, and tiny has 56 training images"),
-    ("asif", {"anchors": 50, "sparsity": 51}, ConfigError, "keeps the 51 likest anchors and has 50"),
+    ("asif", {"anchors": 50, "sparsity": 51}, ConfigError, "51"),
     ("asif", {"anchors": 50, "sparsity": 0}, ConfigError, "asif's sparsity is 0"),
-    ("asif", {"split": "train"}, ConfigError, "would be asked about themselves"),
+    ("asif", {"split": "train"}, ConfigError, "'train', which cannot be evaluated"),
     ("asif", {"ways": 8}, DataError, "the split has 7"),
     ("asif", {"templates": ["an image"]}, ConfigError, "template 'an image' has no {}"),
     (
@@ -65,7 +65,7 @@ WRONG: list[tuple[str, dict[str, Any], type[Exception], str]] = [
         "multimodal",
         {"queries": 3, "text_weight": "validated", "calibrate": "test"},
         ConfigError,
-        "the split that is scored",
+        "the split that is evaluated",
     ),
     ("multimodal", {"queries": 3, "templates": []}, ConfigError, "templates is empty"),
     ("zero-shot", {"split": "single"}, DataError, "one class, 'word2 thing'"),
@@ -79,14 +79,14 @@ WRONG: list[tuple[str, dict[str, Any], type[Exception], str]] = [
 
 
 class Untouchable(FakeModel):
-    """Whoever encodes with it has not looked at the labels first."""
+    """Fails when anything is encoded."""
 
-    def encode_images(self, images: Tensor) -> Features:
-        raise AssertionError("encoded before the labels were looked at")
+    def image_features(self, images: Tensor) -> Features:
+        raise AssertionError("encoded before the options were checked")
 
 
 @pytest.mark.parametrize(("protocol", "options", "error", "message"), WRONG)
-def test_wrong_options_get_one_line_before_anything_is_encoded(
+def test_wrong_options_are_one_line_before_anything_is_encoded(
     data: LabeledImages, protocol: str, options: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     test = data.indices("test")
@@ -127,25 +127,25 @@ def test_what_can_run_passes_the_check(
         check_protocol("few-shot", options["few-shot"] | {"episodes": 8}, context.data)
 
 
-def test_asif_needs_words_but_no_model_that_reads() -> None:
-    with pytest.raises(DataError, match="codes, not words"):
+def test_asif_needs_class_names_but_no_text_encoder() -> None:
+    with pytest.raises(DataError, match="codes, not text"):
         check_protocol("asif", {"anchors": 20, "sparsity": 5}, make_data(classes=21, images=8, words=False))
 
 
 @pytest.mark.parametrize("protocol", ["zero-shot", "multimodal"])
-def test_words_are_needed(protocol: str, data: LabeledImages) -> None:
+def test_class_names_and_a_text_encoder_are_needed(protocol: str, data: LabeledImages) -> None:
     coded = make_data(classes=21, words=False)
     for attempt in (
         lambda: run(EvaluationContext(FakeModel(), coded), protocol, queries=3, episodes=5),
         lambda: check_protocol(protocol, {"queries": 3}, coded),
     ):
-        with pytest.raises(DataError, match="codes, not words"):
+        with pytest.raises(DataError, match="codes, not text"):
             attempt()
-    with pytest.raises(ModelError, match="no text stream"):
+    with pytest.raises(ModelError, match="no text encoder"):
         run(EvaluationContext(FakeModel(has_text=False), data), protocol, queries=3, episodes=5)
 
 
-def test_a_class_without_words_makes_no_prompt(data: LabeledImages) -> None:
+def test_a_class_with_an_empty_name_has_no_prompt(data: LabeledImages) -> None:
     texts = tuple((name, " ") if name == "word2 thing" else (name,) for name in data.class_names)
     empty = replace(data, class_texts=texts)
     with pytest.raises(DataError, match="class 'word2 thing' has an empty text"):
@@ -161,7 +161,7 @@ def test_trials_need_alphabets() -> None:
             attempt()
 
 
-def test_no_file_of_episodes_where_there_are_none(context: EvaluationContext, tmp_path: Path) -> None:
+def test_no_file_of_episodes_without_episodes(context: EvaluationContext, tmp_path: Path) -> None:
     _, outcome = run(context, "zero-shot")
     with pytest.raises(
         VlfewError, match=r"no episodes to write to .*e\.npy.*give a number of ways"

@@ -15,9 +15,9 @@ from vlfew.core.errors import ConfigError, DataError
 from vlfew.evaluation.episodes import (
     Episodes,
     enumerate_supports,
-    sample,
     sample_episodes,
     sample_omniglot_trials,
+    sample_without_replacement,
 )
 
 CHI_SQUARE_999 = {23: 49.73, 59: 98.3}
@@ -32,7 +32,7 @@ def labels_of(sizes: list[int], seed: int = 0) -> torch.Tensor:
 
 @given(st.data())
 @settings(max_examples=60)
-def test_every_episode_is_sound(data: st.DataObject) -> None:
+def test_every_episode_is_valid(data: st.DataObject) -> None:
     sizes = data.draw(st.lists(st.integers(3, 9), min_size=2, max_size=6))
     ways = data.draw(st.one_of(st.just("all"), st.integers(2, len(sizes))))
     shots = data.draw(st.integers(0, 2))
@@ -50,7 +50,7 @@ def test_every_episode_is_sound(data: st.DataObject) -> None:
             assert (labels[s + real] == c).all()
 
 
-def test_seed_decides_and_more_episodes_begin_alike() -> None:
+def test_episodes_depend_on_the_seed_and_not_on_their_number() -> None:
     labels = labels_of([30] * 8)
     a, b = (sample_episodes(labels, 5, 2, 4, n, seed=7) for n in (2000, 11))
     other = sample_episodes(labels, 5, 2, 4, 11, seed=8)
@@ -62,7 +62,7 @@ def test_seed_decides_and_more_episodes_begin_alike() -> None:
 def test_all_ordered_draws_are_equally_likely() -> None:
     rows = 60_000
     randoms = np.random.default_rng(0).random((rows, 3))
-    drawn = sample(np.full(rows, 4), randoms)
+    drawn = sample_without_replacement(np.full(rows, 4), randoms)
     counts = [np.all(drawn == order, axis=1).sum() for order in itertools.permutations(range(4), 3)]
     assert sum(counts) == rows
     expected = rows / 24
@@ -78,12 +78,14 @@ def test_classes_and_images_are_uniform() -> None:
         assert counts.min() > 0 and counts.std() > 0
 
 
-def test_a_block_of_urns_does_not_touch_the_next() -> None:
+def test_blocks_of_rows_are_independent() -> None:
     randoms = np.random.default_rng(0).random((5000, 6))
     sizes = np.random.default_rng(1).integers(1, 300, 5000)
-    together = sample(sizes, randoms)
+    together = sample_without_replacement(sizes, randoms)
     for row in range(0, 5000, 617):
-        assert (sample(sizes[row : row + 1], randoms[row : row + 1]) == together[row]).all()
+        assert (
+            sample_without_replacement(sizes[row : row + 1], randoms[row : row + 1]) == together[row]
+        ).all()
 
 
 @pytest.mark.parametrize(
@@ -110,7 +112,7 @@ def test_counts_must_be_large_enough(wrong: dict[str, int]) -> None:
 
 @given(st.data())
 @settings(max_examples=60)
-def test_each_image_in_turn_is_what_a_loop_says(data: st.DataObject) -> None:
+def test_enumerated_supports_match_a_loop(data: st.DataObject) -> None:
     sizes = data.draw(st.lists(st.integers(3, 9), min_size=2, max_size=6))
     queries = data.draw(st.one_of(st.just("all"), st.integers(1, 2)))
     labels = labels_of(sizes, seed=data.draw(st.integers(0, 9)))
@@ -121,21 +123,21 @@ def test_each_image_in_turn_is_what_a_loop_says(data: st.DataObject) -> None:
         assert drawn.classes[e].tolist() == [3 * c for c in range(len(sizes))]
         assert drawn.support[e].tolist() == [[own[e]] for own in of_class]
         for own, query in zip(of_class, drawn.query[e].tolist(), strict=True):
-            others, asked = own[:e] + own[e + 1 :], [p for p in query if p >= 0]
+            others, found = own[:e] + own[e + 1 :], [p for p in query if p >= 0]
             if queries == "all":
-                assert asked == others and query[len(asked) :] == [-1] * (len(query) - len(asked))
+                assert found == others and query[len(found) :] == [-1] * (len(query) - len(found))
             else:
-                assert len(set(asked)) == len(query) == queries and set(asked) <= set(others)
+                assert len(set(found)) == len(query) == queries and set(found) <= set(others)
 
 
-def test_queries_beside_each_support_are_drawn_from_the_seed() -> None:
+def test_queries_of_enumerated_supports_depend_on_the_seed() -> None:
     labels = labels_of([40] * 3)
     first, again, other = (enumerate_supports(labels, "all", 1, 2, seed) for seed in (0, 0, 1))
     assert torch.equal(first.query, again.query) and not torch.equal(first.query, other.query)
     assert torch.equal(first.support, other.support)
 
 
-def test_each_other_image_is_equally_likely_asked_about() -> None:
+def test_queries_of_enumerated_supports_are_uniform() -> None:
     labels = torch.arange(2).repeat_interleave(5)
     drawn = [enumerate_supports(labels, "all", 1, 1, seed).query[:, 1, 0] - 5 for seed in range(2000)]
     counts = torch.stack([torch.stack(drawn)[:, e].bincount(minlength=5) for e in range(5)])
@@ -149,7 +151,7 @@ def test_each_other_image_is_equally_likely_asked_about() -> None:
     [
         ({"shots": 5}, ConfigError, "episodes=each takes one image .* shots must be 1, not 5"),
         ({"shots": 0}, ConfigError, "shots must be 1, not 0"),
-        ({"ways": 2}, ConfigError, "all 3 classes of the split, not 2 of them; take ways=all"),
+        ({"ways": 2}, ConfigError, "all 3 classes of the split, not 2 of them; use ways=all"),
         ({"ways": 4}, DataError, "4-way episodes need 4 classes, but the split has 3"),
         ({"queries": 0}, ConfigError, "queries is 0"),
         ({"queries": 4}, DataError, "class 'c3' has 4 images, but 1 shots and 4 queries need 5"),
@@ -167,7 +169,7 @@ def test_all_ways_need_two_classes(images: int, message: str) -> None:
         sample_episodes(torch.zeros(images, dtype=torch.int64), "all", 1, 1, 3, 0, ["cat"])
 
 
-def test_episodes_come_back_from_a_file(tmp_path: Path) -> None:
+def test_episodes_are_saved_and_loaded(tmp_path: Path) -> None:
     drawn, path = sample_episodes(labels_of([5, 5]), 2, 1, 2, 9, 0), tmp_path / "e.safetensors"
     drawn.save(path, "data a")
     back = Episodes.load(path, "data a")
@@ -203,11 +205,11 @@ def test_trials_stay_within_an_alphabet_and_have_two_drawers(missing: int) -> No
 
 
 @pytest.mark.parametrize(("ways", "draws", "message"), [(1, 3, "ways is 1"), (2, 0, "trials is 0")])
-def test_trials_must_be_some_with_two_ways(ways: int, draws: int, message: str) -> None:
+def test_trials_need_a_draw_and_two_ways(ways: int, draws: int, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         sample_omniglot_trials(*drawings(), ways, draws, seed=0)
 
 
-def test_no_alphabet_large_enough() -> None:
+def test_no_alphabet_is_large_enough() -> None:
     with pytest.raises(DataError, match="largest here has 6 characters"):
         sample_omniglot_trials(*drawings(), 7, 10, seed=0)

@@ -1,4 +1,4 @@
-"""Features in the cache: found again for the same model and images, never for others."""
+"""The feature cache: used for the same model and images, never for others."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import torch
 
 from tests.conftest import make_data
 from vlfew.data.labeled_images import InMemory, LabeledImages
-from vlfew.evaluation import kept_bank
+from vlfew.evaluation import feature_cache
 from vlfew.evaluation.feature_bank import FeatureBank, encode_split
-from vlfew.evaluation.feature_cache import bank_file, cached_split_features
-from vlfew.models.build import build_model
+from vlfew.evaluation.feature_cache import cache_file, cached_split_features
 from vlfew.models.dual_stream import DualStream
 from vlfew.models.serialization import fingerprint_of
 from vlfew.models.spec import ModelSpec
@@ -23,7 +22,7 @@ from vlfew.models.spec import ModelSpec
 def model() -> DualStream:
     torch.manual_seed(0)
     spec = ModelSpec(backbone="conv4", backbone_options={"width": 4}, embedding_dim=8, image_size=16)
-    return build_model(spec).eval()
+    return DualStream.from_spec(spec).eval()
 
 
 @pytest.fixture
@@ -36,11 +35,11 @@ def counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         encoded.append(split)
         return encode_split(model, data, split)
 
-    monkeypatch.setattr(kept_bank, "encode_split", count)
+    monkeypatch.setattr(feature_cache, "encode_split", count)
     return encoded
 
 
-def test_the_same_again_is_not_encoded(model: DualStream, counted: list[str]) -> None:
+def test_a_cached_split_is_not_encoded_again(model: DualStream, counted: list[str]) -> None:
     data = make_data()
     first, second = cached_split_features(model, data, "test"), cached_split_features(model, data, "test")
     assert counted == ["test"]
@@ -50,10 +49,10 @@ def test_the_same_again_is_not_encoded(model: DualStream, counted: list[str]) ->
     assert counted == ["test", "val"]
 
 
-def test_a_damaged_file_is_made_anew(model: DualStream, counted: list[str]) -> None:
+def test_a_damaged_file_is_replaced(model: DualStream, counted: list[str]) -> None:
     data = make_data()
     good = cached_split_features(model, data, "test").features.embedding
-    path = bank_file(model, data, "test")
+    path = cache_file(model, data, "test")
     content = bytearray(path.read_bytes())
     content[-3] ^= 1
     path.write_bytes(content)
@@ -62,7 +61,7 @@ def test_a_damaged_file_is_made_anew(model: DualStream, counted: list[str]) -> N
     assert counted == ["test", "test"]
 
 
-def test_a_cache_that_cannot_be_written(
+def test_a_cache_that_is_not_writable(
     model: DualStream, counted: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("in the way")
@@ -70,17 +69,21 @@ def test_a_cache_that_cannot_be_written(
     assert len(cached_split_features(model, make_data(), "test")) == len(make_data().indices("test"))
 
 
-def test_other_weights_images_or_framing_are_kept_apart(model: DualStream) -> None:
+def test_other_weights_images_or_crops_have_their_own_files(model: DualStream) -> None:
     data = make_data()
-    framed = replace(data, images=InMemory(data.images.batch(torch.arange(len(data.labels))).flip(3)))
-    files = [bank_file(model, data, "test"), bank_file(model, data, "val"), bank_file(model, framed, "test")]
-    files.append(bank_file(model, replace(data, fingerprint="other"), "test"))
+    cropped = replace(data, images=InMemory(data.images.batch(torch.arange(len(data.labels))).flip(3)))
+    files = [
+        cache_file(model, data, "test"),
+        cache_file(model, data, "val"),
+        cache_file(model, cropped, "test"),
+    ]
+    files.append(cache_file(model, replace(data, fingerprint="other"), "test"))
     before, weight = fingerprint_of(model), next(model.backbone.parameters())
     with torch.no_grad():
         weight.view(-1)[0] += 1e-6
-        files.append(bank_file(model, data, "test"))
+        files.append(cache_file(model, data, "test"))
         weight.view(-1)[0] -= 1e-6
     assert len(set(files)) == 5
-    other = build_model(model.spec.model_copy(update={"tta": "hflip"}))
+    other = DualStream.from_spec(model.spec.model_copy(update={"tta": "hflip"}))
     other.load_state_dict(model.state_dict())
     assert fingerprint_of(other) != before

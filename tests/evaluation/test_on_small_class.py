@@ -9,20 +9,21 @@ import pytest
 from tests.evaluation.fakes import Pixels, dots
 from vlfew.core.errors import DataError
 from vlfew.evaluation.context import EvaluationContext
-from vlfew.evaluation.evaluate import check_protocol
-from vlfew.evaluation.protocols.few_shot import few_shot, split_episodes
+from vlfew.evaluation.protocols.few_shot import few_shot
+from vlfew.evaluation.run_protocol import check_protocol
+from vlfew.evaluation.split_episodes import split_episodes
 
 LABELS = [0, 1, 1, 1, 2, 3, 3, 4, 4, 4, 4, 5, 6, 6, 6]
 
 
-def test_small_classes_are_left_out_and_counted(tmp_path: Path) -> None:
+def test_small_classes_are_skipped_and_counted(tmp_path: Path) -> None:
     data = dots(LABELS, spread=0)
     with pytest.raises(DataError, match="'s0' has 1 images"):
         check_protocol("few-shot", {"ways": 3, "queries": 2}, data)
     options = {"ways": 3, "queries": 2, "episodes": 40, "on_small_class": "skip"}
     check_protocol("few-shot", options, data)
     outcome = few_shot(EvaluationContext(Pixels(), data), **options)
-    assert outcome.accuracy == 1 and outcome.details["classes_left_out"] == 4
+    assert outcome.accuracy == 1 and outcome.details["skipped_classes"] == 4
     drawn = split_episodes(data, "test", 3, 1, 2, 40, 0, tmp_path / "e.safetensors", "skip")
     for support, query, classes in zip(drawn.support, drawn.query, drawn.classes, strict=True):
         for s, q, c in zip(support.tolist(), query.tolist(), classes.tolist(), strict=True):
@@ -32,21 +33,21 @@ def test_small_classes_are_left_out_and_counted(tmp_path: Path) -> None:
     assert again.support.equal(drawn.support) and again.query.equal(drawn.query)
 
 
-def test_all_queries_that_are_left() -> None:
+def test_all_remaining_images_are_queries() -> None:
     data = dots(LABELS)
     drawn = split_episodes(data, "test", "all", 1, "all", 5, 0, None, "skip")
     assert drawn.classes[0].tolist() == [1, 3, 4, 6]
     for support, query in zip(drawn.support[:, :, 0].tolist(), drawn.query.tolist(), strict=True):
         for s, q in zip(support, query, strict=True):
-            asked = [p for p in q if p >= 0]
-            assert sorted([s, *asked]) == [n for n, c in enumerate(LABELS) if c == LABELS[s]]
+            queries = [p for p in q if p >= 0]
+            assert sorted([s, *queries]) == [n for n, c in enumerate(LABELS) if c == LABELS[s]]
 
 
-def test_each_in_turn_among_those_with_enough() -> None:
+def test_enumerated_supports_skip_small_classes() -> None:
     drawn = split_episodes(dots(LABELS), "test", "all", 1, "all", "each", 0, None, "skip")
     assert [s for s in drawn.support[:, 0, 0].tolist()] == [1, 2]
 
 
-def test_none_is_left() -> None:
+def test_no_class_is_left() -> None:
     with pytest.raises(DataError, match="no class"):
         check_protocol("few-shot", {"ways": "all", "queries": 9, "on_small_class": "skip"}, dots(LABELS))

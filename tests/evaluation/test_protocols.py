@@ -14,15 +14,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.compare import assert_close
 from tests.conftest import make_data
 from tests.evaluation.fakes import FakeModel, run
 from vlfew.core.errors import ConfigError, DataError, ModelError
 from vlfew.data.labeled_images import InMemory, LabeledImages
 from vlfew.evaluation.context import EvaluationContext
 from vlfew.evaluation.episodes import enumerate_supports, sample_episodes, sample_omniglot_trials
-from vlfew.evaluation.evaluate import check_protocol, evaluate, save_per_episode
 from vlfew.evaluation.feature_bank import FeatureBank, encode_split
-from vlfew.evaluation.results import cluster_ci95, mean_ci95
+from vlfew.evaluation.run_protocol import check_protocol, run_protocol, save_per_episode
+from vlfew.evaluation.statistics import cluster_ci95, mean_ci95
 
 
 def unit(x: Tensor) -> Tensor:
@@ -46,9 +47,7 @@ def brute(embedding: Tensor, query: list[list[int]], of_class: list[Tensor], top
 
 
 @pytest.mark.parametrize(("ways", "shots", "queries"), [(3, 1, 4), ("all", 2, 3), (4, 3, "all")])
-def test_few_shot_is_what_a_loop_says(
-    context: EvaluationContext, ways: Any, shots: int, queries: Any
-) -> None:
+def test_few_shot_matches_a_loop(context: EvaluationContext, ways: Any, shots: int, queries: Any) -> None:
     options = {"ways": ways, "shots": shots, "queries": queries, "episodes": 12, "seed": 3}
     result, outcome = run(context, "few-shot", method="prototypes", **options)
     bank = context.bank("test")
@@ -79,8 +78,10 @@ def test_each_image_in_turn_is_the_support(context: EvaluationContext, queries: 
     ]
     expected = []
     for e in range(8):
-        asked = [own[:e] + own[e + 1 :] for own in of_class] if queries == "all" else drawn.query[e].tolist()
-        expected.append(brute(embedding, asked, [unit(embedding[own[e]]) for own in of_class]))
+        queries_of = (
+            [own[:e] + own[e + 1 :] for own in of_class] if queries == "all" else drawn.query[e].tolist()
+        )
+        expected.append(brute(embedding, queries_of, [unit(embedding[own[e]]) for own in of_class]))
     np.testing.assert_allclose(outcome.per_episode, expected)
     assert result.episodes == 8 and result.accuracy == pytest.approx(np.mean(expected))
     assert result.get("interval") == "over episodes, each image in turn the support"
@@ -90,17 +91,17 @@ def test_each_image_in_turn_is_the_support(context: EvaluationContext, queries: 
     assert first == again
     file.unlink()
     run(context, "few-shot", episodes_file=file, **options | {"episodes": 8})
-    with pytest.raises(ConfigError, match="each image in turn as the support; name another file"):
+    with pytest.raises(ConfigError, match="each image as support in turn; name another file"):
         run(context, "few-shot", episodes_file=file, **options)
-    with pytest.raises(ConfigError, match="each image in turn as the support; name another file"):
+    with pytest.raises(ConfigError, match="each image as support in turn; name another file"):
         check_protocol("few-shot", {**options, "episodes_file": file}, context.data)
 
 
-def test_a_class_split_by_image_is_said_to_have_been_trained_on(data: LabeledImages) -> None:
+def test_the_note_of_data_split_by_image(data: LabeledImages) -> None:
     by_image = EvaluationContext(FakeModel(), replace(data, split_by="image", note="a part"))
     options = {"options": {"queries": 3, "episodes": 5}, "command": "", "outside_data": False}
-    own, _ = evaluate(by_image, "few-shot", trained_on="tiny/train", **options)
-    other, _ = evaluate(by_image, "few-shot", trained_on="omniglot/train", **options)
+    own, _ = run_protocol(by_image, "few-shot", trained_on="tiny/train", **options)
+    other, _ = run_protocol(by_image, "few-shot", trained_on="omniglot/train", **options)
     assert own.note == "a part; tiny is split by image: the classes of this split were trained on"
     assert other.note == "a part"
 
@@ -186,7 +187,7 @@ def test_every_true_text_of_a_class_is_used(context: EvaluationContext) -> None:
     assert result.accuracy == pytest.approx(brute(bank.features.embedding, query, words))
 
 
-def test_descriptions_stand_for_names_even_of_codes(context: EvaluationContext, tmp_path: Path) -> None:
+def test_descriptions_replace_names_and_codes(context: EvaluationContext, tmp_path: Path) -> None:
     coded = EvaluationContext(FakeModel(), make_data(classes=21, images=8, words=False))
     names = [coded.data.class_names[c] for c in coded.data.classes("test").tolist()]
     file = tmp_path / "words.json"
@@ -197,7 +198,7 @@ def test_descriptions_stand_for_names_even_of_codes(context: EvaluationContext, 
     assert described.accuracy == named.accuracy
     del words[names[0]]
     file.write_text(json.dumps(words))
-    with pytest.raises(DataError, match=f"codes, not words.*{names[0]}"):
+    with pytest.raises(DataError, match=f"codes, not text.*{names[0]}"):
         run(coded, "zero-shot", descriptions=file)
 
 
@@ -219,7 +220,7 @@ def test_unusable_descriptions(
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.4])
-def test_images_and_words_on_the_same_episodes(context: EvaluationContext, weight: float) -> None:
+def test_images_and_text_on_the_same_episodes(context: EvaluationContext, weight: float) -> None:
     options = {"ways": 5, "shots": 2, "queries": 3, "episodes": 10, "seed": 1}
     result, _ = run(context, "multimodal", text_weight=weight, **options)
     bank, names = context.bank("test"), context.data.class_names
@@ -232,12 +233,12 @@ def test_images_and_words_on_the_same_episodes(context: EvaluationContext, weigh
         for name, of_class in (("both", both), ("images", images), ("words", words)):
             expected[name].append(brute(embedding, query.tolist(), of_class))
     assert result.accuracy == pytest.approx(np.mean(expected["both"]))
-    assert result.get("images_accuracy") == pytest.approx(np.mean(expected["images"]))
-    assert result.get("words_accuracy") == pytest.approx(np.mean(expected["words"]))
-    assert (result.accuracy == result.get("images_accuracy")) is (weight == 0)
+    assert result.get("image_accuracy") == pytest.approx(np.mean(expected["images"]))
+    assert result.get("text_accuracy") == pytest.approx(np.mean(expected["words"]))
+    assert (result.accuracy == result.get("image_accuracy")) is (weight == 0)
 
 
-def test_the_share_of_the_words_is_the_best_of_another_split(context: EvaluationContext) -> None:
+def test_the_text_weight_is_validated_on_another_split(context: EvaluationContext) -> None:
     options = {"ways": 5, "shots": 1, "queries": 2, "episodes": 40}
     result, _ = run(context, "multimodal", text_weight="validated", **options)
     by_weight = {
@@ -283,7 +284,7 @@ def test_omniglot_runs(context: EvaluationContext, monkeypatch: pytest.MonkeyPat
     assert seen == {"folder": tmp_path, "size": 16, "channels": 1}
     expected = []
     for r in runs:
-        train, test = (context.model.encode_images(x).embedding for x in (r.train, r.test))
+        train, test = (context.model.image_features(x).embedding for x in (r.train, r.test))
         query: list[list[int]] = [[] for _ in range(20)]
         for position, c in enumerate(r.answer.tolist()):
             query[c].append(position)
@@ -293,15 +294,16 @@ def test_omniglot_runs(context: EvaluationContext, monkeypatch: pytest.MonkeyPat
     assert result.split == "official runs" and outcome.episodes == 3 and 0.05 < result.accuracy < 1
 
 
-def test_a_result_carries_its_protocol(context: EvaluationContext, tmp_path: Path) -> None:
+def test_a_result_records_its_protocol(context: EvaluationContext, tmp_path: Path) -> None:
     result, outcome = run(context, "few-shot", queries=3, episodes=10, seed=4)
     assert result.model_dump() == {
         "protocol": "few-shot", "data": "tiny", "split": "test", "accuracy": outcome.accuracy,
         "ci95": outcome.ci95, "episodes": 10, "seed": 4, "input_size": [1, 16, 16], "outside_data": False,
-        "command": "make it again", "data_fingerprint": "tiny", "trained_on": "tiny/train",
+        "command": "evaluate", "data_fingerprint": "tiny", "trained_on": "tiny/train",
         "skipped_images": 0, "note": "", "ways": 5, "shots": 1, "queries": 3, "method": "default",
         "interval": "over episodes", "protocol_class": "",
-        "asked": {"split": "test", "ways": 5, "shots": 1, "queries": 3, "episodes": 10, "seed": 4,
+        "per_episode": "",
+        "options": {"split": "test", "ways": 5, "shots": 1, "queries": 3, "episodes": 10, "seed": 4,
                   "method": "default", "on_small_class": "error"},
     }  # fmt: skip
     save_per_episode(tmp_path / "episodes.npy", [outcome.per_episode])
@@ -309,16 +311,16 @@ def test_a_result_carries_its_protocol(context: EvaluationContext, tmp_path: Pat
     assert [p.name for p in tmp_path.iterdir()] == ["episodes.npy"]
 
 
-def test_a_result_says_all_that_was_asked(context: EvaluationContext, tmp_path: Path) -> None:
+def test_a_result_records_all_options(context: EvaluationContext, tmp_path: Path) -> None:
     file = tmp_path / "e.safetensors"
     for protocol, given in (("few-shot", {"episodes_file": file}), ("zero-shot", {"ways": 3})):
-        asked = {"queries": 2, "episodes": 10, "seed": 4, **given}
-        result, _ = run(context, protocol, **asked)
+        options = {"queries": 2, "episodes": 10, "seed": 4, **given}
+        result, _ = run(context, protocol, **options)
         recorded = json.loads(result.model_dump_json())
-        assert {name: recorded["asked"][name] for name in asked} == json.loads(json.dumps(asked, default=str))
+        assert {n: recorded["options"][n] for n in options} == json.loads(json.dumps(options, default=str))
 
 
-def test_kept_episodes_are_used_again(context: EvaluationContext, tmp_path: Path) -> None:
+def test_saved_episodes_are_used_again(context: EvaluationContext, tmp_path: Path) -> None:
     file, options = tmp_path / "e.safetensors", {"queries": 3, "episodes": 10}
     _, first = run(context, "few-shot", episodes_file=file, seed=1, **options)
     _, again = run(context, "few-shot", episodes_file=file, seed=2, **options)
@@ -336,15 +338,15 @@ def test_a_collapsed_model_is_at_chance(context: EvaluationContext) -> None:
     assert run(context, "zero-shot")[0].accuracy == pytest.approx(1 / 7)
 
 
-def test_a_broken_model_is_told(context: EvaluationContext) -> None:
+def test_a_broken_model_is_an_error(context: EvaluationContext) -> None:
     context.model.projection[3] = math.nan
     with pytest.raises(ModelError, match="NaN or infinity for 56 of 56"):
         context.bank("test")
 
 
-def test_bank_comes_back_from_a_file(context: EvaluationContext, data: LabeledImages, tmp_path: Path) -> None:
+def test_a_bank_is_saved_and_loaded(context: EvaluationContext, data: LabeledImages, tmp_path: Path) -> None:
     bank, path = encode_split(context.model, data, "val", batch_size=5), tmp_path / "bank.safetensors"
-    torch.testing.assert_close(bank.features.embedding, context.bank("val").features.embedding)
+    assert_close(bank.features.embedding, context.bank("val").features.embedding)
     bank.save(path)
     back = FeatureBank.load(path, data)
     assert torch.equal(back.features.embedding, bank.features.embedding) and back.split == "val"
@@ -358,7 +360,7 @@ def test_bank_comes_back_from_a_file(context: EvaluationContext, data: LabeledIm
         FeatureBank.load(path, data)
 
 
-def test_cluster_interval_knows_both_extremes() -> None:
+def test_cluster_intervals_at_both_extremes() -> None:
     rng = np.random.default_rng(0)
     alike = [8.0 * (x < 0.6) for x in rng.random(400)]
     apart = rng.binomial(8, 0.6, 400).tolist()
@@ -367,7 +369,7 @@ def test_cluster_interval_knows_both_extremes() -> None:
     assert cluster_ci95(apart, [8] * 400) == pytest.approx(1.96 * math.sqrt(0.24 / 3200), rel=0.1)
 
 
-def test_few_clusters_tell_little() -> None:
+def test_few_clusters_have_wide_intervals() -> None:
     # Student's t: 12.706 for one degree of freedom.
-    assert cluster_ci95([8, 7], [10, 10]) == pytest.approx(12.706 * 0.05)
+    assert cluster_ci95([8, 7], [10, 10]) == pytest.approx(12.706 * 0.05, rel=1e-4)
     assert cluster_ci95([8], [10]) == 0

@@ -1,13 +1,17 @@
-"""Results of several runs as one."""
+"""Results of several runs merged."""
 
 from __future__ import annotations
 
-import numpy as np
-import pytest
-from scipy.stats import t as student
+import json
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
+import pytest
+
+from vlfew.core.errors import RunError
 from vlfew.evaluation.repeats import merge_results
-from vlfew.evaluation.results import Result, mean_ci95
+from vlfew.evaluation.results import Result, read_results, results_frame, write_csv, write_results
 
 
 def result(accuracy: float, fingerprint: str = "x", **more: object) -> Result:
@@ -16,14 +20,6 @@ def result(accuracy: float, fingerprint: str = "x", **more: object) -> Result:
         input_size=[3, 64, 64], outside_data=False, command="vlfew evaluate runs/lfw", data_fingerprint=fingerprint,
     )  # fmt: skip
     return Result(**(fields | more))
-
-
-@pytest.mark.parametrize("n", [2, 3, 10, 31])
-def test_few_values_take_students_t(n: int) -> None:
-    values = np.random.default_rng(n).random(n)
-    mean, half = mean_ci95(values.tolist())
-    low, high = student.interval(0.95, n - 1, loc=values.mean(), scale=values.std(ddof=1) / np.sqrt(n))
-    assert (mean - half, mean + half) == pytest.approx((low, high), abs=2e-4)
 
 
 def test_folds_are_averaged_and_their_pairs_counted() -> None:
@@ -36,7 +32,7 @@ def test_folds_are_averaged_and_their_pairs_counted() -> None:
     merged = merge_results(runs, "data.fold", [1, 2, 3])
     assert merged.accuracy == pytest.approx(0.86)
     assert merged.get("standard_error") == pytest.approx(np.std([0.8, 0.9, 0.88], ddof=1) / np.sqrt(3))
-    assert merged.ci95 == pytest.approx(4.303 * merged.get("standard_error"))
+    assert merged.ci95 == pytest.approx(4.30265 * merged.get("standard_error"))
     assert merged.get("auc") == pytest.approx(0.91)
     assert merged.get("pairs") == merged.episodes == 1800
     assert merged.get("accuracies") == [0.8, 0.9, 0.88] and merged.get("repeats") == 3
@@ -47,14 +43,14 @@ def test_folds_are_averaged_and_their_pairs_counted() -> None:
     assert merged.get("threshold") is None and merged.get("mistakes") is None
 
 
-def test_seeds_meet_the_same_pairs() -> None:
+def test_seeds_share_their_pairs() -> None:
     merged = merge_results([result(0.8, pairs=600), result(0.9, pairs=600)], "seed", [0, 1])
     assert merged.get("pairs") == merged.episodes == 600 and merged.data_fingerprint == "x"
     assert merged.get("interval") == "over 2 runs (seed)"
 
 
 @pytest.mark.parametrize(
-    ("told", "said"),
+    ("fields", "unit"),
     [
         ({"episodes": 1000}, "1,000 episodes"),
         ({"episodes": 20, "interval": "over classes, as clusters of images"}, "20 classes"),
@@ -64,5 +60,30 @@ def test_seeds_meet_the_same_pairs() -> None:
         ({"episodes": 1000, "interval": "over 3 runs (seed)", "repeats": 3}, "3 runs"),
     ],
 )
-def test_a_result_says_what_its_interval_is_over(told: dict[str, object], said: str) -> None:
-    assert result(0.5, **told).interval_unit == said
+def test_the_unit_of_an_interval(fields: dict[str, object], unit: str) -> None:
+    assert result(0.5, **fields).interval_unit == unit
+
+
+def test_results_as_a_table_and_as_csv(tmp_path: Path) -> None:
+    results = [result(0.5, ways=5, roc={"far": [0.1], "tar": [0.5]}), result(0.25, top5=0.75)]
+    table = results_frame(results)
+    assert table["accuracy"].tolist() == [0.5, 0.25] and table["top5"].isna().tolist() == [True, False]
+    assert "roc" not in table and "input_size" not in table
+    assert table["interval_over"].tolist() == ["600 episodes"] * 2
+    assert results[0].to_frame().equals(results_frame(results[:1]))
+    write_csv(tmp_path / "results.csv", results)
+    assert pd.read_csv(tmp_path / "results.csv")["accuracy"].tolist() == [0.5, 0.25]
+
+
+def test_results_are_saved_and_loaded(tmp_path: Path) -> None:
+    written = [result(0.5, ways=5, options={"ways": 5})]
+    write_results(tmp_path / "results.json", written)
+    assert read_results(tmp_path / "results.json") == written
+    # The options had another name before.
+    entry = json.loads((tmp_path / "results.json").read_text())[0]
+    entry["asked"] = entry.pop("options")
+    (tmp_path / "results.json").write_text(json.dumps([entry]))
+    assert read_results(tmp_path / "results.json") == written
+    (tmp_path / "results.json").write_text("[{}]")
+    with pytest.raises(RunError, match=r"result 1 has missing or wrong fields: accuracy, .*protocol"):
+        read_results(tmp_path / "results.json")

@@ -1,4 +1,4 @@
-"""Draws of support, validation and queries: disjoint, nested, the same whatever else is asked."""
+"""Draws of support, validation and queries: disjoint, nested, and independent of the other options."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vlfew.core.errors import DataError
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.evaluation.adaptation.support_sampling import (
     Draw,
-    Sides,
+    Splits,
     classes_with_enough,
     draw_classes,
     draw_images,
@@ -32,77 +32,81 @@ def by_image() -> LabeledImages:
     )
 
 
-def one(shots: int, held: int, seed: int, sides: Sides | None = None, most: int | None = None) -> Draw:
-    sides = sides or Sides(dots(LABELS), "test", "test")
-    return draw_images(sides, torch.arange(4), shots, held, seed, most)
+def one(
+    shots: int, held_out: int, seed: int, splits: Splits | None = None, max_queries: int | None = None
+) -> Draw:
+    splits = splits or Splits(dots(LABELS), "test", "test")
+    return draw_images(splits, torch.arange(4), shots, held_out, seed, max_queries)
 
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(1, 4), st.integers(0, 2), st.integers(0, 99))
-def test_a_image_is_drawn_for_one_end(shots: int, held: int, seed: int) -> None:
-    draw = one(shots, held, seed)
+def test_support_validation_and_queries_are_disjoint(shots: int, held_out: int, seed: int) -> None:
+    draw = one(shots, held_out, seed)
     for c in range(4):
-        told, kept = draw.support[c].tolist(), draw.held[c].tolist()
-        asked = draw.query[draw.target == c].tolist()
-        assert (len(told), len(kept)) == (shots, held)
-        assert sorted(told + kept + asked) == [n for n, label in enumerate(LABELS) if label == c]
+        support, validation = draw.support[c].tolist(), draw.held_out[c].tolist()
+        queries = draw.query[draw.target == c].tolist()
+        assert (len(support), len(validation)) == (shots, held_out)
+        assert sorted(support + validation + queries) == [n for n, label in enumerate(LABELS) if label == c]
 
 
 def test_support_depends_on_the_seed_and_the_class_alone() -> None:
     whole = one(4, 2, 7)
     assert whole.support[:, :2].equal(one(2, 0, 7).support)
     assert not whole.support.equal(one(4, 2, 8).support)
-    sides = Sides(dots(LABELS), "test", "test")
-    some = draw_images(sides, torch.tensor([1, 3]), 4, 2, 7)
+    splits = Splits(dots(LABELS), "test", "test")
+    some = draw_images(splits, torch.tensor([1, 3]), 4, 2, 7)
     assert some.support.equal(whole.support[[1, 3]])
-    halved = whole.among(torch.tensor([3, 1]))
+    halved = whole.select_classes(torch.tensor([3, 1]))
     assert halved.classes.tolist() == [1, 3] and halved.support.equal(some.support)
     assert halved.query.equal(some.query) and halved.target.equal(some.target)
 
 
 def test_queries_of_another_split() -> None:
     data = by_image()
-    draw = one(3, 1, 0, Sides(data, "train", "test"))
+    draw = one(3, 1, 0, Splits(data, "train", "test"))
     train, test = data.splits["train"].tolist(), data.splits["test"].tolist()
     for c in range(4):
-        told = [train[p] for p in (*draw.support[c].tolist(), *draw.held[c].tolist())]
-        asked = [test[p] for p in draw.query[draw.target == c].tolist()]
-        assert {LABELS[n] for n in told + asked} == {c} and len(set(told)) == 4
-        assert sorted(asked) == [n for n in test if LABELS[n] == c]
+        support = [train[p] for p in (*draw.support[c].tolist(), *draw.held_out[c].tolist())]
+        queries = [test[p] for p in draw.query[draw.target == c].tolist()]
+        assert {LABELS[n] for n in support + queries} == {c} and len(set(support)) == 4
+        assert sorted(queries) == [n for n in test if LABELS[n] == c]
 
 
-def test_a_few_queries_a_class() -> None:
-    draw, whole = one(2, 0, 0, most=12), one(2, 0, 0)
+def test_the_number_of_queries_is_limited() -> None:
+    draw, whole = one(2, 0, 0, max_queries=12), one(2, 0, 0)
     assert draw.target.bincount().tolist() == [3] * 4
     assert set(draw.query.tolist()) < set(whole.query.tolist())
-    assert one(2, 0, 0, most=1).target.bincount().tolist() == [1] * 4
+    assert one(2, 0, 0, max_queries=1).target.bincount().tolist() == [1] * 4
 
 
-def test_validation_is_no_more_than_the_shots() -> None:
-    draw = one(4, 4, 0, Sides(dots([0] * 9 + [1] * 9 + [2] * 9 + [3] * 9), "test", "test"))
+def test_validation_uses_at_most_as_many_images_as_shots() -> None:
+    draw = one(4, 4, 0, Splits(dots([0] * 9 + [1] * 9 + [2] * 9 + [3] * 9), "test", "test"))
     positions, target = draw.validation(1)
-    assert positions.equal(draw.held[:, 0]) and target.tolist() == [0, 1, 2, 3]
-    assert draw.validation(16)[0].equal(draw.held.flatten())
+    assert positions.equal(draw.held_out[:, 0]) and target.tolist() == [0, 1, 2, 3]
+    assert draw.validation(16)[0].equal(draw.held_out.flatten())
 
 
 def test_a_class_with_too_few_images() -> None:
-    sides = Sides(dots(LABELS), "test", "test")
-    assert classes_with_enough(sides, 4, 2, "error").tolist() == [0, 1, 2, 3]
-    told = r"class 's1' has 7 images in split 'test', where 4 shots and 3 for validation and a query take 8"
-    with pytest.raises(DataError, match=told):
-        classes_with_enough(sides, 4, 3, "error")
+    splits = Splits(dots(LABELS), "test", "test")
+    assert classes_with_enough(splits, 4, 2, "error").tolist() == [0, 1, 2, 3]
+    message = (
+        r"class 's1' has 7 images in split 'test', where 4 shots and 3 for validation and a query take 8"
+    )
+    with pytest.raises(DataError, match=message):
+        classes_with_enough(splits, 4, 3, "error")
     with pytest.raises(DataError, match=r"'s0' has 9 .* \(and 2 more classes have too few\)"):
-        classes_with_enough(sides, 10, 0, "error")
-    assert classes_with_enough(sides, 8, 0, "skip").tolist() == [0, 2]
+        classes_with_enough(splits, 10, 0, "error")
+    assert classes_with_enough(splits, 8, 0, "skip").tolist() == [0, 2]
     with pytest.raises(DataError, match="at least 2 are needed"):
-        classes_with_enough(sides, 11, 0, "skip")
-    apart = Sides(by_image(), "train", "test")
+        classes_with_enough(splits, 11, 0, "skip")
+    apart = Splits(by_image(), "train", "test")
     assert len(classes_with_enough(apart, 5, 0, "error")) == 4
     with pytest.raises(DataError, match=r"has 5 images in split 'train'.* take 6"):
         classes_with_enough(apart, 5, 1, "error")
 
 
-def test_classes_are_drawn_by_the_seed() -> None:
+def test_drawn_classes_depend_on_the_seed() -> None:
     classes = torch.arange(0, 40, 2)
     first, again, other = (draw_classes(classes, 5, seed) for seed in (0, 0, 1))
     assert first.equal(again) and not first.equal(other)

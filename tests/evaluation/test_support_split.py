@@ -1,4 +1,4 @@
-"""Few-shot with the support from another split, against loops; and drawn pairs that are kept."""
+"""Few-shot with the support from another split, against loops; and drawn pairs saved in a file."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from vlfew.core.errors import ConfigError, DataError
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.evaluation.context import EvaluationContext
 from vlfew.evaluation.episodes import sample_cross_split
-from vlfew.evaluation.evaluate import check_protocol
-from vlfew.evaluation.protocols.few_shot import split_episodes
+from vlfew.evaluation.run_protocol import check_protocol
+from vlfew.evaluation.split_episodes import split_episodes
 from vlfew.report.formatting import setting
 
 
@@ -33,7 +33,7 @@ def data() -> LabeledImages:
 
 
 @pytest.mark.parametrize("queries", [1, 2, "all"])
-def test_the_support_is_of_one_split_and_the_queries_of_the_other(data, queries):
+def test_support_and_queries_come_from_two_splits(data, queries):
     result, outcome = run(
         EvaluationContext(Pixels(), data),
         "few-shot",
@@ -70,7 +70,7 @@ def test_all_ways_are_the_classes_of_both_splits(data):
     assert drawn.support.shape == (4, 4, 3) and drawn.query.shape == (4, 4, 2)
 
 
-def test_ragged_queries_are_all_there_once():
+def test_all_ragged_queries_occur_once():
     support, query = torch.tensor([0, 0, 1, 2]), torch.tensor([1, 0, 0, 2, 0])
     drawn = sample_cross_split(support, query, "all", 1, "all", 5, 0)
     for e in range(5):
@@ -78,21 +78,21 @@ def test_ragged_queries_are_all_there_once():
         assert found == [[5, 6, 8], [4], [7]]
 
 
-def test_an_episode_does_not_depend_on_how_many_there_are(data):
+def test_episodes_do_not_depend_on_their_number(data):
     few, many = (split_episodes(data, "test", 3, 2, 1, n, 7, support_split="train") for n in (3, 9))
     assert torch.equal(few.support, many.support[:3]) and torch.equal(few.query, many.query[:3])
 
 
-def test_the_episodes_are_kept(data, tmp_path: Path):
-    asked = {"ways": 3, "queries": 2, "episodes": 20, "episodes_file": tmp_path / "kept"}
+def test_episodes_are_saved(data, tmp_path: Path):
+    options = {"ways": 3, "queries": 2, "episodes": 20, "episodes_file": tmp_path / "file"}
     context = EvaluationContext(Pixels(), data)
-    first, _ = run(context, "few-shot", support_split="train", **asked)
-    again, _ = run(context, "few-shot", support_split="train", seed=5, **asked)
+    first, _ = run(context, "few-shot", support_split="train", **options)
+    again, _ = run(context, "few-shot", support_split="train", seed=5, **options)
     assert again.accuracy == first.accuracy
     with pytest.raises(ConfigError, match=r"holds .* name another file"):
-        run(context, "few-shot", support_split="train", **asked | {"ways": 2})
+        run(context, "few-shot", support_split="train", **options | {"ways": 2})
     with pytest.raises(DataError, match=r"were drawn from .*support from train, not from"):
-        run(context, "few-shot", **asked | {"queries": 1})
+        run(context, "few-shot", **options | {"queries": 1})
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_the_episodes_are_kept(data, tmp_path: Path):
     [
         ({"support_split": "test"}, "support_split is the split 'test' itself"),
         ({"support_split": "training"}, "no split 'training'"),
-        ({"ways": 5}, "5-way episodes need 5 classes in both splits, which have 4"),
+        ({"ways": 5}, "5-way episodes need 5 classes, but the two splits share 4"),
         ({"shots": 4}, "has 3 images for 4 shots; lower shots"),
         ({"queries": 3}, "has 2 images for 3 queries; lower queries"),
         ({"ways": 1}, "ways is 1"),
@@ -108,37 +108,37 @@ def test_the_episodes_are_kept(data, tmp_path: Path):
         ({"on_small_class": "skip"}, "on_small_class=skip is for support and queries of one split"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_asked(data, options, message):
-    asked = {"support_split": "train", "ways": 3, "queries": 1} | options
+def test_impossible_options(data, options, message):
+    options = {"support_split": "train", "ways": 3, "queries": 1} | options
     with pytest.raises((ConfigError, DataError), match=message) as error:
-        check_protocol("few-shot", asked, data)
+        check_protocol("few-shot", options, data)
     assert "\n" not in str(error.value)
 
 
-def test_drawn_pairs_are_kept(tmp_path: Path):
+def test_drawn_pairs_are_saved(tmp_path: Path):
     data = dots([c for c in range(12) for _ in range(4)])
     file, context = tmp_path / "pairs.safetensors", EvaluationContext(Pixels(), data)
-    asked = {"pairs": 60, "folds": 3, "pairs_file": file}
-    check_protocol("verification", asked, data)
+    options = {"pairs": 60, "folds": 3, "pairs_file": file}
+    check_protocol("verification", options, data)
     assert not file.exists()
-    first, one = run(context, "verification", **asked)
-    again, other = run(context, "verification", seed=9, **asked)
+    first, one = run(context, "verification", **options)
+    again, other = run(context, "verification", seed=9, **options)
     fresh, _ = run(context, "verification", pairs=60, folds=3, seed=9)
     assert first.get("auc") == again.get("auc") != fresh.get("auc")
     assert (one.per_episode == other.per_episode).all()
     with pytest.raises(ConfigError, match=r"holds 60 pairs in 3 folds, not 40 pairs in 3 folds"):
-        check_protocol("verification", asked | {"pairs": 40}, data)
+        check_protocol("verification", options | {"pairs": 40}, data)
     with pytest.raises(DataError, match=r"were drawn from dots .* test, not from"):
-        check_protocol("verification", asked, replace(data, fingerprint="other"))
+        check_protocol("verification", options, replace(data, fingerprint="other"))
     file.write_bytes(b"no pairs")
     with pytest.raises(DataError, match="cannot read pairs from"):
-        check_protocol("verification", asked, data)
+        check_protocol("verification", options, data)
 
 
-def test_pairs_that_are_the_data_s_own_are_not_kept(tmp_path: Path):
+def test_a_data_set_s_own_pairs_are_not_saved(tmp_path: Path):
     from vlfew.evaluation.pairs import sample_pairs
 
     data = dots([c for c in range(12) for _ in range(4)])
     own = replace(data, pairs={"test": sample_pairs(data, "test", 60, 3, 0)})
-    with pytest.raises(ConfigError, match="are its own, not drawn ones; leave pairs_file out"):
+    with pytest.raises(ConfigError, match="has its own pairs, none are drawn; leave pairs_file out"):
         check_protocol("verification", {"pairs_file": tmp_path / "file"}, own)

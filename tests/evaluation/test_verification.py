@@ -1,4 +1,4 @@
-"""Verification against loops over the pairs; drawn pairs; what is refused."""
+"""Verification against loops over the pairs; drawn pairs; errors."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from vlfew.core.errors import ConfigError, DataError
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.data.pairs import Pairs
 from vlfew.evaluation.context import EvaluationContext
-from vlfew.evaluation.evaluate import check_protocol
 from vlfew.evaluation.pairs import sample_pairs
 from vlfew.evaluation.protocols.verification import verification
+from vlfew.evaluation.run_protocol import check_protocol
 
 
 def score(data: LabeledImages, i: int, j: int) -> float:
@@ -25,7 +25,7 @@ def score(data: LabeledImages, i: int, j: int) -> float:
 
 
 def best(scored: list[tuple[float, bool]]) -> float:
-    """Most right answers that any score as a threshold gives."""
+    """The most correct pairs with any score as the threshold."""
     return max(sum((s >= t) == same for s, same in scored) for t in [s for s, _ in scored])
 
 
@@ -34,7 +34,7 @@ def data() -> LabeledImages:
     return dots([c for c in range(24) for _ in range(4)])
 
 
-def test_folds_by_loops(data: LabeledImages) -> None:
+def test_folds_match_a_loop(data: LabeledImages) -> None:
     pairs = sample_pairs(data, "test", pairs=400, folds=4, seed=3)
     outcome = verification(EvaluationContext(Pixels(), data), pairs=400, folds=4, seed=3)
     rows = list(
@@ -63,7 +63,7 @@ def test_folds_by_loops(data: LabeledImages) -> None:
     assert "1,000 are needed" in outcome.details["far_0.001_refused"]
 
 
-def test_one_fold_takes_its_threshold_from_another_split(data: LabeledImages) -> None:
+def test_one_fold_gets_its_threshold_from_another_split(data: LabeledImages) -> None:
     val = data.labels < 12
     split = replace(data, splits={"val": val.nonzero().flatten(), "test": (~val).nonzero().flatten()})
     pairs = sample_pairs(split, "test", 300, 1, 0)
@@ -86,7 +86,7 @@ def test_one_fold_takes_its_threshold_from_another_split(data: LabeledImages) ->
     assert outcome.details["interval"] == "over pairs"
 
 
-def test_a_pair_across_folds_is_scored_by_neither(data: LabeledImages) -> None:
+def test_a_pair_across_folds_gets_its_threshold_from_neither(data: LabeledImages) -> None:
     """Fold 2 alone chooses for a pair between folds 0 and 1."""
     drawn = sample_pairs(data, "test", 300, 3, 0)
     first, second = (int(drawn.i[drawn.fold[:, 0] == f][0]) for f in (0, 1))
@@ -148,18 +148,18 @@ def test_mistakes_are_the_worst_ones_and_named(data: LabeledImages) -> None:
         assert by == sorted(by, reverse=True)
 
 
-@pytest.mark.parametrize("change, said", [("same", "all the same"), ("different", "all different")])
-def test_a_fold_of_one_label_is_named(data: LabeledImages, change: str, said: str) -> None:
+@pytest.mark.parametrize("change, message", [("same", "all the same"), ("different", "all different")])
+def test_a_fold_of_one_label_is_named(data: LabeledImages, change: str, message: str) -> None:
     drawn = sample_pairs(data, "test", 300, 3, 0)
     second = drawn.fold[:, 0] == 1
     keep = ~second | (drawn.same == (change == "same"))
     pairs = Pairs(drawn.i[keep], drawn.j[keep], drawn.same[keep], drawn.fold[keep])
     broken = replace(data, pairs={"test": pairs})
-    with pytest.raises(DataError, match=f"dots test, fold 2: the pairs are {said}"):
+    with pytest.raises(DataError, match=f"dots test, fold 2: the pairs are {message}"):
         check_protocol("verification", {}, broken)
 
 
-def test_what_cannot_be_drawn_is_refused(data: LabeledImages) -> None:
+def test_impossible_pairs_are_errors(data: LabeledImages) -> None:
     singles = dots(list(range(6)))
     with pytest.raises(DataError, match="6 classes, 0 of them with two"):
         check_protocol("verification", {}, singles)
@@ -169,15 +169,17 @@ def test_what_cannot_be_drawn_is_refused(data: LabeledImages) -> None:
         check_protocol("verification", {"folds": 1}, data)
 
 
-def test_a_model_that_knows_the_classes_is_always_right() -> None:
+def test_a_perfect_model_makes_no_mistakes() -> None:
     data = dots([c for c in range(12) for _ in range(3)], spread=0)
     outcome = verification(EvaluationContext(Pixels(), data), pairs=2000, folds=2)
     assert outcome.accuracy == outcome.details["auc"] == 1 and outcome.details["eer"] == 0
     assert outcome.details["mistakes"] == []
 
 
-@pytest.mark.parametrize("option", [{"pairs": 100}, {"folds": 5}, {"pairs_file": Path("kept.safetensors")}])
-def test_what_is_asked_of_drawn_pairs_is_refused_where_a_split_has_its_own(data, option):
+@pytest.mark.parametrize("option", [{"pairs": 100}, {"folds": 5}, {"pairs_file": Path("pairs.safetensors")}])
+def test_options_for_drawn_pairs_are_errors_where_a_split_has_its_own(data, option):
     own = replace(data, pairs={"test": sample_pairs(data, "test", pairs=40, folds=4, seed=0)})
-    with pytest.raises(ConfigError, match=f"are its own, not drawn ones; leave {next(iter(option))} out"):
+    with pytest.raises(
+        ConfigError, match=f"has its own pairs, none are drawn; leave {next(iter(option))} out"
+    ):
         verification(EvaluationContext(Pixels(), own), **option)

@@ -1,4 +1,4 @@
-"""Losses with a vector for each class: plain, by a multiplied angle, by a difference."""
+"""Classification losses with a weight vector for each class: without and with margins."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tests.compare import assert_close
 from tests.losses.conftest import LABELS, build, encoded
 from vlfew.core.errors import ConfigError, DataError
 from vlfew.core.features import Features
@@ -18,14 +19,14 @@ PURE = {"lambda_start": 0.0, "lambda_end": 0.0}
 TARGETS = [0, 1, 3, 3, 2, 0, 1]
 
 
-def phi_by_words(theta, m):
+def phi_by_definition(theta, m):
     """On the k-th of m equal parts of the half circle: (-1)^k cos(m theta) - 2k."""
     k = next(k for k in range(m) if theta <= (k + 1) * math.pi / m + 1e-12)
     return (-1) ** k * math.cos(m * theta) - 2 * k
 
 
 def blended(theta, m, weight):
-    return (weight * math.cos(theta) + phi_by_words(theta, m)) / (1 + weight)
+    return (weight * math.cos(theta) + phi_by_definition(theta, m)) / (1 + weight)
 
 
 def arc(theta, m):
@@ -50,10 +51,10 @@ def by_loops(batch, vectors, own, lengths):
     ("name", "options", "own", "lengths"),
     [
         ("l_softmax", {"m": 1, **PURE}, math.cos, lambda x, w: x * w),
-        ("l_softmax", {"m": 2, **PURE}, lambda t: phi_by_words(t, 2), lambda x, w: x * w),
-        ("l_softmax", {"m": 3, **PURE}, lambda t: phi_by_words(t, 3), lambda x, w: x * w),
+        ("l_softmax", {"m": 2, **PURE}, lambda t: phi_by_definition(t, 2), lambda x, w: x * w),
+        ("l_softmax", {"m": 3, **PURE}, lambda t: phi_by_definition(t, 3), lambda x, w: x * w),
         ("l_softmax", {"lambda_end": 7.0}, lambda t: blended(t, 4, 7.0), lambda x, w: x * w),
-        ("sphereface", PURE, lambda t: phi_by_words(t, 4), lambda x, w: x),
+        ("sphereface", PURE, lambda t: phi_by_definition(t, 4), lambda x, w: x),
         ("sphereface", {}, lambda t: blended(t, 4, 5.0), lambda x, w: x),
         ("cosface", {}, lambda t: math.cos(t) - 0.35, lambda x, w: 64),
         ("cosface", {"s": 8.0, "m": 0.1}, lambda t: math.cos(t) - 0.1, lambda x, w: 8),
@@ -86,15 +87,15 @@ def test_cross_entropy_of_a_linear_classifier(smoothing):
 def test_phi_is_exact_on_every_part_falls_everywhere_and_has_no_jump(m):
     theta = torch.linspace(0, math.pi, 2001, dtype=torch.float64)
     value = phi(theta.cos(), m)
-    expected = torch.tensor([phi_by_words(t, m) for t in theta.tolist()], dtype=torch.float64)
-    torch.testing.assert_close(value, expected, rtol=0, atol=1e-9)
+    expected = torch.tensor([phi_by_definition(t, m) for t in theta.tolist()], dtype=torch.float64)
+    assert_close(value, expected)
     falls = value.diff()
     assert (falls < 1e-12).all() and falls.min() > -m * math.pi / 2000 - 1e-9
     assert (value[0], value[-1]) == (pytest.approx(1), pytest.approx(1 - 2 * m))
 
 
 @pytest.mark.parametrize("name", ["l_softmax", "sphereface", "cosface", "arcface"])
-def test_a_image_on_its_class_or_opposite_has_a_finite_gradient(name):
+def test_an_image_on_its_class_vector_or_opposite_has_a_finite_gradient(name):
     """Where the slopes of the arc cosine and of the sine are infinite."""
     term = build(name)
     for sign in (1, -1):
@@ -124,24 +125,22 @@ def test_a_margin_costs_and_a_larger_angle_costs_more(name):
 def test_lambda_falls_over_its_share_of_the_training(name):
     term = build(name, lambda_start=99.0, lambda_end=4.0, anneal=0.5)
     shares = {0.0: 0.01, 0.25: (0.01 + 0.2) / 2, 0.5: 0.2, 0.9: 0.2}
-    assert {p: term.share(p) for p in shares} == pytest.approx(shares)
+    assert {p: term.phi_share(p) for p in shares} == pytest.approx(shares)
     batch = encoded(LABELS)
     early, late = (term(replace(batch, progress=p)) for p in (0.0, 1.0))
-    assert early < late  # the margin asks for more
+    assert early < late  # the margin makes it harder
 
 
-def test_phi_from_the_first_step_when_asked_for():
+def test_phi_from_the_first_step_with_lambda_start_0():
     batch = encoded(LABELS)
     pure = build("l_softmax", **PURE)
-    torch.testing.assert_close(pure(batch), pure(replace(batch, progress=1.0)))
-    torch.testing.assert_close(
-        pure(batch), build("l_softmax", anneal=0.0, lambda_end=0.0)(replace(batch, progress=0.0))
-    )
+    assert_close(pure(batch), pure(replace(batch, progress=1.0)))
+    assert_close(pure(batch), build("l_softmax", anneal=0.0, lambda_end=0.0)(replace(batch, progress=0.0)))
 
 
-def test_classes_that_are_not_known_are_refused():
+def test_unknown_classes_are_an_error():
     for name in ("cross_entropy", "l_softmax", "sphereface", "cosface", "arcface"):
-        with pytest.raises(DataError, match="a classifier needs the class of each image"):
+        with pytest.raises(DataError, match="a classification loss needs the class of each image"):
             build(name)(replace(encoded(LABELS), target=None))
 
 

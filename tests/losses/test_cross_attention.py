@@ -7,20 +7,30 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.similarities.test_cross_attention import attended, attention, build, random, unit
 from torch import Tensor
 
+from tests.compare import assert_close
+from tests.similarities.test_cross_attention import attended, attention, random, unit
 from vlfew.core.errors import ConfigError, VlfewError
 from vlfew.core.features import Features, FeatureSpec
 from vlfew.losses import LOSSES
 from vlfew.losses.base import LossContext
 from vlfew.losses.batch import EncodedBatch
-from vlfew.losses.cross_attention import cut_into_episodes
+from vlfew.losses.episodes import cut_into_episodes
+from vlfew.similarities.cross_attention import CrossAttention
 
 SIZE = (3, 2, 2)
 CLASSES = 9
 LABELS = torch.tensor([7, 7, 7, 2, 2, 2, 5, 5, 5, 1, 1, 1])
 """Two episodes of two classes: 7 and 2, 5 and 1."""
+
+
+def build(channels: int, height: int, width: int, **options: float) -> CrossAttention:
+    torch.manual_seed(0)
+    similarity = CrossAttention(FeatureSpec(1, (channels, height, width)), **options).double()  # type: ignore[arg-type]
+    similarity.norm.running_mean.uniform_(-0.1, 0.1)
+    similarity.norm.running_var.uniform_(0.5, 2)
+    return similarity.eval().requires_grad_(False)
 
 
 def batch(maps: Tensor, similarity: object = None) -> EncodedBatch:
@@ -87,7 +97,7 @@ def test_two_shots_make_one_class_map():
     pair[0:2] = maps[0:2].mean(0)
     for name in ("cross_attention", "cross_attention_classes"):
         one, two = (term(name, ways=2, shots=2)(batch(m, similarity)) for m in (maps, pair))
-        torch.testing.assert_close(one, two)
+        assert_close(one, two)
 
 
 @pytest.mark.parametrize("name", ["cross_attention", "cross_attention_classes", "map_cross_entropy"])
@@ -126,7 +136,7 @@ def test_episodes_hold_every_image_once_and_no_class_twice():
     support, query = cut_into_episodes(labels, 2, 1)
     assert support.shape == (2, 2, 1) and query.shape == (2, 2, 2)
     assert sorted([*support.flatten().tolist(), *query.flatten().tolist()]) == list(range(12))
-    assert labels[support[..., 0]].tolist() == [[9, 3], [5, 1]]  # as they come, not by number
+    assert labels[support[..., 0]].tolist() == [[9, 3], [5, 1]]  # in order of appearance
     assert (labels[query] == labels[support]).all()
 
 
@@ -139,11 +149,11 @@ def test_episodes_hold_every_image_once_and_no_class_twice():
             1,
             "3 classes cannot be cut into episodes of 2 ways; set sampling.classes_per_batch",
         ),
-        ([0, 0, 1, 1], 2, 2, r"has 2 image\(s\), and episodes of 2 shot\(s\) want at least 3; raise"),
-        ([0, 0, 0, 1, 1], 2, 1, "2 to 3 images, and episodes want one number of each"),
+        ([0, 0, 1, 1], 2, 2, r"has 2 image\(s\), and episodes of 2 shot\(s\) need at least 3; raise"),
+        ([0, 0, 0, 1, 1], 2, 1, "2 to 3 images, and episodes need the same number of each"),
     ],
 )
-def test_batches_that_make_no_episodes_are_refused(labels, ways, shots, message):
+def test_batches_that_make_no_episodes_are_an_error(labels, ways, shots, message):
     with pytest.raises(ConfigError, match=message):
         cut_into_episodes(torch.tensor(labels), ways, shots)
 

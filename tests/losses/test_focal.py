@@ -8,8 +8,9 @@ import pytest
 import torch
 from torchvision.ops import sigmoid_focal_loss
 
+from tests.compare import assert_close
 from tests.losses.conftest import LABELS, build, encoded
-from vlfew.classifiers import CLASSIFIERS
+from vlfew.similarities import SIMILARITIES
 from vlfew.core.errors import ConfigError, ModelError
 from vlfew.core.features import Features, FeatureSpec
 from vlfew.losses.batch import BatchPairs, EncodedBatch, balanced_mean
@@ -19,7 +20,7 @@ COLLAPSING = {"temperature": 1.0, "bias": -1.0, "learned": False}
 
 
 def cosine(dim=8):
-    return CLASSIFIERS.get("cosine")(FeatureSpec(dim))
+    return SIMILARITIES.get("cosine")(FeatureSpec(dim))
 
 
 def support_sets(tasks=8, ways=10):
@@ -34,7 +35,7 @@ def support_sets(tasks=8, ways=10):
 
 def of_pairs(images, pairs):
     return EncodedBatch(
-        Features(images), torch.zeros(len(images)).long(), similarity=cosine(), drawn_pairs=pairs
+        Features(images), torch.zeros(len(images)).long(), similarity=cosine(), sampled_pairs=pairs
     )
 
 
@@ -42,7 +43,7 @@ def of_pairs(images, pairs):
 def test_is_lin_eq_5_balanced(alpha, gamma):
     batch = encoded(LABELS)
     i, j, same = batch.pairs
-    p = torch.sigmoid(batch.similarity.pair(batch.image[i], batch.image[j]) / 0.3 + 0.2).tolist()
+    p = torch.sigmoid(batch.similarity.pairwise(batch.image[i], batch.image[j]) / 0.3 + 0.2).tolist()
     kinds = {True: [], False: []}
     for p_same, is_same in zip(p, same.tolist(), strict=True):
         p_t, alpha_t = (p_same, alpha) if is_same else (1 - p_same, 1 - alpha)
@@ -57,13 +58,13 @@ def test_agrees_with_torchvision_pair_by_pair():
     term = build("focal", alpha=0.25)
     same = batch.pairs.same
     each = sigmoid_focal_loss(term.logits(batch), same.float(), alpha=0.25, gamma=2)
-    torch.testing.assert_close(term(batch), balanced_mean(each, same))
+    assert_close(term(batch), balanced_mean(each, same))
 
 
 def test_without_focus_it_is_half_the_cross_entropy():
     batch = encoded(LABELS)
     expected = build("binary_cross_entropy", scale=10)(batch) / 2
-    torch.testing.assert_close(build("focal", gamma=0)(batch), expected)
+    assert_close(build("focal", gamma=0)(batch), expected)
 
 
 def test_pairs_beyond_doubt_have_finite_gradients_for_any_gamma():
@@ -82,7 +83,7 @@ def test_a_distance_through_a_sigmoid_never_says_same():
     batch = EncodedBatch(Features(x), torch.tensor([0, 0, 1, 2]), similarity=cosine(2))
     different = torch.sigmoid(-term.logits(batch))
     distance = [0, 1, 2, 1, 2, 1]  # 1 - cos, of pairs 01 02 03 12 13 23
-    torch.testing.assert_close(different, torch.sigmoid(torch.tensor(distance).float()))
+    assert_close(different, torch.sigmoid(torch.tensor(distance).float()))
     assert different.min() >= 0.5 and different.max() < 0.881
     # Two equal images of one class cannot be paid for: the loss has a floor.
     equal = EncodedBatch(Features(x[:2]), torch.tensor([0, 0]), similarity=cosine(2))
@@ -101,12 +102,12 @@ def test_training_to_the_end_calls_all_pairs_different_or_tells_them_apart(optio
         optimizer.zero_grad()
         term(of_pairs(images, pairs)).backward()
         optimizer.step()
-    said = term.logits(of_pairs(images, pairs)) > 0
-    assert said[pairs.same].float().mean() == says_same
-    assert not said[~pairs.same].any()
+    same = term.logits(of_pairs(images, pairs)) > 0
+    assert same[pairs.same].float().mean() == says_same
+    assert not same[~pairs.same].any()
 
 
-def test_scale_and_bias_are_learned_unless_told():
+def test_scale_and_bias_are_learned_by_default():
     batch = encoded(LABELS)
     term = build("focal")
     term(batch).backward()

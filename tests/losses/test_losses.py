@@ -9,12 +9,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tests.compare import assert_close
 from tests.losses.conftest import LABELS, MAP, MAPS_ALONE, build, encoded, unit
 from vlfew.core.errors import ConfigError
 from vlfew.core.features import Features, FeatureSpec
 from vlfew.losses import LOSSES
 from vlfew.losses.batch import EncodedBatch
-from vlfew.similarities.base import Euclidean
+from vlfew.similarities.euclidean import Euclidean
 
 
 @pytest.mark.parametrize("distance", ["euclidean", "squared", "l1"])
@@ -34,7 +35,7 @@ def test_contrastive_is_the_balanced_mean_over_pairs(distance, normalize):
             different.append(0.5 * max(0, 1.3 - d) ** 2)
     expected = (sum(same) / len(same) + sum(different) / len(different)) / 2
     loss = LOSSES.get("contrastive")(margin=1.3, distance=distance, normalize=normalize)(batch)
-    torch.testing.assert_close(loss, torch.as_tensor(expected))
+    assert_close(loss, torch.as_tensor(expected))
 
 
 def test_contrastive_against_pytorch_metric_learning_conventions():
@@ -58,7 +59,7 @@ def test_binary_cross_entropy_on_koch_similarity():
             -torch.log(p) if LABELS[i] == LABELS[j] else -torch.log(1 - p)
         )
     expected = (sum(same) / len(same) + sum(different) / len(different)) / 2
-    torch.testing.assert_close(LOSSES.get("binary_cross_entropy")()(batch), expected)
+    assert_close(LOSSES.get("binary_cross_entropy")()(batch), expected)
 
 
 def test_supervised_contrastive_is_khosla_eq_2():
@@ -73,9 +74,7 @@ def test_supervised_contrastive_is_khosla_eq_2():
         rows.append(
             -sum(torch.log(torch.exp(x[i] @ x[p] / t) / denominator) for p in positives) / len(positives)
         )
-    torch.testing.assert_close(
-        LOSSES.get("supervised_contrastive")(temperature=t)(batch), torch.stack(rows).mean()
-    )
+    assert_close(LOSSES.get("supervised_contrastive")(temperature=t)(batch), torch.stack(rows).mean())
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
@@ -97,13 +96,13 @@ def test_prototypical_leaves_the_query_out_of_its_own_prototype(metric):
         if len(scores) == 4:
             rows.append(-torch.stack(scores).log_softmax(0)[LABELS[q]])
     loss = LOSSES.get("prototypical")(metric=metric, temperature=0.5)(batch)
-    torch.testing.assert_close(loss, torch.stack(rows).mean())
+    assert_close(loss, torch.stack(rows).mean())
 
 
 def test_softmax_alignment_contrasts_each_right_answer_with_wrong_ones_only():
     texts = [0, 1, 2, 3, 1]
     batch = encoded(LABELS, texts=texts)
-    s = unit(batch.image.embedding) @ unit(batch.words).T / 0.07
+    s = unit(batch.image.embedding) @ unit(batch.text).T / 0.07
 
     def one_way(rows, columns, score):
         per_row = []
@@ -117,7 +116,7 @@ def test_softmax_alignment_contrasts_each_right_answer_with_wrong_ones_only():
     expected = (
         one_way(LABELS, texts, lambda i, j: s[i, j]) + one_way(texts, LABELS, lambda i, j: s[j, i])
     ) / 2
-    torch.testing.assert_close(LOSSES.get("alignment_softmax")()(batch), expected)
+    assert_close(LOSSES.get("alignment_softmax")()(batch), expected)
 
 
 def test_softmax_alignment_can_reach_zero_with_several_images_of_a_class():
@@ -125,7 +124,7 @@ def test_softmax_alignment_can_reach_zero_with_several_images_of_a_class():
     batch = EncodedBatch(
         Features(corners.repeat_interleave(4, 0)),
         torch.arange(16).repeat_interleave(4),
-        words=corners,
+        text=corners,
         text_labels=torch.arange(16),
     )
     assert LOSSES.get("alignment_softmax")(temperature=0.01)(batch).item() < 1e-6
@@ -134,12 +133,12 @@ def test_softmax_alignment_can_reach_zero_with_several_images_of_a_class():
 def test_sigmoid_alignment_is_siglip_eq_1():
     texts = [0, 1, 2, 3]
     batch = encoded(LABELS, texts=texts)
-    s = unit(batch.image.embedding) @ unit(batch.words).T
+    s = unit(batch.image.embedding) @ unit(batch.text).T
     total = 0.0
     for i, j in itertools.product(range(len(LABELS)), range(len(texts))):
         z = 1 if LABELS[i] == texts[j] else -1
         total = total - torch.log(torch.sigmoid(z * (s[i, j] * 10 - 10)))
-    torch.testing.assert_close(LOSSES.get("alignment_sigmoid")()(batch), total / len(LABELS))
+    assert_close(LOSSES.get("alignment_sigmoid")()(batch), total / len(LABELS))
 
 
 # Those that look at maps alone have tests of their own.
@@ -155,7 +154,7 @@ def test_half_precision_gives_a_finite_loss_near_the_full_one(name, dtype):
     rounded = replace(
         batch,
         image=batch.image.apply(lambda t: t.to(dtype).float()),
-        words=batch.words.to(dtype).float(),
+        text=batch.text.to(dtype).float(),
     )
     assert term(rounded).item() == pytest.approx(full.item(), rel=0.05)
 
@@ -187,10 +186,10 @@ def test_gradient_agrees_with_finite_differences(name):
     batch = encoded(LABELS, dim=4, texts=[0, 1, 2, 3], dtype=torch.float64)
     term = build(name, dim=4).double()
     similarity = batch.similarity.double()
-    image, words, maps = batch.image.embedding.detach(), batch.words.detach(), batch.image.map.detach()
+    image, text, maps = batch.image.embedding.detach(), batch.text.detach(), batch.image.map.detach()
 
     def loss(x):
-        return term(replace(batch, image=Features(x, map=maps), words=words, similarity=similarity))
+        return term(replace(batch, image=Features(x, map=maps), text=text, similarity=similarity))
 
     assert torch.autograd.gradcheck(loss, (image.clone().requires_grad_(),))
 
@@ -200,11 +199,11 @@ def test_a_few_steps_lower_the_loss(name):
     batch = encoded(LABELS, texts=[0, 1, 2, 3])
     term = build(name)
     image = batch.image.embedding.detach().clone().requires_grad_()
-    words, maps = batch.words.detach().clone().requires_grad_(), batch.image.map.detach()
-    optimizer = torch.optim.Adam([image, words], lr=0.05)
+    text, maps = batch.text.detach().clone().requires_grad_(), batch.image.map.detach()
+    optimizer = torch.optim.Adam([image, text], lr=0.05)
 
     def loss():
-        return term(replace(batch, image=Features(image, map=maps), words=words))
+        return term(replace(batch, image=Features(image, map=maps), text=text))
 
     before = loss().item()
     for _ in range(20):
@@ -215,9 +214,9 @@ def test_a_few_steps_lower_the_loss(name):
 
 
 def test_temperature_has_a_ceiling_and_a_floor():
-    from vlfew.losses.temperature import MAX_SCALE, Scale
+    from vlfew.losses.logit_scale import MAX_SCALE, LogitScale
 
-    scale = Scale(0.07, learned=True)
+    scale = LogitScale(0.07, learned=True)
     assert scale().item() == pytest.approx(1 / 0.07)
     scale.log.data.fill_(math.log(1e6))
     assert scale().item() == MAX_SCALE
@@ -227,10 +226,10 @@ def test_temperature_has_a_ceiling_and_a_floor():
     "name", ["focal", "supervised_contrastive", "prototypical", "alignment_softmax", "alignment_sigmoid"]
 )
 def test_a_temperature_that_would_not_hold_is_refused(name):
-    said = (
+    message = (
         r"^temperature is 0\.005; it must be 0\.01 or more, since similarities are multiplied by 100 at most$"
     )
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         LOSSES.get(name)(temperature=0.005)
     assert LOSSES.get(name)(temperature=0.01).scale().item() == pytest.approx(100)
 
@@ -255,7 +254,7 @@ def test_margins_and_temperatures_are_above_zero(name, option, value):
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "said"),
+    ("name", "options", "message"),
     [
         (
             "contrastive",
@@ -270,8 +269,8 @@ def test_margins_and_temperatures_are_above_zero(name, option, value):
         ("binary_cross_entropy", {"scale": -3.0}, "scale is -3.0; it must be a number above 0"),
     ],
 )
-def test_options_that_make_no_such_loss_are_refused(name, options, said):
-    with pytest.raises(ConfigError, match=said) as error:
+def test_options_that_make_no_such_loss_are_refused(name, options, message):
+    with pytest.raises(ConfigError, match=message) as error:
         LOSSES.get(name)(**options)
     assert "\n" not in str(error.value)
     if "margin" in options and isinstance(options["margin"], float):

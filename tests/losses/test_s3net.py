@@ -6,15 +6,16 @@ from dataclasses import replace
 
 import pytest
 import torch
+from vlfew.losses.weighted_contrastive import center_vectors
 
+from tests.compare import assert_close, relative_difference
 from tests.losses.conftest import LABELS, MAP, build, encoded, unit
 from vlfew.core.errors import DataError, ModelError, VlfewError
 from vlfew.core.features import Features, FeatureSpec
 from vlfew.losses import LOSSES
 from vlfew.losses.base import LossContext
 from vlfew.losses.batch import EncodedBatch
-from vlfew.losses.s3net import center_vectors
-from vlfew.models.build import build_model
+from vlfew.models.dual_stream import DualStream
 from vlfew.models.spec import ModelSpec
 
 
@@ -47,10 +48,10 @@ def test_weighted_contrastive_is_its_formula():
 def test_the_center_of_a_map(size, cells):
     maps = torch.rand(2, 5, *size)
     expected = maps.flatten(2)[:, :, cells].mean(2)
-    torch.testing.assert_close(center_vectors(maps), expected)
+    assert_close(center_vectors(maps), expected)
 
 
-def test_centers_that_point_apart_weigh_as_strangers():
+def test_opposite_centers_count_as_a_cosine_of_0():
     """A cosine below 0 counts as 0: a same pair in full, a different one not at all."""
     maps = torch.tensor([1.0, -1.0])[:, None, None, None].expand(2, 5, 1, 1)
     x = torch.tensor([[0.0, 0], [0.5, 0]])
@@ -59,7 +60,7 @@ def test_centers_that_point_apart_weigh_as_strangers():
     assert term(EncodedBatch(Features(x, map=maps), torch.tensor([0, 1]))).item() == 0
 
 
-def test_the_weight_is_no_way_out():
+def test_the_weight_gets_no_gradient():
     batch = encoded(LABELS)
     build("weighted_contrastive")(batch).backward()
     assert batch.image.map.grad is None and batch.image.embedding.grad.abs().sum() > 0
@@ -98,7 +99,7 @@ def test_adaptive_cross_entropy_trains_the_map():
     assert torch.autograd.gradcheck(loss, (batch.image.map,))
 
 
-def test_a_model_without_maps_is_refused():
+def test_a_model_without_maps_is_an_error():
     with pytest.raises(VlfewError, match=r"adaptive_cross_entropy needs features\.map"):
         LOSSES.get("adaptive_cross_entropy")(LossContext(FeatureSpec(8), 4))
     batch = replace(encoded(LABELS), image=Features(torch.eye(7)))
@@ -117,20 +118,22 @@ def test_a_model_without_maps_is_refused():
         ("conv4", {"widths": [4, 4, 4]}, None, False),
     ],
 )
-def test_two_branches_that_are_one_vector_are_refused(backbone, options, dim, same):
+def test_two_branches_with_the_same_vector_are_an_error(backbone, options, dim, same):
     spec = ModelSpec(backbone=backbone, backbone_options=options, image_size=16, embedding_dim=dim)
-    model = build_model(spec).eval()
-    features = model.forward_images(torch.randint(256, (2, 1, 16, 16)))
+    model = DualStream.from_spec(spec).eval()
+    features = model(torch.randint(256, (2, 1, 16, 16))).image
     mean = features.map.mean((2, 3))
-    assert same == (mean.shape == features.embedding.shape and torch.allclose(mean, features.embedding))
+    assert same == (
+        mean.shape == features.embedding.shape and relative_difference(mean, features.embedding) < 1e-4
+    )
     trained = LossContext(model.feature_spec, 4)
     if same:
-        with pytest.raises(ModelError, match=r"^adaptive_cross_entropy .* are one vector; take [^\n]*$"):
+        with pytest.raises(ModelError, match=r"^adaptive_cross_entropy .* which are the same vector [^\n]*$"):
             LOSSES.get("adaptive_cross_entropy")(trained)
     else:
         LOSSES.get("adaptive_cross_entropy")(trained)
 
 
-def test_a_batch_of_unknown_classes_is_refused():
-    with pytest.raises(DataError, match="a classifier needs the class of each image"):
+def test_unknown_classes_are_an_error():
+    with pytest.raises(DataError, match="a classification loss needs the class of each image"):
         build("adaptive_cross_entropy")(replace(encoded(LABELS), target=None))

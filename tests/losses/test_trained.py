@@ -1,4 +1,4 @@
-"""Losses as people meet them: named in a configuration, added by the recipe of CONTRIBUTING.md."""
+"""Losses in use: named in a configuration, documented, and added by the recipe of CONTRIBUTING.md."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from tests.training.conftest import config, images  # noqa: F401
 from vlfew.core.errors import ConfigError
 from vlfew.losses import LOSSES
 from vlfew.losses.objective import losses_with
-from vlfew.workflows.train import run_pipeline
+from vlfew.workflows.train import train as train_run
 
 ROOT = Path(__file__).parents[2]
-GUIDE = (ROOT / "docs/objectives.md").read_text()
+GUIDE = (ROOT / "docs/reference/losses.md").read_text()
 OBJECTIVES = re.findall(r"^```yaml\n(objective:\n.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
 FEW = ["optim.steps=4", "optim.warmup_steps=1", "training.log_every=1", "model_selection=null", "evaluate=[]"]
 
 
 def train(path: Path, *overrides: str) -> list[dict[str, float]]:
     """What was logged at each step."""
-    run = run_pipeline(path, [*FEW, *overrides], path.parent)
+    run = train_run(path, [*FEW, *overrides], path.parent)
     return [entry for entry in run.read_log() if "loss" in entry]
 
 
@@ -43,16 +43,18 @@ def test_the_guide_has_a_row_for_every_loss_with_its_options():
     assert set(LOSSES.names()) <= set(rows)
     for name in LOSSES.names():
         options = LOSSES.options(name).model_fields
-        said = rows[name].rpartition(" | ")[2]
-        if said != "the same":
-            assert set(re.findall(r"`(\w+)[`:]", said)) - {"null", "squared"} == set(options), name
-    pairs_only = re.search(r"What (.*?) know of classes is whether a pair", GUIDE, re.DOTALL).group(1)
+        documented = rows[name].rpartition(" | ")[2]
+        if documented != "the same":
+            assert set(re.findall(r"`(\w+)[`:]", documented)) - {"null", "squared"} == set(options), name
+    pairs_only = re.search(
+        r"after training\. (.*?) use only whether a pair is of one", GUIDE, re.DOTALL
+    ).group(1)
     assert sorted(re.findall(r"`(\w+)`", pairs_only)) == sorted(losses_with("pairs_only"))
 
 
 @pytest.fixture
 def recipe(tmp_path, monkeypatch):
-    """What CONTRIBUTING.md says of adding a loss, done: its file written, its line registered."""
+    """The loss of CONTRIBUTING.md, added: its file written, its line registered."""
     text = (ROOT / "CONTRIBUTING.md").read_text()
     path, code = re.search(r"```python\n# vlfew/losses/(\w+\.py)\n(.*?)```", text, re.DOTALL).groups()
     folder = tmp_path / "losses"

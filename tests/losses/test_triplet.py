@@ -21,7 +21,7 @@ DISTANCES = {
 
 
 def by_loops(x, labels, margin, distance, mining):
-    """The loss by its words: over triplets, one at a time."""
+    """The loss by its definition, over one triplet at a time."""
     count = range(len(labels))
     d = [[DISTANCES[distance](x[i], x[j]).item() for j in count] for i in count]
 
@@ -82,7 +82,7 @@ def test_any_batch_gives_what_the_loops_give_and_a_finite_gradient(labels, minin
     assert batch.image.embedding.grad.isfinite().all()
 
 
-def test_a_kept_margin_costs_nothing():
+def test_a_satisfied_margin_costs_nothing():
     corners = torch.eye(3).repeat_interleave(2, 0)
     batch = EncodedBatch(Features(corners), torch.tensor([0, 0, 1, 1, 2, 2]))
     for mining in ("all", "batch_hard", "semi_hard"):
@@ -111,5 +111,5 @@ def test_equal_vectors_and_finite_differences_under_mining(mining):
 
 
 def test_semi_hard_needs_a_margin():
-    with pytest.raises(ConfigError, match=r"^mining: semi_hard takes triplets within a margin; margin must"):
+    with pytest.raises(ConfigError, match=r"^mining: semi_hard uses triplets within a margin; margin must"):
         build("triplet", margin=None, mining="semi_hard")

@@ -1,4 +1,4 @@
-"""The tiny open_clip folder of the encoders' tests, and a hub that cannot be reached."""
+"""Fixtures of the encoders' tests, and a tiny model with a text stream."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 import torch
 
 from tests.encoders.conftest import bert_folder, clip_folder, no_hub
-from vlfew.models import DualStream, ModelSpec, build_model
+from vlfew.models import DualStream, ModelSpec
 from vlfew.models.spec import TextSpec
 
-__all__ = ["bert_folder", "clip_folder", "no_hub", "worded"]
+__all__ = ["bert_folder", "clip_folder", "no_hub", "tiny_text_model"]
 
 
-def worded(*, center_embeddings: bool, **text: Any) -> DualStream:
-    """A tiny untrained model with words, the same weights each time."""
+def tiny_text_model(*, center_embeddings: bool, **text: Any) -> DualStream:
+    """A tiny untrained model with a text stream, with the same weights each time."""
     torch.manual_seed(0)
     spec = ModelSpec(
         backbone="conv4",
@@ -25,4 +25,4 @@ def worded(*, center_embeddings: bool, **text: Any) -> DualStream:
         text=TextSpec(encoder="minilm", projection="linear", dropout=0.0, **text),
         center_embeddings=center_embeddings,
     )
-    return build_model(spec).eval()
+    return DualStream.from_spec(spec).eval()

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from vlfew.core.errors import DataError
-from vlfew.models.class_file import find_images, read_class_file, unequal_kinds
+from vlfew.models.class_file import find_images, mixed_modality_warning, read_class_file
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def images(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_words_images_and_both(images):
+def test_texts_images_and_both(images):
     file = images / "classes.yaml"
     file.write_text(
         "cat: {text: a cat}\nmug: {images: [a.png, deep]}\nboth: {text: [x, y], images: '*.jpg'}\n"
@@ -38,7 +38,7 @@ def test_names_and_texts_stay_as_written(images):
 
 
 @pytest.mark.parametrize("suffix", [".avif", ".jp2", ".pbm", ".pnm", ".webp"])
-def test_images_of_every_kind_that_is_read_are_found(tmp_path, suffix):
+def test_images_of_every_supported_format_are_found(tmp_path, suffix):
     (tmp_path / "mugs").mkdir()
     (tmp_path / "mugs" / f"a{suffix}").touch()
     assert find_images(["mugs"], tmp_path) == [tmp_path / "mugs" / f"a{suffix}"]
@@ -50,12 +50,12 @@ def test_images_of_every_kind_that_is_read_are_found(tmp_path, suffix):
         ("", "expected classes"),
         ("cat: a cat", "class 'cat' must have 'text:' or 'images:'"),
         ("cat: {txt: a cat}", "unknown key 'txt'; did you mean 'text'"),
-        ("cat: {}", "described by nothing"),
+        ("cat: {}", "is empty; add"),
         ("cat: {text: ''}", "'text' must be a string"),
         ("cat: {images: nowhere.png}", r"class 'cat': .*nowhere.png: no such image"),
-        ("cat: {images: a photo of a cat}", "words stand under 'text:'"),
+        ("cat: {images: a photo of a cat}", "texts go under 'text:'"),
         ("cat: [", "classes.yaml:1: not YAML"),
-        ("cat: {text: cat}\ncat: {text: dog}", r"yaml:2: 'cat' stands here twice \(first in line 1\)"),
+        ("cat: {text: cat}\ncat: {text: dog}", r"yaml:2: the key 'cat' is repeated \(first on line 1\)"),
     ],
 )
 def test_mistakes_name_the_class(tmp_path, text, message):
@@ -66,27 +66,25 @@ def test_mistakes_name_the_class(tmp_path, text, message):
     assert "\n" not in str(error.value)
 
 
-def test_words_alone_beside_images_are_told(tmp_path: Path) -> None:
-    assert unequal_kinds({"a": ["an a"], "b": ["a b"]}) == ""
-    assert unequal_kinds({"a": [tmp_path], "b": ["a b", tmp_path]}) == ""
+def test_classes_of_texts_alone_among_classes_of_images_give_a_warning(tmp_path: Path) -> None:
+    assert mixed_modality_warning({"a": ["an a"], "b": ["a b"]}) == ""
+    assert mixed_modality_warning({"a": [tmp_path], "b": ["a b", tmp_path]}) == ""
     mixed = {"b": ["a b", tmp_path]} | {f"w{n}": [f"{n}"] for n in range(7)}
-    told = unequal_kinds(mixed)
-    assert "words alone (w0, w1, w2, w3, w4 and 2 more)" in told and "said in images (b)" in told
-    assert "\n" not in told
+    warning = mixed_modality_warning(mixed)
+    assert "texts alone (w0, w1, w2, w3, w4 and 2 more)" in warning and "with images (b)" in warning
+    assert "\n" not in warning
 
 
-def test_a_image_under_text_is_told(images):
+def test_an_image_listed_as_text_is_an_error(images):
     file = images / "classes.yaml"
     file.write_text("mug: {text: [a mug, deep/c.PNG]}\n")
-    with pytest.raises(
-        DataError, match=r"class 'mug': 'deep/c.PNG' is given as words.*under 'images:'"
-    ) as error:
+    with pytest.raises(DataError, match=r"class 'mug': 'deep/c.PNG' is a text.*under 'images:'") as error:
         read_class_file(file)
     assert "\n" not in str(error.value)
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(DataError, match="no such class file"):
+    with pytest.raises(DataError, match="there is no such class file"):
         read_class_file(tmp_path / "none.yaml")
 
 

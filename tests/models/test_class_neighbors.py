@@ -1,4 +1,4 @@
-"""Words read by the training classes with words like them."""
+"""Texts represented by the training classes with similar texts."""
 
 from __future__ import annotations
 
@@ -9,62 +9,64 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from tests.models.conftest import worded
+from tests.compare import assert_close
+from tests.models.conftest import tiny_text_model
 from vlfew.models import DualStream
 from vlfew.models.class_neighbors import ClassNeighbors
-from vlfew.models.serialization import load, parameter_counts, save_model
+from vlfew.models.loading import load
+from vlfew.models.serialization import parameter_counts, save_model
 
 TEXTS = [["a cat", "a small cat"], ["a green mug"], ["a letter"]]
 LABELS = torch.tensor([0, 0, 1, 1, 1, 2])
 
 
 def by_hand(
-    text: list[float], words: list[list[float]], seen: list[list[float]], temperature: float
+    text: list[float], class_texts: list[list[float]], images: list[list[float]], temperature: float
 ) -> list[float]:
-    """The definition in plain Python; `seen` are unit vectors."""
+    """The definition in plain Python; `images` are unit vectors."""
 
     def unit(v: list[float]) -> list[float]:
         length = math.sqrt(sum(x * x for x in v))
         return [x / length for x in v]
 
-    words = [unit(w) for w in words]
-    mean = [sum(column) / len(words) for column in zip(*words, strict=True)]
-    away = [unit([x - m for x, m in zip(w, mean, strict=True)]) for w in words]
+    class_texts = [unit(t) for t in class_texts]
+    mean = [sum(column) / len(class_texts) for column in zip(*class_texts, strict=True)]
+    centered = [unit([x - m for x, m in zip(t, mean, strict=True)]) for t in class_texts]
     own = unit([x - m for x, m in zip(unit(text), mean, strict=True)])
-    pair_similarity = [math.exp(sum(a * b for a, b in zip(own, w, strict=True)) / temperature) for w in away]
-    share = [e / sum(pair_similarity) for e in pair_similarity]
-    return [sum(s * v[d] for s, v in zip(share, seen, strict=True)) for d in range(len(seen[0]))]
+    weights = [math.exp(sum(a * b for a, b in zip(own, t, strict=True)) / temperature) for t in centered]
+    share = [w / sum(weights) for w in weights]
+    return [sum(s * v[d] for s, v in zip(share, images, strict=True)) for d in range(len(images[0]))]
 
 
 @pytest.mark.parametrize("temperature", [0.05, 0.5])
-def test_a_text_is_what_classes_like_it_look_like(temperature: float) -> None:
+def test_texts_are_mixtures_of_class_images(temperature: float) -> None:
     torch.manual_seed(0)
-    words, images, texts = torch.randn(4, 6), torch.randn(4, 3), torch.randn(5, 6)
+    class_texts, images, texts = torch.randn(4, 6), torch.randn(4, 3), torch.randn(5, 6)
     neighbors = ClassNeighbors(4, 6, 3, temperature)
-    neighbors.remember(words, images)
-    seen = normalize(images, dim=1).tolist()
-    expected = [by_hand(t, words.tolist(), seen, temperature) for t in texts.tolist()]
-    torch.testing.assert_close(neighbors(texts), torch.tensor(expected))
+    neighbors.fit(class_texts, images)
+    units = normalize(images, dim=1).tolist()
+    expected = [by_hand(t, class_texts.tolist(), units, temperature) for t in texts.tolist()]
+    assert_close(neighbors(texts), torch.tensor(expected))
 
 
 @pytest.fixture(scope="module")
 def model() -> DualStream:
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (6, 1, 16, 16), generator=generator, dtype=torch.uint8)
-    model = worded(center_embeddings=True, class_neighbors=0.01, classes=3)
+    model = tiny_text_model(center_embeddings=True, class_neighbors={"temperature": 0.01}, num_classes=3)
     model.fit_reference(images.split(4), LABELS, TEXTS)
     return model
 
 
-def test_the_words_of_a_training_class_look_like_its_images(model: DualStream) -> None:
-    """At so low a temperature no other class has a say."""
-    said = model.encode_texts([own[-1] for own in TEXTS])
-    torch.testing.assert_close(said, model.class_neighbors.images, atol=1e-3, rtol=0)
+def test_the_texts_of_a_training_class_become_its_images(model: DualStream) -> None:
+    """At this temperature no other class contributes."""
+    embedding = model.encode_text([own[-1] for own in TEXTS])
+    assert_close(embedding, model.class_neighbors.images, tolerance=1e-2)
 
 
-def test_a_saved_model_keeps_them_and_counts_no_parameters(model: DualStream, tmp_path: Path) -> None:
+def test_they_are_saved_and_are_no_parameters(model: DualStream, tmp_path: Path) -> None:
     save_model(model, tmp_path / "with")
-    save_model(worded(center_embeddings=True), tmp_path / "without")
+    save_model(tiny_text_model(center_embeddings=True), tmp_path / "without")
     texts = ["a dog", "a mug"]
-    torch.testing.assert_close(load(str(tmp_path / "with")).encode_texts(texts), model.encode_texts(texts))
+    assert_close(load(str(tmp_path / "with")).encode_text(texts), model.encode_text(texts))
     assert parameter_counts(tmp_path / "with") == parameter_counts(tmp_path / "without")

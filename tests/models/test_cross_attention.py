@@ -1,4 +1,4 @@
-"""A model whose similarity is cross attention: used, saved, refused where it does not fit."""
+"""Models whose similarity is cross attention: use, saving, and errors where it does not fit."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.compare import assert_close
 from tests.conftest import make_data
 from tests.evaluation.fakes import run
-from vlfew.classifiers import Support
 from vlfew.classifiers.prototypes import Prototypes
+from vlfew.classifiers.support import SupportSet
 from vlfew.core.errors import ConfigError, ModelError, VlfewError
 from vlfew.core.features import Features
 from vlfew.evaluation.context import EvaluationContext
-from vlfew.models import DualStream, ModelSpec, build_model, load_model, save_model
+from vlfew.models import DualStream, FewShotClassifier, ModelSpec, load, save_model
 
 SPEC = ModelSpec(
     backbone="conv4",
@@ -28,7 +29,7 @@ SPEC = ModelSpec(
 @pytest.fixture(scope="module")
 def model() -> DualStream:
     torch.manual_seed(0)
-    built = build_model(SPEC)
+    built = DualStream.from_spec(SPEC)
     built.similarity.norm.running_mean.uniform_(-0.5, 0.5)
     return built.eval()
 
@@ -44,42 +45,42 @@ def images(count: int) -> torch.Tensor:
 
 
 def test_images_are_encoded_with_maps_in_half_precision(model):
-    encoded = model.encode_images(images(3))
+    encoded = model.image_features(images(3))
     assert encoded.map is not None and encoded.map.shape == (3, 8, 4, 4) and encoded.map.dtype == torch.half
 
 
-def test_scorers_have_the_trained_weights(model, tmp_path):
-    x = model.encode_images(images(8))
-    support, queries = Support(x[:3], torch.arange(3), 3), x[3:]
-    own = model.method().fit(support).score(queries)
+def test_methods_have_the_trained_weights(model, tmp_path):
+    x = model.image_features(images(8))
+    support, queries = SupportSet(x[:3], torch.arange(3), 3), x[3:]
+    own = model.few_shot_method().fit(support).logits(queries)
     assert own.shape == (5, 3) and not own.requires_grad
-    assert torch.equal(model.method("cross_attention").fit(support).score(queries), own)
-    transductive = model.method("cross_attention_transductive")
-    assert transductive.temperature == 0.1 and transductive.transductive
+    assert torch.equal(model.few_shot_method("cross_attention").fit(support).logits(queries), own)
+    transductive = model.few_shot_method("cross_attention_transductive")
+    assert transductive.similarity.temperature == 0.1 and transductive.transductive
     for key, value in model.similarity.state_dict().items():
-        assert torch.equal(transductive.state_dict()[key], value)
-    assert not torch.equal(transductive.fit(support).score(queries), own)
-    assert isinstance(model.method("prototypes"), Prototypes)
+        assert torch.equal(transductive.similarity.state_dict()[key], value)
+    assert not torch.equal(transductive.fit(support).logits(queries), own)
+    assert isinstance(model.few_shot_method("prototypes"), Prototypes)
     save_model(model, tmp_path)
-    again = load_model(tmp_path)
-    assert torch.equal(again.method().fit(support).score(queries), own)
+    again = load(tmp_path)
+    assert torch.equal(again.few_shot_method().fit(support).logits(queries), own)
 
 
 @pytest.mark.parametrize("name", ["cross_attention", "cross_attention_transductive"])
-def test_a_model_that_was_not_trained_for_it_has_none(name):
-    other = build_model(SPEC.model_copy(update={"similarity": "cosine", "similarity_options": {}}))
+def test_a_model_trained_for_another_similarity_has_none(name):
+    other = DualStream.from_spec(SPEC.model_copy(update={"similarity": "cosine", "similarity_options": {}}))
     with pytest.raises(
-        ModelError, match="no trained cross_attention; train with similarity: cross_attention"
+        ModelError, match="no trained cross_attention; train it with similarity: cross_attention"
     ):
-        other.method(name)
+        other.few_shot_method(name)
 
 
-def test_a_backbone_without_maps_is_refused_in_one_line():
+def test_a_backbone_without_maps_is_a_one_line_error():
     spec = SPEC.model_copy(
         update={"backbone": "timm:test_vit", "backbone_options": {}, "image_size": 32, "channels": 3}
     )
     if (
-        build_model(
+        DualStream.from_spec(
             spec.model_copy(update={"similarity": "cosine", "similarity_options": {}})
         ).feature_spec.map
         is None
@@ -88,17 +89,20 @@ def test_a_backbone_without_maps_is_refused_in_one_line():
     else:
         backbone = "torchvision:shufflenet_v2_x0_5"
     with pytest.raises(VlfewError, match=r"cross_attention needs features\.map") as error:
-        build_model(spec.model_copy(update={"backbone": backbone, "image_size": 64}))
+        DualStream.from_spec(spec.model_copy(update={"backbone": backbone, "image_size": 64}))
     assert "\n" not in str(error.value)
 
 
-def test_a_classifier_of_images_scores_by_cross_attention(model):
+def test_classifier_uses_cross_attention(model):
     x = images(5)
     shots = [Image.fromarray(image[0].numpy()) for image in x]
-    classifier = model.classifier({"a": [shots[0], shots[1]], "b": shots[2]})
-    encoded = model.encode_images(x)
-    expected = model.method().fit(Support(encoded[:3], torch.tensor([0, 0, 1]), 2)).score(encoded[3:])
-    torch.testing.assert_close(classifier.scores(shots[3:]), expected)
+    classifier = FewShotClassifier.from_classes(model, {"a": [shots[0], shots[1]], "b": shots[2]})
+    encoded = model.image_features(x)
+    expected = (
+        model.few_shot_method().fit(SupportSet(encoded[:3], torch.tensor([0, 0, 1]), 2)).logits(encoded[3:])
+    )
+    found = torch.from_numpy(classifier.decision_function(shots[3:]))
+    assert_close(found, expected[:, 1] - expected[:, 0])
 
 
 @pytest.mark.parametrize("protocol", ["few-shot", "omniglot-trials"])
@@ -116,35 +120,34 @@ def test_episodes_go_through_the_maps_of_the_bank(context, protocol):
 
 
 def test_accuracy_is_that_of_episodes_scored_one_by_one(context):
-    from vlfew.evaluation.protocols.few_shot import split_episodes
+    from vlfew.evaluation.split_episodes import split_episodes
 
     _, outcome = run(context, "few-shot", ways=3, shots=2, queries=2, episodes=5)
     drawn = split_episodes(context.data, "test", 3, 2, 2, 5, 0)
-    features, method = context.bank("test").features, context.model.method("default")
+    features, method = context.bank("test").features, context.model.few_shot_method("default")
     for e in range(5):
         support = features[drawn.support[e].flatten()]
-        method.fit(Support(support, torch.tensor([0, 0, 1, 1, 2, 2]), 3))
-        best = method.score(features[drawn.query[e].flatten()]).argmax(1)
+        method.fit(SupportSet(support, torch.tensor([0, 0, 1, 1, 2, 2]), 3))
+        best = method.logits(features[drawn.query[e].flatten()]).argmax(1)
         share = (best == torch.tensor([0, 0, 1, 1, 2, 2])).double().mean().item()
         assert outcome.per_episode[e] == pytest.approx(share)
 
 
-def test_verification_and_identification_score_by_it(context):
+def test_verification_and_identification_use_it(context):
     result, _ = run(context, "verification", pairs=60, folds=2)
     assert result.get("auc") > 0.6
-    result, _ = run(context, "identification", draws=2)
+    result, _ = run(context, "identification", repeats=2)
     assert result.accuracy > 0.3
 
 
-@pytest.mark.parametrize("protocol", ["verification", "identification"])
-def test_where_there_are_no_episodes_a_transductive_scorer_is_refused(context, protocol):
-    with pytest.raises(
-        ConfigError, match=f"learns from all queries of an episode, and {protocol} asks about"
-    ):
-        run(context, protocol, method="cross_attention_transductive")
+def test_transductive_methods_need_episodes(context):
+    with pytest.raises(ConfigError, match="learns from all queries of an episode, and identification scores"):
+        run(context, "identification", method="cross_attention_transductive")
+    with pytest.raises(VlfewError, match="cross_attention_transductive"):
+        run(context, "verification", similarity="cross_attention_transductive")
 
 
-def test_a_transductive_scorer_wants_as_many_queries_of_each_class(model):
+def test_a_transductive_method_needs_equal_numbers_of_queries(model):
     data = make_data(classes=9, images=6)
     fewer = data.splits["test"][:-2]
     ragged = type(data)(**{**vars(data), "splits": data.splits | {"test": fewer}})
@@ -154,10 +157,12 @@ def test_a_transductive_scorer_wants_as_many_queries_of_each_class(model):
         run(EvaluationContext(model, ragged), "few-shot", **options, method="cross_attention_transductive")
 
 
-def test_a_map_that_half_precision_cannot_hold_is_said(context, monkeypatch):
-    encode = context.model.encode_images
+def test_overflow_of_maps_in_half_precision_is_an_error(context, monkeypatch):
+    encode = context.model.image_features
     monkeypatch.setattr(
-        DualStream, "encode_images", lambda _, x: Features(encode(x).embedding, map=encode(x).map * torch.inf)
+        DualStream,
+        "image_features",
+        lambda _, x: Features(encode(x).embedding, map=encode(x).map * torch.inf),
     )
     with pytest.raises(ModelError, match="gives NaN or infinity"):
         run(context, "few-shot", ways=3, queries=2, episodes=5)

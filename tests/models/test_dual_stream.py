@@ -1,20 +1,25 @@
-"""The dual stream: built, saved, loaded and used."""
+"""The dual-stream model: built, saved, loaded and used."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+import open_clip
 import pytest
+import sklearn.base
 import torch
 from PIL import Image
 
 import vlfew
-from vlfew.classifiers import Support
+from tests.compare import assert_close
+from vlfew.classifiers.support import SupportSet
 from vlfew.core.errors import DataError, ModelError
 from vlfew.core.features import Features
-from vlfew.models import DualStream, ModelSpec, build_model, load_model, save_model
+from vlfew.models import DualStream, DualStreamOutput, FewShotClassifier, ModelSpec, load, save_model
 from vlfew.models.serialization import parameter_counts
 from vlfew.models.spec import TextSpec
 
@@ -30,7 +35,7 @@ SPEC = ModelSpec(
 @pytest.fixture(scope="module")
 def model() -> DualStream:
     torch.manual_seed(0)
-    built = build_model(SPEC)
+    built = DualStream.from_spec(SPEC)
     built.set_pixel_statistics(torch.tensor([200.0]), torch.tensor([50.0]))
     return built.eval()
 
@@ -47,113 +52,162 @@ def images(count: int = 5, channels: int = 1) -> torch.Tensor:
     return torch.randint(0, 256, (count, channels, 16, 16), generator=generator, dtype=torch.uint8)
 
 
-def test_both_streams_meet_in_one_space(model):
-    image, words = model.encode_images(images()), model.encode_texts(["a cat", "a mug"])
-    assert image.embedding.shape == (5, 16) and words.shape == (2, 16)
-    assert image.embedding.dtype == words.dtype == torch.float32
-    assert not image.embedding.requires_grad
+def test_both_streams_embed_into_one_space(model):
+    image, text = model.encode_image(images()), model.encode_text(["a cat", "a mug"])
+    assert image.shape == (5, 16) and text.shape == (2, 16)
+    assert image.dtype == text.dtype == torch.float32
+    assert image.device == text.device == model.device
+    assert not image.requires_grad and not text.requires_grad
+    for embedding, unit in (
+        (image, model.encode_image(images(), normalize=True)),
+        (text, model.encode_text(["a cat", "a mug"], normalize=True)),
+    ):
+        assert_close(unit, torch.nn.functional.normalize(embedding, dim=1))
 
 
-def test_paths_and_pillow_images_are_read_as_the_model_wants_them(model, tmp_path):
-    shade = Image.new("RGB", (30, 20), (90, 90, 90))
-    shade.save(tmp_path / "shade.png")
-    pixels = model.read([tmp_path / "shade.png", shade])
-    assert pixels.shape == (2, 1, 16, 16) and pixels.dtype == torch.uint8 and bool((pixels == 90).all())
-    assert model.encode_images(pixels).embedding.shape == (2, 16)
-    assert model.read([]).shape == (0, 1, 16, 16)
+def test_forward_is_what_training_and_hooks_see(model):
+    outputs = []
+    hook = model.register_forward_hook(lambda _, inputs, output: outputs.append(output))
+    x, tokens = images(), model.tokenize(["a cat", "a mug"])
+    try:
+        output = model(x, tokens)
+    finally:
+        hook.remove()
+    assert isinstance(output, DualStreamOutput) and outputs == [output]
+    assert_close(output.image.embedding, model.encode_image(x))
+    assert_close(output.text, model.encode_text(["a cat", "a mug"]))
+    assert output.image.embedding.requires_grad and output.text.requires_grad
+    encoded = model.text_encoder.encode(["a cat", "a mug"])
+    assert_close(model(text=encoded).text, output.text)
+    assert model(x).text is None and model(text=encoded).image is None
 
 
-def test_words_in_the_place_of_images_and_the_reverse_get_one_line(model, tmp_path, monkeypatch):
+def test_forward_has_neither_test_time_augmentation_nor_centering():
+    torch.manual_seed(0)
+    model = DualStream.from_spec(SPEC.model_copy(update={"tta": "d4", "center_embeddings": True})).eval()
+    assert model(images(), torch.zeros(2, 384)).image.embedding.shape == (5, 16)
+    assert model(text=torch.zeros(2, 384)).text.shape == (2, 16)
+    assert model.encode_image(images()).shape == (5, 8 * 16)
+
+
+def test_paths_pillow_images_and_arrays_are_preprocessed(model, tmp_path):
+    gray = Image.new("RGB", (30, 20), (90, 90, 90))
+    gray.save(tmp_path / "gray.png")
+    inputs = [tmp_path / "gray.png", gray, np.asarray(gray), np.asarray(gray)[:, :, 0]]
+    pixels = model.preprocess(inputs)
+    assert pixels.shape == (4, 1, 16, 16) and pixels.dtype == torch.uint8 and bool((pixels == 90).all())
+    assert torch.equal(model.encode_image(inputs), model.encode_image(pixels))
+    assert torch.equal(model.encode_image(np.stack([np.asarray(gray)] * 2)), model.encode_image(pixels[:2]))
+    assert model.preprocess([]).shape == (0, 1, 16, 16) and model.encode_image([]).shape == (0, 16)
+
+
+def test_many_images_are_encoded_in_batches(model):
+    pillow = [Image.fromarray(image[0].numpy()) for image in images(130)]
+    assert_close(model.encode_image(pillow), model.image_features(images(130)).embedding)
+
+
+def test_open_clip_s_zero_shot_classifier_takes_the_model(model):
+    names, templates = ["cat", "green mug", "dog"], ["a photo of a {}", "a {}"]
+    weights = open_clip.build_zero_shot_classifier(model, model.tokenize, names, templates)
+    for column, name in zip(weights.T, names, strict=True):
+        texts = [template.format(name) for template in templates]
+        expected = torch.nn.functional.normalize(model.encode_text(texts, normalize=True).mean(0), dim=0)
+        assert_close(column, expected)
+
+
+def test_scikit_learn_s_clones_share_the_model(model):
+    assert sklearn.base.clone(model) is model
+
+
+def test_texts_in_place_of_images_and_the_reverse_are_one_line_errors(model, tmp_path, monkeypatch):
     Image.new("L", (8, 8)).save(tmp_path / "mug.png")
     monkeypatch.chdir(tmp_path)
-    mug = Path("mug.png")
+    mug, classifier = Path("mug.png"), partial(FewShotClassifier.from_classes, model)
     wrong = [
-        (lambda: model.encode_texts("a cat"), "texts come in a list"),
-        (lambda: model.encode_texts(["a cat", " "]), "an empty text"),
-        (lambda: model.encode_texts([mug]), "words are given as str; got"),
-        (lambda: model.encode_texts(["mug.png"]), r"as an image it is Path\('mug.png'\)"),
+        (lambda: model.encode_text("a cat"), "expected a list of texts"),
+        (lambda: model.encode_text(["a cat", " "]), "empty text"),
+        (lambda: model.encode_text([mug]), "a text must be a str, got"),
+        (lambda: model.encode_text(["mug.png"]), r"pass the image as Path\('mug.png'\)"),
+        (lambda: classifier({"a": "a cat", "mug": "mug.png"}), "class 'mug': 'mug.png' is a text"),
+        (lambda: classifier({"cat": Path("a photo of a cat")}), "class 'cat': there is no image 'a photo"),
+        (lambda: classifier({"cat": torch.zeros(3, 8, 8)}), r"got a Tensor of shape \[3, 8, 8\]"),
         (
-            lambda: model.classifier({"a": "a cat", "mug": "mug.png"}),
-            "class 'mug': 'mug.png' is given as words",
+            lambda: classifier({"cat": 3}),
+            "class 'cat': an image must be a Path, a Pillow image or an array, got 3",
         ),
-        (
-            lambda: model.classifier({"cat": Path("a photo of a cat")}),
-            "class 'cat': there is no image 'a photo",
-        ),
-        (
-            lambda: model.classifier({"cat": torch.zeros(3, 8, 8)}),
-            r"a Pillow image; got a Tensor of shape \[3, 8, 8\]",
-        ),
-        (lambda: model.classifier(["cat", "mug"]), "told as a dict, .* got \\['cat', 'mug'\\]"),
-        (lambda: model.classifier({"cat": 3}), "class 'cat': an image is a Path or a Pillow image; got 3"),
-        (lambda: model.classifier({"cat": mug}).predict(["mug.png"]), "'mug.png' is a str, which is words"),
-        (lambda: model.classifier({"cat": mug}).predict(mug), "images come in a list"),
-        (lambda: model.classifier({"cat": mug}).predict([]), "no images"),
-        (lambda: model.encode_images([mug]), r"sees uint8 \[B, 1, 16, 16\], and got .*mug.png"),
-        (lambda: model.read([tmp_path / "none.png"]), "there is no image '.*none.png'"),
+        (lambda: classifier({"cat": mug}).predict(["mug.png"]), "'mug.png' is a str, which means a text"),
+        (lambda: classifier({"cat": mug}).predict([]), "no images"),
+        (lambda: model.encode_image(mug), "expected a list of images"),
+        (lambda: model.encode_image(np.zeros((8, 8, 3), np.uint8)), "expected a list of images"),
+        (lambda: model.encode_image([np.zeros((8, 8))]), "an array must be uint8"),
+        (lambda: model.image_features([mug]), r"takes uint8 \[B, 1, 16, 16\], got .*mug.png"),
+        (lambda: model.preprocess([tmp_path / "none.png"]), "there is no image '.*none.png'"),
     ]
     for attempt, message in wrong:
         with pytest.raises(DataError, match=message) as caught:
             attempt()
         assert "\n" not in str(caught.value)
-    # No such image is there: these are words, however they end.
-    assert model.encode_texts(["other.png"]).shape == (1, 16)
+    # There is no such image: this is a text, however it ends.
+    assert model.encode_text(["other.png"]).shape == (1, 16)
 
 
 @pytest.mark.parametrize(
-    ("pixels", "got"),
+    ("pixels", "found"),
     [
         (torch.zeros(2, 1, 16, 16), r"float32 \[2, 1, 16, 16\]"),
         (torch.zeros(2, 3, 16, 16, dtype=torch.uint8), r"uint8 \[2, 3, 16, 16\]"),
         (torch.zeros(1, 16, 16, dtype=torch.uint8), r"uint8 \[1, 16, 16\]"),
     ],
 )
-def test_pixels_of_another_kind_or_size_get_one_line(model, pixels, got):
-    with pytest.raises(DataError, match=rf"got {got}; model.read makes it") as caught:
-        model.encode_images(pixels)
-    assert "\n" not in str(caught.value)
+def test_tensors_of_another_type_or_size_are_one_line_errors(model, pixels, found):
+    for encode in (model.image_features, model.encode_image):
+        with pytest.raises(
+            DataError, match=rf"got {found}; preprocess images with model.preprocess"
+        ) as caught:
+            encode(pixels)
+        assert "\n" not in str(caught.value)
 
 
 def test_pixels_are_normalized_by_the_training_statistics(model):
     x = images()
     expected = model.image_projection(model.backbone((x.float() - 200) / 50).embedding)
-    torch.testing.assert_close(model.encode_images(x).embedding, expected.detach())
+    assert_close(model.encode_image(x), expected.detach())
 
 
 def test_loaded_gives_what_was_saved_without_network_or_package(saved, model, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda *_: None)
-    again = load_model(saved)
-    assert torch.equal(again.encode_images(images()).embedding, model.encode_images(images()).embedding)
+    again = load(saved)
+    assert torch.equal(again.encode_image(images()), model.encode_image(images()))
     texts = ["greek small letter alpha", "A Cat!"]
-    torch.testing.assert_close(again.encode_texts(texts), model.encode_texts(texts))
+    assert_close(again.encode_text(texts), model.encode_text(texts))
 
 
-def test_a_model_is_known_by_its_weights_until_it_is_trained(saved, model):
+def test_the_fingerprint_identifies_the_weights_until_training(saved, model):
     assert model.fingerprint is None
-    again = load_model(saved)
-    assert again.fingerprint == load_model(saved).fingerprint
+    again = load(saved)
+    assert again.fingerprint == load(saved).fingerprint
     described = json.loads((saved / "model.json").read_text())
     described["model"]["tta"] = "hflip"
     (saved / "model.json").write_text(json.dumps(described))
-    assert load_model(saved).fingerprint != again.fingerprint
-    assert again.metadata["trained_on"] == "nothing" and again.home == saved
+    assert load(saved).fingerprint != again.fingerprint
+    assert again.metadata["trained_on"] == "nothing" and again.path == saved
     assert again.eval().fingerprint is not None
     assert again.train().eval().fingerprint is None
 
 
 def test_saved_files_are_readable_by_others(saved):
-    umask_says = (saved / "model.json").stat().st_mode
-    assert (saved / "model.safetensors").stat().st_mode == umask_says
+    mode = (saved / "model.json").stat().st_mode
+    assert (saved / "model.safetensors").stat().st_mode == mode
 
 
-def test_parameters_are_counted_without_the_weights_being_read(model, saved, tmp_path):
+def test_parameters_are_counted_without_loading_weights(model, saved, tmp_path):
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
     assert parameter_counts(saved) == (trained, frozen) and frozen > trained > 0
-    turned = SPEC.model_copy(deep=True, update={"backbone_frozen": True})
-    assert turned.text is not None
-    turned.text.frozen = False
-    other = build_model(turned)
+    changed = SPEC.model_copy(deep=True, update={"backbone_frozen": True})
+    assert changed.text is not None
+    changed.text.frozen = False
+    other = DualStream.from_spec(changed)
     save_model(other, tmp_path)
     assert parameter_counts(tmp_path)[1] == sum(p.numel() for p in other.backbone.parameters())
     assert sum(parameter_counts(tmp_path)) == trained + frozen
@@ -162,16 +216,16 @@ def test_parameters_are_counted_without_the_weights_being_read(model, saved, tmp
         parameter_counts(tmp_path)
 
 
-@pytest.mark.parametrize("damage", ["cut", "hflip", "gone", "json cut", "json format"])
-def test_damaged_models_are_refused(saved, tmp_path, damage):
+@pytest.mark.parametrize("damage", ["cut", "bit flip", "gone", "json cut", "json format"])
+def test_damaged_files_are_one_line_errors(saved, tmp_path, damage):
     for path in saved.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     weights, described = tmp_path / "model.safetensors", tmp_path / "model.json"
-    whole = weights.read_bytes()
+    content = weights.read_bytes()
     if damage == "cut":
-        weights.write_bytes(whole[:-100])
-    elif damage == "hflip":
-        weights.write_bytes(whole[:-100] + bytes([whole[-100] ^ 1]) + whole[-99:])
+        weights.write_bytes(content[:-100])
+    elif damage == "bit flip":
+        weights.write_bytes(content[:-100] + bytes([content[-100] ^ 1]) + content[-99:])
     elif damage == "gone":
         weights.unlink()
     elif damage == "json cut":
@@ -179,11 +233,11 @@ def test_damaged_models_are_refused(saved, tmp_path, damage):
     else:
         described.write_text(json.dumps(json.loads(described.read_text()) | {"format": 99}))
     with pytest.raises(ModelError, match=r"model\.(json|safetensors)") as error:
-        load_model(tmp_path)
+        load(tmp_path)
     assert "\n" not in str(error.value)
 
 
-def test_load_says_where_it_looked(tmp_path):
+def test_load_lists_where_it_looked(tmp_path):
     with pytest.raises(ModelError, match="holds no model"):
         vlfew.load(tmp_path)
     with pytest.raises(ModelError, match="neither a run folder, nor a hub id"):
@@ -199,89 +253,87 @@ def test_frozen_parts_stay_in_evaluation_mode_and_untrained(model):
     model.eval()
 
 
-def test_without_a_text_stream_words_are_refused():
-    plain = build_model(SPEC.model_copy(update={"text": None}))
+def test_texts_need_a_text_stream():
+    plain = DualStream.from_spec(SPEC.model_copy(update={"text": None}))
     assert not plain.has_text
     with pytest.raises(ModelError, match="no text stream"):
-        plain.encode_texts(["a cat"])
+        plain.encode_text(["a cat"])
     with pytest.raises(ModelError, match="no text stream"):
-        plain.classifier({"cat": "a cat"})
+        FewShotClassifier.from_classes(plain, {"cat": "a cat"})
 
 
 def test_projection_none_needs_equal_widths():
     text = TextSpec(encoder="minilm", projection="none")
-    with pytest.raises(ModelError, match=r"384 numbers and the image stream 16"):
-        build_model(SPEC.model_copy(update={"text": text}))
-    joined = build_model(SPEC.model_copy(update={"text": text, "embedding_dim": 384})).eval()
-    vectors = joined.encode_texts(["a cat"])
-    torch.testing.assert_close(vectors, joined.text_encoder.encode(["a cat"]))
+    with pytest.raises(ModelError, match=r"384 dimensions and the image encoder 16"):
+        DualStream.from_spec(SPEC.model_copy(update={"text": text}))
+    joined = DualStream.from_spec(SPEC.model_copy(update={"text": text, "embedding_dim": 384})).eval()
+    vectors = joined.encode_text(["a cat"])
+    assert_close(vectors, joined.text_encoder.encode(["a cat"]))
 
 
 def test_weighted_l1_is_trained_and_saved_with_the_model(tmp_path):
     torch.manual_seed(0)
     spec = SPEC.model_copy(update={"text": None, "similarity": "weighted_l1", "embedding_dim": None})
-    koch = build_model(spec).eval()
+    koch = DualStream.from_spec(spec).eval()
     save_model(koch, tmp_path)
-    x = koch.encode_images(images(4))
-    expected = koch.similarity.pair(x[:2], x[2:]).detach()
-    torch.testing.assert_close(load_model(tmp_path).method().pair(x[:2], x[2:]).detach(), expected)
+    x = koch.image_features(images(4))
+    expected = koch.similarity.pairwise(x[:2], x[2:]).detach()
+    assert_close(load(tmp_path).similarity_by_name().pairwise(x[:2], x[2:]).detach(), expected)
     with pytest.raises(ModelError, match="no trained weighted_l1"):
-        build_model(SPEC.model_copy(update={"text": None})).method("weighted_l1")
+        DualStream.from_spec(SPEC.model_copy(update={"text": None})).few_shot_method("weighted_l1")
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "euclidean"])
 def test_options_of_a_similarity_are_used(similarity, tmp_path):
-    """Nearest neighbors, asked for in training, are what the saved model goes by."""
+    """A model trained with `reduce: max` uses nearest neighbors after loading, too."""
     spec = SPEC.model_copy(update={"text": None, "similarity": similarity})
-    nearest = build_model(spec.model_copy(update={"similarity_options": {"reduce": "max"}}))
-    assert type(build_model(spec).method()) is type(nearest.method("prototypes"))
+    nearest = DualStream.from_spec(spec.model_copy(update={"similarity_options": {"reduce": "max"}}))
+    assert type(DualStream.from_spec(spec).few_shot_method()) is type(nearest.few_shot_method("prototypes"))
     save_model(nearest, tmp_path)
-    features = nearest.encode_images(images(7)).embedding
+    features = nearest.encode_image(images(7))
     one, other = (Features(features[rows]) for rows in ([5] * 5 + [6] * 5, [*range(5)] * 2))
-    alike = nearest.similarity.pair(one, other).view(2, 5)  # two queries, five items
-    expected = torch.stack([alike[:, :3].amax(1), alike[:, 3:].amax(1)], dim=1)
-    support = Support(Features(features[:5]), torch.tensor([0, 0, 0, 1, 1]), 2)
-    for model in (nearest, load_model(tmp_path)):
+    similarities = nearest.similarity.pairwise(one, other).view(2, 5)  # two queries, five items
+    expected = torch.stack([similarities[:, :3].amax(1), similarities[:, 3:].amax(1)], dim=1)
+    support = SupportSet(Features(features[:5]), torch.tensor([0, 0, 0, 1, 1]), 2)
+    for model in (nearest, load(tmp_path)):
         for name in ("default", similarity):
-            scores = model.method(name).fit(support).score(Features(features[5:]))
-            torch.testing.assert_close(scores, expected, atol=1e-5, rtol=1e-4)
+            scores = model.few_shot_method(name).fit(support).logits(Features(features[5:]))
+            assert_close(scores, expected)
 
 
-def test_classifier_by_words_images_and_both(model, tmp_path):
+def test_classifier_of_texts_images_and_both(model, tmp_path):
     shots = []
     for number, image in enumerate(images(3)):
         shots.append(Image.fromarray(image[0].numpy()))
         shots[-1].save(tmp_path / f"{number}.png")
-    clf = model.classifier(
-        {"first": shots[0], "second": tmp_path / "1.png", "third": [shots[2], "a third thing"]},
-        text_weight=0.0,
-    )
-    answers = clf.predict([tmp_path / "0.png", shots[1], shots[2]])
-    assert [a.label for a in answers] == ["first", "second", "third"]
-    assert all(a.score == pytest.approx(1.0, abs=1e-5) and a.margin >= 0 for a in answers)
-    by_words = model.classifier({"only": "words"}).predict([shots[0]])
-    assert by_words[0].label == "only" and by_words[0].margin == 0.0
+    classes = {"first": shots[0], "second": tmp_path / "1.png", "third": [shots[2], "a third thing"]}
+    classifier = FewShotClassifier.from_classes(model, classes, text_weight=0.0)
+    found = classifier.classify([tmp_path / "0.png", shots[1], shots[2]])
+    assert [p.label for p in found] == ["first", "second", "third"]
+    assert all(p.score == pytest.approx(1.0, abs=1e-5) and p.margin >= 0 for p in found)
+    (found,) = FewShotClassifier.from_classes(model, {"only": "a text"}).classify([shots[0]])
+    assert found.label == "only" and found.margin == 0.0
 
 
 @pytest.mark.parametrize(
     ("classes", "message"),
-    [({}, "at least one class"), ({"a": []}, "described by nothing"), ({"a": " "}, "empty text")],
+    [({}, "classes must be a dict"), ({"a": []}, "'a' has no items"), ({"a": " "}, "empty text")],
 )
-def test_classes_said_by_nothing(model, classes, message):
+def test_classes_without_items_are_one_line_errors(model, classes, message):
     with pytest.raises(DataError, match=message):
-        model.classifier(classes)
+        FewShotClassifier.from_classes(model, classes)
 
 
 def test_open_clip_towers_from_a_folder_load_and_save(clip_folder, tmp_path):
-    """Both towers of a tiny random open_clip model, by the name that hub models have too."""
+    """Both towers of a tiny random open_clip model."""
     folder = Path(shutil.copytree(clip_folder, tmp_path / "tower"))
     model = vlfew.load(f"open_clip:{folder}")
     size = model.spec.image_size
     x = torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8)
-    assert model.encode_images(x).embedding.shape[1] == model.encode_texts(["a cat"]).shape[1]
+    assert model.encode_image(x).shape[1] == model.encode_text(["a cat"]).shape[1]
     assert model.spec.outside_data
     save_model(model, tmp_path / "run")
     shutil.rmtree(folder)
-    again = load_model(tmp_path / "run")
-    torch.testing.assert_close(again.encode_images(x).embedding, model.encode_images(x).embedding)
-    torch.testing.assert_close(again.encode_texts(["a cat"]), model.encode_texts(["a cat"]))
+    again = load(tmp_path / "run")
+    assert_close(again.encode_image(x), model.encode_image(x))
+    assert_close(again.encode_text(["a cat"]), model.encode_text(["a cat"]))

@@ -1,4 +1,4 @@
-"""ONNX files against the model that they came from. Exports are slow: one of each stream serves all tests."""
+"""ONNX files are compared with their model. Exports are slow, so all tests share one of each stream."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from tests.compare import assert_close
 from vlfew.cli import main
 from vlfew.core.errors import ModelError
-from vlfew.models import DualStream, ModelSpec, build_model, save_model
+from vlfew.models import DualStream, ModelSpec, save_model
 from vlfew.models.export import TOLERANCE, export_stream
 from vlfew.models.spec import TextSpec
 
@@ -25,12 +26,12 @@ pytest.importorskip("onnxscript")
 def built(seed: int = 0, **options: Any) -> DualStream:
     torch.manual_seed(seed)
     known = {"backbone": "conv4", "backbone_options": {"width": 4}, "embedding_dim": 8, "image_size": 16}
-    model = build_model(ModelSpec(**known | {"tta": "hflip"} | options))
+    model = DualStream.from_spec(ModelSpec(**known | {"tta": "hflip"} | options))
     model.set_pixel_statistics(torch.tensor([200.0]), torch.tensor([50.0]))
     return model.eval()
 
 
-def answers(path: Path, **inputs: Tensor) -> Tensor:
+def run_onnx(path: Path, **inputs: Tensor) -> Tensor:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     (vectors,) = session.run(["vectors"], {name: value.numpy() for name, value in inputs.items()})
     return torch.from_numpy(vectors)
@@ -49,16 +50,16 @@ def image_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def test_the_image_stream_gives_what_the_model_gives(image_file: Path) -> None:
+def test_the_image_stream_equals_the_model(image_file: Path) -> None:
     model = built()
     for count in (1, 7):
         images = torch.randint(0, 256, (count, 1, 16, 16), dtype=torch.uint8)
-        found = answers(image_file, images=images)
-        torch.testing.assert_close(found, model.encode_images(images).embedding, atol=1e-4, rtol=1e-4)
+        found = run_onnx(image_file, images=images)
+        assert_close(found, model.encode_image(images))
     metadata = json.loads(image_file.with_suffix(".json").read_text())
     assert metadata["dim"] == found.shape[1] == 16 and 0 <= metadata["largest_difference"] < TOLERANCE
     assert metadata["inputs"] == {"images": "uint8, 0 to 255, [batch, 1, 16, 16]"}
-    assert metadata["reading"] == {"resize": "squash", "center_crop": 1.0, "interpolation": "bilinear"}
+    assert metadata["preprocessing"] == {"resize": "stretch", "center_crop": 1.0, "interpolation": "bilinear"}
     assert sorted(p.name for p in image_file.parent.iterdir()) == ["image.json", "image.onnx"]
 
 
@@ -71,8 +72,8 @@ def test_the_text_stream_takes_any_number_and_length_of_texts(tmp_path: Path, be
     assert model.text_encoder is not None
     for texts in (["a cat"], ["the mug", "a photo of a small green letter", "a dog"]):
         tokens = model.text_encoder.tokenize(texts)
-        found = answers(tmp_path / "text.onnx", **tokens)
-        torch.testing.assert_close(found, model.encode_texts(texts), atol=1e-4, rtol=1e-4)
+        found = run_onnx(tmp_path / "text.onnx", **tokens)
+        assert_close(found, model.encode_text(texts))
         true = tokens["attention_mask"][0] == 1
         assert tokenizer.encode(texts[0]).ids[: int(true.sum())] == tokens["input_ids"][0][true].tolist()
     metadata = json.loads((tmp_path / "text.json").read_text())
@@ -82,7 +83,7 @@ def test_the_text_stream_takes_any_number_and_length_of_texts(tmp_path: Path, be
 def test_a_file_that_differs_is_not_written(
     image_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vlfew.models.export._write", lambda _job, path, _who: shutil.copy(image_file, path))
+    monkeypatch.setattr("vlfew.models.export._write", lambda _job, path, _name: shutil.copy(image_file, path))
     file = tmp_path / "image.onnx"
     with pytest.raises(ModelError, match=r"image\.onnx is not written: .* differ .* by up to") as caught:
         export_stream(built(seed=1), "image", file)
@@ -90,27 +91,27 @@ def test_a_file_that_differs_is_not_written(
     assert export_stream(built(), "image", file) < TOLERANCE and file.is_file()
 
 
-def test_real_images_count(image_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model that is another one on images of one shade alone is found out by such an image."""
-    monkeypatch.setattr("vlfew.models.export._write", lambda _job, path, _who: shutil.copy(image_file, path))
+def test_the_file_is_checked_with_real_images(
+    image_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that differs from its file on images of one gray level fails on such an image."""
+    monkeypatch.setattr("vlfew.models.export._write", lambda _job, path, _name: shutil.copy(image_file, path))
     model = built()
-    forward = model.forward_views
+    embed_pixels = model.embed_pixels
 
     def odd(images: Tensor) -> Any:
-        features = forward(images)
+        features = embed_pixels(images)
         if bool((images == images[0, 0, 0, 0]).all()):
             features.embedding = -features.embedding
         return features
 
-    monkeypatch.setattr(model, "forward_views", odd)
+    monkeypatch.setattr(model, "embed_pixels", odd)
     export_stream(model, "image", tmp_path / "a.onnx")
     with pytest.raises(ModelError, match="differ"):
         export_stream(model, "image", tmp_path / "b.onnx", torch.full((1, 1, 16, 16), 9, dtype=torch.uint8))
 
 
-def test_a_network_that_the_exporter_cannot_take_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_export_is_a_one_line_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("no decomposition\nfor this operator")
 
@@ -120,17 +121,15 @@ def test_a_network_that_the_exporter_cannot_take_is_one_line(
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_missing_is_told_before_anything_is_done(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(ModelError, match="no text stream to export"):
+def test_missing_parts_are_reported_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ModelError, match="no text stream"):
         export_stream(built(), "text", tmp_path / "text.onnx")
     monkeypatch.setattr("vlfew.models.export.find_spec", lambda name: None if name == "onnx" else name)
-    with pytest.raises(ModelError, match=r"takes onnx: pip install 'vlfew\[export\]'"):
+    with pytest.raises(ModelError, match=r"needs onnx: pip install 'vlfew\[export\]'"):
         export_stream(built(), "image", tmp_path / "image.onnx")
 
 
-def test_images_are_no_check_of_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_cannot_check_the_text_stream(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_model(built(), tmp_path / "run")
     out = str(tmp_path / "text.onnx")
     with pytest.raises(SystemExit) as wrong:
@@ -139,10 +138,12 @@ def test_images_are_no_check_of_words(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "image.json"])
-def test_an_export_replaces_nothing_else(tmp_path: Path, name: str) -> None:
-    """As it would a run's own model.json."""
+def test_an_export_overwrites_nothing_else(tmp_path: Path, name: str) -> None:
+    """Such as a run's own model.json."""
     (tmp_path / "model.json").write_text('{"format": 1}')
-    with pytest.raises(ModelError, match=r"choose another name|NAME.onnx"):
-        export_stream(build_model(ModelSpec(backbone="conv4", image_size=16)), "image", tmp_path / name)
+    with pytest.raises(ModelError, match=r"choose another name|must end in .onnx"):
+        export_stream(
+            DualStream.from_spec(ModelSpec(backbone="conv4", image_size=16)), "image", tmp_path / name
+        )
     assert [file.name for file in tmp_path.iterdir()] == ["model.json"]
     assert (tmp_path / "model.json").read_text() == '{"format": 1}'

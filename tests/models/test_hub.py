@@ -1,4 +1,4 @@
-"""Models to and from the hub, without one: what would be uploaded is what loads again."""
+"""Upload to and download from the hub, with a fake one: what is uploaded loads again."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from huggingface_hub import ModelCard
 import vlfew
 from vlfew.cli import main
 from vlfew.core.errors import ModelError
-from vlfew.models import DualStream, ModelSpec, build_model, save_model
+from vlfew.models import DualStream, ModelSpec, save_model
 
 SPEC = ModelSpec(backbone="conv4", backbone_options={"width": 4}, embedding_dim=8, image_size=16)
-ABOUT = {"trained_on": "glyphs/train", "notes": ["no words: alignment was dropped"]}
+METADATA = {"trained_on": "glyphs/train", "notes": ["no text: the alignment loss was dropped"]}
 RESULT: dict[str, Any] = {
     "protocol": "few-shot",
     "data": "glyphs",
@@ -30,22 +30,22 @@ RESULT: dict[str, Any] = {
     "outside_data": False,
     "ways": 20,
     "shots": 1,
-    "command": "vlfew evaluate runs/tiny --protocol few-shot --ways 20",
-    "note": "5,200 images at hand",
+    "command": "vlfew evaluate few-shot runs/tiny --ways 20",
+    "note": "5,200 images available",
 }
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A finished run, as far as the hub is concerned."""
+    """A finished run with a model and results."""
     torch.manual_seed(0)
-    save_model(build_model(SPEC), tmp_path / "tiny", ABOUT)
+    save_model(DualStream.from_spec(SPEC), tmp_path / "tiny", METADATA)
     (tmp_path / "tiny" / "results.json").write_text(json.dumps([RESULT]))
     return tmp_path / "tiny"
 
 
 class FakeApi:
-    """Takes what is uploaded into a folder."""
+    """Records uploads."""
 
     repos: list[tuple[str, bool | None]]
     uploaded: dict[str, bytes]
@@ -74,19 +74,19 @@ def test_what_is_uploaded_loads_again(run: Path, hub: type[FakeApi], tmp_path: P
     assert model.push_to_hub("me/tiny", license="mit", private=True) == "https://hub/me/tiny/commit/1"
     assert hub.repos == [("me/tiny", True)]
     assert sorted(hub.uploaded) == ["README.md", "model.json", "model.safetensors"]
-    told = capsys.readouterr().err
-    assert "model.safetensors (0.0 MB)" in told and "https://huggingface.co/me/tiny" in told
+    printed = capsys.readouterr().err
+    assert "model.safetensors (0.0 MB)" in printed and "https://huggingface.co/me/tiny" in printed
     there = tmp_path / "there"
     there.mkdir()
     for name, content in hub.uploaded.items():
         (there / name).write_bytes(content)
     again = DualStream.from_pretrained(there)
     images = torch.randint(0, 256, (3, 1, 16, 16), dtype=torch.uint8)
-    assert torch.equal(again.encode_images(images).embedding, model.encode_images(images).embedding)
-    assert again.metadata.items() >= ABOUT.items() and not again.training
+    assert torch.equal(again.encode_image(images), model.encode_image(images))
+    assert again.metadata.items() >= METADATA.items() and not again.training
 
 
-def test_the_card_says_what_was_measured_and_how(run: Path) -> None:
+def test_the_card_lists_results_and_their_commands(run: Path) -> None:
     card = ModelCard(str(vlfew.load(run).generate_model_card(repo_id="me/tiny", license="mit")))
     assert card.data.library_name == "vlfew" and card.data.license == "mit"
     assert card.data.pipeline_tag == "image-feature-extraction"
@@ -95,43 +95,45 @@ def test_the_card_says_what_was_measured_and_how(run: Path) -> None:
         "| few-shot | glyphs / test | 20 ways, 1 shots | 91.26 ± 0.21 | 1,000 episodes | 3 | 1 x 16 x 16 |"
         in text
     )
-    for said in (
+    for line in (
         "# tiny",
-        "vlfew evaluate me/tiny --protocol few-shot",
-        "trained on: glyphs/train",
-        "outside images: no",
-        "note: no words: alignment was dropped",
-        "Note: 5,200 images at hand.",
+        "vlfew evaluate few-shot me/tiny --ways 20",
+        "training data: glyphs/train",
+        "pretrained on other images: no",
+        "note: no text: the alignment loss was dropped",
+        "Note: 5,200 images available.",
         'vlfew.load("me/tiny")',
         "The weights: mit.",
     ):
-        assert said in text
+        assert line in text
     assert "MiniLM" not in text
 
 
-def test_a_card_claims_nothing_that_is_not_known(tmp_path: Path) -> None:
-    card = ModelCard(str(build_model(SPEC).generate_model_card()))
+def test_a_card_without_metadata(tmp_path: Path) -> None:
+    card = ModelCard(str(DualStream.from_spec(SPEC).generate_model_card()))
     assert card.data.license is None
-    assert "trained on: not known" in card.text and "None was stated for these weights" in card.text
+    assert "training data: unknown" in card.text and "No license was given" in card.text
     assert "saved without results" in card.text and "console" not in card.text
 
 
-def test_a_damaged_results_file_makes_no_card(run: Path) -> None:
+def test_a_damaged_results_file_is_a_one_line_error(run: Path) -> None:
     for content in ("[", '[{"accuracy": 1}]', "3"):
         (run / "results.json").write_text(content)
-        with pytest.raises(ModelError, match=r"results\.json cannot be read: .*a card is written from it"):
+        with pytest.raises(ModelError, match=r"results\.json cannot be read: .*the model card needs it"):
             vlfew.load(run).generate_model_card()
 
 
-def test_a_dry_run_writes_what_would_go(run: Path, hub: type[FakeApi], tmp_path: Path, capsys: Any) -> None:
+def test_a_dry_run_writes_what_would_be_uploaded(
+    run: Path, hub: type[FakeApi], tmp_path: Path, capsys: Any
+) -> None:
     arguments = ["push", str(run), "me/tiny", "--dry-run", str(tmp_path / "out")]
     with pytest.raises(SystemExit) as done:
         main(arguments)
     assert done.value.code == 0 and not hub.repos and not hub.uploaded
-    said = capsys.readouterr()
+    printed = capsys.readouterr()
     for name in ("README.md", "model.json", "model.safetensors"):
-        assert str(tmp_path / "out" / name) in said.out
-    assert "nothing was uploaded" in said.err
+        assert str(tmp_path / "out" / name) in printed.out
+    assert "nothing was uploaded" in printed.err
     vlfew.load(tmp_path / "out")
     with pytest.raises(SystemExit) as again:
         main(arguments)
@@ -146,7 +148,7 @@ def test_push_by_the_command_line(run: Path, hub: type[FakeApi], capsys: Any) ->
     assert b"license: apache-2.0" in hub.uploaded["README.md"]
 
 
-def test_a_hub_that_says_no_is_one_line(run: Path, no_hub: Path) -> None:
+def test_a_failed_upload_is_a_one_line_error(run: Path, no_hub: Path) -> None:
     with pytest.raises(ModelError, match=r"me/tiny could not be uploaded: ") as caught:
         vlfew.load(run).push_to_hub("me/tiny")
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Images seen several ways: cosines and distances are those of the views, together."""
+"""Test-time augmentation: cosines and distances are means and sums over the views."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from vlfew.models import ModelSpec, build_model
+from tests.compare import assert_close
+from vlfew.models import DualStream, ModelSpec
 from vlfew.models.spec import TextSpec
 
-TURNS = [lambda x: x, *(lambda x, k=k: x.rot90(k, (2, 3)) for k in (1, 2, 3))]
-MIRROR = [lambda x: x, lambda x: x.flip(3)]
-SYMMETRIES = [lambda x, turn=turn, side=side: side(turn(x)) for side in MIRROR for turn in TURNS]
+ROT90 = [lambda x: x, *(lambda x, k=k: x.rot90(k, (2, 3)) for k in (1, 2, 3))]
+HFLIP = [lambda x: x, lambda x: x.flip(3)]
+D4 = [lambda x, rotation=rotation, flip=flip: flip(rotation(x)) for flip in HFLIP for rotation in ROT90]
 
 
 def build(tta: str, similarity: str = "cosine", text: TextSpec | None = None):
@@ -25,7 +26,7 @@ def build(tta: str, similarity: str = "cosine", text: TextSpec | None = None):
         similarity=similarity,
         text=text,
     )
-    return build_model(spec).eval()
+    return DualStream.from_spec(spec).eval()
 
 
 @pytest.fixture
@@ -34,35 +35,31 @@ def images() -> torch.Tensor:
     return torch.randint(0, 256, (6, 1, 16, 16), generator=generator, dtype=torch.uint8)
 
 
-@pytest.mark.parametrize("views, ways", [("hflip", MIRROR), ("rot90", TURNS), ("d4", SYMMETRIES)])
-def test_the_cosine_is_the_mean_over_views_of_one_kind(views, ways, images):
-    plain, several = build("none"), build(views)
-    whole = normalize(several.encode_images(images).embedding, dim=1)
+@pytest.mark.parametrize("tta, views", [("hflip", HFLIP), ("rot90", ROT90), ("d4", D4)])
+def test_the_cosine_is_the_mean_over_views_of_one_kind(tta, views, images):
+    plain, several = build("none"), build(tta)
+    joined = normalize(several.encode_image(images), dim=1)
     expected = torch.zeros(6, 6)
-    for way in ways:
-        own = normalize(plain.encode_images(way(images)).embedding, dim=1)
-        expected += own @ own.T / len(ways)
-    torch.testing.assert_close(whole @ whole.T, expected)
+    for view in views:
+        own = normalize(plain.encode_image(view(images)), dim=1)
+        expected += own @ own.T / len(views)
+    assert_close(joined @ joined.T, expected)
 
 
 def test_squared_distances_are_summed_over_views(images):
     plain, several = build("none", "euclidean"), build("hflip", "euclidean")
-    whole = several.encode_images(images).embedding
-    expected = sum(
-        torch.cdist(e, e) ** 2 for way in MIRROR for e in [plain.encode_images(way(images)).embedding]
-    )
-    torch.testing.assert_close(torch.cdist(whole, whole) ** 2, expected, atol=1e-4, rtol=1e-4)
+    joined = several.encode_image(images)
+    expected = sum(torch.cdist(e, e) ** 2 for view in HFLIP for e in [plain.encode_image(view(images))])
+    assert_close(torch.cdist(joined, joined) ** 2, expected)
 
 
-def test_words_meet_every_view(images):
+def test_texts_are_compared_with_every_view(images):
     text = TextSpec(encoder="minilm", projection="linear")
     plain, several = build("none", text=text), build("hflip", text=text)
-    words = normalize(plain.encode_texts(["a cat", "a mug"]), dim=1)
-    expected = (
-        sum(normalize(plain.encode_images(way(images)).embedding, dim=1) @ words.T for way in MIRROR) / 2
-    )
+    texts = normalize(plain.encode_text(["a cat", "a mug"]), dim=1)
+    expected = sum(normalize(plain.encode_image(view(images)), dim=1) @ texts.T for view in HFLIP) / 2
     found = (
-        normalize(several.encode_images(images).embedding, dim=1)
-        @ normalize(several.encode_texts(["a cat", "a mug"]), dim=1).T
+        normalize(several.encode_image(images), dim=1)
+        @ normalize(several.encode_text(["a cat", "a mug"]), dim=1).T
     )
-    torch.testing.assert_close(found, expected)
+    assert_close(found, expected)

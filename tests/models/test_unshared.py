@@ -1,4 +1,4 @@
-"""ShareWeights that share no weights: built, trained on by losses, saved, loaded, evaluated and used."""
+"""Pseudo-Siamese models (`share_weights: false`): losses, saving, loading and use."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from vlfew.classifiers import SIMILARITIES
+from tests.compare import assert_close, relative_difference
 from vlfew.core.errors import ModelError
 from vlfew.core.features import Features, FeatureSpec
 from vlfew.losses import LOSSES
 from vlfew.losses.batch import BatchPairs, EncodedBatch
-from vlfew.models import ModelSpec, build_model, load_model, save_model
+from vlfew.models import DualStream, FewShotClassifier, ModelSpec, load, save_model
 from vlfew.models.serialization import parameter_counts
 from vlfew.models.spec import TextSpec
-from vlfew.similarities.unshared import Unshared
+from vlfew.similarities import SIMILARITIES
+from vlfew.similarities.unshared import UnsharedSimilarity
 
 SPEC = ModelSpec(
     backbone="conv4",
@@ -30,7 +31,7 @@ SPEC = ModelSpec(
 
 def build(**changes: object):
     torch.manual_seed(0)
-    return build_model(SPEC.model_copy(update=changes)).eval()
+    return DualStream.from_spec(SPEC.model_copy(update=changes)).eval()
 
 
 def images(count: int = 5) -> torch.Tensor:
@@ -38,47 +39,47 @@ def images(count: int = 5) -> torch.Tensor:
     return torch.randint(0, 256, (count, 1, 16, 16), generator=generator, dtype=torch.uint8)
 
 
-def test_both_streams_are_whole_and_their_own():
+def test_both_backbones_have_weights_of_their_own():
     model, single = build(), build(share_weights=True)
     count = sum(p.numel() for p in single.backbone.parameters()) + 6 * (single.backbone.dim + 1)
     assert sum(p.numel() for p in model.parameters()) == 2 * count
-    left, right = model.encode_images(images()).embedding.chunk(2, dim=1)
+    left, right = model.encode_image(images()).chunk(2, dim=1)
     x = (images().float() - model.pixel_mean) / model.pixel_std
-    torch.testing.assert_close(left, model.image_projection(model.backbone(x).embedding).detach())
-    torch.testing.assert_close(right, model.right_projection(model.right_backbone(x).embedding).detach())
-    assert not torch.allclose(left, right)
+    assert_close(left, model.image_projection(model.backbone(x).embedding).detach())
+    assert_close(right, model.right_projection(model.right_backbone(x).embedding).detach())
+    assert relative_difference(left, right) > 1e-3
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "euclidean", "weighted_l1"])
 def test_swapping_a_pair_gives_the_same_score(similarity):
     model = build(similarity=similarity)
-    features = model.encode_images(images(6))
+    features = model.image_features(images(6))
     a, b = features[:3], features[3:]
-    method = model.method()
-    assert torch.equal(method.pair(a, b), method.pair(b, a))
+    found = model.similarity_by_name()
+    assert torch.equal(found.pairwise(a, b), found.pairwise(b, a))
 
 
 @pytest.mark.parametrize("views, ways", [("hflip", 2), ("rot90", 4)])
 def test_views_are_compared_with_views_of_the_same_kind(views, ways):
     plain, several = build(), build(tta=views)
     x = images(6)
-    seen = {"hflip": lambda n: x.flip(3) if n else x, "rot90": lambda n: x.rot90(n, (2, 3))}[views]
+    view = {"hflip": lambda n: x.flip(3) if n else x, "rot90": lambda n: x.rot90(n, (2, 3))}[views]
     expected = torch.zeros(3)
     for n in range(ways):
-        own = plain.encode_images(seen(n))
-        expected += plain.method("cosine").pair(own[:3], own[3:]) / ways
-    whole = several.encode_images(x)
-    torch.testing.assert_close(several.method("cosine").pair(whole[:3], whole[3:]), expected)
+        own = plain.image_features(view(n))
+        expected += plain.similarity_by_name("cosine").pairwise(own[:3], own[3:]) / ways
+    joined = several.image_features(x)
+    assert_close(several.similarity_by_name("cosine").pairwise(joined[:3], joined[3:]), expected)
 
 
-def test_saved_and_loaded_it_is_the_same(tmp_path: Path):
+def test_save_and_load(tmp_path: Path):
     model = build(similarity="weighted_l1")
     save_model(model, tmp_path)
-    again, x = load_model(tmp_path), images(6)
+    again, x = load(tmp_path), images(6)
     assert not again.spec.share_weights
-    features = model.encode_images(x)
-    assert torch.equal(again.encode_images(x).embedding, features.embedding)
-    pair = [m.method().pair(features[:3], features[3:]).detach() for m in (model, again)]
+    features = model.image_features(x)
+    assert torch.equal(again.encode_image(x), features.embedding)
+    pair = [m.similarity_by_name().pairwise(features[:3], features[3:]).detach() for m in (model, again)]
     assert torch.equal(*pair)
 
 
@@ -93,20 +94,20 @@ def test_both_backbones_are_counted_frozen_or_trained(frozen: bool, tmp_path: Pa
     assert model.right_backbone.training == model.backbone.training == (not frozen)
 
 
-def test_it_classifies(tmp_path: Path):
+def test_classifier(tmp_path: Path):
     shots = [Image.fromarray(p[0].numpy()) for p in images(3)]
     model = build(similarity="euclidean")
-    classifier = model.classifier({"a": shots[0], "b": [shots[1]], "c": shots[2]})
-    support = model.encode_images(images(3))
-    scores = classifier.scores(shots)
+    classifier = FewShotClassifier.from_classes(model, {"a": shots[0], "b": [shots[1]], "c": shots[2]})
+    support = model.image_features(images(3))
+    scores = classifier.decision_function(shots)
     for q in range(3):
         for c in range(3):
-            pair = model.method("euclidean").pair(support[q : q + 1], support[c : c + 1])
+            pair = model.similarity_by_name("euclidean").pairwise(support[q : q + 1], support[c : c + 1])
             assert scores[q, c].item() == pytest.approx(pair.item(), rel=1e-4)
 
 
-def test_words_have_no_space_to_be_in():
-    with pytest.raises(ModelError, match="no space in common for words"):
+def test_texts_are_refused():
+    with pytest.raises(ModelError, match="no joint space for texts"):
         build(text=TextSpec(encoder="minilm"))
 
 
@@ -114,9 +115,9 @@ def encoded(drawn: BatchPairs | None = None) -> EncodedBatch:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(6, 8, generator=generator, dtype=torch.float64).requires_grad_()
     torch.manual_seed(0)
-    similarity = Unshared(SIMILARITIES.get("weighted_l1")(FeatureSpec(4)).double())
+    similarity = UnsharedSimilarity(SIMILARITIES.get("weighted_l1")(FeatureSpec(4)).double())
     labels = torch.tensor([0, 0, 1, 1, 2, 3])
-    return EncodedBatch(Features(x), labels, similarity=similarity, drawn_pairs=drawn, unshared=True)
+    return EncodedBatch(Features(x), labels, similarity=similarity, sampled_pairs=drawn, unshared=True)
 
 
 DRAWN = BatchPairs(torch.tensor([0, 5, 2]), torch.tensor([1, 0, 4]), torch.tensor([True, False, False]))
@@ -135,15 +136,15 @@ def test_contrastive_compares_the_left_of_each_with_the_right_of_the_other(drawn
             losses[same].append(d**2 / 2 if same else max(0, 1 - d) ** 2 / 2)
     expected = sum(sum(own) / len(own) for own in losses.values()) / 2
     loss = LOSSES.get("contrastive")(normalize=normalize)(batch)
-    torch.testing.assert_close(loss, expected)
+    assert_close(loss, expected)
     loss.backward()
     assert (batch.image.embedding.grad.abs().sum(0) > 0).all()
 
 
-def test_binary_cross_entropy_trains_the_score_that_is_used():
+def test_binary_cross_entropy_trains_the_similarity():
     batch = encoded(DRAWN)
     i, j, same = DRAWN
-    logit = batch.similarity.pair(batch.image[i], batch.image[j])
+    logit = batch.similarity.pairwise(batch.image[i], batch.image[j])
     each = F.binary_cross_entropy_with_logits(logit, same.double(), reduction="none")
     expected = (each[0] + (each[1] + each[2]) / 2) / 2
-    torch.testing.assert_close(LOSSES.get("binary_cross_entropy")()(batch), expected)
+    assert_close(LOSSES.get("binary_cross_entropy")()(batch), expected)

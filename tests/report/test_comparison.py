@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.report.test_report import Page
+from tests.report.test_report import Page, check_self_contained
 from tests.test_cli import fails
 from vlfew.cli import main
-from vlfew.core.config import Config, Loss, Optim
+from vlfew.core.config import Config, LossConfig, OptimConfig
 from vlfew.core.errors import RunError
-from vlfew.evaluation.results import Result, mean_ci95, read_results, write_results
-from vlfew.models.build import build_model
+from vlfew.evaluation.results import Result, read_results, write_results
+from vlfew.evaluation.statistics import mean_ci95
+from vlfew.models.dual_stream import DualStream
 from vlfew.models.serialization import save_model
 from vlfew.models.spec import ModelSpec
-from vlfew.report.comparison import Compared, compare_runs, write_comparison
+from vlfew.report.charts import PALETTE
+from vlfew.report.comparison import RunComparison, compare_runs, ranking, write_comparison
 from vlfew.report.load_run import MOST
 from vlfew.report.match_results import match
 from vlfew.report.significance import compare, why_not_paired
-from vlfew.report.side_by_side import standings
 from vlfew.training.run_folder import RunFolder
 
 
@@ -70,11 +70,14 @@ def make_run(
     run = RunFolder(folder)
     run.path.mkdir(parents=True)
     config = Config(
-        name=folder.name, seed=seed, objective=[Loss(loss="contrastive")], optim=Optim(lr=lr, steps=40)
+        name=folder.name,
+        seed=seed,
+        objective=[LossConfig(loss="contrastive")],
+        optim=OptimConfig(lr=lr, steps=40),
     )
     run.claim(config)
     spec = ModelSpec(backbone="conv4", backbone_options={"width": 4}, embedding_dim=8, image_size=16)
-    save_model(build_model(spec), run.path, {"trained_on": "glyphs/train", "seconds": 312.0})
+    save_model(DualStream.from_spec(spec), run.path, {"trained_on": "glyphs/train", "seconds": 312.0})
     if not weights:
         (run.path / "model.safetensors").unlink()
     for step in (10, 20, 40):
@@ -84,7 +87,7 @@ def make_run(
     results = []
     for answer in answers:
         if isinstance(answer, tuple):
-            path = folder / str(answer[0].get("per_episode"))
+            path = folder / str(answer[0].per_episode)
             path.parent.mkdir(exist_ok=True)
             np.save(path, answer[1])
             answer = answer[0]
@@ -94,7 +97,7 @@ def make_run(
 
 
 class ListPage(Page):
-    """A page with the text of each list item too."""
+    """A page with the text of each item of a list, and of each row of a table, too."""
 
     def __init__(self, text: str) -> None:
         self.items: list[str] = []
@@ -102,21 +105,22 @@ class ListPage(Page):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         super().handle_starttag(tag, attrs)
-        if tag == "li":
+        if tag in ("li", "tr"):
             self.items.append("")
 
     def handle_data(self, data: str) -> None:
         super().handle_data(data)
-        if "li" in self.open:
+        if {"li", "tr"} & set(self.open):
             self.items[-1] += data + " "
 
 
-def page_of(compared: Compared, folder: Path) -> ListPage:
+def page_of(compared: RunComparison, folder: Path) -> ListPage:
     out = folder / "page.html"
     write_comparison(compared, out)
     text = out.read_text(encoding="utf-8")
-    assert not re.search(r"https?://|@import|url\(|<script", text)
-    return ListPage(text)
+    page = ListPage(text)
+    check_self_contained(page, text)
+    return page
 
 
 def runs_that_differ(folder: Path, episodes: int = 40) -> list[Path]:
@@ -150,7 +154,7 @@ def test_a_difference_on_the_same_episodes(tmp_path: Path) -> None:
 def test_runs_of_which_there_is_much_to_say_are_said(tmp_path: Path) -> None:
     paths = runs_that_differ(tmp_path)
     text = page_of(compare_runs(paths), tmp_path).text
-    model = build_model(
+    model = DualStream.from_spec(
         ModelSpec(backbone="conv4", backbone_options={"width": 4}, embedding_dim=8, image_size=16)
     )
     count = sum(p.numel() for p in model.parameters())
@@ -195,8 +199,8 @@ def test_a_method_may_differ_and_is_said() -> None:
     assert row.setting == "5-way 1-shot"
     rows = match([[a, b], [b]])
     assert [(row.setting, [run for run, _ in row.given]) for row in rows] == [
-        ("5-way 1-shot, scorer default", [0]),
-        ("5-way 1-shot, scorer weighted_l1", [0, 1]),
+        ("5-way 1-shot, method default", [0]),
+        ("5-way 1-shot, method weighted_l1", [0, 1]),
     ]
 
 
@@ -234,7 +238,7 @@ def test_options_that_an_older_result_lacks_are_at_their_default() -> None:
         ({"queries": 5}, "other episodes: queries 3 and 5"),
         ({"data_fingerprint": "beef"}, "other data: f00d and beef"),
         ({"data_fingerprint": ""}, "data not recorded"),
-        ({"per_episode": None}, "no accuracies by episode"),
+        ({"per_episode": ""}, "no accuracies per episode"),
     ],
 )
 def test_what_keeps_two_results_from_being_paired(given: dict[str, Any], why: str) -> None:
@@ -260,8 +264,8 @@ def test_other_episodes_are_compared_all_the_same(tmp_path: Path) -> None:
     [
         (lambda path: path.unlink(), "cannot be read"),
         (lambda path: path.write_bytes(b"\x93NUMPY"), "cannot be read"),
-        (lambda path: np.save(path, np.zeros((3, 2))), "is no list of accuracies"),
-        (lambda path: np.save(path, np.full(40, np.nan)), "holds what is no number"),
+        (lambda path: np.save(path, np.zeros((3, 2))), "is not a list of accuracies"),
+        (lambda path: np.save(path, np.full(40, np.nan)), "has values that are not finite"),
         (lambda path: np.save(path, np.full(30, 0.5)), "other episodes: 40 and 30"),
     ],
 )
@@ -310,10 +314,10 @@ def test_what_no_test_tells_from_the_best_is_marked(tmp_path: Path) -> None:
     answers = [base, base + 0.3, base + 0.3 + 0.01 * rng.normal(size=100)]
     paths = [make_run(tmp_path / f"r{n}", [answered(a)]) for n, a in enumerate(answers)]
     compared = compare_runs(paths)
-    marks = standings(compared.rows[0], compared.comparisons)
+    marks = ranking(compared.rows[0], compared.comparisons)
     best = max((1, 2), key=lambda n: answers[n].mean())
     assert marks == {0: "", best: "best", 3 - best: "near"}
-    assert standings(compared.rows[0], compare([], [])) == {0: "", best: "best", 3 - best: ""}
+    assert ranking(compared.rows[0], compare([], [])) == {0: "", best: "best", 3 - best: ""}
 
 
 def test_accuracy_over_shots_is_drawn(tmp_path: Path) -> None:
@@ -323,7 +327,7 @@ def test_accuracy_over_shots_is_drawn(tmp_path: Path) -> None:
     ]
     page = page_of(compare_runs(paths), tmp_path)
     assert "shots" in page.ids and "A 80.0%" in page.text
-    shots = page.text[page.text.index("support images of a class") : page.text.index("Losses are smoothed")]
+    shots = page.text[page.text.index("support images per class") : page.text.index("Losses are smoothed")]
     assert " B " not in shots  # one number of shots is no curve
     assert "shots" not in page_of(compare_runs(paths[1:]), tmp_path).ids
 
@@ -333,10 +337,8 @@ def test_eight_runs_keep_their_colors_and_letters(tmp_path: Path) -> None:
     out = tmp_path / "page.html"
     write_comparison(compare_runs(paths), out)
     text = out.read_text(encoding="utf-8")
-    style = text[: text.index("</style>")]
     for n, letter in enumerate("ABCDEFGH"):
-        assert f'class="badge c{n}" title="run{n}">{letter}<' in text
-        assert f".c{n} {{" in style and style.count(f"--c{n}:") == 2
+        assert f'style="background:{PALETTE[n]}" title="run{n}">{letter}<' in text
     with pytest.raises(RunError, match="at most 8 runs"):
         compare_runs([*paths, make_run(tmp_path / "more", [])])
 
@@ -350,9 +352,7 @@ def test_runs_of_one_name_are_called_by_their_paths(tmp_path: Path) -> None:
 
 def test_runs_with_nothing_in_common(tmp_path: Path) -> None:
     paths = [make_run(tmp_path / "a", []), make_run(tmp_path / "b", [result()], weights=False)]
-    with pytest.raises(
-        RunError, match=r"nothing to compare: a answered nothing; b answered few-shot "
-    ) as error:
+    with pytest.raises(RunError, match=r"nothing to compare: a has no results; b has few-shot ") as error:
         compare_runs(paths)
     assert "\n" not in str(error.value)
     page_of(compare_runs(paths[1:]), tmp_path)
@@ -386,7 +386,7 @@ def test_a_folder_that_is_no_run(capsys: pytest.CaptureFixture[str], tmp_path: P
     make_run(tmp_path / "mine", [])
     assert "did you mean 'mine'?" in fails(capsys, "report", str(tmp_path / "mien"))
     line = fails(capsys, "report", str(tmp_path / "mine"), str(tmp_path))
-    assert f"{tmp_path} is no run" in line and "vlfew train" in line
+    assert f"{tmp_path} is not a run folder" in line and "vlfew train" in line
 
 
 def test_a_run_that_is_not_finished(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -395,15 +395,18 @@ def test_a_run_that_is_not_finished(capsys: pytest.CaptureFixture[str], tmp_path
     line = fails(capsys, "report", str(path))
     assert "not evaluated" in line and f"vlfew train {path / 'config.yaml'} --runs {tmp_path}" in line
     (path / "model.json").unlink()
-    assert "not trained to its end" in fails(capsys, "report", str(path))
+    assert "not fully trained" in fails(capsys, "report", str(path))
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
         ("[", "cannot be read"),
-        ("{}", "no list of results"),
-        ('[{"protocol": "few-shot", "accuracy": 0.5}]', "result 1 lacks or mistakes ci95, command, data"),
+        ("{}", "not a list of results"),
+        (
+            '[{"protocol": "few-shot", "accuracy": 0.5}]',
+            "result 1 has missing or wrong fields: ci95, command, data",
+        ),
         ("[3]", "result 1"),
     ],
 )

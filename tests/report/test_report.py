@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,25 +15,29 @@ from torch import Tensor
 
 from vlfew.classifiers.base import FewShotMethod
 from vlfew.classifiers.prototypes import Prototypes
-from vlfew.core.config import Config, Loss
+from vlfew.core.config import Config, LossConfig
 from vlfew.core.errors import VlfewError
-from vlfew.core.features import Features
+from vlfew.core.features import Features, FeatureSpec
 from vlfew.data.labeled_images import InMemory, LabeledImages
 from vlfew.evaluation.context import EvaluationContext
 from vlfew.evaluation.results import Result
-from vlfew.models.build import build_model
+from vlfew.models.dual_stream import DualStream
 from vlfew.models.serialization import save_model
 from vlfew.models.spec import ModelSpec
 from vlfew.report import write_report
+from vlfew.similarities.base import Similarity
+from vlfew.similarities.cosine import Cosine
 from vlfew.training.run_folder import RunFolder
 
-SECTIONS = ["results", "training", "episodes", "pairs", "named-by-words", "map", "most-confused"]
+SECTIONS = ["results", "training", "episodes", "pairs", "zero-shot-examples", "embedding-map", "confusions"]
+MOST_BYTES = 5_000_000
+LOADS = ("src", "href", "srcset", "poster", "action", "data")
 VOID = {"meta", "img"}
 SIDE = 8
 
 
 class Page(HTMLParser):
-    """Tags, addresses and text of a page; fails on a tag that is not closed where it should be."""
+    """Tags, addresses, charts and text of a page; fails on a tag that is not closed where it should be."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -42,6 +47,8 @@ class Page(HTMLParser):
         self.addresses: list[str] = []
         self.words: list[str] = []
         self.cells: list[list[str]] = []
+        self.charts: list[dict[str, Any]] = []
+        self.style = ""
         self.feed(text)
         self.close()
         assert self.open == []
@@ -50,7 +57,7 @@ class Page(HTMLParser):
         found = dict(attrs)
         self.tags.append(tag)
         self.ids += [found["id"] or ""] if "id" in found else []
-        self.addresses += [found[name] or "" for name in ("src", "href") if name in found]
+        self.addresses += [found[name] or "" for name in LOADS if name in found]
         if tag == "tr":
             self.cells.append([])
         if tag in ("td", "th"):
@@ -62,14 +69,31 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
+        if self.open[-1:] == ["script"]:
+            self.charts += [json.loads(data)["doc"]["roots"][0]] if data.startswith("{") else []
+        elif self.open[-1:] == ["style"]:
+            self.style += data
+        else:
             self.words.append(data)
         if {"td", "th"} & set(self.open):
             self.cells[-1][-1] += data
 
     @property
+    def series(self) -> list[tuple[str, dict[str, list[Any]]]]:
+        """Name and columns of every drawn series of every chart, once for each of its renderers."""
+        sources: dict[str, Any] = {}
+        found = []
+        for chart in self.charts:
+            for renderer in chart["attributes"]["renderers"]:
+                source = renderer["attributes"]["data_source"]
+                sources.setdefault(source["id"], source)
+                columns = dict(sources[source["id"]]["attributes"]["data"]["entries"])
+                found.append((renderer["attributes"]["name"], columns))
+        return found
+
+    @property
     def text(self) -> str:
-        return " ".join(self.words)
+        return " ".join(" ".join(self.words).split())
 
 
 class Toy:
@@ -87,14 +111,17 @@ class Toy:
             for text in texts
         }
 
-    def encode_images(self, images: Tensor) -> Features:
+    def image_features(self, images: Tensor) -> Features:
         return Features(images.flatten(1).float() - self.mean)
 
-    def encode_texts(self, texts: list[str]) -> Tensor:
+    def encode_text(self, texts: list[str]) -> Tensor:
         return torch.stack([self.word[text] for text in texts])
 
-    def method(self, name: str) -> FewShotMethod:
-        return Prototypes(len(self.mean))
+    def few_shot_method(self, name: str = "default") -> FewShotMethod:
+        return Prototypes(FeatureSpec(len(self.mean)))
+
+    def similarity_by_name(self, name: str = "default") -> Similarity:
+        return Cosine(FeatureSpec(len(self.mean)))
 
 
 def make_data(
@@ -121,10 +148,10 @@ def make_data(
 def make_run(folder: Path, log: bool = True, notes: list[str] | None = None) -> RunFolder:
     run = RunFolder(folder / "a run")
     run.path.mkdir()
-    objective = [Loss(loss="supervised_contrastive"), Loss(loss="alignment_softmax", weight=2.0)]
+    objective = [LossConfig(loss="supervised_contrastive"), LossConfig(loss="alignment_softmax", weight=2.0)]
     run.claim(Config(objective=objective, seed=7))
     metadata = {"trained_on": "patterns/train", "best_step": 40, "seconds": 312.0, "notes": notes or []}
-    (run.path / "model.json").write_text(json.dumps({"format": 1, "about": metadata}))
+    (run.path / "model.json").write_text(json.dumps({"format": 2, "metadata": metadata}))
     for step in range(10, 60, 10) if log else ():
         terms = {"supervised_contrastive": 1 / step, "alignment_softmax": 2 / step}
         run.append_log({"step": step, "loss": 5 / step, **terms, "lr": 1e-3, "images_per_second": 100.0})
@@ -132,6 +159,16 @@ def make_run(folder: Path, log: bool = True, notes: list[str] | None = None) -> 
             validation = {"protocol": "zero-shot", "split": "val", "accuracy": step / 100, "best": True}
             run.append_log({"step": step, "validation": validation})
     return run
+
+
+def check_self_contained(page: Page, html: str) -> None:
+    """Nothing is loaded from elsewhere, and the page can be mailed."""
+    assert page.addresses
+    anchors = {f"#{i}" for i in page.ids}
+    assert all(a.startswith("data:image/") or a in anchors for a in page.addresses)
+    assert not re.search(r"https?://|@import|url\(", page.style)
+    assert not {"link", "iframe", "object", "embed"} & set(page.tags)
+    assert len(html.encode()) < MOST_BYTES
 
 
 def result(**given: object) -> Result:
@@ -163,10 +200,9 @@ def test_the_page_is_whole_and_needs_nothing_else(tmp_path: Path) -> None:
     html = report(make_run(tmp_path), EvaluationContext(Toy(data), data), [result()])
     page = Page(html)
     assert [i for i in page.ids if i in SECTIONS] == SECTIONS
-    assert page.addresses
-    assert all(a.startswith("data:image/") or a.removeprefix("#") in SECTIONS for a in page.addresses)
-    assert not re.search(r"https?://|@import|url\(", html)
-    assert "script" not in page.tags and "link" not in page.tags
+    check_self_contained(page, html)
+    # Validation, saved checkpoint, two losses and their sum, rate, throughput, and eight classes of the map.
+    assert len({name for name, _ in page.series}) == 2 + 3 + 2 + 8
 
 
 def test_names_are_shown_and_cannot_become_markup(tmp_path: Path) -> None:
@@ -229,10 +265,10 @@ def test_the_head_says_what_was_trained_on_what(tmp_path: Path) -> None:
     assert "12 images of 2 classes" in text
 
 
-def test_curves_mark_the_checkpoint_that_was_kept(tmp_path: Path) -> None:
+def test_curves_mark_the_saved_checkpoint(tmp_path: Path) -> None:
     data = make_data([6] * 10)
     text = Page(report(make_run(tmp_path), EvaluationContext(Toy(data), data), [])).text
-    assert "kept: step 40, 40.0%" in text
+    assert "saved: step 40, 40.0%" in text
     assert "Learning rate" in text and "Throughput" in text
 
 
@@ -248,12 +284,12 @@ def test_marks_agree_with_the_counts(tmp_path: Path) -> None:
     data = make_data([6] * 10, noise=150)
     html = report(make_run(tmp_path), EvaluationContext(Toy(data), data), [])
     sheets = html[html.index('id="episodes"') : html.index('id="pairs"')]
-    right, total = map(int, re.search(r"(\d+) of (\d+) queries are right", sheets).groups())  # type: ignore[union-attr]
+    right, total = map(int, re.search(r"(\d+) of (\d+) queries\s+are correct", sheets).groups())  # type: ignore[union-attr]
     assert sheets.count('class="tile right"') == right == len(re.findall(r"<b>✓</b>", sheets))
     assert sheets.count('class="tile wrong"') == total - right == len(re.findall(r"<b>✗ [A-E]</b>", sheets))
     assert 0 < right < total == 3 * 5 * 4
-    named = html[html.index('id="named-by-words"') : html.index('id="map"')]
-    said, cards = map(int, re.search(r"(\d+) of (\d+) are named correctly", named).groups())  # type: ignore[union-attr]
+    named = html[html.index('id="zero-shot-examples"') : html.index('id="embedding-map"')]
+    said, cards = map(int, re.search(r"(\d+) of\s+(\d+) are classified correctly", named).groups())  # type: ignore[union-attr]
     assert named.count('class="tile right"') == said
     assert named.count('class="tile wrong"') == cards - said
 
@@ -287,7 +323,7 @@ def test_little_data_leave_a_part_out_with_a_sentence(
     assert "No curves" in page.text and "No evaluation was run" in page.text
     for part in ("No episodes", "No map"):
         assert (part in page.text) == (part == missing or (len(counts) == 3 and part == "No episodes"))
-    assert ("Left out: class names of patterns are codes" in page.text) == (not words)
+    assert ("No zero-shot classification: class names of patterns are codes" in page.text) == (not words)
 
 
 def test_a_real_model_without_words(tmp_path: Path) -> None:
@@ -296,19 +332,19 @@ def test_a_real_model_without_words(tmp_path: Path) -> None:
         backbone="conv4", backbone_options={"width": 8}, embedding_dim=8, image_size=16, channels=3
     )
     torch.manual_seed(0)
-    model = build_model(spec)
+    model = DualStream.from_spec(spec)
     run = make_run(tmp_path)
     save_model(model, run.path, {"trained_on": "patterns/train"})
     page = Page(report(run, EvaluationContext(model, data), [result()]))
     count = sum(p.numel() for p in model.parameters())
     assert f"{count:,} trained, 0 frozen" in page.text
-    assert "Left out: this model has no text stream" in page.text
+    assert "No zero-shot classification: this model has no text" in page.text
 
 
 def test_skipped_images_are_named(tmp_path: Path) -> None:
     data = replace(make_data([4] * 5), skipped=tuple(f"bad{n}.jpg" for n in range(8)))
     text = Page(report(make_run(tmp_path), EvaluationContext(Toy(data), data), [])).text
-    assert "8 unreadable images left out: bad0.jpg, bad1.jpg, bad2.jpg, bad3.jpg, bad4.jpg and 3 more" in text
+    assert "8 unreadable images skipped: bad0.jpg, bad1.jpg, bad2.jpg, bad3.jpg, bad4.jpg and 3 more" in text
 
 
 def test_a_folder_without_a_model_is_one_clear_line(tmp_path: Path) -> None:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import io
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from tests.report.test_report import Page
 from tests.training.conftest import CONFIG
-from vlfew.report.charts import Axis, Dot, Line, line_chart, ratio_ticks
-from vlfew.report.tune_report import Searched, search_table, write_tuned
+from vlfew.report.tune_report import SearchResult, search_table, write_tune_report
 from vlfew.training.tune.search_space import Value
 from vlfew.training.tune.study import Importances, Trial
-from vlfew.workflows.tune import Search
+from vlfew.workflows.search import Search
 
 SPACE = """
 optim.lr: {low: 1e-4, high: 1e-1, log: true}
@@ -34,7 +34,7 @@ TRIALS = [
     Trial(2, values(0.002, 16), "finished", 0.9355, {10: 0.85, 20: 0.9, 30: 0.9355}),
     Trial(3, values(0.09, 32), "pruned", 0.21, {10: 0.21}),
     Trial(4, values(0.1, 4), "failed", None, why="the loss is not a number since step 3"),
-    Trial(5, values(0.002, 16), "finished", 0.9355, {10: 0.85, 20: 0.9, 30: 0.9355}, twin=2),
+    Trial(5, values(0.002, 16), "finished", 0.9355, {10: 0.85, 20: 0.9, 30: 0.9355}, duplicate_of=2),
 ]  # fmt: skip
 SHARES = Importances({"optim.lr": 0.7, "image.width": 0.2, "objective": 0.1}, good=5, finished=12)
 
@@ -58,18 +58,19 @@ def search(tmp_path: Path) -> Search:
 
 def draw(search: Search, trials: list[Trial], importances: Importances | str = SHARES) -> tuple[Page, str]:
     best = max((t for t in trials if t.state == "finished"), key=lambda t: t.accuracy or 0, default=None)
-    path = write_tuned(Searched(search, trials, best, importances, "vlfew evaluate it"))
+    path = write_tune_report(SearchResult(search, trials, best, importances, "vlfew evaluate it"))
     text = path.read_text(encoding="utf-8")
     assert path == search.path / "tuning.html"
-    assert not re.search(r"https?://|@import|url\(|<script|nan", text)
-    return Page(text), text
+    page = Page(text)
+    assert not re.search(r"https?://|@import|url\(", page.style)
+    return page, text
 
 
 def test_the_page_says_what_was_tried_and_what_came_of_it(search: Search) -> None:
     page, text = draw(search, TRIALS)
     assert page.ids == ["best-trial", "history", "importance", "settings", "trials"]
     assert "5 trials: 3 finished, 1 pruned, 1 failed" in page.text
-    assert "The best of 5 trials on the validation split that it was chosen by" in page.text
+    assert "The best of 5 trials was chosen on the validation split" in page.text
     assert "few-shot on the validation split" in page.text
     assert ">93.5<small>%</small>" in text and ">91.2<small>%</small>" in text
     assert search.command(TRIALS[1]) in page.text and "vlfew evaluate it" in page.text
@@ -81,8 +82,8 @@ def test_the_page_says_what_was_tried_and_what_came_of_it(search: Search) -> Non
     ]
     rows = [c for c in page.cells if len(c) == 7][1:]
     assert [row[:3] for row in rows] == [
-        ["1", "91.20", "finishedkept at step 20; as configured"],
-        ["2", "93.55", "finishedkept at step 30"],
+        ["1", "91.20", "finishedsaved at step 20; as configured"],
+        ["2", "93.55", "finishedsaved at step 30"],
         ["3", "21.00", "pruned at step 10"],
         ["4", "–", "failedthe loss is not a number since step 3"],
         ["5", "93.55", "finished, as trial 2the same values, not trained again"],
@@ -90,40 +91,51 @@ def test_the_page_says_what_was_tried_and_what_came_of_it(search: Search) -> Non
     assert rows[1][3:] == ["0.002", "16", CONTRASTIVE, "3 min"] and rows[4][6] == ""
 
 
+def points(page: Page) -> dict[str, dict[str, Any]]:
+    """The points of all charts by what they show when hovering: height and page."""
+    return {
+        text: {"y": y, "page": link}
+        for _, columns in page.series
+        if "page" in columns
+        for text, y, link in zip(columns["text"], columns["y"], columns["page"], strict=True)
+    }
+
+
 def test_points_and_rows_lead_to_the_pages_that_are_there(search: Search) -> None:
-    page, text = draw(search, TRIALS)
+    page, _ = draw(search, TRIALS)
     links = [address for address in page.addresses if not address.startswith("#")]
-    assert set(links) == {"trial-001/report.html", "trial-002/report.html"}
+    # The fifth trial has the values of the second.
+    assert links == ["trial-001/report.html", "trial-002/report.html", "trial-002/report.html"]
     assert all((search.path / link).is_file() for link in links)
-    # In the history and in each of three slices: the finished ones, and in the history the copy.
-    assert links.count("trial-001/report.html") == 1 + 3 + 1
-    assert links.count("trial-002/report.html") == 2 + 3 + 2
-    assert text.count('class="dot pruned"') == 1 + 3 + 2  # and in two keys
-    assert "trial 2: 93.55%, finished, optim.lr=0.002</title>" in text
+    found = points(page)
+    assert found["trial 2: 93.55%, finished, optim.lr=0.002"]["page"] == "trial-002/report.html"
+    assert found["trial 1: 91.20%, finished"]["page"] == "trial-001/report.html"
+    assert found["trial 3: 21.00%, pruned"]["page"] == ""
+    # In the history all that were measured, and in each of three charts those that were trained.
+    assert len(found) == 4 + 3 * 3
+    assert [name for name, _ in page.series].count("pruned") == 4
 
 
-def test_the_history_holds_the_best_until_a_better_one_is_there(search: Search) -> None:
-    _, text = draw(search, TRIALS)
-    (path,) = re.findall(r'<path d="M([^"]*)" class="line c1"', text.partition("in training")[0])
-    points = [tuple(map(float, point.split())) for point in path.split(" L")]
-    xs, ys = zip(*points, strict=True)
-    assert len(points) == 4 and xs[1] == xs[2] and ys[0] == ys[1] > ys[2] == ys[3]
-    assert "best 93.5%" in text or "best 93.6%" in text
+def test_the_history_has_the_best_until_a_better_one(search: Search) -> None:
+    page, _ = draw(search, TRIALS)
+    (best,) = [columns for name, columns in page.series if name.startswith("best so far 93.5")]
+    assert list(zip(best["x"], best["y"], strict=True)) == [(1, 0.912), (2, 0.9355), (5, 0.9355)]
 
 
-def test_what_mattered_is_drawn_or_said_to_be_unknown(search: Search) -> None:
+def test_importances_are_drawn_or_unknown(search: Search) -> None:
     page, text = draw(search, TRIALS)
-    assert "the best 5 of the 12 finished trials" in page.text
-    assert re.findall(r"width:([\d.]+)%", text) == ["100.00", "28.57", "14.29"]
+    assert "the best 5 of the 12 finished trials" in " ".join(page.text.split())
+    shares = text.partition('class="shares')[2].partition("</ul>")[0]
+    assert re.findall(r"width:([\d.]+)%", shares) == ["100.00", "28.57", "14.29"]
     assert "70%" in page.text and "10%" in page.text
     page, _ = draw(search, TRIALS, "it takes 10 finished trials, and there are 3")
-    assert "cannot be told yet: it takes 10 finished trials, and there are 3." in page.text
+    assert "not known yet: it takes 10 finished trials, and there are 3." in page.text
 
 
 def test_a_page_of_nothing_that_could_be_trained(search: Search) -> None:
     page, _ = draw(search, [TRIALS[3]], "it takes 10 finished trials, and there are 0")
     assert page.ids == ["best-trial", "importance", "trials"]
-    assert "No trial was trained to its end." in page.text and "chosen by" not in page.text
+    assert "No trial finished its training." in page.text and "was chosen" not in page.text
 
 
 def test_a_search_that_was_interrupted(search: Search) -> None:
@@ -137,49 +149,20 @@ def test_a_trial_far_below_does_not_press_the_others_into_a_line(search: Search)
     heights = {}
     for low in (0.9, 0.1):
         third = Trial(3, values(0.09, 32), "pruned", low, {10: low})
-        _, text = draw(search, [*TRIALS[:2], third])
-        chart = text.partition("each trial</figcaption>")[2].partition("</svg>")[0]
-        heights[low] = dict(re.findall(r"cy=\"([\d.]+)\" r=\"5\" class=\"[^\"]*\"><title>(trial \d)", chart))
-        heights[low] = {name: float(y) for y, name in heights[low].items()}
-    apart = {low: found["trial 1"] - found["trial 2"] for low, found in heights.items()}
-    assert apart[0.1] > apart[0.9] / 3
-    assert heights[0.1]["trial 3"] > heights[0.1]["trial 1"] > heights[0.1]["trial 2"]
-    assert "stands at their lower edge" in text
+        page, _ = draw(search, [*TRIALS[:2], third])
+        found = [points(page)[text]["y"] for text in points(page) if "=" not in text]
+        heights[low] = (min(found), max(found))
+    assert heights[0.9][0] == 0.9
+    assert 0.5 < heights[0.1][0] < 0.9 and heights[0.1][1] == 0.9355
+    assert "bottom edge" in page.text
 
 
 def test_the_terminal_table_has_each_setting_once_the_best_first(search: Search) -> None:
     console = Console(width=120, record=True, file=io.StringIO())
-    console.print(search_table(Searched(search, TRIALS, TRIALS[1], "", "")))
+    console.print(search_table(SearchResult(search, TRIALS, TRIALS[1], "", "")))
     head, *rows = console.export_text().splitlines()
     assert head.split()[-3:] == ["optim.lr", "image.width", "objective"]
     assert [row.split()[:5] for row in rows] == [
         ["2", "93.55", "30", "0.002", "16"],
         ["1", "91.20", "20", "0.01", "8"],
     ]
-
-
-def test_an_axis_of_its_own_span_and_points_alone() -> None:
-    dots = [Dot(1, 0.5, "a <b>", "best", "there.html"), Dot(2, 0.75, "c", "")]
-    chart = line_chart("t", [], dots=dots, x_axis=Axis("", span=(0, 4), zero=False))
-    (one, two) = re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)" r="5" class="dot ?(\w*)"?', chart)
-    quarter = float(two[0]) - float(one[0])
-    assert float(one[0]) - 50 == pytest.approx(quarter, abs=0.11) and float(one[1]) > float(two[1])
-    assert '<a href="there.html"><circle' in chart and "a &lt;b&gt;" in chart and chart.count("<a ") == 1
-
-
-def test_what_stands_behind_is_drawn_faintly() -> None:
-    chart = line_chart("t", [Line([0, 1], [1, 2], color=0, faint=True), Line([0, 1], [2, 1], color=1)])
-    assert len(re.findall(r'class="raw c0"', chart)) == 1 and len(re.findall(r'class="line c1"', chart)) == 1
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "expected"),
-    [
-        (1e-4, 1e-1, [1e-4, 1e-3, 1e-2, 1e-1]),
-        (0.05, 0.5, [0.05, 0.1, 0.2, 0.5]),
-        (3e-3, 4e-2, [5e-3, 1e-2, 2e-2]),
-        (3.0, 4.0, [3.0, 4.0]),
-    ],
-)
-def test_ticks_of_a_logarithmic_axis(low: float, high: float, expected: list[float]) -> None:
-    assert ratio_ticks(low, high) == pytest.approx(expected)

@@ -50,7 +50,7 @@ def config(tmp_path: Path, images: Path) -> Path:
     return path
 
 
-# Many short processes: compiled bytecode is kept even where the environment says otherwise.
+# Many short processes: bytecode is cached even where the environment disables it.
 ENVIRONMENT = os.environ | {"PYTHONDONTWRITEBYTECODE": ""}
 
 

@@ -1,4 +1,4 @@
-"""Started by test_distributed.py, alone or under torchrun: saves the gradients of a step of each objective."""
+"""Run by test_distributed.py, alone or under torchrun: saves the gradients of a step for each objective."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from safetensors.torch import save_file
 from vlfew.encoders.image.conv4 import Conv4
 from vlfew.encoders.text.base import TextEncoder
 from vlfew.losses.base import LossContext
-from vlfew.losses.objective import Objective, TermSpec, choose_terms
+from vlfew.losses.objective import Objective, WeightedLoss, select_losses
 from vlfew.models.dual_stream import DualStream
 from vlfew.models.spec import ModelSpec, TextSpec
+from vlfew.training.batches import BatchLabels
 from vlfew.training.training_step import TrainingStep
 
 CLASSES, IMAGES, D_TEXT = 6, 4, 12
 
 
 class NoEncoder(TextEncoder):
-    """Stands for a frozen encoder whose vectors were computed before."""
+    """A frozen encoder whose vectors were computed before."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,22 +30,23 @@ class NoEncoder(TextEncoder):
 
 
 def save_gradients(accelerator: Accelerator, objective: str, output: Path) -> None:
-    """Those of one step on a batch that is shared by all processes."""
+    """The gradients of one step on a batch that all processes share."""
     torch.manual_seed(0)
-    text = TextSpec(encoder="none", projection="mlp", hidden=8, dropout=0.0)
-    spec = ModelSpec(backbone="conv4", text=text, embedding_dim=16, image_size=16)
+    text_spec = TextSpec(encoder="none", projection="mlp", hidden=8, dropout=0.0)
+    spec = ModelSpec(backbone="conv4", text=text_spec, embedding_dim=16, image_size=16)
     model = DualStream(spec, Conv4(1, 16, width=8, norm="group"), NoEncoder())
-    chosen = choose_terms([TermSpec(name) for name in objective.split(",")], words=True)
+    losses = select_losses([WeightedLoss(name) for name in objective.split(",")], has_text=True)
     step = TrainingStep(
-        model, Objective(chosen, LossContext(model.feature_spec, CLASSES)), torch.arange(CLASSES)
+        model, Objective(losses, LossContext(model.feature_spec, CLASSES)), torch.arange(CLASSES)
     )
     pixels = torch.rand(CLASSES * IMAGES, 1, 16, 16) * 255
-    words = torch.randn(CLASSES, D_TEXT)
+    text = torch.randn(CLASSES, D_TEXT)
     labels = torch.arange(CLASSES).repeat_interleave(IMAGES)
     share = len(pixels) // accelerator.num_processes
     start = share * accelerator.process_index
     module = accelerator.prepare(step)
-    loss, _ = module(pixels[start : start + share], labels, words, torch.arange(CLASSES))
+    batch_labels = BatchLabels(labels, labels, text_labels=torch.arange(CLASSES))
+    loss, _ = module(pixels[start : start + share], batch_labels, text)
     accelerator.backward(loss)
     if accelerator.is_main_process:
         gradients = {n: p.grad.contiguous() for n, p in step.named_parameters() if p.grad is not None}

@@ -8,35 +8,37 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from tests.compare import assert_close
 from tests.encoders.conftest import bert_folder  # noqa: F401
 from vlfew.core.errors import ConfigError
-from vlfew.models.serialization import load, parameter_counts
+from vlfew.models.loading import load
+from vlfew.models.serialization import parameter_counts
 from vlfew.training.run_folder import RunFolder
-from vlfew.workflows.assemble import load_configured_data, read_config
-from vlfew.workflows.train import run_pipeline
+from vlfew.workflows.assemble import load_data_of, read_config
+from vlfew.workflows.train import train as train_run
 
 FEW = ["optim.steps=4", "optim.warmup_steps=1", "training.eval_every=2", "training.save_every=2"]
 
 
 def train(config: Path, *overrides: str) -> RunFolder:
-    return run_pipeline(config, [*FEW, *overrides], config.parent)
+    return train_run(config, [*FEW, *overrides], config.parent)
 
 
 @pytest.mark.parametrize("tta", ["none", "hflip"])
 @pytest.mark.parametrize("chosen", [[], ["model_selection=null"]], ids=["best", "last"])
-def test_the_center_is_the_mean_of_the_kept_weights_embeddings(
+def test_the_center_is_the_mean_embedding_under_the_saved_weights(
     config: Path, tta: str, chosen: list[str]
 ) -> None:
     run = train(config, "image.center_embeddings=true", f"image.tta={tta}", *chosen)
     model = load(str(run.path))
-    data = load_configured_data(read_config(run.config))
+    data = load_data_of(read_config(run.config))
     images = data.images.batch(data.indices("train"))
-    center_embeddings = model.encode_images(images).embedding
+    center_embeddings = model.encode_image(images)
     assert center_embeddings.mean(0).abs().max() < 1e-6
     center = model.image_mean.clone()
     model.image_mean.zero_()
-    plain = model.encode_images(images).embedding
-    torch.testing.assert_close(center_embeddings, normalize(plain, dim=1) - center)
+    plain = model.encode_image(images)
+    assert_close(center_embeddings, normalize(plain, dim=1) - center)
     assert center.norm() > 0.05 and plain.shape[1] == len(center)
 
 
@@ -50,18 +52,18 @@ def test_a_model_that_is_not_centered_knows_no_center(config: Path) -> None:
 @pytest.mark.parametrize(
     "other",
     [["similarity=euclidean"], ["image.share_weights=false", "objective=[{loss: contrastive}]"]],
-    ids=["distance", "twins"],
+    ids=["distance", "unshared"],
 )
 def test_only_cosines_of_one_backbone_have_a_center(config: Path, other: list[str]) -> None:
     with pytest.raises(ConfigError, match=r"image\.center_embeddings is for similarity: cosine"):
         train(config, "image.center_embeddings=true", *other)
 
 
-def test_a_run_reads_words_by_its_training_classes(config: Path, bert_folder: Path) -> None:  # noqa: F811
+def test_texts_are_mapped_by_class_neighbors(config: Path, bert_folder: Path) -> None:  # noqa: F811
     """One word for each class of training, so that at a low temperature a class's word is its mean image."""
     root = Path(read_config(config).data.root)
     folders = sorted((root / "train").iterdir())
-    said = [
+    names = [
         "small cat",
         "green mug",
         "letter dog",
@@ -71,29 +73,33 @@ def test_a_run_reads_words_by_its_training_classes(config: Path, bert_folder: Pa
         "mug photo",
         "photo of the treaty",
     ]
-    kept = config.parent / "worded"
-    for folder, word in zip(folders, said, strict=True):
-        (kept / "train" / word).mkdir(parents=True)
+    named = config.parent / "named"
+    for folder, word in zip(folders, names, strict=True):
+        (named / "train" / word).mkdir(parents=True)
         for image in folder.iterdir():
             (kept / "train" / word / image.name).write_bytes(image.read_bytes())
     run = train(
         config,
-        f"data.root={kept}",
-        f"text={{encoder: 'hf:{bert_folder}', class_neighbors: 0.001}}",
+        f"data.root={named}",
+        f"text={{encoder: 'hf:{bert_folder}', class_neighbors: {{temperature: 0.001}}}}",
         "objective=[{loss: supervised_contrastive}, {loss: alignment_softmax}]",
         "model_selection=null",
         "evaluate=[]",
     )
-    model, data = load(str(run.path)), load_configured_data(read_config(run.config))
+    model, data = load(str(run.path)), load_data_of(read_config(run.config))
     index, classes = data.indices("train"), data.classes("train").tolist()
-    images = normalize(model.encode_images(data.images.batch(index)).embedding, dim=1)
+    images = normalize(model.encode_image(data.images.batch(index)), dim=1)
     means = torch.stack([images[data.labels[index] == c].mean(0) for c in classes])
-    words = model.encode_texts([data.class_texts[c][0] for c in classes])
-    torch.testing.assert_close(words, normalize(means, dim=1), atol=1e-3, rtol=0)
+    texts = model.encode_text([data.class_texts[c][0] for c in classes])
+    assert_close(texts, normalize(means, dim=1), tolerance=1e-2)
 
 
-def test_only_cosines_read_words_by_classes(config: Path, bert_folder: Path) -> None:  # noqa: F811
+def test_class_neighbors_need_cosines(config: Path, bert_folder: Path) -> None:  # noqa: F811
     with pytest.raises(ConfigError, match=r"text\.neighbors is for similarity: cosine"):
-        train(config, f"text={{encoder: 'hf:{bert_folder}', class_neighbors: 0.1}}", "similarity=euclidean")
+        train(
+            config,
+            f"text={{encoder: 'hf:{bert_folder}', class_neighbors: {{temperature: 0.1}}}}",
+            "similarity=euclidean",
+        )
     with pytest.raises(ConfigError, match=r"text\.neighbors.*greater than 0"):
-        train(config, "text.class_neighbors=0")
+        train(config, "text.class_neighbors.temperature=0")

@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from vlfew.models import load_model
-from vlfew.workflows.assemble import load_configured_data, read_config
-from vlfew.workflows.train import run_pipeline
+from vlfew.models import load
+from vlfew.workflows.assemble import load_data_of, read_config
+from vlfew.workflows.train import train
 
 CONFIG = Path(__file__).parents[2] / "configs" / "mini_imagenet.yaml"
 SHORT = [
@@ -52,13 +52,13 @@ def mini_imagenet(tmp_path_factory) -> Path:
 def test_trains_a_step_and_evaluates(overrides, channels, framed, mini_imagenet, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     overrides = [*SHORT, f"data.root={mini_imagenet}", "data.words=names", *overrides]
-    run = run_pipeline(CONFIG, overrides, tmp_path)
+    run = train(CONFIG, overrides, tmp_path)
     (result,) = json.loads(run.results.read_text())
     assert result["input_size"] == [channels, 84, 84]
     config = read_config(CONFIG, overrides)
-    spec = load_model(run.path).spec
+    spec = load(run.path).spec
     assert spec.preprocessor().channels == channels and spec.preprocessor().center == config.data.center_crop
-    data = load_configured_data(config)
+    data = load_data_of(config)
     pixels = data.images.batch(torch.arange(len(data.images))).float()
     assert pixels.shape[1] == channels
     assert (pixels[..., 0, :].mean().item() > 200) == framed

@@ -11,7 +11,7 @@ import yaml
 from vlfew.core.errors import ConfigError, VlfewError
 from vlfew.training.training_step import TrainingStep
 from vlfew.workflows.assemble import read_config
-from vlfew.workflows.train import run_pipeline
+from vlfew.workflows.train import train
 
 CAN = [
     "image={backbone: conv4, widths: [8, 8], norm: batch, cbam: [1]}",
@@ -29,7 +29,7 @@ def test_a_run_learns_evaluates_and_reports(config):
         "{protocol: verification, pairs: 40, folds: 2}",
     ]
     longer = ["optim.steps=60", "optim.lr=0.02", "training.eval_every=60", "training.save_every=60"]
-    run = run_pipeline(config, [*CAN, *longer, f"evaluate=[{', '.join(evaluate)}]"], config.parent)
+    run = train(config, [*CAN, *longer, f"evaluate=[{', '.join(evaluate)}]"], config.parent)
     logged = [entry for entry in run.read_log() if "loss" in entry]
     for name in ("loss", "cross_attention", "cross_attention_classes"):
         values = [entry[name] for entry in logged]
@@ -41,12 +41,12 @@ def test_a_run_learns_evaluates_and_reports(config):
     assert "all queries of an episode were seen at once" in (run.path / "report.html").read_text()
 
 
-def test_words_weigh_in_beside_the_attended_image(config, images, tmp_path):
+def test_text_is_mixed_with_cross_attention(config, images, tmp_path):
     named = shutil.copytree(images, tmp_path / "named")
     names = {path.name: f"thing {path.name}" for path in sorted(named.glob("*/*"))}
     (named / "classes.yaml").write_text(yaml.safe_dump(names))
-    asked = "ways: 3, shots: 1, queries: 3, episodes: 60"
-    run = run_pipeline(
+    options = "ways: 3, shots: 1, queries: 3, episodes: 60"
+    run = train(
         config,
         [
             *CAN,
@@ -55,21 +55,21 @@ def test_words_weigh_in_beside_the_attended_image(config, images, tmp_path):
             "text={encoder: minilm, projection: linear}",
             "embedding_dim=16",
             CAN[-1][:-1] + ", {loss: alignment_softmax}]",
-            f"evaluate=[{{protocol: few-shot, {asked}}}, "
-            f"{{protocol: multimodal, {asked}, text_weight: validated}}]",
+            f"evaluate=[{{protocol: few-shot, {options}}}, "
+            f"{{protocol: multimodal, {options}, text_weight: validated}}]",
         ],
         config.parent,
     )
     alone, both = json.loads((run.path / "results.json").read_text())
-    assert both["images_accuracy"] == alone["accuracy"]
+    assert both["image_accuracy"] == alone["accuracy"]
     assert both["text_weight_chosen_on"] == "val" and both["text_weight"] in [n / 10 for n in range(11)]
     if both["text_weight"] in (0.0, 1.0):
-        assert both["accuracy"] == both["words_accuracy" if both["text_weight"] else "images_accuracy"]
+        assert both["accuracy"] == both["text_accuracy" if both["text_weight"] else "image_accuracy"]
 
 
 def test_a_global_classifier_at_every_position_goes_with_any_similarity(config):
     terms = "objective=[{loss: supervised_contrastive}, {loss: map_cross_entropy, weight: 0.5}]"
-    run = run_pipeline(
+    run = train(
         config, [terms, *SHORT, "optim.steps=20", "optim.lr=0.03", "training.log_every=1"], config.parent
     )
     losses = [entry["map_cross_entropy"] for entry in run.read_log() if "loss" in entry]
@@ -107,14 +107,14 @@ def test_a_global_classifier_at_every_position_goes_with_any_similarity(config):
         (["image={backbone: conv4, cbam: [9]}"], r"cbam is \[9\]; it names conv4's blocks, 1 to 4"),
         (
             [*CAN[1:], "image={backbone: 'torchvision:shufflenet_v2_x0_5'}", "data.image_size=32"],
-            r"cross_attention needs features\.map, which this model does not give; choose",
+            r"cross_attention needs features\.map, which this model does not provide; choose",
         ),
     ],
 )
-def test_what_does_not_fit_is_refused_in_one_line(config, overrides, message, monkeypatch):
+def test_settings_that_do_not_fit_are_one_line(config, overrides, message, monkeypatch):
     monkeypatch.setattr(TrainingStep, "forward", None)  # before the first step
     with pytest.raises(VlfewError, match=message) as error:
-        run_pipeline(config, [*overrides, *SHORT], config.parent)
+        train(config, [*overrides, *SHORT], config.parent)
     assert "\n" not in str(error.value)
 
 

@@ -1,4 +1,4 @@
-"""Every backbone, front end, text encoder, similarity, loss, optimizer and activation, for two steps of the real loop.
+"""Every backbone, preprocessing, text encoder, similarity, loss, optimizer and activation, for two steps of the real loop.
 
 A name that is added to a registry and not started here fails `test_none_is_left_out`.
 """
@@ -16,12 +16,12 @@ from PIL import Image
 
 from tests.encoders.conftest import TEXT, clip_folder, no_hub  # noqa: F401
 from tests.encoders.towers import save
-from vlfew.classifiers import SIMILARITIES
-from vlfew.core.config import Optim
+from vlfew.similarities import SIMILARITIES
+from vlfew.core.config import OptimConfig
 from vlfew.encoders import BACKBONES, PREPROCESSING, TEXT_ENCODERS
 from vlfew.encoders.activations import Activation
 from vlfew.losses import LOSSES
-from vlfew.workflows.train import run_pipeline
+from vlfew.workflows.train import train
 
 CONFIG = """
 data: {{name: folder, root: {root}, image_size: 32, channels: 3}}
@@ -54,7 +54,7 @@ CASES: dict[str, dict[str, list[str]]] = {
         "open_clip:": ["image={backbone: 'open_clip:{clip}'}"],
         "transformers:": ["image={backbone: 'transformers:{vit}'}"],
     },
-    "front end": {
+    "preprocessing": {
         "wavelet": ["image.preprocessing={name: wavelet}"],
         "pca": ["image.preprocessing={name: pca, components: 8}"],
     },
@@ -89,12 +89,12 @@ CASES: dict[str, dict[str, list[str]]] = {
         "alignment_softmax": WORDED,
         "alignment_sigmoid": WORDED,
     },
-    "optimizer": {name: [f"optim.name={name}"] for name in get_args(Optim.model_fields["name"].annotation)},
+    "optimizer": {name: [f"optim.name={name}"] for name in get_args(OptimConfig.model_fields["name"].annotation)},
     "activation": {name: [f"image.activation={name}"] for name in get_args(Activation)},
 }
 NAMES = {
     "backbone": BACKBONES.names(),
-    "front end": PREPROCESSING.names(),
+    "preprocessing": PREPROCESSING.names(),
     "text encoder": TEXT_ENCODERS.names(),
     "similarity": SIMILARITIES.names(),
     "loss": LOSSES.names(),
@@ -103,7 +103,7 @@ NAMES = {
 
 @pytest.fixture(scope="module")
 def worded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six training classes and three to test, of five images each, called by words of the tiny text encoder."""
+    """Six training classes and three to test, of five images each, named by words that the tiny text encoder knows."""
     root, rng = tmp_path_factory.mktemp("worded"), np.random.default_rng(0)
     names = [f"{how} {what}" for how in ("small", "green", "letter") for what in TEXT[2:6]]
     for number, name in enumerate(names[:9]):
@@ -140,7 +140,7 @@ def test_it_starts(kind: str, name: str, worded: Path, towers: dict[str, Any], t
         overrides = [o.replace(f"{{{tower}}}", str(folder)) for o in overrides]
     if kind == "loss":
         overrides.insert(0, f"objective=[{{loss: {name}}}]")
-    run = run_pipeline(path, overrides, tmp_path)
+    run = train(path, overrides, tmp_path)
     losses = [entry["loss"] for entry in run.read_log() if "loss" in entry]
     assert len(losses) == 2 and all(torch.tensor(losses).isfinite())
     (result,) = json.loads(run.results.read_text())

@@ -46,19 +46,19 @@ def test_what_is_frozen_stays_that_of_the_first_run(first, capsys) -> None:
     same = [n for n in one if n.startswith(("backbone.", "pixel_"))]
     assert len(same) > 4 and all(torch.equal(one[n], two[n]) for n in same)
     assert len(two["image_projection.weight"]) == 6
-    told = f"starts from the weights of {run}, trained on folder/train; anew: image_projection"
-    assert told in capsys.readouterr().err
+    note = f"starts from the weights of {run}, trained on folder/train; new: image_projection"
+    assert note in capsys.readouterr().err
     (result,) = json.loads((run.parent / "second" / "results.json").read_text())
-    assert result["outside_data"] is True and told in result["note"]
-    metadata = json.loads((run.parent / "second" / "model.json").read_text())["about"]
+    assert result["outside_data"] is True and note in result["note"]
+    metadata = json.loads((run.parent / "second" / "model.json").read_text())["metadata"]
     assert metadata["started_from"] == {"model": str(run), "fingerprint": load(run).fingerprint}
 
 
-def test_a_chain_of_starts_is_told_to_its_end(first) -> None:
+def test_a_chain_of_initializations_is_in_the_notes(first) -> None:
     run = first[1]
     assert started(first, "name=next", f"init_from={run}") == 0
     assert started(first, "name=after", f"init_from={run.parent / 'next'}") == 0
-    notes = json.loads((run.parent / "after" / "model.json").read_text())["about"]["notes"]
+    notes = json.loads((run.parent / "after" / "model.json").read_text())["metadata"]["notes"]
     assert (
         f"{run.parent / 'next'}, trained on folder/train, which starts from the weights of {run}" in notes[0]
     )
@@ -83,9 +83,9 @@ def test_a_killed_run_does_not_go_on_from_other_weights(first, tmp_path, capsys)
 def test_evaluated_again_the_figure_says_so_too(first, tmp_path) -> None:
     run = first[1]
     assert started(first, "name=fifth", f"init_from={run}") == 0
-    asked = ["--protocol", "few-shot", "--ways", "3", "--queries", "3", "--episodes", "5"]
+    options = ["--ways", "3", "--queries", "3", "--episodes", "5"]
     with pytest.raises(SystemExit):
-        main(["evaluate", str(run.parent / "fifth"), *asked, "--json", str(tmp_path / "again.json")])
+        main(["evaluate", "few-shot", str(run.parent / "fifth"), *options, "--json", str(tmp_path / "again.json")])
     (result,) = json.loads((tmp_path / "again.json").read_text())
     assert f"starts from the weights of {run}" in result["note"]
 
@@ -107,7 +107,7 @@ def test_of_several_runs_one_must_be_named(first, capsys) -> None:
         (["data.channels=3"], "its images have 1 channel(s), and here are 3"),
     ],
 )
-def test_another_network_or_none_is_told_before_training(first, overrides, named, capsys) -> None:
+def test_another_network_or_none_is_an_error_before_training(first, overrides, named, capsys) -> None:
     assert started(first, f"init_from={first[1]}", "name=fourth", *overrides) == 2
     error = capsys.readouterr().err
     assert "init_from=" in error and named in error

@@ -10,9 +10,12 @@ from safetensors.torch import load_file
 
 from tests.conftest import make_data
 from vlfew.core.config import Config
-from vlfew.models import load_model
+from vlfew.models import load
 from vlfew.training.run_folder import RunFolder
+from vlfew.training.callbacks import Callback, Evaluation
 from vlfew.training.trainer import Trainer
+from vlfew.workflows.assemble import assemble
+from vlfew.workflows.train import fit, make_trainer
 
 
 class Killed(Exception):
@@ -41,19 +44,21 @@ def test_a_resumed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
         }
     )
 
-    def kill(step: int, _: float) -> None:
-        if step == 4:
-            raise Killed
+    class Kill(Callback):
+        def on_evaluate(self, trainer: Trainer, evaluation: Evaluation) -> None:
+            if trainer.state.step == 4:
+                raise Killed
 
-    straight = Trainer(config, make_data(), RunFolder(tmp_path / "straight"))
-    initial = {n: p.clone() for n, p in straight.module.named_parameters()}
-    straight.train()
-    learned = [n for n, p in straight.module.named_parameters() if not torch.equal(p, initial[n])]
+    run = RunFolder(tmp_path / "probe")
+    step = make_trainer(config, assemble(config, run, make_data()), run).training_step
+    initial = {n: p.clone() for n, p in step.named_parameters()}
+    trained = fit(config, RunFolder(tmp_path / "straight"), make_data()).training_step
+    learned = [n for n, p in trained.named_parameters() if not torch.equal(p, initial[n])]
     assert learned and all("lora_" in n or "image_projection" in n or "objective" in n for n in learned)
     with pytest.raises(Killed):
-        Trainer(config, make_data(), RunFolder(tmp_path / "killed"), kill).train()
-    Trainer(config, make_data(), RunFolder(tmp_path / "killed")).train()
+        fit(config, RunFolder(tmp_path / "killed"), make_data(), [Kill()])
+    fit(config, RunFolder(tmp_path / "killed"), make_data())
     one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("straight", "killed"))
     assert one.keys() == other.keys() and not any("lora" in name for name in one)
     assert all(torch.equal(one[name], other[name]) for name in one)
-    assert load_model(tmp_path / "straight").spec.backbone_lora is None
+    assert load(tmp_path / "straight").spec.backbone_lora is None

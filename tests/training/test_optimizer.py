@@ -14,27 +14,27 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from vlfew.core.config import Optim
+from vlfew.core.config import OptimConfig
 from vlfew.core.config_file import load_config
 from vlfew.core.errors import ConfigError
 from vlfew.training.optimizer import learning_rate, make_optimizer, momentum_at, set_rates
 from vlfew.training.training_step import TrainingStep
-from vlfew.workflows.train import run_pipeline
+from vlfew.workflows.train import train
 
 
-def rates(settings: Optim) -> list[float]:
+def rates(settings: OptimConfig) -> list[float]:
     return [learning_rate(settings, step, settings.lr) for step in range(settings.steps)]
 
 
 def test_cosine_warms_up_and_falls_to_nothing() -> None:
-    found = rates(Optim(lr=1.0, steps=100, warmup_steps=10))
+    found = rates(OptimConfig(lr=1.0, steps=100, warmup_steps=10))
     assert found[0] == pytest.approx(0.1) and found[9] == found[10] == 1.0
     assert found[55] == pytest.approx(0.5) and 0 < found[99] < 1e-3
     assert found[10:] == sorted(found[10:], reverse=True)
 
 
 def test_constant_stays_after_the_warm_up() -> None:
-    found = rates(Optim(lr=0.3, steps=20, warmup_steps=3, schedule="constant"))
+    found = rates(OptimConfig(lr=0.3, steps=20, warmup_steps=3, schedule="constant"))
     assert found == pytest.approx([0.1, 0.2, *[0.3] * 18])
 
 
@@ -48,7 +48,7 @@ def test_constant_stays_after_the_warm_up() -> None:
 def test_exponential_is_multiplied_after_so_many_steps(
     warmup_steps: int, decay: float, every: int, lr: float
 ) -> None:
-    settings = Optim(
+    settings = OptimConfig(
         lr=lr, steps=100, warmup_steps=warmup_steps, schedule="step", gamma=decay, step_size=every
     )
     expected, rate = [lr * (step + 1) / warmup_steps for step in range(warmup_steps)], lr
@@ -60,15 +60,15 @@ def test_exponential_is_multiplied_after_so_many_steps(
 
 
 def test_momentum_rises_on_a_line() -> None:
-    settings = Optim(name="sgd", steps=9, momentum_start=0.5)
+    settings = OptimConfig(name="sgd", steps=9, momentum_start=0.5)
     found = [momentum_at(settings, step, 0.9) for step in range(9)]
     assert found == pytest.approx([0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9])
     assert found[0] == 0.5 and found[-1] == 0.9
-    assert {momentum_at(Optim(steps=9), step, 0.9) for step in range(9)} == {0.9}
-    assert momentum_at(Optim(steps=1, momentum_start=0.5), 0, 0.9) == 0.5
+    assert {momentum_at(OptimConfig(steps=9), step, 0.9) for step in range(9)} == {0.9}
+    assert momentum_at(OptimConfig(steps=1, momentum_start=0.5), 0, 0.9) == 0.5
 
 
-def one_weight(settings: Optim, weight: float, gradients: Sequence[float]) -> list[float]:
+def one_weight(settings: OptimConfig, weight: float, gradients: Sequence[float]) -> list[float]:
     """A single weight after each step."""
     module = nn.Linear(1, 1, bias=False, dtype=torch.float64)
     nn.init.constant_(module.weight, weight)
@@ -107,7 +107,7 @@ def test_sgd_is_koch_s_rule() -> None:
         velocity = momentum * velocity + gradient + 0.2 * w
         w -= rate * velocity
         expected.append(w)
-    assert one_weight(Optim(name="sgd", **SCHEDULED), 1.0, GRADIENTS) == pytest.approx(expected)
+    assert one_weight(OptimConfig(name="sgd", **SCHEDULED), 1.0, GRADIENTS) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("momentum", [0.8, 0.0])
@@ -120,18 +120,18 @@ def test_rmsprop(momentum: float) -> None:
         # Without momentum left, at the last step, what was gathered is not used.
         w -= rate * (velocity if share > 0 else gradient / (math.sqrt(square) + 1e-8))
         expected.append(w)
-    found = one_weight(Optim(name="rmsprop", momentum=momentum, **SCHEDULED), 1.0, GRADIENTS)
+    found = one_weight(OptimConfig(name="rmsprop", momentum=momentum, **SCHEDULED), 1.0, GRADIENTS)
     assert found == pytest.approx(expected)
 
 
 def test_rmsprop_has_no_momentum_unless_it_is_given() -> None:
-    assert Optim(name="rmsprop").momentum == 0 and Optim(name="rmsprop", momentum=0.9).momentum == 0.9
-    assert {Optim.model_validate({"name": name}).momentum for name in ("sgd", "adam", "adamw")} == {0.9}
+    assert OptimConfig(name="rmsprop").momentum == 0 and OptimConfig(name="rmsprop", momentum=0.9).momentum == 0.9
+    assert {OptimConfig.model_validate({"name": name}).momentum for name in ("sgd", "adam", "adamw")} == {0.9}
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw"])
 def test_adam_and_its_two_ways_of_decaying(name: Any) -> None:
-    settings = Optim(name=name, **SCHEDULED | {"momentum_start": None})
+    settings = OptimConfig(name=name, **SCHEDULED | {"momentum_start": None})
     w, first, second, expected = 1.0, 0.0, 0.0, []
     for step, (gradient, rate) in enumerate(zip(GRADIENTS, RATES, strict=True), 1):
         if name == "adam":
@@ -146,7 +146,7 @@ def test_adam_and_its_two_ways_of_decaying(name: Any) -> None:
 
 @pytest.mark.parametrize("name", ["adam", "adamw"])
 def test_the_momentum_of_adam_is_its_first_beta(name: Any) -> None:
-    settings = Optim(name=name, steps=5, momentum_start=0.5, momentum=0.7)
+    settings = OptimConfig(name=name, steps=5, momentum_start=0.5, momentum=0.7)
     optimizer, _ = make_optimizer(nn.Linear(2, 2), settings)
     assert {group["betas"] for group in optimizer.param_groups} == {(0.5, 0.999)}
     set_rates(optimizer, settings, 4)
@@ -167,7 +167,7 @@ class Small(nn.Module):
 def settings_by_name(**optim: Any) -> dict[str, tuple[float, float, float]]:
     """`(lr, momentum, weight decay)` of each parameter."""
     module = Small()
-    settings = Optim.model_validate(
+    settings = OptimConfig.model_validate(
         {"name": "sgd", "lr": 0.1, "weight_decay": 0.01, "warmup_steps": 0} | optim
     )
     optimizer, names = make_optimizer(module, settings)
@@ -208,7 +208,7 @@ def test_layers_have_their_own() -> None:
     assert settings_by_name(param_groups=layers) == settings_by_name() | changed
 
 
-def test_the_last_that_says_it_wins() -> None:
+def test_the_last_group_wins() -> None:
     layers = [
         {"match": "*", "lr": 0.5, "momentum": 0.3},
         {"match": "backbone.2.*", "lr": 0.7},
@@ -221,7 +221,7 @@ def test_the_last_that_says_it_wins() -> None:
     assert settings_by_name(param_groups=layers[::-1])["backbone.2.weight"] == (0.5, 0.3, 0.01)
 
 
-def test_biases_and_norms_decay_when_asked_for_alone() -> None:
+def test_biases_and_norms_decay_under_a_glob_of_their_own() -> None:
     own = settings_by_name(param_groups=[{"match": "*.bias", "weight_decay": 0.3}])
     decays = {name: decay for name, (_, _, decay) in own.items()}
     assert {name for name, decay in decays.items() if decay == 0.3} == {
@@ -233,7 +233,7 @@ def test_biases_and_norms_decay_when_asked_for_alone() -> None:
 def test_layers_go_through_the_schedule_as_all_do() -> None:
     module = Small()
     layers = [{"match": "backbone.2.*", "lr": 0.5, "momentum": 0.6}]
-    settings = Optim.model_validate(
+    settings = OptimConfig.model_validate(
         {
             "name": "sgd",
             "lr": 0.1,
@@ -251,7 +251,7 @@ def test_layers_go_through_the_schedule_as_all_do() -> None:
 
 
 @pytest.mark.parametrize(
-    ("glob", "said"),
+    ("glob", "message"),
     [
         ("backbone.3.*", "'backbone.3.*'; did you mean 'backbone.2.*'?"),
         ("backbone.0.wieght", "'backbone.0.wieght'; did you mean 'backbone.0.weight'?"),
@@ -260,17 +260,17 @@ def test_layers_go_through_the_schedule_as_all_do() -> None:
         ("Backbone.*", "'Backbone.*'; did you mean 'backbone.*'?"),
     ],
 )
-def test_a_glob_that_matches_nothing_is_refused(glob: str, said: str) -> None:
+def test_a_glob_that_matches_nothing_is_an_error(glob: str, message: str) -> None:
     layers = [{"match": "*", "lr": 0.5}, {"match": glob, "lr": 0.5}]
     with pytest.raises(ConfigError) as caught:
         settings_by_name(param_groups=layers)
     (problem,) = caught.value.problems
-    assert problem.startswith(f"optim.param_groups.1.match: no trained parameter matches {said}")
+    assert problem.startswith(f"optim.param_groups.1.match: no trained parameter matches {message}")
     assert "\n" not in problem
 
 
 @pytest.mark.parametrize(
-    ("optim", "said"),
+    ("optim", "message"),
     [
         ("{name: adm}", "'optim.name': input should be 'adamw', 'adam', 'sgd' or 'rmsprop', got 'adm'"),
         ("{schedule: step}", "'optim.schedule': input should be 'cosine', 'constant' or 'exponential'"),
@@ -290,19 +290,19 @@ def test_a_glob_that_matches_nothing_is_refused(glob: str, said: str) -> None:
         ),
     ],
 )
-def test_settings_out_of_bounds_are_refused(tmp_path: Path, optim: str, said: str) -> None:
+def test_settings_out_of_bounds_are_an_error(tmp_path: Path, optim: str, message: str) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(f"objective: [{{loss: contrastive}}]\noptim: {optim}\n")
     with pytest.raises(ConfigError) as caught:
         load_config(path)
-    assert any(problem.startswith(f"{path}:2: {said}") for problem in caught.value.problems)
+    assert any(problem.startswith(f"{path}:2: {message}") for problem in caught.value.problems)
 
 
 def test_a_glob_that_matches_nothing_stops_before_training(config: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"optim\.param_groups\.0\.match: .*did you mean 'backbone\.blocks\.\*'"
     ):
-        run_pipeline(config, ["optim.param_groups=[{match: 'backbone.block.*', lr: 0.1}]"], config.parent)
+        train(config, ["optim.param_groups=[{match: 'backbone.block.*', lr: 0.1}]"], config.parent)
     assert not (config.parent / "small" / "checkpoints").exists()
 
 
@@ -323,7 +323,7 @@ LAYERS = "optim.param_groups=[{match: 'backbone.blocks.0.*', lr: 0.02, momentum:
 def test_interrupted_and_resumed_gives_the_same_weights_to_the_bit(
     config: Path, overrides: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = run_pipeline(config, [*SHORT, *overrides, "name=whole"], config.parent).path
+    whole = train(config, [*SHORT, *overrides, "name=whole"], config.parent).path
     forward, calls = TrainingStep.forward, iter(range(1000))
 
     def cut_off(self: TrainingStep, *arguments: Any) -> Any:
@@ -333,10 +333,10 @@ def test_interrupted_and_resumed_gives_the_same_weights_to_the_bit(
 
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="cut off"):
         patch.setattr(TrainingStep, "forward", cut_off)
-        run_pipeline(config, [*SHORT, *overrides, "name=parts"], config.parent)
+        train(config, [*SHORT, *overrides, "name=parts"], config.parent)
     parts = config.parent / "parts"
     assert sorted(p.stem for p in (parts / "checkpoints").glob("step-*.json")) == ["step-00000004"]
-    run_pipeline(config, [*SHORT, *overrides, "name=parts"], config.parent)
+    train(config, [*SHORT, *overrides, "name=parts"], config.parent)
     for name in ("model.safetensors", "checkpoints/step-00000012.safetensors"):
         once, twice = load_file(whole / name), load_file(parts / name)
         assert once.keys() == twice.keys()

@@ -1,4 +1,4 @@
-"""Runs on pairs: every form of batch, image-restricted training, twins that share no weights."""
+"""Runs on pairs: every form of batch, image-restricted training, encoders that share no weights."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from vlfew.core.errors import ConfigError
-from vlfew.models import load_model
-from vlfew.workflows.train import run_pipeline
+from vlfew.models import load
+from vlfew.workflows.train import train as train_run
 
 FEW = ["optim.steps=4", "optim.warmup_steps=1", "training.eval_every=2", "training.save_every=2"]
 PLAIN = "sampling={pairs_per_batch: 20}"
@@ -21,7 +21,7 @@ PLAIN = "sampling={pairs_per_batch: 20}"
 
 def train(config: Path, *overrides: str) -> tuple[Path, dict]:
     """The run folder and its only result."""
-    run = run_pipeline(config, [*FEW, "training.log_every=1", *overrides], config.parent)
+    run = train_run(config, [*FEW, "training.log_every=1", *overrides], config.parent)
     losses = [entry["loss"] for entry in run.read_log() if "loss" in entry]
     assert len(losses) == 4 and all(torch.tensor(losses).isfinite())
     (result,) = json.loads(run.results.read_text())
@@ -47,7 +47,7 @@ def test_killed_on_pairs_it_goes_on_to_the_same_weights(config: Path) -> None:
     cut, _ = train(config, *overrides, "name=cut")
     for path in (cut / "results.json", cut / "model.json", *cut.glob("checkpoints/step-00000004.*")):
         path.unlink()
-    run_pipeline(config, [*FEW, "training.log_every=1", *overrides, "name=cut"], config.parent)
+    train(config, [*FEW, "training.log_every=1", *overrides, "name=cut"], config.parent)
     one, other = (load_file(path / "model.safetensors") for path in (whole, cut))
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
@@ -55,7 +55,7 @@ def test_killed_on_pairs_it_goes_on_to_the_same_weights(config: Path) -> None:
 @pytest.mark.parametrize(
     ("similarity", "loss"), [("cosine", "contrastive"), ("weighted_l1", "binary_cross_entropy")]
 )
-def test_twins_that_share_no_weights(config: Path, similarity: str, loss: str, capsys) -> None:
+def test_encoders_that_share_no_weights(config: Path, similarity: str, loss: str, capsys) -> None:
     path, result = train(
         config,
         PLAIN,
@@ -65,10 +65,10 @@ def test_twins_that_share_no_weights(config: Path, similarity: str, loss: str, c
         "evaluate=[{protocol: verification, pairs: 40, folds: 2}]",
     )
     assert 0 <= result["accuracy"] <= 1
-    model = load_model(path)
+    model = load(path)
     trained = sum(p.numel() for p in model.parameters())
     assert f"{trained:,} trained" in (path / "report.html").read_text()
-    assert f"conv4 twice, no weights shared, no words: {trained:,} parameters" in capsys.readouterr().err
+    assert f"conv4 twice, no weights shared, no text: {trained:,} parameters" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -82,9 +82,9 @@ def test_twins_that_share_no_weights(config: Path, similarity: str, loss: str, c
         (["sampling.pairs_per_batch=4"], "a batch is of one form: classes and images or pairs"),
     ],
 )
-def test_what_does_not_go_together_is_refused(config: Path, overrides: list[str], message: str) -> None:
+def test_settings_that_do_not_go_together_are_an_error(config: Path, overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message) as error:
-        run_pipeline(config, overrides, config.parent)
+        train(config, overrides, config.parent)
     assert "\n" not in str(error.value)
 
 
@@ -121,7 +121,7 @@ def test_own_pairs_are_trained_on_and_nothing_else(
     assert (path / "report.html").exists()
 
 
-def test_a_loss_over_classes_is_refused_where_only_pairs_are_known(config: Path, own_pairs: Path) -> None:
+def test_a_loss_over_classes_is_an_error_where_only_pairs_are_known(config: Path, own_pairs: Path) -> None:
     overrides = [
         f"data={{name: pairs, root: {own_pairs}, fold: 2, image_size: 16, channels: 1}}",
         "sampling={annotated_pairs_per_batch: 8}",
@@ -133,5 +133,5 @@ def test_a_loss_over_classes_is_refused_where_only_pairs_are_known(config: Path,
         r"pairs are the same; losses that can be trained so: contrastive, "
     )
     with pytest.raises(ConfigError, match=message) as error:
-        run_pipeline(config, overrides, config.parent)
+        train(config, overrides, config.parent)
     assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""Runs whose images go through a wavelet transform or a PCA before the backbone."""
+"""Runs with a wavelet transform or a PCA before the backbone."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.compare import assert_close
 from tests.training.conftest import ENVIRONMENT
 from tests.training.test_distributed import TORCHRUN, TRAIN
 from vlfew.cli import main
 from vlfew.core.errors import VlfewError
 from vlfew.data.labeled_images import InMemory, LabeledImages
 from vlfew.training.run_folder import RunFolder
-from vlfew.training.trainer import Trainer
-from vlfew.workflows.assemble import load_configured_data, read_config
-from vlfew.workflows.train import run_pipeline
+from vlfew.workflows.assemble import Assembly, assemble, load_data_of, read_config
+from vlfew.workflows.train import train
 
 FEW = [
     "optim.steps=4",
@@ -41,24 +41,23 @@ def run_cli(*arguments: object) -> None:
     assert error.value.code == 0
 
 
-def trainer(config: Path, overrides: list[str], data: LabeledImages | None = None) -> Trainer:
-    read = read_config(config, [*FEW, *overrides])
-    return Trainer(read, data or load_configured_data(read), RunFolder(config.parent / "unused"))
+def assembled(config: Path, overrides: list[str], data: LabeledImages | None = None) -> Assembly:
+    return assemble(read_config(config, [*FEW, *overrides]), data=data)
 
 
 @BOTH
 @pytest.mark.parametrize("precision", ["'no'", "bf16"])
 def test_trains_evaluates_and_classifies(preprocessing, precision, config, images, capsys):
-    run = run_pipeline(config, [*FEW, *preprocessing, f"training.mixed_precision={precision}"], config.parent)
+    run = train(config, [*FEW, *preprocessing, f"training.mixed_precision={precision}"], config.parent)
     name = "wavelet" if preprocessing is WAVELET else "pca"
-    assert f"streams    {name} into conv4, no words: " in capsys.readouterr().err
+    assert f"streams    {name} into conv4, no text: " in capsys.readouterr().err
     assert f"{name} into conv4" in run.report.read_text()
     losses = [entry["loss"] for entry in run.read_log() if "loss" in entry]
     assert len(losses) == 4 and all(torch.tensor(losses).isfinite())
     (result,) = json.loads(run.results.read_text())
     arguments = ["--ways", 3, "--shots", 1, "--queries", 3, "--episodes", 100]
     again = config.parent / "again.json"
-    run_cli("evaluate", run.path, "--protocol", "few-shot", *arguments, "--json", again)
+    run_cli("evaluate", "few-shot", run.path, *arguments, "--json", again)
     assert json.loads(again.read_text())[0]["accuracy"] == result["accuracy"]
     one, other = (images / "test" / c / "0.png" for c in ("test00", "test01"))
     (config.parent / "classes.yaml").write_text(f"a: {{images: {one}}}\nb: {{images: {other}}}\n")
@@ -67,16 +66,16 @@ def test_trains_evaluates_and_classifies(preprocessing, precision, config, image
     assert [row["label"] for row in json.loads(capsys.readouterr().out)] == ["a", "b"]
 
 
-def test_what_is_fitted_comes_from_training_images_alone(config):
+def test_preprocessing_is_fitted_on_training_images_alone(config):
     """Other images to validate and test by change nothing; one other training image does."""
-    data = load_configured_data(read_config(config))
+    data = load_data_of(read_config(config))
     pixels = data.images.batch(torch.arange(len(data.images)))
     held_out, learned = pixels.clone(), pixels.clone()
     for split in ("val", "test"):
         held_out[data.indices(split)] = 255 - held_out[data.indices(split)]
     learned[data.indices("train")[3]] = 255 - learned[data.indices("train")[3]]
     first, second, third = (
-        trainer(config, PCA, replace(data, images=InMemory(p))).model.preprocessing.state_dict()
+        assembled(config, PCA, replace(data, images=InMemory(p))).model.preprocessing.state_dict()
         for p in (pixels, held_out, learned)
     )
     assert len(first) == 3 and all(torch.equal(first[key], second[key]) for key in first)
@@ -85,23 +84,23 @@ def test_what_is_fitted_comes_from_training_images_alone(config):
 
 def test_a_sample_is_spread_over_the_split(config):
     """Six of 48 images are an image of nearly every class, not the first class alone."""
-    data = load_configured_data(read_config(config))
-    model = trainer(config, ["image.preprocessing={name: pca, components: 2, images: 6}"]).model
+    data = load_data_of(read_config(config))
+    model = assembled(config, ["image.preprocessing={name: pca, components: 2, images: 6}"]).model
     taken = data.indices("train")[[0, 9, 18, 28, 37, 47]]
-    mean = model.normalized(data.images.batch(taken)).flatten(1).mean(0)
-    torch.testing.assert_close(model.preprocessing.mean, mean)
+    mean = model.normalize_pixels(data.images.batch(taken)).flatten(1).mean(0)
+    assert_close(model.preprocessing.mean, mean)
 
 
 @BOTH
 def test_resumed_it_ends_with_the_same_weights(preprocessing, config, monkeypatch):
     """Taken up from step 2, as after a kill; what was fitted then comes from the checkpoint."""
-    run = run_pipeline(config, [*FEW, *preprocessing], config.parent)
+    run = train(config, [*FEW, *preprocessing], config.parent)
     copy = config.parent / "copy" / "small"
     shutil.copytree(run.path, copy)
     for path in [copy / "model.json", copy / "results.json", *copy.glob("checkpoints/step-00000004.*")]:
         path.unlink()
-    monkeypatch.setattr("vlfew.workflows.assemble.fit_preprocessing", lambda *_: None)
-    run_pipeline(config, [*FEW, *preprocessing], copy.parent)
+    monkeypatch.setattr("vlfew.workflows.configured_model.fit_preprocessing", lambda *_: None)
+    train(config, [*FEW, *preprocessing], copy.parent)
     for name in ("model.safetensors", "checkpoints/step-00000004.safetensors"):
         once, twice = load_file(run.path / name), load_file(copy / name)
         assert once.keys() == twice.keys() and any("preprocessing." in key for key in once)
@@ -110,7 +109,7 @@ def test_resumed_it_ends_with_the_same_weights(preprocessing, config, monkeypatc
 
 def test_two_processes_see_what_one_does(config):
     overrides = [*FEW, *PCA, "augment={}"]
-    one = run_pipeline(config, overrides, config.parent / "one")
+    one = train(config, overrides, config.parent / "one")
     command = [*TORCHRUN, str(TRAIN), str(config), *overrides, "--runs", str(config.parent / "two")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -120,7 +119,7 @@ def test_two_processes_see_what_one_does(config):
     weights = [load_file(run.path / "model.safetensors") for run in (one, two)]
     for key in ("mean", "deviation"):
         first, second = (w[f"preprocessing.{key}"] for w in weights)
-        torch.testing.assert_close(first, second)
+        assert_close(first, second)
 
 
 @pytest.mark.parametrize(
@@ -128,21 +127,21 @@ def test_two_processes_see_what_one_does(config):
     [
         (
             "image.preprocessing={name: wavelet, levle: 2}",
-            "unknown key 'image.preprocessing.levle' of front end 'wavelet'; did you mean 'level'?",
+            "unknown key 'image.preprocessing.levle' of preprocessing 'wavelet'; did you mean 'level'?",
         ),
         (
             "image.preprocessing={name: wavelet, taps: 4}",
-            "unknown key 'image.preprocessing.taps' of front end 'wavelet'",
+            "unknown key 'image.preprocessing.taps' of preprocessing 'wavelet'",
         ),
-        ("image.preprocessing={name: wavelt}", "unknown front end 'wavelt'; did you mean 'wavelet'?"),
+        ("image.preprocessing={name: wavelt}", "unknown preprocessing 'wavelt'; did you mean 'wavelet'?"),
         ("image.preprocessing={level: 2}", "'image.preprocessing.name' must be given"),
         (
             "image.preprocessing={name: pca, components: many}",
-            "'image.preprocessing.components' of front end 'pca'",
+            "'image.preprocessing.components' of preprocessing 'pca'",
         ),
         (
             "image.preprocessing={name: wavelet, keep: details}",
-            "'image.preprocessing.keep' of front end 'wavelet'",
+            "'image.preprocessing.keep' of preprocessing 'wavelet'",
         ),
         (
             "image.preprocessing={name: wavelet, wavelet: harr}",
@@ -154,7 +153,7 @@ def test_two_processes_see_what_one_does(config):
 )
 def test_mistakes_are_one_line(config, override, message):
     with pytest.raises(VlfewError, match=re.escape(message)) as error:
-        trainer(config, [override])
+        assembled(config, [override])
     assert "\n" not in str(error.value)
 
 
@@ -169,6 +168,6 @@ def test_a_mistake_in_a_file_has_its_line(config):
         read_config(config)
     line = 1 + config.read_text().splitlines().index("    component: 8")
     assert str(error.value) == (
-        f"{config}:{line}: unknown key 'image.preprocessing.component' of front end 'pca'; "
+        f"{config}:{line}: unknown key 'image.preprocessing.component' of preprocessing 'pca'; "
         "did you mean 'components'?"
     )

@@ -12,7 +12,7 @@ import pytest
 from tests.training.conftest import CONFIG
 from vlfew.cli import main
 from vlfew.core.errors import ConfigError
-from vlfew.workflows.train import run_pipeline
+from vlfew.workflows.train import train
 
 SHORT = ["optim.steps=4", "optim.warmup_steps=1", "training.eval_every=4", "training.save_every=4"]
 
@@ -22,7 +22,7 @@ def repeated(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Path:
     folder = tmp_path_factory.mktemp("repeated")
     config = folder / "small.yaml"
     config.write_text(CONFIG.format(root=images) + "repeat: {over: seed, values: [3, 5]}\n")
-    return run_pipeline(config, SHORT, folder).path
+    return train(config, SHORT, folder).path
 
 
 def read(path: Path) -> dict:
@@ -38,17 +38,17 @@ def test_a_run_for_each_value_and_the_mean_of_both(repeated: Path) -> None:
     assert whole["repeats"] == 2 and whole["over"] == "seed"
     weights = [(repeated / f"seed-{n}" / "model.safetensors").read_bytes() for n in (3, 5)]
     assert weights[0] != weights[1]
-    kept = np.load(repeated / whole["per_episode"])
-    assert kept.shape == (200,) and kept.mean() == pytest.approx(whole["accuracy"])
+    accuracies = np.load(repeated / whole["per_episode"])
+    assert accuracies.shape == (200,) and accuracies.mean() == pytest.approx(whole["accuracy"])
 
 
 def test_its_command_makes_the_figure_again(
     repeated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = read(repeated)["command"].split()
-    assert words[:3] == ["vlfew", "evaluate", str(repeated)]
+    command = read(repeated)["command"].split()
+    assert command[:4] == ["vlfew", "evaluate", "few-shot", str(repeated)]
     with pytest.raises(SystemExit) as left:
-        main([*words[1:], "--json", str(tmp_path / "again.json"), "--per-episode", str(tmp_path / "e.npy")])
+        main([*command[1:], "--json", str(tmp_path / "again.json"), "--per-episode", str(tmp_path / "e.npy")])
     assert not left.value.code
     (again,) = json.loads((tmp_path / "again.json").read_text())
     assert again["accuracy"] == read(repeated)["accuracy"] and again["ci95"] == read(repeated)["ci95"]
@@ -57,7 +57,7 @@ def test_its_command_makes_the_figure_again(
 
 def test_the_same_command_again_trains_nothing(repeated: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in repeated.rglob("model.safetensors")}
-    run_pipeline(repeated.parent / "small.yaml", SHORT, repeated.parent)
+    train(repeated.parent / "small.yaml", SHORT, repeated.parent)
     assert (
         before == {p: p.stat().st_mtime_ns for p in repeated.rglob("model.safetensors")} and len(before) == 2
     )
@@ -77,21 +77,21 @@ def test_its_results_as_a_markdown_table(
 
 
 @pytest.mark.parametrize(
-    "repeat, said",
+    "repeat, message",
     [
-        ("{key: sed, values: [1, 2]}", "unknown key 'sed'; did you mean 'seed'"),
-        ("{key: seed, values: [1]}", "at least 2"),
-        ("{key: seed, values: [1, x]}", "seed"),
-        ("{key: seed, values: [1, 1]}", "values must differ"),
-        ("{key: name, values: [a, b]}", "name cannot be repeated over"),
-        ("{key: data.root, values: [a/b, c]}", "'a/b' cannot be part of a folder's name"),
+        ("{over: sed, values: [1, 2]}", "unknown key 'sed'; did you mean 'seed'"),
+        ("{over: seed, values: [1]}", "at least 2"),
+        ("{over: seed, values: [1, x]}", "seed"),
+        ("{over: seed, values: [1, 1]}", "values must be distinct"),
+        ("{over: name, values: [a, b]}", "cannot repeat over name"),
+        ("{over: data.root, values: [a/b, c]}", "'a/b' cannot be part of a folder name"),
     ],
 )
-def test_a_repeat_that_is_no_good_is_told_before_anything_is_trained(
-    tmp_path: Path, images: Path, repeat: str, said: str
+def test_an_invalid_repeat_is_an_error_before_anything_is_trained(
+    tmp_path: Path, images: Path, repeat: str, message: str
 ) -> None:
     config = tmp_path / "small.yaml"
     config.write_text(CONFIG.format(root=images) + f"repeat: {repeat}\n")
-    with pytest.raises(ConfigError, match=said):
-        run_pipeline(config, SHORT, tmp_path)
+    with pytest.raises(ConfigError, match=message):
+        train(config, SHORT, tmp_path)
     assert not (tmp_path / "small").exists()

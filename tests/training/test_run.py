@@ -20,12 +20,12 @@ from vlfew.core.errors import VlfewError
 from vlfew.training.run_folder import RunFolder
 from vlfew.training.training_step import TrainingStep
 from vlfew.workflows.assemble import (
-    build_configured_model,
-    choose_objective,
-    load_configured_data,
+    build_model,
+    choose_losses,
+    load_data_of,
     read_config,
 )
-from vlfew.workflows.train import run_pipeline
+from vlfew.workflows.train import train
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +93,8 @@ def test_a_finished_run_holds_all_it_promises(finished):
     assert f"{trained} trained, {frozen} frozen" in (run / "report.html").read_text()
 
 
-def told(capsys, *arguments) -> tuple[int, str, str]:
-    """Exit status of `vlfew ...`, what it printed, and said on standard error."""
+def outcome(capsys, *arguments) -> tuple[int, str, str]:
+    """Exit status of `vlfew ...`, standard output and standard error."""
     with pytest.raises(SystemExit) as error:
         main([str(a) for a in arguments])
     captured = capsys.readouterr()
@@ -105,9 +105,9 @@ def test_the_command_of_a_result_gives_the_same_number(finished, tmp_path, capsy
     run, _ = finished
     (result,) = json.loads((run / "results.json").read_text())
     again = tmp_path / "again.json"
-    words = result["command"].split()
-    assert words[0] == "vlfew"
-    status, _, error = told(capsys, *words[1:], "--json", again)
+    command = result["command"].split()
+    assert command[0] == "vlfew"
+    status, _, error = outcome(capsys, *command[1:], "--json", again)
     assert status == 0, error
     (repeated,) = json.loads(again.read_text())
     assert (repeated["accuracy"], repeated["ci95"]) == (result["accuracy"], result["ci95"])
@@ -116,14 +116,14 @@ def test_the_command_of_a_result_gives_the_same_number(finished, tmp_path, capsy
 def test_the_same_command_reports_a_finished_run(finished, capsys):
     run, _ = finished
     before = (run / "model.safetensors").stat().st_mtime_ns
-    status, out, error = told(capsys, "train", run.parent / "small.yaml", "--runs", run.parent)
+    status, out, error = outcome(capsys, "train", run.parent / "small.yaml", "--runs", run.parent)
     assert status == 0 and "is finished" in error and "few-shot" in out
     assert (run / "model.safetensors").stat().st_mtime_ns == before
 
 
-def test_another_configuration_in_the_same_folder_is_refused_with_the_difference(finished, capsys):
+def test_another_configuration_in_the_same_folder_is_an_error_with_the_difference(finished, capsys):
     run, _ = finished
-    status, _, error = told(capsys, "train", run.parent / "small.yaml", "optim.lr=0.5", "--runs", run.parent)
+    status, _, error = outcome(capsys, "train", run.parent / "small.yaml", "optim.lr=0.5", "--runs", run.parent)
     assert status == 2
     assert "optim.lr: 0.01 -> 0.5" in error and "name=small-2" in error
     assert len(error.strip().splitlines()) == 1
@@ -179,12 +179,12 @@ def killed(tmp_path_factory, images):
 
 @pytest.fixture
 def stopped(config, killed):
-    """A copy of the killed run, beside its configuration: `(config, run, newest checkpoint)`."""
+    """A copy of the killed run, next to its configuration: `(config, run, newest checkpoint)`."""
     run = Path(shutil.copytree(killed, config.parent / "small"))
     return config, run, max((run / "checkpoints").glob("step-*.safetensors"))
 
 
-def test_damaged_checkpoints_are_named_and_refused(stopped):
+def test_damaged_checkpoints_are_an_error_that_names_them(stopped):
     config, _, newest = stopped
     whole = newest.read_bytes()
     flipped = bytearray(whole)
@@ -192,12 +192,12 @@ def test_damaged_checkpoints_are_named_and_refused(stopped):
     for damaged in (whole[: len(whole) // 2], bytes(flipped)):
         newest.write_bytes(damaged)
         with pytest.raises(VlfewError, match=rf"{newest.name} is damaged.*remove") as error:
-            run_pipeline(config, [], config.parent)
+            train(config, [], config.parent)
         assert "\n" not in str(error.value)
         assert newest.read_bytes() == damaged  # nothing is deleted for the user
     # The way out that the message names works.
     newest.with_suffix(".json").unlink()
-    assert run_pipeline(config, [], config.parent).state == "finished"
+    assert train(config, [], config.parent).state == "finished"
 
 
 def test_a_damaged_best_is_found_at_the_start_and_can_be_left_behind(stopped):
@@ -205,31 +205,31 @@ def test_a_damaged_best_is_found_at_the_start_and_can_be_left_behind(stopped):
     best = run / "checkpoints" / "best.safetensors"
     best.write_bytes(best.read_bytes()[:-1])
     with pytest.raises(VlfewError, match=r"best\.safetensors is damaged"):
-        run_pipeline(config, [], config.parent)
+        train(config, [], config.parent)
     assert max(steps_logged(run)) <= 25  # not at the end of training
     best.with_suffix(".json").unlink()
-    assert run_pipeline(config, [], config.parent).state == "finished"
+    assert train(config, [], config.parent).state == "finished"
 
 
 def test_resume_with_a_changed_config_shows_the_difference(stopped):
     config, _, _ = stopped
     with pytest.raises(VlfewError, match=r"augment.rotate: 10\.0 -> 20\.0"):
-        run_pipeline(config, ["augment.rotate=20"], config.parent)
+        train(config, ["augment.rotate=20"], config.parent)
 
 
-def test_a_mistake_claims_nothing(config):
+def test_a_mistake_does_not_claim_the_folder(config):
     """The settings that the message proposes go into the same folder."""
-    with pytest.raises(VlfewError, match=r"and sampling\.classes_per_batch wants 50"):
-        run_pipeline(config, ["sampling.classes_per_batch=50"], config.parent)
-    run = run_pipeline(config, ["sampling.classes_per_batch=8", "optim.steps=2"], config.parent)
+    with pytest.raises(VlfewError, match=r"and sampling\.classes_per_batch needs 50"):
+        train(config, ["sampling.classes_per_batch=50"], config.parent)
+    run = train(config, ["sampling.classes_per_batch=8", "optim.steps=2"], config.parent)
     assert run.state == "finished"
 
 
-def test_what_cannot_be_evaluated_is_said_before_training(config):
+def test_an_impossible_evaluation_is_an_error_before_training(config):
     with pytest.raises(VlfewError, match="need 9 classes, but the split has 4"):
-        run_pipeline(config, ["evaluate=[{protocol: few-shot, ways: 9, queries: 2}]"], config.parent)
+        train(config, ["evaluate=[{protocol: few-shot, ways: 9, queries: 2}]"], config.parent)
     with pytest.raises(VlfewError, match=r"test0\d|images"):
-        run_pipeline(config, ["evaluate=[{protocol: few-shot, ways: 3, queries: 40}]"], config.parent)
+        train(config, ["evaluate=[{protocol: few-shot, ways: 3, queries: 40}]"], config.parent)
     assert not (config.parent / "small" / "checkpoints").exists()
 
 
@@ -241,21 +241,21 @@ def test_what_cannot_be_evaluated_is_said_before_training(config):
             "model_selection.method=weighted_l1: this model has no trained weighted_l1; train",
         ),
         (
-            "evaluate=[{protocol: few-shot}, {protocol: verification, pairs: 8, folds: 2, method: cross_attention}]",
-            "evaluate.1.method=cross_attention: this model has no trained cross_attention; train",
+            "evaluate=[{protocol: few-shot}, {protocol: verification, pairs: 8, folds: 2, similarity: cross_attention}]",
+            "evaluate.1.similarity=cross_attention: this model has no trained cross_attention; train",
         ),
     ],
 )
-def test_a_scorer_that_the_model_has_not_is_said_before_training(config, override, message, monkeypatch):
+def test_a_method_that_the_model_does_not_have_is_an_error_before_training(config, override, message, monkeypatch):
     monkeypatch.setattr(TrainingStep, "forward", None)
     ways = ["evaluate.0.ways=3", "evaluate.0.queries=3"]
     with pytest.raises(VlfewError, match=re.escape(message)) as error:
-        run_pipeline(config, [override, *ways], config.parent)
+        train(config, [override, *ways], config.parent)
     assert "\n" not in str(error.value)
 
 
-def test_what_is_evaluated_has_no_say_in_the_first_weights(config):
-    """A scorer with weights is made to see whether the model has it, and draws random numbers."""
+def test_evaluations_do_not_influence_the_initial_weights(config):
+    """A method with weights is built to check whether the model has it, which draws random numbers."""
     overrides = [
         "image={backbone: conv4, widths: [8, 8]}",
         "embedding_dim=null",
@@ -265,8 +265,8 @@ def test_what_is_evaluated_has_no_say_in_the_first_weights(config):
     drawn = []
     for method in ("default", "cross_attention_transductive"):
         read = read_config(config, [*overrides, f"evaluate.0.method={method}"])
-        data = load_configured_data(read)
-        build_configured_model(read, choose_objective(read, data), len(data.classes("train")))
+        data = load_data_of(read)
+        build_model(read, choose_losses(read, data), len(data.classes("train")))
         drawn.append(torch.rand(3))
     assert torch.equal(*drawn)
 
@@ -274,12 +274,12 @@ def test_what_is_evaluated_has_no_say_in_the_first_weights(config):
 def test_evaluations_may_change_until_the_results_are_there(stopped):
     config, run, _ = stopped
     other = "evaluate=[{protocol: few-shot, ways: 2, queries: 2, episodes: 20}]"
-    assert run_pipeline(config, [other], config.parent).state == "finished"
+    assert train(config, [other], config.parent).state == "finished"
     assert json.loads((run / "results.json").read_text())[0]["ways"] == 2
 
 
 def test_not_a_number_stops_names_the_step_and_keeps_the_checkpoint(config, monkeypatch):
-    """From step 13 on the loss is NaN: the checkpoint of step 10 stays, and is said."""
+    """From step 13 on the loss is NaN: the checkpoint of step 10 stays, and is named."""
     from vlfew.training.training_step import TrainingStep
 
     forward, calls = TrainingStep.forward, iter(range(1, 10**6))
@@ -292,7 +292,7 @@ def test_not_a_number_stops_names_the_step_and_keeps_the_checkpoint(config, monk
     with pytest.raises(
         VlfewError, match="not a number since step 13; the last good checkpoint is step-00000010"
     ):
-        run_pipeline(config, [], config.parent)
+        train(config, [], config.parent)
     run = config.parent / "small"
     assert not (run / "model.json").exists()
     state = load_file(run / "checkpoints" / "step-00000010.safetensors")
@@ -301,7 +301,7 @@ def test_not_a_number_stops_names_the_step_and_keeps_the_checkpoint(config, monk
 
 def test_a_step_that_blows_up_is_never_saved(config, capsys):
     blown = ("optim.lr=1e30", "optim.warmup_steps=0", "optim.max_grad_norm=null")
-    status, _, error = told(capsys, "train", config, *blown, "--runs", config.parent)
+    status, _, error = outcome(capsys, "train", config, *blown, "--runs", config.parent)
     assert status == 2 and "the loss is not a number since step" in error
     assert "Traceback" not in error
     for path in (config.parent / "small").rglob("*.safetensors"):
@@ -309,7 +309,7 @@ def test_a_step_that_blows_up_is_never_saved(config, capsys):
 
 
 def test_early_stopping_keeps_the_best(config):
-    run_pipeline(
+    train(
         config,
         ["training.patience=1", "training.eval_every=5", "optim.lr=1e-9", "optim.steps=1000"],
         config.parent,
@@ -318,12 +318,12 @@ def test_early_stopping_keeps_the_best(config):
     assert max(steps_logged(run)) <= 100
     validations = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     scores = {v["step"]: v["validation"]["accuracy"] for v in validations if "validation" in v}
-    metadata = json.loads((run / "model.json").read_text())["about"]
+    metadata = json.loads((run / "model.json").read_text())["metadata"]
     assert scores[metadata["best_step"]] == max(scores.values())
 
 
-def test_words_that_are_codes_drop_the_alignment_and_say_so(config, capsys):
-    status, _, error = told(
+def test_class_names_that_are_codes_drop_the_alignment(config, capsys):
+    status, _, error = outcome(
         capsys,
         "train",
         config,
@@ -347,7 +347,7 @@ def test_words_that_are_codes_drop_the_alignment_and_say_so(config, capsys):
     [
         (
             "sampling.classes_per_batch=50",
-            "split 'train' has 8 classes, and sampling.classes_per_batch wants 50",
+            "split 'train' has 8 classes, and sampling.classes_per_batch needs 50",
         ),
         ("model_selection.split=test", "model_selection.split must be 'val'"),
         ("similarity=weighted_l1", "similarity: weighted_l1 is learned"),
@@ -358,7 +358,7 @@ def test_words_that_are_codes_drop_the_alignment_and_say_so(config, capsys):
 )
 def test_impossible_settings_are_one_line(config, override, message, monkeypatch):
     with pytest.raises(VlfewError, match=re.escape(message)) as error:
-        run_pipeline(config, override.split(), config.parent)
+        train(config, override.split(), config.parent)
     assert "\n" not in str(error.value)
 
 
@@ -378,7 +378,7 @@ def test_impossible_settings_are_one_line(config, override, message, monkeypatch
 )
 def test_test_images_choose_nothing_and_nothing_stays_random(config, override, message):
     with pytest.raises(VlfewError, match=re.escape(message)) as error:
-        run_pipeline(config, [override], config.parent)
+        train(config, [override], config.parent)
     assert "\n" not in str(error.value)
 
 
@@ -386,12 +386,12 @@ def test_patience_waits_for_a_stage_to_come(config):
     stages = "objective=[{loss: cross_entropy, stop: 0.5}, {loss: triplet, start: 0.5}]"
     # With a learning rate of next to nothing no validation is better than the first.
     still = ["optim.steps=12", "optim.lr=1e-9", "training.eval_every=1", "training.patience=2"]
-    run = run_pipeline(config, [stages, *still], config.parent)
+    run = train(config, [stages, *still], config.parent)
     assert max(entry["step"] for entry in run.read_log()) == 8
 
 
 def test_two_processes_do_not_train_in_one_folder(config):
     run = RunFolder(config.parent / "small")
-    with run.held(), pytest.raises(VlfewError, match=r"another process is training in .*small"):
-        run_pipeline(config, [], config.parent)
+    with run.locked(), pytest.raises(VlfewError, match=r"another process is training in .*small"):
+        train(config, [], config.parent)
     assert not (run.path / "config.yaml").exists()

@@ -18,8 +18,8 @@ from vlfew.cli import main
 from vlfew.core.config import Config
 from vlfew.core.errors import DataError, VlfewError
 from vlfew.data import ImagePreprocessor, load_data
-from vlfew.workflows.assemble import selection
-from vlfew.workflows.train import run_pipeline
+from vlfew.workflows.model_selection import choose_model_selection
+from vlfew.workflows.train import train
 
 CONFIG = """
 data: {{name: {name}, root: {root}, image_size: 16, channels: 1}}
@@ -64,15 +64,15 @@ def evaluated(capsys: pytest.CaptureFixture[str], folder: Path, run: Path, *argu
     """What `vlfew evaluate RUN ... --json` writes."""
     file = folder / "again.json"
     with pytest.raises(SystemExit) as error:
-        main(["evaluate", str(run), "--protocol", "few-shot", *map(str, arguments), "--json", str(file)])
+        main(["evaluate", "few-shot", str(run), *map(str, arguments), "--json", str(file)])
     assert error.value.code == 0, capsys.readouterr().err
     (result,) = json.loads(file.read_text())
     return result
 
 
-def test_without_a_validation_split_the_last_weights_are_kept(config: Path) -> None:
-    run = run_pipeline(config, [], config.parent)
-    metadata = json.loads((run.path / "model.json").read_text())["about"]
+def test_without_a_validation_split_the_last_weights_are_saved(config: Path) -> None:
+    run = train(config, [], config.parent)
+    metadata = json.loads((run.path / "model.json").read_text())["metadata"]
     assert "best_step" not in metadata and not (run.checkpoints / "best.json").exists()
     assert not any("validation" in entry for entry in run.read_log())
     model, last = (
@@ -83,17 +83,17 @@ def test_without_a_validation_split_the_last_weights_are_kept(config: Path) -> N
     shared = model.keys() & trained.keys()
     assert len(shared) > 8 and all(torch.equal(model[name], trained[name]) for name in shared)
     (result,) = json.loads(run.results.read_text())
-    assert result["note"] == "no validation split: the weights of the last step are kept"
+    assert result["note"] == "no validation split: the weights of the last step are saved"
     assert result["note"] in run.report.read_text()
 
 
 def test_killed_without_a_validation_split_it_goes_on_to_the_same_weights(config: Path) -> None:
-    whole = run_pipeline(config, ["name=whole"], config.parent)
-    run_pipeline(config, ["name=cut"], config.parent)
+    whole = train(config, ["name=whole"], config.parent)
+    train(config, ["name=cut"], config.parent)
     cut = config.parent / "cut"
     for path in (cut / "results.json", cut / "model.json", *cut.glob("checkpoints/step-00000004.*")):
         path.unlink()
-    resumed = run_pipeline(config, ["name=cut"], config.parent)
+    resumed = train(config, ["name=cut"], config.parent)
     assert resumed.read_log()[-1]["step"] == 4
     one, other = (load_file(run.path / "model.safetensors") for run in (whole, resumed))
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -115,35 +115,35 @@ def test_three_classes_of_five_images_are_trained_on_by_what_the_messages_say(tm
         "image.widths=[8, 8, 8, 8]",
         "optim.steps=2",
     ]
-    told = [
+    errors = [
         (
             DataError,
-            r"asked for on the split 'test', .* has not: 3 classes .* by evaluate=\[\] sampling\.classes_per_batch=3",
+            r"few-shot needs the split 'test', .* does not have: 3 classes .*evaluate=\[\]",
         ),
         (
             DataError,
-            r"split 'train' has 3 classes, and sampling.classes_per_batch wants 8; set sampling\.classes_per_batch=3 or fewer",
+            r"split 'train' has 3 classes, and sampling.classes_per_batch needs 8; set sampling\.classes_per_batch=3 or fewer",
         ),
     ]
-    for number, (kind, message) in enumerate(told):
+    for number, (kind, message) in enumerate(errors):
         with pytest.raises(kind, match=message) as error:
-            run_pipeline(
+            train(
                 shipped,
                 [*short, *(["evaluate=[]", "sampling.classes_per_batch=3"][:number])],
                 tmp_path / "runs",
             )
         assert "\n" not in str(error.value)
-        assert not any((tmp_path / "runs").iterdir())  # a refused run leaves nothing
-    run = run_pipeline(shipped, [*short, "evaluate=[]", "sampling.classes_per_batch=3"], tmp_path / "runs")
-    metadata = json.loads((run.path / "model.json").read_text())["about"]
+        assert not any((tmp_path / "runs").iterdir())  # a run that fails at once leaves nothing
+    run = train(shipped, [*short, "evaluate=[]", "sampling.classes_per_batch=3"], tmp_path / "runs")
+    metadata = json.loads((run.path / "model.json").read_text())["metadata"]
     assert "best_step" not in metadata and json.loads(run.results.read_text()) == []
     assert "3 classes are too few to hold some out for val and test" in run.report.read_text()
 
 
-def test_a_repeated_run_that_is_refused_leaves_nothing(config: Path) -> None:
+def test_a_repeated_run_that_fails_at_once_leaves_nothing(config: Path) -> None:
     repeat = "repeat={over: data.fold, values: [1, 2]}"
-    with pytest.raises(DataError, match=r"sampling\.classes_per_batch wants 99"):
-        run_pipeline(config, [repeat, "sampling.classes_per_batch=99"], config.parent / "runs")
+    with pytest.raises(DataError, match=r"sampling\.classes_per_batch needs 99"):
+        train(config, [repeat, "sampling.classes_per_batch=99"], config.parent / "runs")
     assert not any((config.parent / "runs").iterdir())
 
 
@@ -159,31 +159,31 @@ def test_a_repeated_run_that_is_refused_leaves_nothing(config: Path) -> None:
 )
 def test_nothing_can_be_chosen_without_a_validation_split(config: Path, override: str, message: str) -> None:
     with pytest.raises(VlfewError, match=message) as error:
-        run_pipeline(config, [override], config.parent)
+        train(config, [override], config.parent)
     assert "\n" not in str(error.value)
-    run = run_pipeline(config, [override, "data.validation_people=5", "name=chosen"], config.parent)
-    assert "best_step" in json.loads((run.path / "model.json").read_text())["about"]
+    run = train(config, [override, "data.validation_people=5", "name=chosen"], config.parent)
+    assert "best_step" in json.loads((run.path / "model.json").read_text())["metadata"]
 
 
 def test_a_split_by_image_trains_and_every_result_says_so(
     config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = run_pipeline(config, ["data.split=images"], config.parent)
-    said = "att_faces is split by image: the classes of this split were trained on"
+    run = train(config, ["data.split=images"], config.parent)
+    note = "att_faces is split by image: the classes of this split were trained on"
     (result,) = json.loads(run.results.read_text())
-    assert said in result["note"] and said in run.report.read_text()
+    assert note in result["note"] and note in run.report.read_text()
     assert "on other images of the classes of training" in run.report.read_text()
     again = evaluated(capsys, config.parent, run.path, "--ways", 40, "--queries", 1, "--episodes", "each")
-    assert said in again["note"] and again["ways"] == 40 and again["episodes"] == 2
-    other = evaluated(capsys, config.parent, run.path, "--set", "split=people", "--queries", 3)
-    assert said not in other["note"] and "classes of the test split may have been trained on" in other["note"]
+    assert note in again["note"] and again["ways"] == 40 and again["episodes"] == 2
+    other = evaluated(capsys, config.parent, run.path, "data.split=people", "--queries", 3)
+    assert note not in other["note"] and "classes of the test split may have been trained on" in other["note"]
 
 
 def test_ten_new_people_by_every_choice_of_their_image(
     config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     each = "evaluate=[{protocol: few-shot, ways: all, queries: all, episodes: each}]"
-    run = run_pipeline(config, ["data.fold=3", each], config.parent)
+    run = train(config, ["data.fold=3", each], config.parent)
     (result,) = json.loads(run.results.read_text())
     assert (result["ways"], result["episodes"], result["queries"]) == (10, 10, "all")
     assert "split by image" not in result["note"]
@@ -194,13 +194,13 @@ def test_ten_new_people_by_every_choice_of_their_image(
 
 
 def test_other_data_are_framed_in_their_own_way(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A model of faces within a wide frame is asked about faces that fill theirs."""
-    run = run_pipeline(config, ["data.center_crop=0.5"], config.parent)
-    asked = (run.path, "--ways", 10, "--queries", 9, "--episodes", 200)
-    whole = evaluated(capsys, config.parent, *asked, "--set", "center_crop=1")
-    middle = evaluated(capsys, config.parent, *asked)
+    """A model of faces within a wide frame is evaluated on faces that fill theirs."""
+    run = train(config, ["data.center_crop=0.5"], config.parent)
+    options = (run.path, "--ways", 10, "--queries", 9, "--episodes", 200)
+    whole = evaluated(capsys, config.parent, *options, "data.center_crop=1")
+    middle = evaluated(capsys, config.parent, *options)
     assert whole["accuracy"] != middle["accuracy"] and whole["input_size"] == middle["input_size"]
-    assert "--set center_crop=1" in whole["command"]
+    assert "data.center_crop=1" in whole["command"]
 
 
 def test_a_run_of_omniglot_answers_for_digits_in_dark_ink(
@@ -224,25 +224,25 @@ def test_a_run_of_omniglot_answers_for_digits_in_dark_ink(
     monkeypatch.setenv("VLFEW_DATA", str(root))
     path = tmp_path / "characters.yaml"
     path.write_text(CONFIG.format(name="omniglot", root="null"))
-    run = run_pipeline(path, [], tmp_path)
+    run = train(path, [], tmp_path)
 
     digits = ("--data", "mnist", "--ways", 10, "--shots", 1, "--queries", 5, "--episodes", 30)
-    result = evaluated(capsys, tmp_path, run.path, *digits, "--set", "ink=dark")
+    result = evaluated(capsys, tmp_path, run.path, *digits, "data.ink=dark")
     assert result["data"] == "mnist" and result["trained_on"] == "omniglot/train" and result["ways"] == 10
-    assert result["input_size"] == [1, 16, 16] and "--set ink=dark" in result["command"]
+    assert result["input_size"] == [1, 16, 16] and "data.ink=dark" in result["command"]
     assert "60 of 10,000 test images at hand" in result["note"] and "split by image" not in result["note"]
     dark = load_data("mnist", ink="dark")
     assert result["data_fingerprint"] == dark.fingerprint != load_data("mnist").fingerprint
     shutil.rmtree(root / "mnist")
     capsys.readouterr()
     with pytest.raises(SystemExit) as error:
-        main(["evaluate", str(run.path), "--protocol", "few-shot", *map(str, digits)])
+        main(["evaluate", "few-shot", str(run.path), *map(str, digits)])
     lines = capsys.readouterr().err.strip().splitlines()
     assert error.value.code == 2 and len(lines) == 1 and "no data for 'mnist'" in lines[0]
 
 
-def test_images_with_words_of_their_own_are_chosen_by_retrieval(tmp_path: Path) -> None:
-    """Of classes of one image, as captions make them, no few-shot question can be asked."""
+def test_models_of_captions_are_selected_by_retrieval(tmp_path: Path) -> None:
+    """Of classes of one image, as captions make them, there are no few-shot episodes."""
     rows = ["file,caption"]
     for number in range(30):
         Image.new("L", (8, 8), 8 * number).save(tmp_path / f"{number}.png")
@@ -251,7 +251,7 @@ def test_images_with_words_of_their_own_are_chosen_by_retrieval(tmp_path: Path) 
     data = load_data("captions", tmp_path, ImagePreprocessor(16, 1))
     captions = {"name": "captions", "image_size": 16, "channels": 1}
     config = Config.model_validate({"data": captions, "objective": [{"loss": "alignment_softmax"}]})
-    chosen = selection(config, data, has_text=True)
-    assert chosen is not None and chosen[0] == "retrieval" and chosen[1]["split"] == "val"
-    with pytest.raises(DataError, match=r"add classes or images, or train with words \(text.encoder\)"):
-        selection(config, data, has_text=False)
+    selection = choose_model_selection(config, data, has_text=True)
+    assert selection is not None and selection.protocol == "retrieval" and selection.options["split"] == "val"
+    with pytest.raises(DataError, match=r"add classes or images, or train with text \(text.encoder\)"):
+        choose_model_selection(config, data, has_text=False)

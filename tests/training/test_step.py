@@ -1,4 +1,4 @@
-"""What the terms of the objective are told of a batch."""
+"""What the losses get of a batch."""
 
 from __future__ import annotations
 
@@ -8,20 +8,23 @@ from torch import Tensor
 
 from vlfew.losses.base import LossContext
 from vlfew.losses.batch import EncodedBatch
-from vlfew.losses.objective import Objective, TermSpec, choose_terms
-from vlfew.models.build import build_model
+from vlfew.losses.objective import Objective, WeightedLoss, select_losses
+from vlfew.models.dual_stream import DualStream
 from vlfew.models.spec import ModelSpec
+from vlfew.training.batches import BatchLabels
 from vlfew.training.training_step import TrainingStep
 
 
 @pytest.mark.parametrize(("name", "target"), [("contrastive", None), ("cross_entropy", [0, 0, 1, 1])])
-def test_classes_are_counted_where_a_term_asks(
+def test_classes_are_numbered_where_a_loss_needs_them(
     name: str, target: list[int] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = build_model(
+    model = DualStream.from_spec(
         ModelSpec(backbone="conv4", backbone_options={"width": 4}, embedding_dim=8, image_size=16)
     )
-    objective = Objective(choose_terms([TermSpec(name)], words=False), LossContext(model.feature_spec, 2))
+    objective = Objective(
+        select_losses([WeightedLoss(name)], has_text=False), LossContext(model.feature_spec, 2)
+    )
     step, seen, forward = TrainingStep(model, objective, torch.tensor([3, 7])), [], Objective.forward
 
     def watched(self: Objective, batch: EncodedBatch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -29,6 +32,7 @@ def test_classes_are_counted_where_a_term_asks(
         return forward(self, batch)
 
     monkeypatch.setattr(Objective, "forward", watched)
-    step(torch.rand(4, 1, 16, 16) * 255, torch.tensor([3, 3, 7, 7]))
+    labels = torch.tensor([3, 3, 7, 7])
+    step(torch.rand(4, 1, 16, 16) * 255, BatchLabels(labels, labels))
     (batch,) = seen
     assert (None if batch.target is None else batch.target.tolist()) == target

@@ -16,15 +16,17 @@ import pytest
 import torch
 from PIL import Image
 
-from scripts.sweep import cells_of, main, read_grid
 from tests.conftest import real_data
-from vlfew.classifiers import CLASSIFIERS
+from tests.load_script import load_script
+from vlfew.similarities import SIMILARITIES
 from vlfew.core.errors import ConfigError
 from vlfew.core.features import Features, FeatureSpec
 from vlfew.losses import LOSSES
 from vlfew.losses.batch import EncodedBatch
 from vlfew.workflows.assemble import read_config
-from vlfew.workflows.train import run_pipeline
+from vlfew.workflows.train import train
+
+sweep = load_script("sweep")
 
 ROOT = Path(__file__).parents[2]
 STUDIES = sorted(p for p in (ROOT / "configs/studies").glob("*.yaml") if not p.stem.endswith("_grid"))
@@ -65,7 +67,7 @@ def test_a_study_starts(path: Path, tmp_path: Path, drawings: Path) -> None:
         few += [f"data.root={drawings}", "data.validation_alphabets=1", "sampling.pairs_per_batch=4"]
     else:
         real_data(FOLDERS.get(config.data.name, config.data.name))
-    run = run_pipeline(path, [*FEW, *few], tmp_path)
+    run = train(path, [*FEW, *few], tmp_path)
     results = json.loads(run.results.read_text())
     assert [r["protocol"] for r in results] == [e.protocol for e in config.evaluate]
     assert sum("loss" in entry for entry in run.read_log()) == 1
@@ -74,7 +76,7 @@ def test_a_study_starts(path: Path, tmp_path: Path, drawings: Path) -> None:
 @pytest.mark.parametrize("path", GRIDS, ids=lambda p: p.stem)
 def test_every_cell_of_a_grid_can_be_configured(path: Path) -> None:
     study = path.with_name(path.name.replace("_grid", ""))
-    cells = cells_of(read_grid(path), study.stem, [])
+    cells = sweep.cells_of(sweep.read_grid(path), study.stem, [])
     made = [read_config(study, cell.overrides) for cell in cells]
     for one, other in pairwise(made):
         assert one.model_copy(update={"name": ""}) != other.model_copy(update={"name": ""})
@@ -85,7 +87,7 @@ def test_the_mixed_loss_that_collapses_has_the_floor_that_its_recipe_tells_of() 
     floor = float(re.findall(r"never falls below (0\.\d+)", path.read_text())[0])
     terms = {term.loss: term.options for term in read_config(path).objective}
     assert list(terms) == ["contrastive", "l_softmax", "focal"]
-    focal, similarity = LOSSES.get("focal")(**terms["focal"]), CLASSIFIERS.get("cosine")(FeatureSpec(2))
+    focal, similarity = LOSSES.get("focal")(**terms["focal"]), SIMILARITIES.get("cosine")(FeatureSpec(2))
 
     def loss(angles: list[float]) -> float:
         """Of four images of two classes, in the plane."""
@@ -134,7 +136,7 @@ def test_a_sweep_fills_its_grid_and_goes_on_past_a_cell_that_fails(
         "asked:\n  one: []\n"
         "  more: ['evaluate=[{protocol: few-shot, ways: 3, queries: 1, episodes: 5}]']\n"
     )
-    assert main(asked) == 2
+    assert sweep.main(asked) == 2
     lines = capsys.readouterr().out.splitlines()
     assert (
         lines[0] == "| net | asked | best validation | few-shot 2-way 1-shot | few-shot 3-way 1-shot |"
@@ -147,7 +149,7 @@ def test_a_sweep_fills_its_grid_and_goes_on_past_a_cell_that_fails(
     assert "±" in rows[0][3] and rows[0][4] == "-" and rows[1][3] == "-" and "±" in rows[1][4]
     assert all(row[2].startswith("failed: conv4 needs images of at least 32 x 32") for row in rows[2:])
     assert "choose a cell by its validation" in lines[7]
-    assert main(asked) == 2
+    assert sweep.main(asked) == 2
     again = capsys.readouterr()
     assert again.out.splitlines() == lines and again.err.count("is finished") == 2
 
@@ -168,7 +170,7 @@ def test_a_grid_that_is_no_good_is_refused_before_training(
 ) -> None:
     Path(asked[1]).write_text(grid + "\n")
     with pytest.raises(ConfigError) as error:
-        main(asked)
+        sweep.main(asked)
     assert said in str(error.value) and len(error.value.problems) == 1
     assert not (tmp_path / "small").exists()
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from vlfew.core.errors import RunError
 from vlfew.training.tune.search_space import Choices, Range, SearchSpace
-from vlfew.training.tune.study import COMPARED, GOOD, TELLING, OpenTrial, Pruner, Study, Trial
+from vlfew.training.tune.study import MIN_COMPARED, MIN_GOOD, MIN_FOR_IMPORTANCE, OpenTrial, Pruner, Study, Trial
 
 SPACE: SearchSpace = {
     "optim.lr": Range(1e-4, 1e-1, log=True),
@@ -34,7 +34,7 @@ def accuracy(trial: Trial) -> float:
 
 def answer(trial: OpenTrial) -> Trial:
     """Goes through the validations of a trial, and closes it."""
-    final = accuracy(trial.told)
+    final = accuracy(trial.snapshot)
     for step in STEPS:
         if trial.report(step, final * step / 30):
             return trial.prune()
@@ -80,7 +80,7 @@ def test_interrupted_anywhere_it_goes_on_as_if_it_had_not_been(
         study = study_at(tmp_path, pruner)
         assert len(study.done) == number
         trial = study.next()
-        final = accuracy(trial.told)
+        final = accuracy(trial.snapshot)
         for step in STEPS[:reported]:
             if trial.report(step, final * step / 30):
                 break
@@ -88,7 +88,7 @@ def test_interrupted_anywhere_it_goes_on_as_if_it_had_not_been(
         again = study_at(tmp_path, pruner)
         assert [t.state for t in again.trials[number:]] == ["unfinished"]
         taken = again.next()
-        assert taken.told == trial.told
+        assert taken.snapshot == trial.snapshot
         assert answer(taken).number == number + 1
     assert study_at(tmp_path, pruner).trials == whole
 
@@ -124,7 +124,7 @@ def test_pruned_is_what_falls_below_the_median_of_the_finished(
         for place, (step, value) in enumerate(zip((5, 10, 20, 30), curve, strict=True)):
             # In the first quarter none is.
             seen = [other[place] for other in finished] if step >= 8 else []
-            expected = len(seen) >= COMPARED and max(curve[: place + 1]) < median(seen)
+            expected = len(seen) >= MIN_COMPARED and max(curve[: place + 1]) < median(seen)
             assert trial.report(step, value / 20) == expected
             if expected:
                 told = trial.prune()
@@ -139,7 +139,7 @@ def test_a_trial_that_failed_says_why_and_is_not_sought_again(tmp_path: Path) ->
     study = study_at(tmp_path)
     for _ in range(30):
         trial = study.next()
-        if trial.told.values["optim.max_grad_norm"] == "null":
+        if trial.snapshot.values["optim.max_grad_norm"] == "null":
             failed = trial.fail("no")
             assert (failed.state, failed.why, failed.accuracy) == ("failed", "no", None)
         else:
@@ -151,11 +151,11 @@ def test_a_trial_that_failed_says_why_and_is_not_sought_again(tmp_path: Path) ->
 def test_the_first_trial_can_be_given_and_keeps_all_its_digits(tmp_path: Path) -> None:
     first = {"optim.lr": 0.00123456789, "image.width": 16, "optim.max_grad_norm": "null"}
     trial = study_at(tmp_path).next(first)
-    assert trial.told.values == first and trial.told.as_configured
+    assert trial.snapshot.values == first and trial.snapshot.as_configured
     # Interrupted, and given again: there is one first trial.
     study = study_at(tmp_path)
     assert answer(study.next(first)).number == 1
-    second = study.next(first).told
+    second = study.next(first).snapshot
     assert second.number == 2 and not second.as_configured and second.values != first
     assert study.trials[0].overrides == [
         "optim.lr=0.00123456789",
@@ -168,27 +168,27 @@ def test_a_copy_has_the_answers_of_its_twin(tmp_path: Path) -> None:
     study = study_at(tmp_path, "median")
     done = search(study, 12)
     done.append(study.next().fail("no"))
-    for twin in (next(t for t in done if t.state == state) for state in ("finished", "pruned", "failed")):
-        copy = study.next().copy(twin)
+    for duplicate_of in (next(t for t in done if t.state == state) for state in ("finished", "pruned", "failed")):
+        copy = study.next().copy(duplicate_of)
         assert (copy.state, copy.accuracy, copy.curve, copy.why) == (
-            twin.state,
-            twin.accuracy,
-            twin.curve,
-            twin.why,
+            duplicate_of.state,
+            duplicate_of.accuracy,
+            duplicate_of.curve,
+            duplicate_of.why,
         )
-        assert copy.twin == twin.number < copy.number
+        assert copy.duplicate_of == duplicate_of.number < copy.number
     best = study.best
-    assert best is not None and best.twin is None
+    assert best is not None and best.duplicate_of is None
 
 
 def test_what_mattered_is_told_once_there_is_enough_to_tell_it_by(tmp_path: Path) -> None:
     study = study_at(tmp_path)
-    search(study, TELLING - 1)
-    assert study.importances() == f"it takes {TELLING} finished trials, and there are {TELLING - 1}"
+    search(study, MIN_FOR_IMPORTANCE - 1)
+    assert study.importances() == f"this needs {MIN_FOR_IMPORTANCE} finished trials, and there are only {MIN_FOR_IMPORTANCE - 1}"
     search(study, 25)
     found = study.importances()
     assert not isinstance(found, str)
-    assert (found.good, found.finished) == (GOOD, 25)
+    assert (found.good, found.finished) == (MIN_GOOD, 25)
     assert next(iter(found.shares)) == "optim.lr" and found.shares["optim.lr"] > 0.5
     assert set(found.shares) == set(SPACE) and sum(found.shares.values()) == pytest.approx(1)
     assert study_at(tmp_path).importances() == found
@@ -196,7 +196,7 @@ def test_what_mattered_is_told_once_there_is_enough_to_tell_it_by(tmp_path: Path
 
 def test_nothing_mattered_where_all_are_equally_good(tmp_path: Path) -> None:
     study = study_at(tmp_path)
-    for _ in range(TELLING):
+    for _ in range(MIN_FOR_IMPORTANCE):
         study.next().finish(0.5)
     said = study.importances()
     assert isinstance(said, str) and "too much alike" in said

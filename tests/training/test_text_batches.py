@@ -1,4 +1,4 @@
-"""Classes whose words an encoder cannot tell apart."""
+"""Classes whose texts are the same to an encoder."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import pytest
 from tests.encoders.conftest import bert_folder  # noqa: F401
 from vlfew.core.errors import DataError
 from vlfew.encoders import TEXT_ENCODERS
-from vlfew.encoders.text.distinct import check_told_apart
+from vlfew.encoders.text.distinct import check_distinct_texts
 
 
 def test_classes_that_tokenize_alike_are_named(bert_folder: Path) -> None:  # noqa: F811
     encoder = TEXT_ENCODERS.get(f"hf:{bert_folder}")()
     names = ["x", "y", "z"]
-    check_told_apart(
+    check_distinct_texts(
         encoder, names, [["a cat"], ["a dog"], ["a cat", "a mug"]]
-    )  # one of its words is its own
-    check_told_apart(encoder, names, [[], [], ["a cat"]])
+    )  # one of its texts is its own
+    check_distinct_texts(encoder, names, [[], [], ["a cat"]])
     unknown = [["a cat"], ["a zebra"], ["a gnu"]]
     with pytest.raises(DataError, match=r"'y' and 'z' are the same .*'a zebra' and 'a gnu'") as caught:
-        check_told_apart(encoder, names, unknown)
+        check_distinct_texts(encoder, names, unknown)
     assert "\n" not in str(caught.value)
     long = [["cat " * 30 + end] for end in ("dog", "mug")]
     with pytest.raises(DataError, match="'x' and 'y'"):
-        check_told_apart(encoder, names, [*long, ["a dog"]])
+        check_distinct_texts(encoder, names, [*long, ["a dog"]])

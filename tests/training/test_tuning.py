@@ -332,7 +332,7 @@ def test_a_search_of_which_nothing_can_be_trained_ends_in_one_line_and_claims_no
     last = capsys.readouterr().err.splitlines()[-1]
     assert left.value.code == 2
     assert "no trial was trained to its end (2 trials: 2 failed); the last: " in last
-    assert "and sampling.classes_per_batch wants " in last
+    assert "and sampling.classes_per_batch needs " in last
     trials, _ = go(make_search(folder, space="sampling.classes_per_batch: {choices: [4, 8]}\n", trials=2))
     assert [t.state for t in trials] == ["finished", "finished"]
 

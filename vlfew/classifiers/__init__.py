@@ -1,29 +1,16 @@
-"""The scorers by name: one file and one line each.
+"""Few-shot methods by name: one file and one line each.
 
-A scorer is built as `CLASSIFIERS.get(name)(space, *, option=default, ...)`; see `vlfew.core.features.Space`.
+A method is built as `CLASSIFIERS.get(name)(feature_spec, *, option=default, ...)`. Every registered similarity is one
+as well; see `vlfew.classifiers.similarity_classifier`.
 """
 
-from vlfew.classifiers.base import FewShotMethod
-from vlfew.classifiers.support import IMAGE, TEXT, Support
-from vlfew.core.registry import Registry
+from vlfew.classifiers.registry import MethodRegistry
 
-SIMILARITIES = Registry(
-    "similarity",
-    {
-        "cosine": "vlfew.similarities.base:Cosine",
-        "euclidean": "vlfew.similarities.base:Euclidean",
-        "weighted_l1": "vlfew.similarities.weighted_l1:WeightedL1",
-        "cross_attention": "vlfew.similarities.cross_attention:CrossAttention",
-    },
-)
-"""Those that a model can be trained for, and have as its own."""
-
-CLASSIFIERS = Registry(
+CLASSIFIERS = MethodRegistry(
     "method",
     {
-        **SIMILARITIES.entries,
         "prototypes": "vlfew.classifiers.prototypes:Prototypes",
-        "cross_attention_transductive": "vlfew.similarities.cross_attention:TransductiveCrossAttention",
+        "cross_attention_transductive": "vlfew.classifiers.transductive_cross_attention:TransductiveCrossAttention",
         "multimodal_prototypes": "vlfew.classifiers.multimodal_prototypes:MultimodalPrototypes",
         "zero_shot": "vlfew.classifiers.zero_shot:ZeroShot",
         "am3": "vlfew.classifiers.am3:AdaptiveMixture",
@@ -35,5 +22,3 @@ CLASSIFIERS = Registry(
         "lp_plus_plus": "vlfew.classifiers.lp_plus_plus:LPPlusPlus",
     },
 )
-
-__all__ = ["CLASSIFIERS", "IMAGE", "SIMILARITIES", "TEXT", "FewShotMethod", "Support"]

@@ -1,4 +1,4 @@
-"""Two spaces that know nothing of each other, tied by pairs: images and words are alike that have like pairs."""
+"""ASIF: images and texts of unrelated encoders, compared by their similarities to the same anchor pairs."""
 
 from __future__ import annotations
 
@@ -10,80 +10,79 @@ from torch.nn.functional import normalize
 
 from vlfew.core.checks import check_each_positive
 from vlfew.core.errors import ConfigError
-from vlfew.similarities.base import cosine_matrix
+from vlfew.similarities.cosine import cosine_matrix
 
 
 @dataclass(frozen=True)
 class Anchors:
-    """A pairs of an image and its words (ASIF: Norelli et al. 2023, section 2). Nothing is trained.
+    """A pairs of an image and its text (ASIF: Norelli et al. 2023, section 2). Nothing is trained.
 
-    An image is described by its cosines to the anchors' images, and words by theirs to the anchors' words: both
-    as a vector of A numbers, one for each pair, so that any scorer can set one against the other.
+    An image is represented by its cosines to the images of the anchors, a text by its cosines to their texts. Both are
+    vectors of A numbers, one per pair, so that any similarity can compare them.
 
     Attributes:
-        images: `[A, D_p]` by an encoder of images.
-        words: `[A, D_w]` by an encoder of words; another space.
+        images: `[A, D_image]` by an image encoder.
+        texts: `[A, D_text]` by a text encoder.
 
     Raises:
-        ConfigError: not as many words as images.
+        ConfigError: the numbers of images and texts differ.
     """
 
     images: Tensor
-    words: Tensor
+    texts: Tensor
 
     def __post_init__(self) -> None:
-        if len(self.images) != len(self.words):
+        if len(self.images) != len(self.texts):
             raise ConfigError(
-                f"anchors are pairs, and here are {len(self.images)} images and {len(self.words)} words"
+                f"anchors are pairs, but there are {len(self.images)} images and {len(self.texts)} texts"
             )
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def add(self, images: Tensor, words: Tensor) -> Anchors:
-        """With further pairs `[B, D_p]` and `[B, D_w]` at the end."""
-        return Anchors(torch.cat([self.images, images]), torch.cat([self.words, words]))
+    def add(self, images: Tensor, texts: Tensor) -> Anchors:
+        """With further pairs, `[B, D_image]` and `[B, D_text]`, at the end."""
+        return Anchors(torch.cat([self.images, images]), torch.cat([self.texts, texts]))
 
-    def remove(self, numbers: Tensor) -> Anchors:
-        """Without the pairs of these `numbers [R]`; those that stay keep their order."""
-        stay = torch.ones(len(self), dtype=torch.bool, device=self.images.device)
-        stay[numbers] = False
-        return Anchors(self.images[stay], self.words[stay])
+    def remove(self, index: Tensor) -> Anchors:
+        """Without the pairs at `index [R]`."""
+        mask = torch.ones(len(self), dtype=torch.bool, device=self.images.device)
+        mask[index] = False
+        return Anchors(self.images[mask], self.texts[mask])
 
-    def of_images(self, images: Tensor, sparsity: int, exponent: float) -> Tensor:
-        """`relative` of `images [..., Q, D_p]`: `[..., Q, A]`."""
+    def relative_images(self, images: Tensor, sparsity: int, exponent: float) -> Tensor:
+        """`relative` representation of `images [..., Q, D_image]`: `[..., Q, A]`."""
         return relative(cosine_matrix(images, self.images), sparsity, exponent)
 
-    def of_words(self, words: Tensor, sparsity: int, exponent: float) -> Tensor:
-        """`relative` of `words [..., Q, D_w]`: `[..., Q, A]`."""
-        return relative(cosine_matrix(words, self.words), sparsity, exponent)
+    def relative_texts(self, texts: Tensor, sparsity: int, exponent: float) -> Tensor:
+        """`relative` representation of `texts [..., Q, D_text]`: `[..., Q, A]`."""
+        return relative(cosine_matrix(texts, self.texts), sparsity, exponent)
 
 
-def check_enough(anchors: int, sparsity: int, exponent: float) -> None:
-    """Holds the settings to what `relative` can do with so many anchors.
+def check_anchors(anchors: int, sparsity: int, exponent: float) -> None:
+    """Check the settings of `relative`.
 
     Raises:
-        ConfigError: fewer anchors than are kept, or sparsity or exponent not above 0.
+        ConfigError: fewer anchors than `sparsity`, or sparsity or exponent not above 0.
     """
     check_each_positive("asif", sparsity=sparsity, exponent=exponent)
     if anchors < sparsity:
         raise ConfigError(
-            f"asif keeps the {sparsity} likest anchors and has {anchors}; give more anchors or a lower sparsity"
+            f"asif uses the {sparsity} most similar anchors and has {anchors}; use more anchors or a lower sparsity"
         )
 
 
 def relative(cosines: Tensor, sparsity: int, exponent: float) -> Tensor:
-    """Unit vectors `[..., A]` of cosines to A anchors: all but the highest are zero, and those are raised to a power.
+    """Unit vectors `[..., A]` of cosines to A anchors: the highest are raised to a power, all others are zero.
 
     Args:
-        cosines: `[..., A]`. What is below zero is unlike, and becomes zero: an even power would turn it into pair_similarity.
-        sparsity: k, how many are kept.
-        exponent: p.
+        cosines: `[..., A]`. Negative ones become zero: an even power would make similar what is dissimilar.
+        sparsity: k, how many are nonzero.
+        exponent: p, the power.
 
     Raises:
-        ConfigError: as `check_enough`.
+        ConfigError: see `check_anchors`.
     """
-    check_enough(cosines.shape[-1], sparsity, exponent)
+    check_anchors(cosines.shape[-1], sparsity, exponent)
     highest, places = cosines.topk(sparsity, dim=-1)
-    kept = torch.zeros_like(cosines).scatter(-1, places, highest.clamp(min=0) ** exponent)
-    return normalize(kept, dim=-1)
+    return normalize(torch.zeros_like(cosines).scatter(-1, places, highest.clamp(min=0) ** exponent), dim=-1)

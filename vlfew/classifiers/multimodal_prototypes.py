@@ -1,4 +1,4 @@
-"""A class is what its images show and its words say."""
+"""Few-shot with text: prototypes of images and texts."""
 
 from __future__ import annotations
 
@@ -8,36 +8,38 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from vlfew.classifiers.adapter import Adapter
 from vlfew.classifiers.base import FewShotMethod
-from vlfew.classifiers.prototypes import normalized_mean
-from vlfew.classifiers.support import IMAGE, TEXT, Support
+from vlfew.classifiers.prototypes import CosineMethod, normalized_mean
+from vlfew.classifiers.similarity_classifier import SimilarityClassifier
+from vlfew.classifiers.support import SupportSet
 from vlfew.core.checks import check_range
 from vlfew.core.features import Features, FeatureSpec
-from vlfew.similarities.base import cosine_matrix
+from vlfew.similarities.cosine import CLIP_TEMPERATURE, cosine_matrix
 
 
-def with_text(images: FewShotMethod, feature_spec: FeatureSpec, text_weight: float) -> FewShotMethod:
-    """What answers by images and words, in a model that answers by images with `images`.
+def multimodal_method(
+    image_method: FewShotMethod, feature_spec: FeatureSpec, text_weight: float
+) -> FewShotMethod:
+    """The method for images and texts of a model whose own method for images is `image_method`.
 
-    One prototype of both (`MultimodalPrototypes`); scores of both (`ScoreMixture`) where the model learned to
-    compare images in a way that words cannot join, having no maps for example.
+    Usually `MultimodalPrototypes`; `ScoreMixture` where the model learned a similarity that texts cannot take part in,
+    because they have no feature map, for example.
 
     Raises:
         ConfigError: text_weight outside `[0, 1]`.
     """
-    if images.learned and text_weight < 1:
-        return ScoreMixture(images, text_weight)
+    if isinstance(image_method, SimilarityClassifier) and image_method.learned and text_weight < 1:
+        return ScoreMixture(image_method, text_weight)
     return MultimodalPrototypes(feature_spec, text_weight=text_weight)
 
 
-class MultimodalPrototypes(Adapter):
-    """Cosine to `normalize((1 - w) * images + w * words)`, both being normalized means.
+class MultimodalPrototypes(CosineMethod):
+    """Cosine to `normalize((1 - w) * images + w * texts)`, both of them normalized means.
 
-    A class with only images or only words is what it has.
+    A class with images only or texts only has these alone.
 
     Args:
-        feature_spec: where the embeddings are.
+        feature_spec: sizes of the features.
         text_weight: w in `[0, 1]`.
 
     Raises:
@@ -53,55 +55,50 @@ class MultimodalPrototypes(Adapter):
         check_range("text_weight", text_weight, 0, 1)
         self.text_weight = text_weight
 
-    def fit(self, support: Support) -> Self:
-        support.check_items(type(self).__name__)
-        images, words = support.of(IMAGE), support.of(TEXT)
+    def fit(self, support: SupportSet) -> Self:
+        support.check_items("multimodal_prototypes")
+        images, texts = support.images, support.texts
         weight = support.features.embedding.new_full((support.n_classes, 1), self.text_weight)
         weight[images.counts() == 0] = 1.0
-        weight[words.counts() == 0] = 0.0
-        mixed = (1 - weight) * normalized_mean(images) + weight * normalized_mean(words)
-        self._prototypes = normalize(mixed, dim=-1)
+        weight[texts.counts() == 0] = 0.0
+        mixture = (1 - weight) * normalized_mean(images) + weight * normalized_mean(texts)
+        self._prototypes = normalize(mixture, dim=-1)
         return self
-
-    def score(self, queries: Features) -> Tensor:
-        return cosine_matrix(queries.embedding, self._prototypes)
 
 
 class ScoreMixture(FewShotMethod):
-    """`(1 - w) * score of the images + w * cosine to the words`, which may be compared in unlike ways.
+    """`(1 - w) * similarity to the images + w * cosine to the texts`.
 
-    The images' score is that of a scorer of their own, over its `score_scale`: cross attention between maps,
-    say, while the words meet the query's embedding.
+    The similarity to the images, cross attention between feature maps for example, is divided by its `score_scale`.
 
     Args:
-        images: scores queries against images.
+        image_method: scores queries against images.
         text_weight: w in `[0, 1]`.
 
     Raises:
         ConfigError: text_weight outside `[0, 1]`.
     """
 
-    def __init__(self, images: FewShotMethod, text_weight: float) -> None:
+    softmax_temperature = CLIP_TEMPERATURE
+
+    def __init__(self, image_method: SimilarityClassifier, text_weight: float) -> None:
         super().__init__()
         check_range("text_weight", text_weight, 0, 1)
-        self.images, self.text_weight = images, text_weight
-        self.needs_map, self.transductive = images.needs_map, images.transductive
+        self.image_method, self.text_weight = image_method, text_weight
+        self.needs_map = image_method.needs_map
 
-    def fit(self, support: Support) -> Self:
-        """Takes in images and words, both of every class.
+    def fit(self, support: SupportSet) -> Self:
+        """Fit images and texts; every class needs both.
 
         Raises:
-            VlfewError: a class without images, or without words; names it.
+            VlfewError: names a class without images or without texts.
         """
-        words = support.of(TEXT)
-        words.check_items("the share of the words")
-        self.images.fit(support.of(IMAGE))
-        self._words = normalized_mean(words)
+        texts = support.texts
+        texts.check_items("the text share of a mixture")
+        self.image_method.fit(support.images)
+        self._texts = normalized_mean(texts)
         return self
 
-    def score(self, queries: Features) -> Tensor:
-        shown = self.images.score(queries) / self.images.score_scale
-        return torch.lerp(shown, cosine_matrix(queries.embedding, self._words), self.text_weight)
-
-    def pair(self, a: Features, b: Features) -> Tensor:
-        return self.images.pair(a, b)
+    def logits(self, queries: Features) -> Tensor:
+        images = self.image_method.logits(queries) / self.image_method.similarity.score_scale
+        return torch.lerp(images, cosine_matrix(queries.embedding, self._texts), self.text_weight)

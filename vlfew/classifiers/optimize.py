@@ -1,16 +1,22 @@
-"""Weights of a support by gradient descent, the same whether episodes come alone or together."""
+"""Gradient descent on a support set; the same result whether episodes come alone or in a batch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
-from vlfew.classifiers.adapter import learning
-
 EPS = 1e-4
-"""AdamW's, as Tip-Adapter's program has it: entries that hardly have a gradient hardly move."""
+"""AdamW's epsilon, as in Tip-Adapter's implementation: entries with hardly any gradient hardly move."""
+
+
+@contextmanager
+def gradients_enabled() -> Iterator[None]:
+    """Allow gradients although evaluation runs without them; tensors from outside must be cloned in here."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
 
 
 def optimize(
@@ -23,24 +29,22 @@ def optimize(
     lr: float,
     seed: int,
 ) -> list[Tensor]:
-    """Weights after some epochs of AdamW, whose rate falls in half a cosine to zero.
-
-    The order of the items is the seed's, and the same in all episodes.
+    """Weights after epochs of AdamW, whose learning rate decays to zero in half a cosine.
 
     Args:
-        starts: the weights at the beginning, each `[..., *]` with the dimensions of the episodes.
-        loss: from the weights and the numbers of some items to the sum over episodes of their mean loss. What
-            it uses beside the weights must have been made under `learning`.
+        starts: the initial weights, each with the leading dimensions of the episodes.
+        loss: from the weights and the indices of some items to the sum over episodes of their mean loss. Other tensors
+            that it uses must have been made under `gradients_enabled`.
         items: how many there are.
-        epochs: how often each item is seen.
-        batch: items a step.
-        lr: the rate at the first step.
-        seed: of the order.
+        epochs: how often each item is used.
+        batch: items per step.
+        lr: learning rate of the first step.
+        seed: of the order of the items, which is the same in all episodes.
     """
     generator = torch.Generator().manual_seed(seed)
-    with learning():
+    with gradients_enabled():
         weights = [start.clone().requires_grad_() for start in starts]
-        # AdamW knows each number by itself alone: episodes do not meet in it.
+        # AdamW treats every number on its own, so episodes do not influence each other.
         optimizer = torch.optim.AdamW(weights, lr=lr, eps=EPS, fused=True)
         steps = epochs * -(-items // batch)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)

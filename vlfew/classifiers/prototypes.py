@@ -1,4 +1,4 @@
-"""A class is the mean of its items."""
+"""Prototypes: the mean of a class's items."""
 
 from __future__ import annotations
 
@@ -10,47 +10,46 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from vlfew.classifiers.base import FewShotMethod
-from vlfew.classifiers.support import TEXT, Support
+from vlfew.classifiers.support import TEXT, SupportSet
 from vlfew.core.features import Features, FeatureSpec
-from vlfew.similarities.base import (
-    cosine,
-    cosine_matrix,
-    negative_squared_distance,
-    negative_squared_distance_matrix,
-)
+from vlfew.similarities import SIMILARITIES
+from vlfew.similarities.cosine import CLIP_TEMPERATURE, cosine_matrix
 
 
-def normalized_mean(support: Support) -> Tensor:
-    """`[..., N, D]`: items normalized, averaged, normalized again; zeros for classes without items.
+def normalized_mean(support: SupportSet) -> Tensor:
+    """Normalized means of the normalized items of each class, `[..., N, D]`; zeros for classes without items.
 
-    Normalized first, so that each item has the same say however long its vector; normalized after,
-    so that a class whose items scatter, and whose mean is short, does not score lower for it. The
-    result is the direction with the largest mean cosine to the items. Over prompts this is the usual
-    zero-shot ensemble (Radford et al. 2021, section 3.1.4).
+    This is the direction with the largest mean cosine to the items. Each item counts the same whatever the length of
+    its vector, and a class of scattered items does not score lower. Over prompts it is the usual zero-shot ensemble
+    (Radford et al. 2021, section 3.1.4).
     """
-    return normalize(support.mean_of(normalize(support.features.embedding, dim=-1)), dim=-1)
+    return normalize(support.mean(normalize(support.features.embedding, dim=-1)), dim=-1)
 
 
-def mean_texts(encode: Callable[[list[str]], Tensor], texts: Sequence[Sequence[str]]) -> Tensor:
-    """`[C, D]` unit vectors of the `texts` of C classes, by an encoder to `[T, D]`: their normalized means."""
+def encode_class_texts(encode: Callable[[list[str]], Tensor], texts: Sequence[Sequence[str]]) -> Tensor:
+    """Unit vectors `[N, D]` of N classes, the normalized means of their texts; `encode` gives `[T, D]`."""
     counts = torch.tensor([len(t) for t in texts])
-    return normalized_mean(
-        Support(
-            Features(encode([text for of_class in texts for text in of_class])),
-            torch.arange(len(texts)).repeat_interleave(counts),
-            len(texts),
-            torch.full((int(counts.sum()),), TEXT),
-        )
-    )
+    class_id = torch.arange(len(texts)).repeat_interleave(counts)
+    features = Features(encode([text for of_class in texts for text in of_class]))
+    return normalized_mean(SupportSet(features, class_id, len(texts), torch.full_like(class_id, TEXT)))
+
+
+class CosineMethod(FewShotMethod):
+    """A method whose logits are cosines to one vector per class, `self._prototypes [..., N, D]`."""
+
+    softmax_temperature = CLIP_TEMPERATURE
+    _prototypes: Tensor
+
+    def logits(self, queries: Features) -> Tensor:
+        return cosine_matrix(queries.embedding, self._prototypes)
 
 
 class Prototypes(FewShotMethod):
-    """Snell, Swersky, Zemel 2017, equations 1 and 2: similarity to the class means.
+    """Similarity to the class means (Snell, Swersky and Zemel 2017, equations 1 and 2).
 
     Args:
-        feature_spec: where the embeddings are.
-        metric: `cosine` to `normalized_mean`, or `euclidean`, the negative squared distance to the
-            plain mean.
+        feature_spec: sizes of the features.
+        metric: `cosine` to the `normalized_mean`, or `euclidean`, the negative squared distance to the plain mean.
     """
 
     needs_images = True
@@ -59,20 +58,15 @@ class Prototypes(FewShotMethod):
         self, feature_spec: FeatureSpec, *, metric: Literal["cosine", "euclidean"] = "cosine"
     ) -> None:
         super().__init__()
-        self.metric = metric
+        self.metric, self._similarity = metric, SIMILARITIES.get(metric)(feature_spec)
+        self.softmax_temperature = self._similarity.softmax_temperature
 
-    def fit(self, support: Support) -> Self:
-        support.check_items(type(self).__name__)
-        if self.metric == "cosine":
-            self._prototypes = normalized_mean(support)
-        else:
-            self._prototypes = support.mean_of(support.features.embedding)
+    def fit(self, support: SupportSet) -> Self:
+        support.check_items("Prototypes")
+        cosine = self.metric == "cosine"
+        self._prototypes = normalized_mean(support) if cosine else support.mean(support.features.embedding)
         return self
 
-    def score(self, queries: Features) -> Tensor:
-        matrix = cosine_matrix if self.metric == "cosine" else negative_squared_distance_matrix
-        return matrix(queries.embedding, self._prototypes)
-
-    def pair(self, a: Features, b: Features) -> Tensor:
-        rows = cosine if self.metric == "cosine" else negative_squared_distance
-        return rows(a.embedding, b.embedding)
+    def logits(self, queries: Features) -> Tensor:
+        scores: Tensor = self._similarity.matrix(queries, Features(self._prototypes))
+        return scores

@@ -1,23 +1,20 @@
-"""A class is what its words say."""
+"""Zero-shot classification by text alone."""
 
 from __future__ import annotations
 
 from typing import Self
 
-from torch import Tensor
-
-from vlfew.classifiers.adapter import Adapter
-from vlfew.classifiers.prototypes import normalized_mean
-from vlfew.classifiers.support import Support
-from vlfew.core.features import Features, FeatureSpec
-from vlfew.similarities.base import cosine_matrix
+from vlfew.classifiers.prototypes import CosineMethod
+from vlfew.classifiers.requirements import text_prototypes
+from vlfew.classifiers.support import SupportSet
+from vlfew.core.features import FeatureSpec
 
 
-class ZeroShot(Adapter):
-    """Radford et al. 2021, section 3.1: cosine to the normalized mean of a class's words; images have no say.
+class ZeroShot(CosineMethod):
+    """Cosine to the normalized mean of a class's texts (Radford et al. 2021, section 3.1); images are ignored.
 
     Args:
-        feature_spec: where the embeddings are.
+        feature_spec: sizes of the features.
     """
 
     needs_text = True
@@ -25,9 +22,6 @@ class ZeroShot(Adapter):
     def __init__(self, feature_spec: FeatureSpec) -> None:
         super().__init__()
 
-    def fit(self, support: Support) -> Self:
-        self._words = normalized_mean(self.words(support))
+    def fit(self, support: SupportSet) -> Self:
+        self._prototypes = text_prototypes(support, "zero_shot")
         return self
-
-    def score(self, queries: Features) -> Tensor:
-        return cosine_matrix(queries.embedding, self._words)

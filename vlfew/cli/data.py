@@ -1,113 +1,200 @@
-"""`vlfew data`: list the sources, look at one, put one in place."""
+"""`vlfew data`: list the sources, inspect one, put one in place."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Any
 
-import typer
+import rich_click as click
 
-from vlfew.cli.options import Options, data_options, print_table
+from vlfew.cli.component_command import ComponentGroup, component_flags, component_values
+from vlfew.cli.options import print_table
 from vlfew.core.errors import VlfewError
+from vlfew.core.registry import Registry
+from vlfew.core.signatures import Option
 
 if TYPE_CHECKING:
     from vlfew.data.preprocess import ImagePreprocessor
 
+LOCATIONS = {
+    "glyphs": "built in",
+    "folder": "any folder of images: --root PATH",
+    "captions": "any folder with a captions.csv or .jsonl: --root PATH",
+    "pairs": "any folder with a pairs.csv: --root PATH",
+    "hf:": "a path, or a data set on the Hugging Face hub",
+}
+"""Where the data of sources without a fixed place come from."""
 
+
+@click.group()
+def data() -> None:
+    """List, inspect and prepare data sets."""
+
+
+def _sources() -> Registry:
+    from vlfew.data.sources import SOURCES
+
+    return SOURCES
+
+
+@data.command("list")
 def list_sources() -> None:
-    """List the data sources and whether their data are at hand."""
-    from vlfew.data.sources import SOURCES, find_source
+    """List the data sources and whether their data are available."""
+    from vlfew.data.loading import find_source
 
-    known = {
-        "glyphs": "built in",
-        "folder": "any folder of images: --root PATH",
-        "captions": "any folder with a captions.csv or .jsonl: --root PATH",
-        "pairs": "any folder with a pairs.csv: --root PATH",
-        "hf:": "a path, or a data set of the Hugging Face hub",
-    }
-    rows = []
-    for name in SOURCES.names():
-        place = known.get(name)
-        if place is None:
+    sources, rows = _sources(), []
+    for name in sources.names():
+        location = LOCATIONS.get(name)
+        if location is None:
             try:
-                place = str(find_source(name))
+                location = str(find_source(name))
             except VlfewError:
-                place = f"not here: vlfew data prepare {name} --from PATH"
-        shown, example = (name + "NAME", name + "x") if name.endswith(":") else (name, name)
-        rows.append([shown, ", ".join(SOURCES.options(example).model_fields) or "-", place])
-    print_table(["name", "options", "where"], rows)
+                location = f"not found: vlfew data prepare {name} --from PATH"
+        options = ", ".join(option.name for option in sources.signature(name)) or "-"
+        rows.append([name + "NAME" if name.endswith(":") else name, options, location])
+    print_table(["name", "options", "location"], rows)
 
 
-def show(
-    name: str,
-    root: Annotated[Path | None, typer.Option(help="Folder of the data.")] = None,
-    image_size: Annotated[int, typer.Option(help="Pixels.")] = 84,
-    channels: Annotated[int, typer.Option(min=1, max=3, help="1 gray, 3 color.")] = 3,
-    skip_bad: Annotated[bool, typer.Option(help="Leave unreadable images out and count them.")] = False,
-    split: Annotated[str | None, typer.Option(help="Split on the sheet; all if not given.")] = None,
-    sheet: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="Contact sheet to write [<name>.png].")
-    ] = None,
-    options: Options = [],  # noqa: B006
-) -> None:
-    """Say what is in a data set, and draw a contact sheet of it."""
-    from vlfew.core.files import file_stem
-    from vlfew.data.preprocess import ImagePreprocessor
-    from vlfew.data.preview import contact_sheet, describe
-    from vlfew.data.sources import load_data
+def _show_command(source: str, options: list[Option]) -> click.Command:
+    def run(
+        root: Path | None,
+        image_size: int,
+        channels: str,
+        resize: str,
+        center_crop: float,
+        split_seed: int,
+        skip_bad: bool,
+        sheet_split: str | None,
+        sheet: Path | None,
+        name: str = source,
+        **given: Any,
+    ) -> None:
+        from vlfew.data.preprocess import ImagePreprocessor
 
-    if channels == 2 or image_size < 8:
-        raise VlfewError("--channels is 1 or 3, and --image-size at least 8 pixels")
-    preprocessor = ImagePreprocessor(image_size, channels, on_bad_image="skip" if skip_bad else "error")
-    preprocessor, asked = data_options(name, preprocessor, options)
-    images = load_data(name, root, preprocessor, **asked)
-    metadata = describe(images)
-    rows = [
-        ("data", f"{metadata['name']}, fingerprint {metadata['fingerprint']}"),
-        ("images", f"{metadata['images']:,} of {' x '.join(map(str, metadata['shape']))}"),
-        (
-            "classes",
-            f"{metadata['classes']:,}" + (f" in {metadata['groups']} groups" if metadata["groups"] else ""),
+        preprocessor = ImagePreprocessor(
+            image_size,
+            int(channels),
+            resize=resize,  # type: ignore[arg-type]
+            center_crop=center_crop,
+            on_bad_image="skip" if skip_bad else "error",
+            seed=split_seed,
+        )
+        full_name = source + name if source.endswith(":") else source
+        _show(full_name, root, preprocessor, component_values(given, options), sheet_split, sheet)
+
+    parameters: list[click.Parameter] = [
+        click.Option(["--root"], type=click.Path(path_type=Path), help="Folder of the data."),
+        *component_flags(options),
+        click.Option(
+            ["--image-size"],
+            type=click.IntRange(8),
+            default=84,
+            show_default=True,
+            help="Height and width in pixels.",
         ),
-        ("names", f"{'words' if metadata['names_are_text'] else 'codes'}: {'; '.join(metadata['examples'])}"),
+        click.Option(
+            ["--channels"],
+            type=click.Choice(["1", "3"]),
+            default="3",
+            show_default=True,
+            help="1 gray, 3 color.",
+        ),
+        click.Option(
+            ["--resize"],
+            type=click.Choice(["stretch", "crop"]),
+            default="stretch",
+            show_default=True,
+            help="Stretch the image to a square, or take its middle square.",
+        ),
+        click.Option(
+            ["--center-crop"],
+            type=click.FloatRange(0, 1, min_open=True),
+            default=1.0,
+            show_default=True,
+            help="Fraction of each side to keep.",
+        ),
+        click.Option(
+            ["--split-seed"], type=int, default=0, show_default=True, help="Seed of splits that are drawn."
+        ),
+        click.Option(["--skip-bad"], is_flag=True, help="Skip and count images that cannot be read."),
+        click.Option(["--sheet-split"], help="Split to draw; by default all of them."),
+        click.Option(
+            ["--sheet"],
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="Contact sheet to write [<name>.png].",
+        ),
     ]
-    rows.append(("framed", _framing(preprocessor)))
-    rows.append(("splits", f"by {metadata['split_by']}"))
-    for part, s in metadata["splits"].items():
-        each = f"{s['fewest_per_class']} to {s['most_per_class']} a class"
-        rows.append((part, f"{s['classes']:,} classes, {s['images']:,} images, {each}"))
-    rows.append(("in memory", f"{metadata['bytes_in_memory'] / 2**20:,.1f} MiB decoded"))
-    if metadata["skipped"]:
-        rows.append(("skipped", f"{metadata['skipped']:,} images that could not be read"))
-    if metadata["note"]:
-        rows.append(("note", metadata["note"]))
+    if source.endswith(":"):
+        parameters.insert(0, click.Argument(["name"], metavar="NAME"))
+    return click.RichCommand(name=source, callback=run, params=parameters)
+
+
+@data.group(cls=ComponentGroup, registry=_sources, build=_show_command, subcommand_metavar="SOURCE [OPTIONS]")
+def show() -> None:
+    """Describe a data set and draw a contact sheet of it.
+
+    `vlfew data show SOURCE --help` shows the options of a source; `hf:` takes a name: `vlfew data show hf: NAME`.
+    """
+
+
+def _show(
+    name: str,
+    root: Path | None,
+    preprocessor: ImagePreprocessor,
+    options: dict[str, Any],
+    split: str | None,
+    sheet: Path | None,
+) -> None:
+    from vlfew.core.files import file_stem
+    from vlfew.data.loading import load_data
+    from vlfew.data.preview import contact_sheet, describe
+
+    dataset = load_data(name, root, preprocessor, **options)
+    facts = describe(dataset)
+    groups = f" in {facts['groups']} groups" if facts["groups"] else ""
+    kind = "text" if facts["names_are_text"] else "codes, not used as text"
+    rows: list[tuple[str, Any]] = [
+        ("data", f"{facts['name']}, fingerprint {facts['fingerprint']}"),
+        ("images", f"{facts['images']:,} of {' x '.join(map(str, facts['shape']))}"),
+        ("classes", f"{facts['classes']:,}{groups}"),
+        ("names", f"{kind}: {'; '.join(facts['examples'])}"),
+        ("resized", _resizing(preprocessor)),
+        ("splits", f"by {facts['split_by']}"),
+    ]
+    for part, s in facts["splits"].items():
+        per_class = f"{s['fewest_per_class']} to {s['most_per_class']} per class"
+        rows.append((part, f"{s['classes']:,} classes, {s['images']:,} images, {per_class}"))
+    rows.append(("in memory", f"{facts['bytes_in_memory'] / 2**20:,.1f} MiB decoded"))
+    if facts["skipped"]:
+        rows.append(("skipped", f"{facts['skipped']:,} images that could not be read"))
+    if facts["note"]:
+        rows.append(("note", facts["note"]))
     path = sheet or Path(f"{file_stem(name)}.png")
-    contact_sheet(images, [split] if split else list(images.splits), path)
+    contact_sheet(dataset, [split] if split else list(dataset.splits), path)
     for key, value in [*rows, ("sheet", path)]:
         print(f"{key:<10} {value}")
 
 
-def prepare(
-    name: str,
-    source: Annotated[Path | None, typer.Option("--from", help="Archive or folder to take it from.")] = None,
-    download: Annotated[bool, typer.Option("--download", help="Fetch it, where that is possible.")] = False,
-    root: Annotated[Path | None, typer.Option(help="Where to put it [the user's cache].")] = None,
-) -> None:
+def _resizing(preprocessor: ImagePreprocessor) -> str:
+    """How images became square, and the options that change it."""
+    whole = preprocessor.center_crop == 1
+    part = "whole images" if whole else f"the central {preprocessor.center_crop:.0%} of images"
+    if preprocessor.resize == "stretch":
+        return (
+            f"{part}, stretched to a square (--resize crop takes the middle square, --center-crop 0.6 less)"
+        )
+    return f"{part}, the middle square of each (--resize stretch keeps all of it)"
+
+
+@data.command()
+@click.argument("name", metavar="SOURCE")
+@click.option("--from", "source", type=click.Path(path_type=Path), help="Archive or folder to take it from.")
+@click.option("--download", is_flag=True, help="Download it, where that is possible.")
+@click.option("--root", type=click.Path(path_type=Path), help="Where to put it; by default the user's cache.")
+def prepare(name: str, source: Path | None, download: bool, root: Path | None) -> None:
     """Put a data set in place: unpacked safely and checked, or not at all."""
     from vlfew.data import prepare
 
     if (source is None) == (not download):
         raise VlfewError("give one of --from PATH and --download")
     print(prepare.download(name, root) if source is None else prepare.prepare(name, source, root))
-
-
-def _framing(preprocessor: ImagePreprocessor) -> str:
-    """How images were made square, and by what they would be framed in another way."""
-    part = (
-        "whole images"
-        if preprocessor.center_crop == 1
-        else f"the middle {preprocessor.center_crop:.0%} of images"
-    )
-    if preprocessor.resize == "squash":
-        return f"{part}, stretched to a square (--set resize=crop takes the middle square, --set center_crop=0.6 less)"
-    return f"{part}, the middle square of each (--set resize=squash keeps all of it)"

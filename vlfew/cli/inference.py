@@ -1,36 +1,57 @@
-"""Verbs that put a model to use."""
+"""`vlfew classify`, `models`, `export` and `push`."""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-import typer
+import rich_click as click
 
-from vlfew.cli.options import Run, print_table
+from vlfew.cli.options import (
+    RUN_HELP,
+    file_option,
+    images_argument,
+    print_table,
+    run_argument,
+    with_parameters,
+)
 from vlfew.core.errors import VlfewError
 
 
-def classify(
-    run: Run,
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Images, folders or globs.")],
-    classes: Annotated[Path, typer.Option(help="YAML: class name to text:, images: or both.")],
-    text_weight: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of words where a class has both.")
-    ] = 0.5,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
-) -> None:
-    """Tell which of your classes each image shows."""
+@click.command(epilog=RUN_HELP)
+@run_argument
+@images_argument
+@click.option(
+    "--classes",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="YAML file: each class with text:, images: or both.",
+)
+@click.option(
+    "--text-weight",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Weight of the text where a class has text and images.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def classify(run: str, images: tuple[str, ...], classes: Path, text_weight: float, as_json: bool) -> None:
+    """Classify images into your own classes.
+
+    IMAGE is an image file, a folder or a glob.
+    """
     from vlfew.evaluation.accuracy import scoring_device
-    from vlfew.models.class_file import find_images, read_class_file, unequal_kinds
-    from vlfew.models.serialization import load
+    from vlfew.models.class_file import find_images, mixed_modality_warning, read_class_file
+    from vlfew.models.few_shot_classifier import FewShotClassifier
+    from vlfew.models.loading import load
 
     described, paths = read_class_file(classes), find_images(images)
-    if warning := unequal_kinds(described):
+    if warning := mixed_modality_warning(described):
         print(f"vlfew: warning: {warning}", file=sys.stderr)
-    predictions = load(run).to(scoring_device()).classifier(described, text_weight).predict(paths)
+    model = load(run).to(scoring_device())
+    predictions = FewShotClassifier.from_classes(model, described, text_weight=text_weight).classify(paths)
     rows = [
         {"image": str(path), "label": p.label, "score": round(p.score, 4), "margin": round(p.margin, 4)}
         for path, p in zip(paths, predictions, strict=True)
@@ -41,20 +62,63 @@ def classify(
     print_table(["image", "label", "score", "margin"], [list(row.values()) for row in rows])
 
 
-def push(
-    run: Run,
-    repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Where to put it on the hub.")],
-    weights_license: Annotated[
-        str | None, typer.Option("--license", help="Of the weights, for the card, such as apache-2.0.")
-    ] = None,
-    private: Annotated[bool, typer.Option("--private", help="For yourself alone.")] = False,
-    dry_run: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Write there what would be uploaded, and no more.")
-    ] = None,
-) -> None:
-    """Put a model on the Hugging Face hub, with a card written from its results."""
+@click.command()
+def models() -> None:
+    """List preprocessing, image backbones and text encoders, with their options."""
+    from vlfew.encoders import BACKBONES, PREPROCESSING, TEXT_ENCODERS
+
+    internal = {"load", "config"}  # for rebuilding a saved model
+    rows = []
+    for kind, registry in (("preprocessing", PREPROCESSING), ("image", BACKBONES), ("text", TEXT_ENCODERS)):
+        for name in registry.names():
+            options = [option.name for option in registry.signature(name) if option.name not in internal]
+            rows.append([kind, name + "NAME" if name.endswith(":") else name, ", ".join(options) or "-"])
+    print_table(["kind", "name", "options"], rows)
+
+
+@with_parameters(file_option("--out", ".onnx", "File to write.", required=True))
+@click.command(epilog=RUN_HELP)
+@run_argument
+@click.option("--stream", type=click.Choice(["image", "text"]), required=True, help="Stream to export.")
+@click.option("--check", "images", multiple=True, metavar="IMAGE", help="Images to compare on; repeatable.")
+def export(run: str, stream: Literal["image", "text"], out_file: Path, images: tuple[str, ...]) -> None:
+    """Export one stream to ONNX and compare its output with the model's."""
+    from vlfew.models.class_file import find_images
+    from vlfew.models.export import TOLERANCE, export_stream
+    from vlfew.models.loading import load
+
+    model = load(run)
+    if images and stream == "text":
+        raise VlfewError("--check takes images, which the text stream does not use; leave it out")
+    pixels = model.preprocess(find_images(images)) if images else None
+    difference = export_stream(model, stream, out_file, pixels)
+    what = "texts" if stream == "text" else "random images"
+    if pixels is not None:
+        what = f"random and {len(pixels)} real images"
+    print(f"{out_file}  {out_file.stat().st_size / 1e6:,.1f} MB")
+    print(
+        f"largest difference of normalized embeddings from the model's, on {what}: {difference:.1e} "
+        f"(below {TOLERANCE:.0e})"
+    )
+
+
+@click.command(epilog=RUN_HELP)
+@run_argument
+@click.argument("repo", metavar="OWNER/NAME")
+@click.option(
+    "--license", "weights_license", help="License of the weights, for the model card, such as apache-2.0."
+)
+@click.option("--private", is_flag=True, help="Create a private repository.")
+@click.option(
+    "--dry-run",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Write the files there, upload nothing.",
+)
+def push(run: str, repo: str, weights_license: str | None, private: bool, dry_run: Path | None) -> None:
+    """Upload a model to the Hugging Face hub, with a model card written from its results."""
     from vlfew.models.hub import write_pretrained
-    from vlfew.models.serialization import load
+    from vlfew.models.loading import load
 
     model = load(run)
     if dry_run is None:
@@ -62,51 +126,4 @@ def push(
         return
     for path in write_pretrained(model, dry_run, repo, weights_license):
         print(f"{path}  {path.stat().st_size / 1e6:,.1f} MB")
-    print(f"nothing was uploaded; without --dry-run these go to {repo}", file=sys.stderr)
-
-
-def export(
-    run: Run,
-    stream: Annotated[Literal["image", "text"], typer.Option(help="Which of the two.")],
-    out: Annotated[Path, typer.Option(metavar="FILE.onnx", dir_okay=False, help="Where to write it.")],
-    images: Annotated[
-        list[str] | None,
-        typer.Option("--check", metavar="IMAGE", help="Images, folders or globs to compare by; repeatable."),
-    ] = None,
-) -> None:
-    """Write one stream as an ONNX file that gives what the model gives."""
-    from vlfew.models.class_file import find_images
-    from vlfew.models.export import TOLERANCE, export_stream
-    from vlfew.models.serialization import load
-
-    model = load(run)
-    if images and stream == "text":
-        raise VlfewError("--check takes pixels, which the text stream does not; leave it out")
-    pixels = model.read(find_images(images)) if images else None
-    apart = export_stream(model, stream, out, pixels)
-    by = f"random and {len(pixels)} real pixels" if pixels is not None else "random pixels"
-    print(f"{out}  {out.stat().st_size / 1e6:,.1f} MB")
-    print(
-        f"largest difference of normalized embeddings from the model's, by {by if stream == 'image' else 'texts'}: "
-        f"{apart:.1e} (below {TOLERANCE:.0e})"
-    )
-
-
-def models() -> None:
-    """List front ends, image backbones and text encoders."""
-    from vlfew.encoders import BACKBONES, PREPROCESSING, TEXT_ENCODERS
-
-    internal = {"load", "config"}  # for building a saved model again
-    rows = []
-    for kind, registry in (("front end", PREPROCESSING), ("image", BACKBONES), ("text", TEXT_ENCODERS)):
-        for name in registry.names():
-            shown = name + "NAME" if name.endswith(":") else name
-            example = name + "x" if name.endswith(":") else name
-            rows.append(
-                [
-                    kind,
-                    shown,
-                    ", ".join(o for o in registry.options(example).model_fields if o not in internal) or "-",
-                ]
-            )
-    print_table(["stream", "name", "options"], rows)
+    print(f"nothing was uploaded; without --dry-run these files go to {repo}", file=sys.stderr)

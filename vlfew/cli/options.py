@@ -1,40 +1,76 @@
-"""What verbs share: how flags are read, data are found and tables printed."""
+"""Arguments and options shared by commands, and how tables are printed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
-import typer
+import rich_click as click
 
-from vlfew.core.errors import VlfewError
-
-if TYPE_CHECKING:
-    from vlfew.data.labeled_images import LabeledImages
-    from vlfew.data.preprocess import ImagePreprocessor
-
-Run = Annotated[
-    str,
-    typer.Argument(
-        metavar="RUN", help="A run folder, a hub id, open_clip:ARCH/TAG, transformers:NAME or timm:NAME."
-    ),
-]
-Options = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="A data option; repeatable.")]
+RUN_HELP = "RUN is a run folder, a hub id, open_clip:ARCH/TAG, transformers:NAME or timm:NAME."
+run_argument = click.argument("run", metavar="RUN")
+runs_option = click.option(
+    "--runs",
+    type=click.Path(path_type=Path),
+    default=Path("runs"),
+    show_default=True,
+    help="Folder of run folders.",
+)
+images_argument = click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
 
 
-def ending_in(suffix: str) -> Callable[[Path | None], Path | None]:
-    """What holds an output file to its kind, so that a mistyped name replaces nothing else."""
+def data_parameters() -> list[click.Parameter]:
+    """`--data`, `--root` and `data.KEY=VALUE`: the data that a model is evaluated on."""
+    return [
+        click.Argument(["settings"], nargs=-1, metavar="[data.KEY=VALUE]...", callback=_data_settings),
+        click.Option(["--data"], metavar="SOURCE", help="Data source; by default that of the run."),
+        click.Option(["--root"], type=click.Path(path_type=Path), help="Folder of the data."),
+    ]
 
-    def held(path: Path | None) -> Path | None:
+
+def _data_settings(ctx: click.Context, parameter: click.Parameter, value: Sequence[str]) -> Sequence[str]:
+    for setting in value:
+        if not setting.startswith("data.") or "=" not in setting:
+            raise click.BadParameter(f"{setting!r} is not data.KEY=VALUE, such as data.center_crop=0.6")
+    return value
+
+
+def file_option(flag: str, suffix: str, help: str, **settings: Any) -> click.Option:
+    """A file to write, with a checked suffix, so that a mistyped name replaces no other file."""
+
+    def check_suffix(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
         if path is not None and path.suffix != suffix:
-            raise typer.BadParameter(f"{str(path)!r} does not end in {suffix}")
+            raise click.BadParameter(f"{str(path)!r} does not end in {suffix}")
         return path
 
-    return held
+    name = flag.lstrip("-").replace("-", "_") + "_file"
+    kind = click.Path(path_type=Path, dir_okay=False)
+    return click.Option(
+        [flag, name], type=kind, callback=check_suffix, help=help, metavar=f"FILE{suffix}", **settings
+    )
 
 
-def print_table(columns: list[str], rows: list[list[Any]]) -> None:
+def result_files() -> list[click.Option]:
+    """`--json` and `--csv`: where results are also written."""
+    return [
+        file_option("--json", ".json", "Also write the results here, as JSON."),
+        file_option("--csv", ".csv", "Also write the results here, as a table."),
+    ]
+
+
+def with_parameters(*parameters: click.Parameter) -> Callable[[click.Command], click.Command]:
+    """Add parameters to a command in front of its own."""
+
+    def add(command: click.Command) -> click.Command:
+        command.params = [*parameters, *command.params]
+        return command
+
+    return add
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print a table to standard output."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -44,80 +80,6 @@ def print_table(columns: list[str], rows: list[list[Any]]) -> None:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(str(cell)) for cell in row))
-    Console().print(table)
-
-
-def count_or(word: str, text: str | None, flag: str) -> int | str | None:
-    if text is None or text == word:
-        return text
-    if not text.isdigit() or int(text) < 1:
-        raise VlfewError(f"{flag} is a number from 1 up, or {word!r}, not {text!r}")
-    return int(text)
-
-
-def number_or(word: str, text: str | None, flag: str) -> float | str | None:
-    if text is None or text == word:
-        return text
-    try:
-        return float(text)
-    except ValueError:
-        raise VlfewError(f"{flag} is a number, or {word!r}, not {text!r}") from None
-
-
-def numbers(text: str, flag: str) -> list[int]:
-    if not all(part.isdigit() for part in text.split(",")):
-        raise VlfewError(f"{flag} takes ascending numbers such as 1,2,4,8,16, not {text!r}")
-    return [int(part) for part in text.split(",")]
-
-
-def data_options(
-    name: str, preprocessor: ImagePreprocessor, options: list[str]
-) -> tuple[ImagePreprocessor, dict[str, Any]]:
-    """What `--set` says: how these data's images are framed, and the options of their source.
-
-    A model wants images of its size and channels, but how much of an image is background is a matter
-    of the data.
-    """
-    from dataclasses import replace
-
-    from pydantic import create_model
-
-    from vlfew.core.config import Center, Resize
-    from vlfew.core.config_file import parse_values
-    from vlfew.data.sources import SOURCES
-
-    schema = create_model(
-        "options",
-        __base__=SOURCES.options(name),
-        center_crop=(Center, preprocessor.center_crop),
-        resize=(Resize, preprocessor.resize),
-    )
-    asked = parse_values(options, schema, f"data source {name!r}")
-    framing = {key: asked.pop(key) for key in ("center_crop", "resize") if key in asked}
-    return replace(preprocessor, **framing), asked
-
-
-def data_for(
-    run: str, preprocessor: ImagePreprocessor, name: str | None, root: Path | None, options: list[str]
-) -> tuple[LabeledImages, dict[str, Any]]:
-    """The data to evaluate on, read as the run read them where they are the run's own; and what it
-    was trained on."""
-    from dataclasses import replace
-
-    from vlfew.core.config_file import load_config
-    from vlfew.data.sources import load_data
-    from vlfew.models.serialization import read_metadata
-    from vlfew.training.run_folder import RunFolder
-
-    folder = RunFolder(Path(run))
-    metadata = read_metadata(folder.path) if folder.path.is_dir() else {}
-    own = load_config(folder.config).data if folder.config.is_file() else None
-    if own is not None and name in (None, own.name):
-        # Its own seed and options: another split would put classes it was trained on into the test.
-        preprocessor = replace(preprocessor, on_bad_image=own.on_bad_image, seed=own.split_seed)
-        preprocessor, asked = data_options(own.name, preprocessor, options)
-        return load_data(own.name, root or own.root, preprocessor, **own.options | asked), metadata
-    if name is None:
-        raise VlfewError(f"{run} does not say what it was trained on: name the data with --data")
-    preprocessor, asked = data_options(name, preprocessor, options)
-    return load_data(name, root, preprocessor, **asked), metadata
+    console = Console()
+    # When piped or redirected, rich would fold the table to 80 columns.
+    Console(width=console.width if console.is_terminal else 200).print(table)

@@ -1,4 +1,4 @@
-"""Options out of range: one line that names the option, what it is, and what it may be."""
+"""Range checks of options: one line that names the option, its value, and what it may be."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def check_positive(name: str, value: float) -> None:
         raise ConfigError(f"{name} is {value!r}; it must be a number above 0")
 
 
-def check_each_positive(who: str, **options: float) -> None:
+def check_each_positive(owner: str, **options: float) -> None:
     """
     Raises:
-        ConfigError: an option of `who` is not a finite number above 0.
+        ConfigError: an option of `owner` is not a finite number above 0.
     """
     for option, value in options.items():
-        check_positive(f"{who}'s {option}", value)
+        check_positive(f"{owner}'s {option}", value)
 
 
 def check_at_least(name: str, value: int, least: int = 1) -> None:
@@ -37,10 +37,9 @@ def check_at_least(name: str, value: int, least: int = 1) -> None:
 
 
 def check_dropout(name: str, value: float) -> None:
-    """Refuses a dropout that is no probability, or that would leave nothing.
-
+    """
     Raises:
-        ConfigError: the option is not in `[0, 1)`.
+        ConfigError: the option is not a probability in `[0, 1)`.
     """
     if not (_is_number(value) and 0 <= value < 1):
         raise ConfigError(f"{name} is {value!r}; it must be at least 0 and below 1")
@@ -59,7 +58,7 @@ def check_range(name: str, value: float, low: float, high: float = math.inf) -> 
 def check_one_of(name: str, value: Any, kinds: Any) -> None:
     """
     Raises:
-        ConfigError: the option is none of the words of the `Literal` `kinds`.
+        ConfigError: the option is not one of the values of the `Literal` `kinds`.
     """
     if value not in (known := get_args(kinds)):
         raise ConfigError(f"{name} is {value!r}; it must be one of {', '.join(map(str, known))}")

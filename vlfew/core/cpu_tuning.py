@@ -1,11 +1,11 @@
-"""What a command sets for its process before torch is there, so that a CPU does its work in the time it needs.
+"""Process settings that make a CPU fast enough, applied before torch is imported.
 
-A step on a CPU takes and gives back gigabytes. By default glibc hands large pieces back to the system, which
-must clear a page of 4 KiB for each that is touched anew: up to a third of a step went there.
+A training step on a CPU allocates and frees gigabytes. By default glibc returns large blocks to the system, which has
+to clear every 4 KiB page that is touched again: up to a third of a step was spent there.
 
-A network whose weights or activations vanish is full of denormal numbers (below 1.2e-38), with which a
-processor counts many times more slowly: Koch's network with sigmoids, in which they stood
-for one weight in thirty, took 4.5 s for 16 images where it takes 0.1.
+A network whose weights or activations vanish is full of denormal numbers (below 1.2e-38), which a processor handles
+many times more slowly: Koch's network with sigmoids, with one weight in thirty denormal, took 4.5 s instead of 0.1 s
+for 16 images.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from contextlib import contextmanager
 from ctypes.util import find_library
 
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
-"""torch's own switch: its large tensors ask for pages of 2 MiB (`madvise`). Read at its first allocation."""
+"""torch's own switch: large tensors ask for 2 MiB pages (`madvise`). Read at its first allocation."""
 GLIBC = {"MALLOC_TRIM_THRESHOLD_": (-1, 2**31 - 1), "MALLOC_MMAP_THRESHOLD_": (-3, 32 * 2**20)}
-"""What glibc calls a setting in the environment: its number in `mallopt`, and the largest value it takes."""
+"""Environment variables of glibc: the setting's number in `mallopt`, and its largest value."""
 FLUSH_TO_ZERO, DENORMALS_ARE_ZERO = 1 << 15, 1 << 6
-"""Bits of MXCSR, the register of an x86-64 processor that says how it counts."""
+"""Bits of MXCSR, the floating-point control register of x86-64 processors."""
 
 
 @contextmanager
-def prepared_process() -> Iterator[None]:
-    """Both of the below. They are for a whole process, which is why commands ask for this and the library does not.
+def tuned_process() -> Iterator[None]:
+    """Apply both settings below. They affect the whole process, so commands use this and the library does not.
 
-    To be entered before torch is imported.
+    Enter before torch is imported.
     """
     keep_freed_memory()
     with denormals_flushed():
@@ -39,9 +39,9 @@ def prepared_process() -> Iterator[None]:
 
 @contextmanager
 def denormals_flushed() -> Iterator[None]:
-    """Denormal numbers count as nought in this thread and all that it starts within, on Linux and x86-64.
+    """Treat denormal numbers as zero in this thread and in all threads started in the block (Linux, x86-64).
 
-    `torch.set_flush_denormal` does so for one thread alone, and those that compute may be there already.
+    `torch.set_flush_denormal` affects one thread only, and the threads that compute may exist already.
     """
     if sys.platform != "linux" or platform.machine() != "x86_64":
         yield
@@ -60,7 +60,7 @@ def denormals_flushed() -> Iterator[None]:
 
 
 def keep_freed_memory() -> None:
-    """Lets this process keep what it frees, where the allocator is glibc's; what the user set stays as it is."""
+    """Let glibc's allocator keep freed memory in this process; the user's own settings take precedence."""
     os.environ.setdefault(HUGE_PAGES, "1")
     if any(name in os.environ for name in GLIBC) or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
         return

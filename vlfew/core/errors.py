@@ -1,4 +1,4 @@
-"""Mistakes that the user can mend. The command line prints them as one line, with exit status 2."""
+"""Errors that a user can fix. The command line prints them as one line, with exit status 2."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 
-SHOWN = 12
-"""At most so many known names stand in a message."""
+MAX_SHOWN = 12
+"""Known names listed in a message, at most."""
 
 
 class VlfewError(Exception):
-    """Something the user can mend; the message is one line that names the culprit and the way out."""
+    """An error that the user can fix; its message is one line that names the cause and the way out."""
 
 
 class ConfigError(VlfewError):
-    """A configuration that cannot be used. `problems` holds one line for each mistake."""
+    """An invalid configuration. `problems` holds one line per mistake."""
 
     def __init__(self, problems: str | Iterable[str]) -> None:
         self.problems = [problems] if isinstance(problems, str) else list(problems)
@@ -23,7 +23,7 @@ class ConfigError(VlfewError):
 
 
 class DataError(VlfewError):
-    """Data that are missing, damaged, or too few for what was asked."""
+    """Data that are missing, damaged, or not sufficient."""
 
 
 class ModelError(VlfewError):
@@ -36,7 +36,7 @@ class RunError(VlfewError):
 
 @contextmanager
 def error_context(where: str) -> Iterator[None]:
-    """Puts `where` before each line of a mistake that is met, which is one of the configuration then.
+    """Prefix every line of a `VlfewError` raised in the block with `where`, and raise it as a ConfigError.
 
     Raises:
         ConfigError: in place of any `VlfewError`.
@@ -48,12 +48,12 @@ def error_context(where: str) -> Iterator[None]:
 
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:
-    """`"; did you mean 'x'?"` when `word` is close to one of the options, else the list of them."""
+    """`"; did you mean 'x'?"` when `word` is close to one of the options, otherwise the list of them."""
     options = sorted(options)
     close = get_close_matches(word, options, n=1)
     if close:
         return f"; did you mean {close[0]!r}?"
-    shown = [*options[:SHOWN], "..."] if len(options) > SHOWN else options
+    shown = [*options[:MAX_SHOWN], "..."] if len(options) > MAX_SHOWN else options
     return f"; known: {', '.join(shown)}" if options else ""
 
 

@@ -1,4 +1,4 @@
-"""What a stream gives for a batch."""
+"""The output of an encoder for a batch, and its sizes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from vlfew.core.errors import VlfewError
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """The sizes of what an image stream gives: where scorers and losses with weights of their own live.
+    """Sizes of an image encoder's output; similarities and losses with weights are built from it.
 
     Attributes:
         dim: D of `embedding [B, D]`.
-        map: `(C, H, W)` of `map [B, C, H, W]`, where the model gives one.
-        averaged: whether the embedding is that map, averaged over positions, and nothing else.
+        map: `(C, H, W)` of `map [B, C, H, W]`, where the model has one.
+        averaged: whether the embedding is exactly that map, averaged over positions.
     """
 
     dim: int
@@ -27,28 +27,28 @@ class FeatureSpec:
     averaged: bool = False
 
     def require_map(self, who: str) -> tuple[int, int, int]:
-        """The sizes of the map.
+        """The sizes of the feature map.
 
         Raises:
-            VlfewError: the model does not give one.
+            VlfewError: the model has none.
         """
         if self.map is None:
             raise VlfewError(
-                f"{who} needs features.map, which this model does not give; choose a backbone of "
-                "convolutions (conv4, koch, resnet12)"
+                f"{who} needs features.map, which this model does not provide; choose a convolutional backbone "
+                "(conv4, koch, resnet12)"
             )
         return self.map
 
 
 @dataclass
 class Features:
-    """A stream's answer for a batch; objectives and scorers take from it what they need.
+    """An encoder's output for a batch.
 
     Attributes:
-        embedding: `[..., D]` vectors, not normalized.
-        map: `[..., C, H, W]` the last feature map, where the model has one.
+        embedding: `[..., D]`, not normalized.
+        map: `[..., C, H, W]`, the last feature map, where the model has one.
         logits: `[..., classes]` of a classifier over the training classes, where there is one.
-        tokens: `[..., T, D]` token vectors, where the model has them.
+        tokens: `[..., T, D]` token embeddings, where the model has them.
     """
 
     embedding: Tensor
@@ -56,22 +56,22 @@ class Features:
     logits: Tensor | None = None
     tokens: Tensor | None = None
 
-    def need(self, part: str, who: str) -> Tensor:
+    def require(self, part: str, who: str) -> Tensor:
         """The named part.
 
         Raises:
-            VlfewError: the model does not give it; says which parts it gives.
+            VlfewError: the model does not provide it; lists what it provides.
         """
         value = getattr(self, part)
         if value is None:
             given = [f.name for f in fields(self) if getattr(self, f.name) is not None]
             raise VlfewError(
-                f"{who} needs features.{part}, which this model does not give (it gives {', '.join(given)})"
+                f"{who} needs features.{part}, which this model does not provide (it provides {', '.join(given)})"
             )
         return value
 
     def apply(self, function: Callable[[Tensor], Tensor]) -> Features:
-        """`function` over every part that is there."""
+        """Apply `function` to every part that is present."""
         parts: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         changed: dict[str, Any] = {k: None if v is None else function(v) for k, v in parts.items()}
         return Features(**changed)
@@ -84,6 +84,6 @@ class Features:
 
     @staticmethod
     def cat(parts: list[Features]) -> Features:
-        """Joined along the batch."""
+        """Concatenate along the batch dimension."""
         names = [f.name for f in fields(Features) if getattr(parts[0], f.name) is not None]
         return Features(**{n: torch.cat([getattr(p, n) for p in parts]) for n in names})

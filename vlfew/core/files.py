@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""File writing that is atomic: a file appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from vlfew.core.errors import VlfewError
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` to write to; moved into place, synced, when the block succeeds.
+    """Yield a temporary path in the folder of `path`; it is synced and moved into place when the block succeeds.
 
     Raises:
         VlfewError: `path` is a folder.
     """
     if path.is_dir():
-        raise VlfewError(f"{path} is a folder, and a file is to be written; name one in it")
+        raise VlfewError(f"{path} is a folder, and a file is to be written; name a file in it")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         temporary.touch()
         mode = temporary.stat().st_mode
         yield temporary
-        temporary.chmod(mode)  # some writers make files that only their owner may read
+        temporary.chmod(mode)  # some writers create files that only their owner may read
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -36,13 +36,13 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Writes `content` to `path` by way of `atomic_file`."""
+    """Write `content` to `path` through `atomic_file`."""
     with atomic_file(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def file_stem(name: str) -> str:
-    """A name that a file can have, from one with slashes or colons in it: `hf:/x/pets` is `hf-x-pets`."""
+    """A valid file name made from one with slashes or colons: `hf:/x/pets` becomes `hf-x-pets`."""
     return re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "unnamed"
 
 

@@ -1,4 +1,4 @@
-"""A progress bar with rate and time left: after two seconds, on a terminal only."""
+"""A progress bar with rate and remaining time, shown after two seconds and on a terminal only."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 DELAY = 2.0
-"""Seconds before a bar shows: shorter work passes without one."""
+"""Seconds before the bar appears; shorter work shows none."""
 
 
 class Progress:
-    """Shows `label  ━━━━  120/900  41.2 steps/s  0:00:19` while work goes on.
+    """Shows `label  ━━━━  120/900  41.2 steps/s  0:00:19` while work is running.
 
     Args:
-        label: what is being done.
-        total: how much there is of it.
-        unit: of the rate.
-        start: how much was done before (a resumed run).
+        label: description of the work.
+        total: number of units.
+        unit: name of the unit in the rate.
+        start: units completed before (a resumed run).
     """
 
     def __init__(self, label: str, total: int, unit: str = "it", start: int = 0) -> None:
@@ -51,7 +51,7 @@ class Progress:
         return bar
 
     def step(self, n: int = 1, note: str = "") -> None:
-        """`n` more are done; `note` is shown at the end of the line."""
+        """Advance by `n`; `note` is shown at the end of the line."""
         self.done += n
         elapsed = time.monotonic() - self._began
         if not self._shown or elapsed < DELAY:
@@ -63,7 +63,7 @@ class Progress:
         self._bar.update(self._task, completed=self.done, rate=f"{rate:,.1f} {self.unit}/s", note=self._note)
 
     def print(self, line: str) -> None:
-        """A lasting line (on standard error), above the bar when there is one."""
+        """Print a permanent line to standard error, above the bar if there is one."""
         if self._bar is not None:
             self._bar.console.print(line, markup=False, highlight=False)
         else:
@@ -82,7 +82,7 @@ class Progress:
 
 
 def progress(items: Iterable[T], label: str, total: int, unit: str = "it") -> Iterator[T]:
-    """Passes `items` on and shows how far it is."""
+    """Iterate over `items` with a progress bar."""
     with Progress(label, total, unit) as bar:
         for item in items:
             yield item

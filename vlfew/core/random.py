@@ -1,7 +1,7 @@
-"""Counted randomness: what happens at a place is a function of the seed and the place alone.
+"""Counter-based random numbers: a draw depends on the seed and on a name for its place, and on nothing else.
 
-No stream of random numbers is consumed, so nothing depends on what was drawn before, on the number
-of processes, or on where a run was interrupted.
+No generator state is consumed, so nothing depends on earlier draws, on the number of processes, or on where a run
+was interrupted.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Names to components, imported only when asked for.
+"""Registries: names of components, imported on first use.
 
-A component is a function or class. Its *keyword-only parameters are its options*: the signature is
-the schema that configurations are checked against, so adding a component is one file and one line.
+A component is a function or class. Its *keyword-only parameters are its options*: the signature is the schema that
+configurations and command lines are checked against, so adding a component is one file and one line.
 """
 
 from __future__ import annotations
@@ -9,20 +9,23 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any, get_type_hints
-
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from vlfew.core.errors import ConfigError, VlfewError, did_you_mean
+from vlfew.core.renamed import OPTIONS, renamed_component
+from vlfew.core.signatures import Option, component_options, component_summary
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 
 class Registry:
-    """Maps `name` to `"module:attribute"`; `prefix:rest` names are entries that end in a colon.
+    """Maps names to `"module:attribute"`.
 
     Args:
         kind: what the entries are, for messages ("backbone").
-        entries: name to "module:attribute". An entry named `"timm:"` answers every `timm:NAME` and
-            is called with NAME as its first argument.
+        entries: name to "module:attribute". An entry named `"timm:"` serves every `timm:NAME` and is called with
+            NAME as its first argument.
     """
 
     def __init__(self, kind: str, entries: dict[str, str]) -> None:
@@ -30,43 +33,60 @@ class Registry:
         self.entries = dict(entries)
 
     def names(self) -> list[str]:
+        """All registered names; those of whole families end in a colon."""
         return list(self.entries)
 
     def _entry(self, name: str) -> tuple[str, str | None]:
-        if name in self.entries and not name.endswith(":"):
+        if name in self.entries:
             return self.entries[name], None
         prefix, colon, rest = name.partition(":")
         if colon and rest and prefix + ":" in self.entries:
             return self.entries[prefix + ":"], rest
         shown = [n + "NAME" if n.endswith(":") else n for n in self.entries]
-        raise VlfewError(f"unknown {self.kind} {name!r}{did_you_mean(name, shown)}")
+        hint = renamed_component(self.kind, name) or did_you_mean(name, shown)
+        raise VlfewError(f"unknown {self.kind} {name!r}{hint}")
+
+    def _component(self, name: str) -> Callable[..., Any]:
+        module, _, attribute = self._entry(name)[0].partition(":")
+        component: Callable[..., Any] = getattr(import_module(module), attribute)
+        return component
 
     def get(self, name: str) -> Callable[..., Any]:
-        """The component; for `prefix:rest` names, with `rest` already bound as first argument.
+        """The component; for `prefix:rest` names, with `rest` bound as its first argument.
 
         Raises:
-            VlfewError: no such name; the message suggests the nearest one.
+            VlfewError: unknown name; suggests the closest one.
         """
-        target, rest = self._entry(name)
-        module, _, attribute = target.partition(":")
-        component = getattr(import_module(module), attribute)
+        component, rest = self._component(name), self._entry(name)[1]
+        if name.endswith(":"):
+            raise VlfewError(f"{self.kind} {name!r} needs a name after the colon")
         if rest is None:
             return component
         return lambda *args, **kwargs: component(rest, *args, **kwargs)
 
+    def summary(self, name: str) -> str:
+        """The first sentence of the component's docstring, read without importing it."""
+        return component_summary(self._entry(name)[0])
+
+    def signature(self, name: str) -> list[Option]:
+        """The component's options, read without importing it."""
+        return component_options(self._entry(name)[0])
+
     def options(self, name: str) -> type[BaseModel]:
-        """A pydantic model of the component's options, made from its keyword-only parameters."""
-        target, _ = self._entry(name)
-        module, _, attribute = target.partition(":")
-        component = getattr(import_module(module), attribute)
-        return create_model(f"{name} options", __config__=ConfigDict(extra="forbid"), **_fields(component))
+        """A pydantic model of the component's options, built from its keyword-only parameters."""
+        from pydantic import ConfigDict, create_model
+
+        fields = _fields(self._component(name))
+        return create_model(f"{name} options", __config__=ConfigDict(extra="forbid"), **fields)
 
     def checked(self, name: str, options: dict[str, Any]) -> dict[str, Any]:
-        """`options` checked against the component's, with its defaults.
+        """Check `options` against the component's schema and fill in its defaults.
 
         Raises:
-            ConfigError: unknown, missing or mistyped options, one line each.
+            ConfigError: unknown, missing or invalid options, one line each.
         """
+        from pydantic import ValidationError
+
         schema = self.options(name)
         try:
             return schema(**options).model_dump()
@@ -75,24 +95,31 @@ class Registry:
             for e in error.errors():
                 key = str(e["loc"][0])
                 if e["type"] == "extra_forbidden":
-                    problems[key] = f"{name} has no option {key!r}{did_you_mean(key, schema.model_fields)}"
+                    problems[key] = f"{name} has no option {key!r}{_option_hint(key, schema)}"
                 elif e["type"] == "missing":
                     problems[key] = f"{name} needs the option {key!r}"
-                else:  # the members of a union complain one by one
+                else:  # the members of a union fail one by one
                     before = problems.get(key, f"{name}: {key}={e['input']!r}")
                     problems[key] = f"{before}; {e['msg'][0].lower()}{e['msg'][1:]}"
             raise ConfigError(problems.values()) from error
 
 
+def _option_hint(key: str, schema: type[BaseModel]) -> str:
+    new = OPTIONS.get(key, "")
+    if new.partition(" ")[0] in schema.model_fields:
+        return f"; it is now {new}"
+    return did_you_mean(key, schema.model_fields)
+
+
 def _fields(component: Callable[..., Any]) -> dict[str, Any]:
-    """Type and default of each option; a class that takes `**options` has those of its base as well."""
+    """Type and default of every option; a class that takes `**options` inherits those of its base."""
     functions = [component]
     if inspect.isclass(component):
         functions = [vars(kind)["__init__"] for kind in component.__mro__ if "__init__" in vars(kind)]
     fields: dict[str, Any] = {}
     for function in functions:
         parameters = inspect.signature(function).parameters.values()
-        hints = get_type_hints(function, include_extras=True)  # ranges that an option has to be in
+        hints = get_type_hints(function, include_extras=True)  # with the allowed ranges
         own = {
             p.name: (hints[p.name], ... if p.default is p.empty else p.default)
             for p in parameters

@@ -1,4 +1,4 @@
-"""YAML in which a key stands once: of two, the second would win without a word."""
+"""YAML loaders that reject a repeated key, of which YAML itself would silently keep the second."""
 
 from __future__ import annotations
 
@@ -12,30 +12,28 @@ import yaml
 from vlfew.core.errors import first_line
 
 
-class RepeatedKey(yaml.constructor.ConstructorError):
-    """A mapping has a key twice."""
+class RepeatedKeyError(yaml.constructor.ConstructorError):
+    """A mapping has the same key twice."""
 
 
-def _check_each_once(node: yaml.MappingNode) -> None:
-    seen: dict[str, int] = {}
-    for key, _ in node.value:
-        if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-            if key.value in seen:
-                first = f"{key.value!r} stands here twice (first in line {seen[key.value]}); keep one"
-                raise RepeatedKey(None, None, first, key.start_mark)
-            seen[key.value] = key.start_mark.line + 1
-
-
-class _EachKeyOnce(yaml.constructor.BaseConstructor):
-    """Stands before a loader."""
+class _UniqueKeys(yaml.constructor.BaseConstructor):
+    """Mixin for a YAML loader: repeated keys raise `RepeatedKeyError`."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        _check_each_once(node)
+        seen: dict[str, int] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    message = (
+                        f"the key {key.value!r} is repeated (first on line {seen[key.value]}); remove one"
+                    )
+                    raise RepeatedKeyError(None, None, message, key.start_mark)
+                seen[key.value] = key.start_mark.line + 1
         return super().construct_mapping(node, deep)
 
 
-class SettingsLoader(_EachKeyOnce, yaml.SafeLoader):
-    """Safe YAML in which `1e-3` is the number it looks like (YAML 1.1 makes it a string)."""
+class SettingsLoader(_UniqueKeys, yaml.SafeLoader):
+    """Safe YAML in which `1e-3` is a number (YAML 1.1 reads it as a string)."""
 
 
 SettingsLoader.add_implicit_resolver(
@@ -45,13 +43,14 @@ SettingsLoader.add_implicit_resolver(
 )
 
 
-class TextLoader(_EachKeyOnce, yaml.BaseLoader):
-    """YAML in which all is text: `no` is no false and `1` no number."""
+class TextLoader(_UniqueKeys, yaml.BaseLoader):
+    """YAML in which every value is a string: `no` is not false and `1` is not a number."""
 
 
-def problem_of(path: Path, error: yaml.YAMLError) -> str:
-    """`FILE:LINE: what is wrong`."""
+def yaml_problem(path: Path, error: yaml.YAMLError) -> str:
+    """`FILE:LINE: what is wrong` for an error of a YAML loader."""
     mark = getattr(error, "problem_mark", None)
     line = f":{mark.line + 1}" if mark else ""
-    said = getattr(error, "problem", None) or first_line(error)
-    return f"{path}{line}: {said}" if isinstance(error, RepeatedKey) else f"{path}{line}: not YAML: {said}"
+    problem = getattr(error, "problem", None) or first_line(error)
+    prefix = "" if isinstance(error, RepeatedKeyError) else "not YAML: "
+    return f"{path}{line}: {prefix}{problem}"

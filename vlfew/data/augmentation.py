@@ -1,7 +1,7 @@
-"""Augmentation of a whole batch on its device: one affine resampling and a few pointwise changes.
+"""Augmentation of a batch on its device: one affine resampling and a few pointwise operations.
 
-What is drawn for an image depends on the seed, the step and the image's place in the *global*
-batch, so one process or eight see the same images.
+The random parameters of an image depend on the seed, the step and its position in the *global* batch, so that one
+process or eight produce the same images.
 """
 
 from __future__ import annotations
@@ -13,51 +13,54 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vlfew.core.config import Augment
+from vlfew.core.config import AugmentConfig
 from vlfew.core.random import generator_at
 
 _COLUMNS = 13
 _PARTS = 7
-"""Of the affine map: rotation, shear, scale and translation along both axes, and the other shear."""
+"""Parts of the affine map: rotation, shear, scale and translation along both axes, and the second shear."""
 _FIELD = 5
-"""An elastic field is drawn at so many places a side and made smooth between them (Simard et al. 2003)."""
+"""Grid points per side at which an elastic field is drawn; smooth in between (Simard et al. 2003)."""
 
 
 class BatchAugment:
     """Random affine maps, elastic fields, flips, brightness, contrast and erasing for uint8 batches.
 
-    Outside the image its border is continued, so no background color need be known.
+    Outside the image its border is replicated, so no background color is needed.
     """
 
-    def __init__(self, settings: Augment, seed: int) -> None:
+    def __init__(self, settings: AugmentConfig, seed: int) -> None:
         self.settings, self.seed = settings, seed
         s = settings
         self._moves = any((s.rotate, s.shear, s.shear_y, s.scale, s.translate, s.elastic, s.hflip))
 
     def __call__(self, images: Tensor, step: int, total: int, start: int) -> Tensor:
-        """Augments places `start .. start+B` of the `total` images of the batch of `step`.
+        """Augment positions `start .. start+B` of the `total` images of the batch of `step`.
 
         Args:
             images: uint8 `[B, C, H, W]`.
             step: number of the batch.
-            total: images in the global batch.
-            start: place of the first image in the global batch.
+            total: number of images in the global batch.
+            start: position of the first image in the global batch.
 
         Returns:
             float32 `[B, C, H, W]` in 0..255.
         """
         s = self.settings
-        drawn = generator_at(self.seed, "augment", step).random((total, _COLUMNS), dtype=np.float32)
-        u = torch.from_numpy(drawn[start : start + len(images)]).to(images.device)
+
+        def draw(key: str, *shape: int) -> Tensor:
+            """Uniform numbers `[B, *shape]` in 0..1, on the device of the images."""
+            numbers = generator_at(self.seed, key, step).random((total, *shape), dtype=np.float32)
+            own = torch.from_numpy(numbers[start : start + len(images)])
+            # From pinned memory, so that the host does not wait for the copy.
+            return own.pin_memory().to(images.device, non_blocking=True) if images.is_cuda else own
+
+        u = draw("augment", _COLUMNS)
         x = images.float()
         if self._moves:
-            parts = generator_at(self.seed, "affine parts", step).random((total, _PARTS + 1), np.float32)
-            grid = self._affine(x, u, torch.from_numpy(parts[start : start + len(images)]).to(images.device))
+            grid = self._affine(x, u, draw("affine parts", _PARTS + 1))
             if s.elastic:
-                field = generator_at(self.seed, "elastic", step).random(
-                    (total, 2, _FIELD, _FIELD), np.float32
-                )
-                grid = grid + self._elastic(x, torch.from_numpy(field[start : start + len(images)]))
+                grid = grid + self._elastic(x, draw("elastic", 2, _FIELD, _FIELD))
             x = F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
         view = (-1, 1, 1, 1)
         if s.contrast:
@@ -73,17 +76,17 @@ class BatchAugment:
 
     def _elastic(self, x: Tensor, field: Tensor) -> Tensor:
         """Displacements `[B, H, W, 2]` of a smooth field, drawn at `[B, 2, F, F]` in 0..1."""
-        shift = 2 * self.settings.elastic * (2 * field.to(x.device) - 1)
+        shift = 2 * self.settings.elastic * (2 * field - 1)
         smooth = F.interpolate(shift, size=x.shape[2:], mode="bicubic", align_corners=True)
         return smooth.permute(0, 2, 3, 1)
 
     def _affine(self, x: Tensor, u: Tensor, parts: Tensor) -> Tensor:
-        """Where each output place looks, `[B, H, W, 2]`, under a random affine map.
+        """The sampling grid `[B, H, W, 2]` of a random affine map.
 
         Args:
             x: images `[B, C, H, W]`.
-            u: draws `[B, columns]` in 0..1.
-            parts: draws `[B, 8]` in 0..1: which of the parts are applied, and the shear along columns.
+            u: random numbers `[B, columns]` in 0..1.
+            parts: random numbers `[B, 8]` in 0..1: which parts are applied, and the shear along columns.
         """
         s = self.settings
         drawn = 2 * torch.cat([u[:, :6], parts[:, _PARTS:]], dim=1) - 1
@@ -93,7 +96,7 @@ class BatchAugment:
         wide, high = 1 + s.scale * signed[:, 2], 1 + s.scale * signed[:, 3]
         mirror = torch.where(u[:, 6] < s.hflip, -1.0, 1.0)
         cos, sin = angle.cos(), angle.sin()
-        # Rows of the 2x3 matrices that take output places to input places (units: half an image).
+        # Rows of the 2x3 matrices from output to input positions (unit: half an image).
         theta = torch.stack(
             [
                 (cos - sin * shear_y) * wide * mirror,
@@ -108,7 +111,7 @@ class BatchAugment:
         return F.affine_grid(theta, list(x.shape), align_corners=False)
 
     def _erase(self, x: Tensor, u: Tensor) -> Tensor:
-        """Sets a box of 2% to 25% of the area to the image's mean."""
+        """Set a box of 2% to 25% of the area to the mean of the image."""
         _, _, high, wide = x.shape
         side = (0.02 + 0.23 * u[:, 10]).sqrt()
         top, left = u[:, 11] * (1 - side), u[:, 12] * (1 - side)

@@ -1,4 +1,4 @@
-"""A batch as numbers, not images."""
+"""A training batch as indices."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Batch:
-    """What a sampler draws.
+    """What a batch sampler draws.
 
     Attributes:
         index: `[B]` image numbers.
-        labels: `[B]` data class number of each image.
-        words: `[T]` data class numbers whose words go with the batch, distinct.
-        text: `[T]` which of a class's texts stands for it this time.
-        pairs: `i [M]`, `j [M]` within the batch and `same [M]` bool, where the batch was drawn for
-            certain pairs.
+        labels: `[B]` class of each image.
+        text_classes: `[T]` distinct classes whose texts are part of the batch.
+        text_choice: `[T]` which of the texts of that class is used.
+        pairs: `i [M]` and `j [M]`, positions within the batch, and `same [M]` bool; None unless the batch consists of
+            pairs.
     """
 
     index: Tensor
     labels: Tensor
-    words: Tensor
-    text: Tensor
+    text_classes: Tensor
+    text_choice: Tensor
     pairs: tuple[Tensor, Tensor, Tensor] | None = None

@@ -1,7 +1,7 @@
-"""Decoded images kept between starts, in the user's cache folder.
+"""A cache of decoded images in the user's cache folder.
 
-One safetensors file for a list of images and a way of reading them. It is mapped, copy-on-write, so
-a start costs a check of the bytes and no decoding.
+There is one safetensors file per list of images and preprocessor. It is memory-mapped, copy-on-write, so a later start
+checks the bytes and decodes nothing.
 """
 
 from __future__ import annotations
@@ -23,42 +23,42 @@ from vlfew.data.preprocess import ImagePreprocessor
 
 _log = logging.getLogger(__name__)
 _BLOCK = 2**24
-"""Bytes that a thread checks at a time."""
+"""Bytes per thread task of the checksum."""
 
 
 def read_cached(
     images: ImageSequence, preprocessor: ImagePreprocessor, label: str, identity: object = None
 ) -> tuple[Tensor, Tensor, tuple[str, ...]]:
-    """`read_many`, from the cache where the same images were read so before.
+    """`read_many` through the cache.
 
-    A damaged cache file is read anew; a cache that cannot be written is done without.
+    If the cache file is damaged, images are decoded again; a cache that cannot be written is ignored.
 
     Args:
-        images: S of whatever `read_image` takes, by number.
-        preprocessor: how to read them; its seed plays no part.
-        label: what is being read, for the progress bar.
-        identity: plain values that change when the images do; None for a list of files, which is
-            known by their names, sizes and stamps.
+        images: S inputs of `read_image`.
+        preprocessor: size, channels and how to resize; its seed does not matter.
+        label: for the progress bar.
+        identity: plain values that change when the images change; None for a list of files, which are identified by
+            name, size and stamp.
 
     Returns:
-        The images, uint8 `[K, C, H, W]`; their numbers `[K]`; the names of those left out.
+        The images, uint8 `[K, C, H, W]`; their numbers `[K]`; the names of skipped ones.
     """
     path = cache_file(images, preprocessor, identity)
-    found = _load(path)
-    if found is None:
-        found = read_many(images, preprocessor, label)
-        _save(path, *found)
-    return found
+    decoded = _load(path)
+    if decoded is None:
+        decoded = read_many(images, preprocessor, label)
+        _save(path, *decoded)
+    return decoded
 
 
 def cache_file(images: ImageSequence, preprocessor: ImagePreprocessor, identity: object = None) -> Path:
-    """Where the decoded images are kept."""
-    # The seed has no part in the pixels.
-    how = (DECODER_VERSION, *(v for k, v in vars(preprocessor).items() if k != "seed"))
+    """The cache file of decoded images."""
+    # The seed does not change pixels.
+    decoder = (DECODER_VERSION, *(v for k, v in vars(preprocessor).items() if k != "seed"))
     if identity is None:
         files = (images[n] for n in range(len(images)))
         identity = [(file.name, file.size, file.stamp) for file in files]
-    return cache_dir() / "decoded" / f"{digest(how, identity)}.safetensors"
+    return cache_dir() / "decoded" / f"{digest(decoder, identity)}.safetensors"
 
 
 def _load(path: Path) -> tuple[Tensor, Tensor, tuple[str, ...]] | None:
@@ -66,32 +66,32 @@ def _load(path: Path) -> tuple[Tensor, Tensor, tuple[str, ...]] | None:
 
     try:
         with safe_open(path, "pt") as file:
-            images, kept = file.get_tensor("images"), file.get_tensor("kept")
-            told = file.metadata()
-        if int(told["crc32"]) != _crc32(images):
+            images, numbers = file.get_tensor("images"), file.get_tensor("kept")
+            metadata = file.metadata()
+        if int(metadata["crc32"]) != _crc32(images):
             raise ValueError("checksum differs")
-        return images, kept, tuple(json.loads(told["skipped"]))
+        return images, numbers, tuple(json.loads(metadata["skipped"]))
     except FileNotFoundError:
         return None
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        _log.info("decoded images in %s are read anew: %s", path, error)
+        _log.info("decoded images in %s are ignored and decoded again: %s", path, error)
         return None
 
 
-def _save(path: Path, images: Tensor, kept: Tensor, skipped: tuple[str, ...]) -> None:
+def _save(path: Path, images: Tensor, numbers: Tensor, skipped: tuple[str, ...]) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    told = {"crc32": str(_crc32(images)), "skipped": json.dumps(skipped)}
+    metadata = {"crc32": str(_crc32(images)), "skipped": json.dumps(skipped)}
     try:
         with atomic_file(path) as temporary:
-            save_file({"images": images, "kept": kept}, temporary, told)
+            save_file({"images": images, "kept": numbers}, temporary, metadata)
     except (SafetensorError, OSError) as error:
-        _log.info("decoded images are not kept in %s: %s", path, error)
+        _log.info("decoded images cannot be cached in %s: %s", path, error)
 
 
 def _crc32(images: Tensor) -> int:
-    """Over the sums of blocks, which several threads work out."""
+    """A checksum of the checksums of blocks, computed in several threads."""
     content = images.numpy().reshape(-1)
     blocks = [content[n : n + _BLOCK].data for n in range(0, len(content), _BLOCK)]
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:

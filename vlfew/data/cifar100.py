@@ -1,4 +1,4 @@
-"""CIFAR-100 (Krizhevsky 2009): 100 classes of 600 images, 32x32, in the forms that people have it in."""
+"""CIFAR-100 (Krizhevsky 2009): 100 classes of 600 images, 32x32, in several common formats."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vlfew.data.cifar_pickles import read_meta, read_part
 from vlfew.data.class_names import display_name
 from vlfew.data.decode import is_image
 from vlfew.data.image_files import DataFile, digest, list_files
-from vlfew.data.image_stores import hold
+from vlfew.data.image_stores import load_images
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.data.preprocess import ImagePreprocessor
 
@@ -26,43 +26,42 @@ PICKLES = "cifar-100-python"
 
 
 def read_cifar100(root: Path, preprocessor: ImagePreprocessor, memory_limit_mb: int) -> LabeledImages:
-    """All images at hand, of the authors' training and test parts together, in one split `all`.
+    """Read all images, of the authors' training and test parts together, into one split `all`.
 
-    Three forms are known: the authors' pickles `train`, `test` and `meta`, in `root` or in
-    `root/cifar-100-python`, where torchvision puts them; folders named after the classes, at any depth
-    (`train/apple/x.png`, `apple/x.png`); a Hugging Face data set with a column `fine_label`, in parquet
-    or arrow files. The fingerprint covers pixels and labels of the pickles, else classes and sizes of
-    the encoded images.
+    Three formats are supported: the authors' pickles `train`, `test` and `meta`, in `root` or in
+    `root/cifar-100-python`, as stored by torchvision; folders named after the classes, at any depth
+    (`train/apple/x.png`, `apple/x.png`); a Hugging Face data set with a column `fine_label`, in parquet or arrow files.
+    The fingerprint covers pixels and labels of the pickles, otherwise classes and sizes of the encoded images.
 
     Args:
         root: the folder.
-        preprocessor: how to read the images.
-        memory_limit_mb: larger sets (decoded, in MiB) are decoded as they are asked for.
+        preprocessor: size, channels and how to resize.
+        memory_limit_mb: larger data sets (decoded, in MiB) are decoded on demand.
 
     Raises:
-        DataError: none of these forms, damaged, or an image that cannot be read.
+        DataError: another format, damaged files, or an unreadable image.
     """
     for place in (root, root / PICKLES):
         if (place / "meta").is_file():
-            return _told(_from_pickles(place, preprocessor, memory_limit_mb))
+            return _with_note(_from_pickles(place, preprocessor, memory_limit_mb))
     files = list_files(root)
     if images := [file for file in files if is_image(file.name) and "/" in file.name]:
-        return _told(_from_folders(images, preprocessor, memory_limit_mb))
+        return _with_note(_from_folders(images, preprocessor, memory_limit_mb))
     if any(file.name.endswith((".parquet", ".arrow")) for file in files):
-        return _told(_from_huggingface(root, preprocessor, memory_limit_mb))
+        return _with_note(_from_huggingface(root, preprocessor, memory_limit_mb))
     raise DataError(
-        f"{root}: no CIFAR-100 in it: neither train, test and meta of {PICKLES}, nor folders of images "
+        f"{root}: contains no CIFAR-100: neither train, test and meta of {PICKLES}, nor folders of images "
         "named after the classes, nor parquet or arrow files"
     )
 
 
-def _told(data: LabeledImages) -> LabeledImages:
+def _with_note(data: LabeledImages) -> LabeledImages:
     count = len(data.images)
-    return data if count == IMAGES else replace(data, note=f"{count:,} of {IMAGES:,} images at hand")
+    return data if count == IMAGES else replace(data, note=f"{count:,} of {IMAGES:,} images available")
 
 
 class _Rows:
-    """The images in the authors' array: uint8 `[S, 3072]`, three planes each."""
+    """The images of the authors' array: uint8 `[S, 3072]`, three planes each."""
 
     def __init__(self, rows: NDArray[np.uint8]) -> None:
         self.planes = rows.reshape(-1, 3, 32, 32)
@@ -80,8 +79,8 @@ def _from_pickles(place: Path, preprocessor: ImagePreprocessor, memory_limit_mb:
     rows = np.concatenate([rows for rows, _, _ in parts])
     labels = [label for _, own, _ in parts for label in own]
     content = (zlib.crc32(rows.data), len(rows))
-    # Nothing among them can be unreadable, so that all are kept.
-    images, _, _ = hold(_Rows(rows), preprocessor, NAME, memory_limit_mb, (NAME, content))
+    # Arrays are always readable: none is skipped.
+    images, _, _ = load_images(_Rows(rows), preprocessor, NAME, memory_limit_mb, (NAME, content))
     return LabeledImages(
         name=NAME,
         images=images,
@@ -100,17 +99,17 @@ def _from_folders(
     files = sorted(files, key=lambda file: (file.name.split("/")[-2:], file.name))
     folders, names = zip(*(file.name.split("/")[-2:] for file in files), strict=True)
     classes = sorted(set(folders))
-    images, kept, skipped = hold(files, preprocessor, f"reading {NAME}", memory_limit_mb)
+    images, numbers, skipped = load_images(files, preprocessor, f"reading {NAME}", memory_limit_mb)
     number = {folder: n for n, folder in enumerate(classes)}
     return LabeledImages(
         name=NAME,
         images=images,
-        labels=torch.tensor([number[folder] for folder in folders])[kept],
+        labels=torch.tensor([number[folder] for folder in folders])[numbers],
         class_names=tuple(display_name(folder) for folder in classes),
         names_are_text=True,
-        splits={"all": torch.arange(len(kept))},
+        splits={"all": torch.arange(len(numbers))},
         fingerprint=digest(folders, names, [file.size for file in files], skipped),
-        image_names=tuple(names[n] for n in kept.tolist()),
+        image_names=tuple(names[n] for n in numbers.tolist()),
         skipped=skipped,
     )
 
@@ -119,9 +118,9 @@ def _from_huggingface(root: Path, preprocessor: ImagePreprocessor, memory_limit_
     from vlfew.data.huggingface import image_column, open_local
     from vlfew.data.interop import from_huggingface
 
-    found = open_local(root)
-    image = image_column(next(iter(found.values())).features, None, str(root))
+    parts = open_local(root)
+    image = image_column(next(iter(parts.values())).features, None, str(root))
     data = from_huggingface(
-        found, preprocessor, image=image, label="fine_label", name=NAME, memory_limit_mb=memory_limit_mb
+        parts, preprocessor, image=image, label="fine_label", name=NAME, memory_limit_mb=memory_limit_mb
     )
     return replace(data, splits={"all": torch.arange(len(data.labels))})

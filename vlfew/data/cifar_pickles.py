@@ -1,7 +1,7 @@
-"""The pickles that the authors of CIFAR-100 give, read without letting them run anything.
+"""Read the authors' pickles of CIFAR-100 without executing anything.
 
-A pickle is a program: it may call whatever it can name. Here it can name five things, all of them
-stand-ins that only keep what they are given.
+A pickle is a program that may call anything it can name. Here it can name five things, all of them placeholders that
+only store what they receive.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def read_meta(path: Path) -> list[str]:
     """The names of the 100 classes, by number.
 
     Raises:
-        DataError: not what `meta` holds.
+        DataError: not the content of `meta`.
     """
     names = _read(path).get("fine_label_names")
     if not isinstance(names, list) or len(names) != 100 or not all(isinstance(name, str) for name in names):
@@ -35,7 +35,7 @@ def read_part(path: Path) -> tuple[NDArray[np.uint8], list[int], list[str]]:
     """Images uint8 `[S, 3072]`, their class numbers and their file names.
 
     Raises:
-        DataError: not what `train` and `test` hold.
+        DataError: not the content of `train` or `test`.
     """
     content = _read(path)
     array, labels, names = (content.get(key) for key in ("data", "fine_labels", "filenames"))
@@ -54,7 +54,7 @@ def _is_class(value: object) -> bool:
 
 
 class _Array:
-    """Stands in for a numpy array, and for the function that a pickle makes one with."""
+    """Placeholder for a numpy array, and for the function that creates one in a pickle."""
 
     state: Any = None
 
@@ -75,7 +75,7 @@ class _Array:
 
 
 class _DataType:
-    """Stands in for a numpy data type."""
+    """Placeholder for a numpy data type."""
 
     def __init__(self, code: object = None, *_: object) -> None:
         self.code = code
@@ -85,9 +85,9 @@ class _DataType:
 
 
 def _encode(text: object, encoding: object) -> bytes:
-    """How Python 3 writes bytes into a pickle that Python 2 can read."""
+    """Placeholder for the encoding of bytes in pickles that Python 2 can read."""
     if not isinstance(text, str) or encoding != "latin1":
-        raise pickle.UnpicklingError("bytes that are not written as latin1")
+        raise pickle.UnpicklingError("bytes that are not encoded as latin1")
     return text.encode("latin1")
 
 
@@ -103,20 +103,18 @@ _KNOWN = {
 class _Reader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _KNOWN:
-            raise pickle.UnpicklingError(
-                f"refused: it asks for {module}.{name}, which CIFAR-100 does not need"
-            )
+            raise pickle.UnpicklingError(f"rejected: it uses {module}.{name}, which CIFAR-100 does not need")
         return _KNOWN[module, name]
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
-            # Python 2 wrote them: its strings are bytes.
+            # Written by Python 2, whose strings are bytes.
             content = _Reader(file, encoding="latin1").load()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    except Exception as error:  # damaged bytes make a pickle stumble over anything
+    except Exception as error:  # damaged bytes can raise anything
         raise DataError(f"{path}: not a pickle of CIFAR-100: {first_line(error)}") from None
     if not isinstance(content, dict):
         raise DataError(f"{path}: not a pickle of CIFAR-100: expected a dictionary")

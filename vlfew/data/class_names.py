@@ -1,4 +1,4 @@
-"""Which class names are words and which are codes, and how words are shown."""
+"""Class names: which are text and which are codes, and how they are displayed."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ _CODE = re.compile(r"(n\d{6,}|[a-z]{0,3}[_-]?\d+|(class|character|person|subject
 
 
 def is_code(name: str) -> bool:
-    """Whether a name tells a reader nothing: `s17`, `n01532829`, `character03`, `42`, `class_7`.
+    """Whether a name has no meaning as text: `s17`, `n01532829`, `character03`, `42`, `class_7`.
 
     The rule: a WordNet number, up to three letters and a number, or a number after `class`,
-    `character`, `person`, `context` or `id`; nothing else in the name.
+    `character`, `person`, `subject` or `id`; nothing else in the name.
     """
     return _CODE.fullmatch(name.strip()) is not None
 
 
 def display_name(name: str) -> str:
-    """A code as it is; a word with its underscores and hyphens as spaces (`hot_dog`: `hot dog`)."""
+    """A code unchanged; text with underscores and hyphens as spaces (`hot_dog`: `hot dog`)."""
     return name if is_code(name) else " ".join(re.sub(r"[_-]", " ", name).split()) or name
 
 
 def same_key(name: str) -> str:
-    """Equal for names that a reader takes for the same (Unicode NFKC, case folded)."""
+    """A key that is equal for names that read the same (Unicode NFKC, case folded)."""
     return unicodedata.normalize("NFKC", display_name(name)).casefold()
 
 
 def unique_names(names: Sequence[str], keys: Sequence[object]) -> tuple[str, ...]:
-    """The names; those that a reader takes for the same, with each class's own key beside them."""
+    """The names, with the key of the class added where several read the same."""
     count = Counter(map(same_key, names))
     pairs = zip(names, keys, strict=True)
     return tuple(f"{name} ({key})" if count[same_key(name)] > 1 else name for name, key in pairs)

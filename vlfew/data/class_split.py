@@ -1,4 +1,4 @@
-"""Published splits by class, from the lists that come with the package."""
+"""Published splits by class, from lists that come with the package."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vlfew.data.labeled_images import LabeledImages
 SPLITS = ("train", "val", "test")
 
 
-class Listed(NamedTuple):
+class ListedClass(NamedTuple):
     """A class of a published split."""
 
     split: str
@@ -24,26 +24,26 @@ class Listed(NamedTuple):
     name: str
 
 
-def read_class_list(name: str) -> list[Listed]:
-    """The classes of `class_lists/<name>.txt`: a split, a group and a class on each line."""
+def read_class_list(name: str) -> list[ListedClass]:
+    """Read `class_lists/<name>.txt`: a split, a group and a class on each line."""
     text = (files("vlfew.data") / "class_lists" / f"{name}.txt").read_text(encoding="utf-8")
-    return [Listed(*line.split()) for line in text.splitlines() if not line.startswith("#")]
+    return [ListedClass(*line.split()) for line in text.splitlines() if not line.startswith("#")]
 
 
 def split_by_list(data: LabeledImages, name: str) -> LabeledImages:
-    """`data` as the source of that name, with the split and the groups of its list of classes.
+    """`data` with the name, splits and groups of a class list.
 
-    Splits without an image are left out.
+    Splits without images are omitted.
 
     Raises:
-        DataError: a class that the list does not name.
+        DataError: a class that is not in the list.
     """
     listed = {same_key(entry.name): entry for entry in read_class_list(name)}
-    for own in data.class_names:
-        if same_key(own) not in listed:
+    for class_name in data.class_names:
+        if same_key(class_name) not in listed:
             known = [display_name(entry.name) for entry in listed.values()]
-            raise DataError(f"{name}: there is no class {own!r}{did_you_mean(own, known)}")
-    entries = [listed[same_key(own)] for own in data.class_names]
+            raise DataError(f"{name}: unknown class {class_name!r}{did_you_mean(class_name, known)}")
+    entries = [listed[same_key(class_name)] for class_name in data.class_names]
     groups = sorted({entry.group for entry in listed.values()})
     split_of = torch.tensor([SPLITS.index(entry.split) for entry in entries])[data.labels]
     splits = {split: (split_of == n).nonzero().flatten() for n, split in enumerate(SPLITS)}

@@ -1,4 +1,4 @@
-"""Images of any kind to uint8 tensors of one size."""
+"""Decode image files of any kind to uint8 tensors of one size."""
 
 from __future__ import annotations
 
@@ -17,39 +17,40 @@ from torch import Tensor
 from vlfew.core.errors import DataError
 from vlfew.core.progress import progress
 from vlfew.data.image_files import DataFile
-from vlfew.data.preprocess import ImagePreprocessor, middle
+from vlfew.data.preprocess import ImagePreprocessor, center_range
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     ImageInput: TypeAlias = Path | DataFile | bytes | BinaryIO | Image
 
-_KINDS = (
-    "avif",
-    "bmp",
-    "gif",
-    "jp2",
-    "jpeg",
-    "jpg",
-    "pbm",
-    "pgm",
-    "png",
-    "pnm",
-    "ppm",
-    "tif",
-    "tiff",
-    "webp",
+IMAGE_SUFFIXES = frozenset(
+    [
+        ".avif",
+        ".bmp",
+        ".gif",
+        ".jp2",
+        ".jpeg",
+        ".jpg",
+        ".pbm",
+        ".pgm",
+        ".png",
+        ".pnm",
+        ".ppm",
+        ".tif",
+        ".tiff",
+        ".webp",
+    ]
 )
-IMAGE_SUFFIXES = frozenset(f".{kind}" for kind in _KINDS)
 MAX_PIXELS = 100_000_000
-"""A larger image is refused before it is decoded."""
+"""Larger images are rejected before they are decoded."""
 MAX_BYTES = 2**30
-"""A larger file is refused before it is read, or unpacked: no image within `MAX_PIXELS` needs as much."""
+"""Larger files are rejected before they are read or unpacked; no image within `MAX_PIXELS` needs as much."""
 DECODER_VERSION = 1
-"""To be raised when the same file and reading give other pixels: decoded images are kept by it."""
+"""Increase it when the same file and preprocessor give other pixels: it is part of the cache key."""
 
 _BLOCK = 32
-"""Images that a thread takes at a time."""
+"""Images per thread task."""
 
 
 def is_image(name: str) -> bool:
@@ -66,7 +67,7 @@ class BadImage(DataError):
 
 
 class ImageSequence(Protocol):
-    """Anything that gives images by number: a list of paths, a data set's column."""
+    """Anything that gives images by number: a list of paths, a column of a data set."""
 
     def __len__(self) -> int: ...
 
@@ -74,10 +75,10 @@ class ImageSequence(Protocol):
 
 
 def read_image(source: ImageInput, preprocessor: ImagePreprocessor, name: str = "") -> Tensor:
-    """One image as uint8 `[C, H, W]`.
+    """Decode one image to uint8 `[C, H, W]`.
 
-    Turned as its EXIF data say, the first frame of an animation, transparent parts over white,
-    16-bit gray scaled to 8 bits, reduced with antialiasing.
+    EXIF orientation is applied, of an animation the first frame is used, transparent parts become white, 16-bit gray
+    is scaled to 8 bits, and images are reduced with antialiasing.
 
     Args:
         source: a path, bytes, an open binary file or a Pillow image.
@@ -90,12 +91,8 @@ def read_image(source: ImageInput, preprocessor: ImagePreprocessor, name: str = 
     from PIL import UnidentifiedImageError
 
     if not name:
-        name = (
-            source.name
-            if isinstance(source, DataFile)
-            else str(source)
-            if isinstance(source, Path)
-            else "image"
+        name = str(
+            source.name if isinstance(source, DataFile) else source if isinstance(source, Path) else "image"
         )
     try:
         return _decode(source, preprocessor)
@@ -104,7 +101,7 @@ def read_image(source: ImageInput, preprocessor: ImagePreprocessor, name: str = 
     except OSError as error:
         reason = error.strerror or str(error)
     except Exception as error:
-        # Pillow's decoders answer damaged bytes with whatever the parser stumbled over.
+        # Pillow's decoders raise all kinds of exceptions on damaged bytes.
         reason = str(error) or type(error).__name__
     raise BadImage(name, reason) from None
 
@@ -133,7 +130,7 @@ def _decode(source: ImageInput, preprocessor: ImagePreprocessor) -> Tensor:
     image.load()
     image = _plain(ImageOps.exif_transpose(image)).convert("L" if preprocessor.channels == 1 else "RGB")
     if preprocessor.center_crop < 1:
-        (left, right), (top, bottom) = (middle(side, preprocessor.center_crop) for side in image.size)
+        (left, right), (top, bottom) = (center_range(side, preprocessor.center_crop) for side in image.size)
         image = image.crop((left, top, right, bottom))
     if preprocessor.resize == "crop":
         image = ImageOps.fit(image, size, resampling)
@@ -144,21 +141,20 @@ def _decode(source: ImageInput, preprocessor: ImagePreprocessor) -> Tensor:
 
 
 def resize_squares(images: Tensor, preprocessor: ImagePreprocessor) -> Tensor:
-    """Square gray images, many at a time, to the very pixels that `read_image` gives for each.
+    """Resize many square gray images at once, to exactly the pixels that `read_image` gives for each.
 
-    Pillow resizes rows first and columns then, each on its own: images that are stacked on one
-    another are resized as one.
+    Pillow resizes rows and columns independently, so a stack of images can be resized as one.
 
     Args:
         images: uint8 `[S, N, N]`.
-        preprocessor: size and channels; of a square, `stretch` and `crop` make the same.
+        preprocessor: size and channels; `stretch` and `crop` are the same for squares.
 
     Returns:
         uint8 `[S, C, H, W]`.
     """
     from PIL import Image
 
-    first, last = middle(images.shape[1], preprocessor.center_crop)
+    first, last = center_range(images.shape[1], preprocessor.center_crop)
     stack, size = images[:, first:last, first:last].numpy(), preprocessor.image_size
     resampling = Image.Resampling[preprocessor.interpolation.upper()]
     if stack.size and stack.shape[1] != size:
@@ -182,7 +178,7 @@ def _plain(image: Image) -> Image:
         values[values == image.info.get("transparency", -1)] = 65535
         return Image.fromarray(((values + 128) // 257).astype(np.uint8))
     if image.mode == "F":
-        raise ValueError("floating-point pixels have no known white; save it with 8 or 16 bits")
+        raise ValueError("floating-point pixels have no known range; save it with 8 or 16 bits")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -192,12 +188,12 @@ def _plain(image: Image) -> Image:
 def decode_all(
     images: ImageSequence, preprocessor: ImagePreprocessor, label: str
 ) -> Iterator[Tensor | BadImage]:
-    """Each image in turn, or why it cannot be read; decoded by a few threads, with progress.
+    """Decode images in a few threads, with progress; yields each image, or the reason why it cannot be read.
 
     Args:
         images: whatever `read_image` takes, by number.
-        preprocessor: how to read them.
-        label: for the progress bar, and for the names of images that have none (`label[17]`).
+        preprocessor: size, channels and how to resize.
+        label: for the progress bar, and to name images without a name (`label[17]`).
     """
 
     def decode(block: range) -> list[Tensor | BadImage]:
@@ -213,7 +209,7 @@ def decode_all(
         threads = min(8, os.cpu_count() or 1)
         blocks = [range(n, min(n + _BLOCK, len(images))) for n in range(0, len(images), _BLOCK)]
         with ThreadPoolExecutor(threads) as pool:
-            # By the window, so that what is decoded does not run far ahead of what is taken.
+            # In windows, so that decoding does not run far ahead of consumption.
             for at in range(0, len(blocks), 4 * threads):
                 yield from chain.from_iterable(pool.map(decode, blocks[at : at + 4 * threads]))
 
@@ -221,12 +217,12 @@ def decode_all(
 
 
 def read_numbered(images: ImageSequence, number: int, preprocessor: ImagePreprocessor, label: str) -> Tensor:
-    """Image `number` as uint8 `[C, H, W]`; called `label[number]` where it has no name of its own."""
+    """Decode image `number` to uint8 `[C, H, W]`; messages call it `label[number]` if it has no name."""
     name = f"{label}[{number}]"
     try:
         image = images[number]
     except Exception as error:
-        # A foreign data set reads in there; anything can be wrong.
+        # A foreign data set may read files here and fail in any way.
         raise BadImage(name, str(error)) from None
     return read_image(image, preprocessor, "" if isinstance(image, (Path, DataFile)) else name)
 
@@ -234,37 +230,35 @@ def read_numbered(images: ImageSequence, number: int, preprocessor: ImagePreproc
 def read_many(
     sources: ImageSequence, preprocessor: ImagePreprocessor, label: str
 ) -> tuple[Tensor, Tensor, tuple[str, ...]]:
-    """Many images, with what `preprocessor.on_bad_image` says done to those that cannot be read.
+    """Decode many images; unreadable ones are handled as `preprocessor.on_bad_image` says.
 
     Args:
-        sources: S of whatever `read_image` takes, by number.
-        preprocessor: how to read them.
-        label: what is being read, for the progress bar.
+        sources: S inputs of `read_image`.
+        preprocessor: size, channels and how to resize.
+        label: for the progress bar.
 
     Returns:
-        The images, uint8 `[K, C, H, W]`; their numbers `[K]`; the names of those left out.
+        The images, uint8 `[K, C, H, W]`; their numbers `[K]`; the names of skipped ones.
 
     Raises:
-        DataError: an image cannot be read and bad ones are not to be skipped.
+        DataError: an image cannot be read, and bad images are not skipped.
     """
     images = torch.empty(
         (len(sources), preprocessor.channels, *2 * (preprocessor.image_size,)), dtype=torch.uint8
     )
-    kept: list[int] = []
+    numbers: list[int] = []
     skipped: list[str] = []
     for number, decoded in enumerate(decode_all(sources, preprocessor, label)):
         if isinstance(decoded, Tensor):
-            images[len(kept)] = decoded
-            kept.append(number)
+            images[len(numbers)] = decoded
+            numbers.append(number)
         else:
-            skipped.append(left_out(decoded, preprocessor))
-    return images[: len(kept)], torch.tensor(kept, dtype=torch.int64), tuple(skipped)
+            skipped.append(skipped_name(decoded, preprocessor))
+    return images[: len(numbers)], torch.tensor(numbers, dtype=torch.int64), tuple(skipped)
 
 
-def left_out(bad: BadImage, preprocessor: ImagePreprocessor) -> str:
-    """The name of an image that cannot be read, if `preprocessor` says to leave it out; else raises it."""
+def skipped_name(bad: BadImage, preprocessor: ImagePreprocessor) -> str:
+    """The name of an unreadable image if bad images are skipped; otherwise raises its error."""
     if preprocessor.on_bad_image == "error":
-        raise DataError(
-            f"{bad} (data.on_bad_image=skip, or --skip-bad of vlfew data show, leaves such images out)"
-        )
+        raise DataError(f"{bad} (data.on_bad_image=skip, or vlfew data show --skip-bad, skips such images)")
     return bad.name

@@ -1,4 +1,4 @@
-"""Hugging Face data sets: opened on the disk or from the hub, and which of their columns is what."""
+"""Open Hugging Face data sets from disk or from the hub, and find their image and label columns."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PREFIX = "hf:"
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """None of the library's own remarks, and no bars where there is no terminal to draw them on."""
+    """Silence the library's messages, and its progress bars outside a terminal."""
     import datasets
 
     level, bars = datasets.logging.get_verbosity(), not datasets.are_progress_bars_disabled()
@@ -35,27 +35,28 @@ def quiet() -> Iterator[None]:
 
 
 def open_local(place: Path, config: str | None = None, *, streaming: bool = False) -> Any:
-    """The parts of a data set on the disk, a `DatasetDict`; no image is decoded.
+    """The parts of a data set on disk, a `DatasetDict`; no image is decoded.
 
     Args:
-        place: what `save_to_disk` wrote, an image folder, a folder of parquet or arrow files, or one
-            such file.
-        config: which of several configurations that a folder describes.
-        streaming: an `IterableDatasetDict`, which leaves no copy in the library's cache.
+        place: a folder written by `save_to_disk`, an image folder, a folder of parquet or arrow files, or such a file.
+        config: configuration, if the folder describes several.
+        streaming: return an `IterableDatasetDict`, without a copy in the library's cache.
 
     Raises:
-        DataError: none of these.
+        DataError: it is none of these.
     """
     import datasets
 
     saved = (place / "dataset_dict.json").is_file() or (place / "state.json").is_file()
     if config is not None and (saved or place.is_file()):
-        raise DataError(f"{place} has no configurations; leave config ({config}) out")
+        raise DataError(f"{place} has no configurations; leave out config ({config})")
     try:
         with quiet():
             if saved:
-                found = datasets.load_from_disk(str(place))
-                return found if isinstance(found, dict) else datasets.DatasetDict({"all": found})
+                saved_data = datasets.load_from_disk(str(place))
+                return (
+                    saved_data if isinstance(saved_data, dict) else datasets.DatasetDict({"all": saved_data})
+                )
             if not place.is_file():
                 return datasets.load_dataset(str(place), config, streaming=streaming)
             if (kind := place.suffix.lower().lstrip(".")) in ("parquet", "arrow"):
@@ -68,37 +69,41 @@ def open_local(place: Path, config: str | None = None, *, streaming: bool = Fals
 def open_hub(
     name: str, config: str | None, revision: str | None, *, download: bool, streaming: bool = False
 ) -> Any:
-    """The parts of a data set of the hub, a `DatasetDict`: from the library's cache, or downloaded.
+    """The parts of a data set on the hub, a `DatasetDict`, from the library's cache or downloaded.
 
     Args:
         name: `owner/name`.
-        config: which of its configurations.
-        revision: a branch, tag or commit; None takes what is cached, else the main branch.
-        download: whether it may be fetched.
-        streaming: an `IterableDatasetDict`, read over the network and not kept.
+        config: configuration of the data set.
+        revision: branch, tag or commit; None uses the cached one, or else the main branch.
+        download: whether it may be downloaded.
+        streaming: return an `IterableDatasetDict`, read over the network and not stored.
 
     Raises:
-        DataError: not cached and not to be downloaded, or it cannot be; says how to have it.
+        DataError: not cached and not to be downloaded, or not available; says how to get it.
     """
     import datasets
     from huggingface_hub import constants, dataset_info
 
     who, where = f"hf:{name}", constants.ENDPOINT
-    if not streaming and (found := _cached(name, config, revision)) is not None:
-        return found
-    otherwise = f"fetch it elsewhere with save_to_disk and name its folder: {PREFIX}FOLDER"
+    if not streaming and (cached := _cached(name, config, revision)) is not None:
+        return cached
+    otherwise = f"download it elsewhere, use save_to_disk and name the folder: {PREFIX}FOLDER"
     if not download:
-        ask = "nothing is downloaded unasked" if not streaming else "streaming reads it over the network"
+        why = (
+            "nothing is downloaded unless requested"
+            if not streaming
+            else "streaming reads it over the network"
+        )
         raise DataError(
-            f"{who}: no such file or folder, nor is it in {datasets.config.HF_DATASETS_CACHE}, and {ask}: "
-            f"set download: true to take it from {where}, or {otherwise}"
+            f"{who}: no such file or folder, and not in {datasets.config.HF_DATASETS_CACHE}; {why}: "
+            f"set download: true to get it from {where}, or {otherwise}"
         )
     try:
         siblings = dataset_info(name, revision=revision, files_metadata=True).siblings or []
         size = sum(file.size or 0 for file in siblings) / 1e6
-        doing = "streaming" if streaming else "downloading"
-        whither = "" if streaming else f" to {datasets.config.HF_DATASETS_CACHE}"
-        print(f"{doing} {name} (at most {size:,.0f} MB) from {where}{whither}", file=sys.stderr)
+        action = "streaming" if streaming else "downloading"
+        destination = "" if streaming else f" to {datasets.config.HF_DATASETS_CACHE}"
+        print(f"{action} {name} (at most {size:,.0f} MB) from {where}{destination}", file=sys.stderr)
         with quiet():
             return datasets.load_dataset(name, config, revision=revision, streaming=streaming)
     except Exception as error:  # the library, the hub's client and its transport raise many unrelated types
@@ -107,7 +112,7 @@ def open_hub(
 
 
 def _cached(name: str, config: str | None, revision: str | None) -> DatasetDict | None:
-    """What the library prepared before, without a look at the network."""
+    """The data set in the library's cache, without network access."""
     import datasets
     from huggingface_hub import constants
 
@@ -116,25 +121,25 @@ def _cached(name: str, config: str | None, revision: str | None) -> DatasetDict 
     try:
         with quiet():
             builder = datasets.load_dataset_builder(name, config)
-            found: DatasetDict = builder.as_dataset()
-    except Exception:  # whatever keeps it from being read, it can be had anew
+            cached: DatasetDict = builder.as_dataset()
+    except Exception:  # an unreadable cache is downloaded again
         return None
     finally:
         datasets.config.HF_HUB_OFFLINE = offline
     if revision is not None:
-        # The folder of what was prepared is called by its commit; a branch or tag is noted with the files.
-        note = Path(constants.HF_HUB_CACHE) / f"datasets--{name.replace('/', '--')}" / "refs" / revision
-        commit = note.read_text().strip() if note.is_file() else revision
+        # The cache folder is named by commit; the commit of a branch or tag is in a file of its name.
+        ref = Path(constants.HF_HUB_CACHE) / f"datasets--{name.replace('/', '--')}" / "refs" / revision
+        commit = ref.read_text().strip() if ref.is_file() else revision
         if builder.hash != commit:
             return None
-    return found
+    return cached
 
 
 def image_column(features: Features, given: str | None, who: str) -> str:
-    """The column of images: the given one, or the only one there is.
+    """The column of images: the given one, or the only one.
 
     Raises:
-        DataError: no such column, none of images, or several; lists the columns.
+        DataError: unknown, missing or ambiguous column; lists the columns.
     """
     from datasets import Image
 
@@ -143,10 +148,10 @@ def image_column(features: Features, given: str | None, who: str) -> str:
 
 
 def label_column(features: Features, given: str | None, who: str) -> str:
-    """The column of labels: the given one, or the only one of named classes, else of text or numbers.
+    """The column of labels: the given one, or the only one of type `ClassLabel`, or else of text or integers.
 
     Raises:
-        DataError: no such column, none that could hold labels, or several; lists the columns.
+        DataError: unknown, missing or ambiguous column; lists the columns.
     """
     from datasets import ClassLabel, Value
 
@@ -168,8 +173,8 @@ def _column(features: Features, given: str | None, fit: list[str], who: str, wha
     if len(fit) == 1:
         return fit[0]
     listed = ", ".join(f"{name} ({_kind(feature)})" for name, feature in features.items())
-    several = f"several columns could hold the {what}" if fit else f"no column holds {what}"
-    raise DataError(f"{who}: {several}: {listed}; say which with {option}")
+    several = f"several columns could contain the {what}" if fit else f"no column contains {what}"
+    raise DataError(f"{who}: {several}: {listed}; choose one with {option}")
 
 
 def _kind(feature: Any) -> str:

@@ -1,4 +1,4 @@
-"""The files of a folder, a zip archive or a plain tar archive, read where they lie."""
+"""List and read the files of a folder, a zip archive or an uncompressed tar archive, without unpacking."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from vlfew.core.errors import DataError
 
 _HIDDEN = re.compile(r"(^|/)(\.|__MACOSX(/|$)|Icon\r$)")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-"""Control characters, and what stands for bytes that are no UTF-8: names that no message could show."""
+"""Control characters and bytes that are not UTF-8, which cannot be shown in a message."""
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """Bytes `start .. start + size` of a file: a member of a tar archive that is not compressed."""
+class ByteRange:
+    """Bytes `start .. start + size` of a file: a member of an uncompressed tar archive."""
 
     path: Path
     start: int
@@ -42,17 +42,17 @@ class DataFile:
     Attributes:
         name: path relative to the folder or archive, with forward slashes.
         size: bytes, unpacked.
-        stamp: what changes with the content: CRC-32 in a zip archive, else the time of change.
-        place: the folder or the open zip archive that holds it as `name`, or its stretch of a tar.
+        stamp: changes with the content: CRC-32 in a zip archive, otherwise the modification time.
+        place: the folder or open zip archive that contains it, or its byte range of a tar archive.
     """
 
     name: str
     size: int
     stamp: int
-    place: Path | Stretch | ZipFile
+    place: Path | ByteRange | ZipFile
 
     def read(self) -> bytes:
-        if isinstance(self.place, Stretch):
+        if isinstance(self.place, ByteRange):
             return self.place.read()
         return (
             (self.place / self.name).read_bytes()
@@ -61,63 +61,63 @@ class DataFile:
         )
 
     def crc32(self) -> int:
-        """CRC-32 of the content, the same in a folder and in an archive (a zip archive notes it)."""
+        """CRC-32 of the content, the same for a folder and an archive (a zip archive stores it)."""
         return self.stamp if isinstance(self.place, ZipFile) else zlib.crc32(self.read())
 
 
 def list_files(place: Path) -> list[DataFile]:
-    """All files in a folder, zip or plain tar archive, by name; hidden ones (`.x`, `__MACOSX`) are left out.
+    """All files of a folder, zip or uncompressed tar archive, by name, without hidden ones (`.x`, `__MACOSX`).
 
-    Links to folders are followed, each folder once. Links to nowhere are left out.
+    Links to folders are followed, each folder once. Broken links are skipped.
 
     Raises:
-        DataError: neither a folder nor such an archive; a folder that cannot be read; a name with
-            control characters in it or that is not UTF-8.
+        DataError: not a folder or such an archive; a folder that cannot be read; a name with control characters or that
+            is not UTF-8.
     """
     read = _in_folder if place.is_dir() else _in_tar if place.suffix == ".tar" else _in_zip
     files = read(place)
     odd = next((file.name for file in files if _UNPRINTABLE.search(file.name)), None)
     if odd is not None:
-        raise DataError(f"{place}: the name {odd!r} has control characters in it or is not UTF-8; rename it")
+        raise DataError(f"{place}: the name {odd!r} has control characters or is not UTF-8; rename it")
     return sorted(files, key=lambda file: file.name)
 
 
-def digest(*told: object) -> str:
+def digest(*values: object) -> str:
     """16 hex digits over the `repr` of plain values."""
-    return hashlib.sha256(repr(told).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return hashlib.sha256(repr(values).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def hidden(name: str) -> bool:
-    """Whether a file or folder is none of the data's."""
+    """Whether a file or folder is hidden or system data."""
     return _HIDDEN.search(name) is not None
 
 
 def _in_folder(folder: Path) -> list[DataFile]:
-    found: list[DataFile] = []
+    files: list[DataFile] = []
     seen: set[str] = set()
-    for at, folders, names in os.walk(folder, onerror=_stop, followlinks=True):
+    for at, folders, names in os.walk(folder, onerror=_raise_unreadable, followlinks=True):
         real = os.path.realpath(at)
         folders[:] = [] if real in seen else [f for f in folders if not hidden(f)]
         if real in seen:
             continue
         seen.add(real)
-        # Plain strings: a `Path` for each of some ten thousand files takes longer than to look at them.
+        # Plain strings: creating a `Path` for each of ten thousand files takes longer than the stat calls.
         base = "" if at == str(folder) else Path(at).relative_to(folder).as_posix() + "/"
         for name in names:
             if hidden(name):
                 continue
             try:
-                told = os.stat(os.path.join(at, name))
+                status = os.stat(os.path.join(at, name))
             except OSError as error:
-                if error.errno in (errno.ENOENT, errno.ELOOP):  # a link to nowhere, or to itself
+                if error.errno in (errno.ENOENT, errno.ELOOP):  # a broken or circular link
                     continue
-                _stop(error)
-            if stat.S_ISREG(told.st_mode):
-                found.append(DataFile(base + name, told.st_size, told.st_mtime_ns, folder))
-    return found
+                _raise_unreadable(error)
+            if stat.S_ISREG(status.st_mode):
+                files.append(DataFile(base + name, status.st_size, status.st_mtime_ns, folder))
+    return files
 
 
-def _stop(error: OSError) -> NoReturn:
+def _raise_unreadable(error: OSError) -> NoReturn:
     raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from None
 
 
@@ -125,7 +125,7 @@ def _in_zip(path: Path) -> list[DataFile]:
     try:
         archive = ZipFile(path)
     except (BadZipFile, OSError) as error:
-        raise DataError(f"{path}: not a zip archive that can be read: {error}") from None
+        raise DataError(f"{path}: not a readable zip archive: {error}") from None
     return [
         DataFile(member.filename, member.file_size, member.CRC, archive)
         for member in archive.infolist()
@@ -137,9 +137,9 @@ def _in_tar(path: Path) -> list[DataFile]:
     try:
         with tarfile.open(path, "r:") as archive:
             return [
-                DataFile(m.name, m.size, int(m.mtime), Stretch(path, m.offset_data, m.size))
+                DataFile(m.name, m.size, int(m.mtime), ByteRange(path, m.offset_data, m.size))
                 for m in archive
                 if m.isfile() and not hidden(m.name)
             ]
     except (tarfile.TarError, OSError) as error:
-        raise DataError(f"{path}: not a tar archive that can be read: {error}") from None
+        raise DataError(f"{path}: not a readable tar archive: {error}") from None

@@ -1,4 +1,4 @@
-"""Images that are made when they are asked for: for sets that memory cannot hold."""
+"""Image stores: images in memory, or decoded on demand for data sets that do not fit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ import torch
 from torch import Tensor
 
 from vlfew.data.cache import read_cached
-from vlfew.data.decode import ImageSequence, decode_all, left_out, read_many, read_numbered, resize_squares
+from vlfew.data.decode import (
+    ImageSequence,
+    decode_all,
+    read_many,
+    read_numbered,
+    resize_squares,
+    skipped_name,
+)
 from vlfew.data.image_files import DataFile
 from vlfew.data.labeled_images import ImageStore, InMemory
 from vlfew.data.preprocess import ImagePreprocessor
@@ -21,15 +28,15 @@ from vlfew.data.preprocess import ImagePreprocessor
 MEBIBYTE = 2**20
 
 
-class Decoded:
-    """An `ImageStore` that decodes on `batch`, in a few threads, and keeps the latest images.
+class DecodedOnDemand:
+    """An `ImageStore` that decodes images on demand in a few threads, with a cache of recent ones.
 
     Args:
         images: paths, bytes or Pillow images by number: a list, a column of a Hugging Face
             data set, or anything with `len` and `[number]`.
-        preprocessor: how to read them.
-        label: called `label[17]` in messages where an image has no name of its own.
-        keep_mb: decoded images held, in MiB.
+        preprocessor: size, channels and how to resize.
+        label: images without a name are called `label[17]` in messages.
+        cache_mb: size of the cache of decoded images, in MiB.
     """
 
     def __init__(
@@ -38,12 +45,14 @@ class Decoded:
         preprocessor: ImagePreprocessor,
         label: str = "image",
         *,
-        keep_mb: int = 512,
+        cache_mb: int = 512,
     ) -> None:
-        self.images, self.preprocessor, self.label, self.keep_mb = images, preprocessor, label, keep_mb
+        self.images, self.preprocessor, self.label, self.cache_mb = images, preprocessor, label, cache_mb
         c, h, w = self.shape
-        keep = max(1, keep_mb * MEBIBYTE // (c * h * w))
-        self._one = lru_cache(keep)(partial(read_numbered, images, preprocessor=preprocessor, label=label))
+        capacity = max(1, cache_mb * MEBIBYTE // (c * h * w))
+        self._decode_cached = lru_cache(capacity)(
+            partial(read_numbered, images, preprocessor=preprocessor, label=label)
+        )
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -52,7 +61,7 @@ class Decoded:
     @property
     def nbytes(self) -> int:
         c, h, w = self.shape
-        return self._one.cache_info().currsize * c * h * w
+        return self._decode_cached.cache_info().currsize * c * h * w
 
     def __len__(self) -> int:
         return len(self.images)
@@ -61,23 +70,25 @@ class Decoded:
         """Images `index [B]` as uint8 `[B, C, H, W]`.
 
         Raises:
-            DataError: one of them cannot be read; names it.
+            DataError: an image cannot be read.
         """
         if not len(index):
             return torch.empty((0, *self.shape), dtype=torch.uint8)
         numbers = index.tolist()
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            # Each image once: a number twice in a batch would be decoded twice at the same time.
-            decoded = dict(zip(once := list(dict.fromkeys(numbers)), pool.map(self._one, once), strict=True))
+            # Each image once: repeated numbers would be decoded twice at the same time.
+            decoded = dict(
+                zip(once := list(dict.fromkeys(numbers)), pool.map(self._decode_cached, once), strict=True)
+            )
         return torch.stack([decoded[number] for number in numbers])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return partial(Decoded, keep_mb=self.keep_mb), (self.images, self.preprocessor, self.label)
+        return partial(DecodedOnDemand, cache_mb=self.cache_mb), (self.images, self.preprocessor, self.label)
 
 
 @dataclass(frozen=True)
-class Squares:
-    """An `ImageStore` of small square gray images, held as they are and resized on `batch`.
+class SquareImages:
+    """An `ImageStore` of small square gray images in memory, resized on demand.
 
     Attributes:
         images: uint8 `[S, N, N]`.
@@ -103,8 +114,8 @@ class Squares:
         return resize_squares(self.images[index], self.preprocessor)
 
 
-class Chosen:
-    """Some of `images`, by number."""
+class Subset:
+    """A selection of `images` by number."""
 
     def __init__(self, images: ImageSequence, numbers: Sequence[int]) -> None:
         self.images, self.numbers = images, numbers
@@ -116,25 +127,24 @@ class Chosen:
         return self.images[self.numbers[number]]
 
 
-def hold(
+def load_images(
     sources: ImageSequence,
     preprocessor: ImagePreprocessor,
     label: str,
     memory_limit_mb: int,
     identity: object = None,
 ) -> tuple[ImageStore, Tensor, tuple[str, ...]]:
-    """Images in memory where they fit, else decoded as they are asked for.
+    """Load images into memory if they fit, otherwise decode them on demand.
 
-    Files, and images with an identity, are read by way of the cache of decoded images. What does
-    not fit is not touched before it is asked for, except with `on_bad_image: skip`, which takes a look
-    at all.
+    Files, and images with an identity, go through the cache of decoded images. Images that are decoded on demand are
+    not read here, except with `on_bad_image: skip`, which checks all of them.
 
     Args:
         sources: S images by number.
-        preprocessor: how to read them.
-        label: what is being read, for the progress bar.
-        memory_limit_mb: the most that decoded images may take, in MiB.
-        identity: plain values that change when the images do, if there are such; files have their own.
+        preprocessor: size, channels and how to resize.
+        label: for the progress bar.
+        memory_limit_mb: limit of decoded images in memory, in MiB.
+        identity: plain values that change when the images change; not needed for files.
 
     Returns:
         The images; their numbers `[K]` among the S; the names of those left out.
@@ -151,16 +161,16 @@ def hold(
             images, kept, skipped = read_many(sources, preprocessor, label)
         return InMemory(images), kept, skipped
     if preprocessor.on_bad_image == "error":
-        return Decoded(sources, preprocessor, label), torch.arange(len(sources)), ()
+        return DecodedOnDemand(sources, preprocessor, label), torch.arange(len(sources)), ()
     good: list[int] = []
     bad: list[str] = []
     for number, decoded in enumerate(decode_all(sources, preprocessor, label)):
         if isinstance(decoded, Tensor):
             good.append(number)
         else:
-            bad.append(left_out(decoded, preprocessor))
+            bad.append(skipped_name(decoded, preprocessor))
     return (
-        Decoded(Chosen(sources, good), preprocessor, label),
+        DecodedOnDemand(Subset(sources, good), preprocessor, label),
         torch.tensor(good, dtype=torch.int64),
         tuple(bad),
     )

@@ -1,11 +1,11 @@
-"""torchvision and Hugging Face data sets as `LabeledImages`, and back.
+"""Convert torchvision and Hugging Face data sets to `LabeledImages`, and back.
 
-A data set handed in from Python goes wherever one of `load_data` goes:
+The result can be used wherever data of `load_data` can:
 
     dataset = torchvision.datasets.ImageFolder("pets")
     splits = split_by_class(torch.tensor(dataset.targets), dataset.classes, seed=0)
-    data = vlfew.from_torchvision(dataset, model.spec.reading(), name="pets", splits=splits)
-    result, _ = vlfew.evaluate(vlfew.EvaluationContext(model, data), "few-shot", {"ways": 5}, ...)
+    data = vlfew.from_torchvision(dataset, model.spec.preprocessor(), name="pets", splits=splits)
+    result = vlfew.evaluate(model, data, "few-shot", ways=5)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch.utils.data import Dataset as TorchDataset
 from vlfew.core.errors import DataError, did_you_mean
 from vlfew.data.class_names import display_name, is_code, unique_names
 from vlfew.data.image_files import digest
-from vlfew.data.image_stores import hold
+from vlfew.data.image_stores import load_images
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.data.preprocess import ImagePreprocessor
 
@@ -37,20 +37,19 @@ def from_torchvision(
     splits: Mapping[str, Tensor] | None = None,
     memory_limit_mb: int = 2048,
 ) -> LabeledImages:
-    """A torchvision classification data set (or any of `(PIL image, label)` pairs by number).
+    """A torchvision classification data set, or any sequence of `(PIL image, label)`.
 
-    Labels are taken from `targets`, `labels` or `_labels`, where torchvision keeps them, else from the
-    pairs; class names from `classes` (which may be set by hand), else they are the labels. Whether they
-    are words is told as for every source (`vlfew.data.class_names`). The fingerprint covers labels, names and
-    splits, not the images.
+    Labels come from `targets`, `labels` or `_labels`, as in torchvision, or else from the items; class names from
+    `classes` (which may be set by hand), or else they are the labels. `vlfew.data.class_names` decides whether they are
+    text. The fingerprint covers labels, names and splits, not the images.
 
     Args:
-        dataset: built without a transform: images are read as `preprocessor` says.
-        preprocessor: how to read them.
+        dataset: built without a transform.
+        preprocessor: size, channels and how to resize.
         name: of the data set, in results.
-        splits: split name to numbers in `dataset`; None puts all into `all`
-            (`vlfew.data.splits.split_by_class` draws a few-shot split).
-        memory_limit_mb: larger sets (decoded, in MiB) are decoded as they are asked for.
+        splits: split name to item numbers; None puts all items into a split `all` (`vlfew.data.splits.split_by_class`
+            draws few-shot splits).
+        memory_limit_mb: larger data sets (decoded, in MiB) are decoded on demand.
 
     Raises:
         DataError: no labels, or an image that cannot be read.
@@ -77,21 +76,21 @@ def from_huggingface(
     name: str = "huggingface",
     memory_limit_mb: int = 2048,
 ) -> LabeledImages:
-    """A Hugging Face data set; of a `DatasetDict`, each part is a split (`validation` becomes `val`).
+    """A Hugging Face data set; the parts of a `DatasetDict` become splits (`validation` becomes `val`).
 
-    A single `Dataset` is one split, `all`. The fingerprint covers the sizes of the encoded images,
+    A single `Dataset` becomes the split `all`. The fingerprint covers the sizes of the encoded images,
     labels, class names and splits.
 
     Args:
-        dataset: with a column of images and one of labels (`ClassLabel`, text or numbers).
-        preprocessor: how to read the images.
+        dataset: with a column of images and one of labels (`ClassLabel`, text or integers).
+        preprocessor: size, channels and how to resize.
         image: column of images.
         label: column of labels.
         name: of the data set, in results.
-        memory_limit_mb: larger sets (decoded, in MiB) are decoded as they are asked for.
+        memory_limit_mb: larger data sets (decoded, in MiB) are decoded on demand.
 
     Raises:
-        DataError: no such column, not a column of images, or an image that cannot be read.
+        DataError: an unknown column, a column without images, or an unreadable image.
     """
     from datasets import ClassLabel, DatasetDict, Image, concatenate_datasets
 
@@ -103,7 +102,7 @@ def from_huggingface(
                     f"{name} {part!r} has no column {column!r}{did_you_mean(column, rows.features)}"
                 )
         if not isinstance(rows.features[image], Image):
-            raise DataError(f"{name} {part!r}: column {image!r} holds {rows.features[image]}, not images")
+            raise DataError(f"{name} {part!r}: column {image!r} contains {rows.features[image]}, not images")
     try:
         joined = concatenate_datasets([rows.select_columns([image, label]) for rows in parts.values()])
     except ValueError:
@@ -119,10 +118,10 @@ def from_huggingface(
             start, start + len(rows)
         )
         start += len(rows)
-    # Undecoded: they go through our reader, which turns, scales 16 bits and composites the same for all.
+    # Not decoded here: all images go through `read_image`, which handles orientation, 16 bits and transparency.
     encoded = joined.select_columns([image]).cast_column(image, Image(decode=False))
-    # Their own fingerprints change with the place and the version of the library: good for a cache only.
-    kept_as = [rows._fingerprint for rows in parts.values()]
+    # These fingerprints depend on location and library version: suitable only as a cache key.
+    cache_key = [rows._fingerprint for rows in parts.values()]
     sizes = _sizes(joined, image)
     return _labeled(
         _Encoded(encoded, image),
@@ -134,20 +133,20 @@ def from_huggingface(
         splits,
         sizes,
         memory_limit_mb,
-        kept_as,
+        cache_key,
     )
 
 
 def _sizes(rows: Dataset, image: str) -> list[int]:
-    """Bytes of each encoded image, in the table or in the file that it names; -1 where there is none."""
+    """Size in bytes of each encoded image, in the table or in its file; -1 if it is missing."""
     import pyarrow.compute as compute
 
-    found: list[int] = []
+    sizes: list[int] = []
     for table in rows.select_columns([image]).with_format("arrow").iter(1000):
         for images in table.column(image).chunks:
             lengths = compute.binary_length(compute.struct_field(images, "bytes")).to_pylist()
             paths = compute.struct_field(images, "path").to_pylist()
-            found += [
+            sizes += [
                 length
                 if length is not None
                 else Path(path).stat().st_size
@@ -155,11 +154,11 @@ def _sizes(rows: Dataset, image: str) -> list[int]:
                 else -1
                 for length, path in zip(lengths, paths, strict=True)
             ]
-    return found
+    return sizes
 
 
 class _Images:
-    """The images of a data set of pairs."""
+    """The images of a sequence of `(image, label)`."""
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
@@ -181,7 +180,7 @@ class _Images:
 class _Encoded:
     """The images of an undecoded Hugging Face column: bytes, or the path of a file.
 
-    By way of rows: a column of the library's makes a new table for every item that is asked of it.
+    Accessed by row: a column object of the library creates a new table for every item.
     """
 
     def __init__(self, rows: Dataset, column: str) -> None:
@@ -193,7 +192,7 @@ class _Encoded:
     def __getitem__(self, number: int) -> Any:
         image = self.rows[number][self.column]
         if image is None:
-            raise ValueError("there is no image in this row")
+            raise ValueError("no image in this row")
         return Path(image["path"]) if image["bytes"] is None else image["bytes"]
 
 
@@ -232,21 +231,21 @@ def _labeled(
     splits: Mapping[str, Tensor],
     identity: object,
     memory_limit_mb: int,
-    kept_as: object = None,
+    cache_key: object = None,
 ) -> LabeledImages:
-    images, kept, skipped = hold(samples, preprocessor, name, memory_limit_mb, kept_as)
-    place = torch.full((len(labels),), -1)
-    place[kept] = torch.arange(len(kept))
-    numbers = {split: place[index].sort().values for split, index in splits.items()}
-    numbers = {split: index[index >= 0] for split, index in numbers.items()}
-    drawn = sorted((split, index.tolist()) for split, index in numbers.items())
+    images, numbers, skipped = load_images(samples, preprocessor, name, memory_limit_mb, cache_key)
+    position = torch.full((len(labels),), -1)
+    position[numbers] = torch.arange(len(numbers))
+    in_split = {split: position[index].sort().values for split, index in splits.items()}
+    in_split = {split: index[index >= 0] for split, index in in_split.items()}
+    drawn = sorted((split, index.tolist()) for split, index in in_split.items())
     return LabeledImages(
         name=name,
         images=images,
-        labels=labels[kept],
+        labels=labels[numbers],
         class_names=tuple(names),
         names_are_text=all(texts),
-        splits=numbers,
+        splits=in_split,
         fingerprint=digest(identity, labels.tolist(), names, drawn, skipped),
         class_texts=tuple(own or (n,) for own, n in zip(texts, names, strict=True)),
         skipped=skipped,

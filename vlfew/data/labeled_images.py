@@ -1,4 +1,4 @@
-"""`LabeledImages`: what every data source gives, and the only thing that training and evaluation see."""
+"""`LabeledImages`: a data set as every source returns it, and as training and evaluation use it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vlfew.data.pairs import Pairs
 
 
 class ImageStore(Protocol):
-    """Images of one size, by number. All are uint8 with the channels first."""
+    """Images of one size, by number, as uint8 with channels first."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -23,7 +23,7 @@ class ImageStore(Protocol):
 
     @property
     def nbytes(self) -> int:
-        """Decoded bytes that are held in memory."""
+        """Bytes of decoded images in memory."""
         ...
 
     def __len__(self) -> int: ...
@@ -35,7 +35,7 @@ class ImageStore(Protocol):
 
 @dataclass(frozen=True)
 class InMemory:
-    """Images held decoded: `tensor` is uint8 `[S, C, H, W]`."""
+    """Decoded images in memory: `tensor` is uint8 `[S, C, H, W]`."""
 
     tensor: Tensor
 
@@ -69,24 +69,23 @@ class LabeledImages:
         name: of the source, as on the command line.
         images: the images.
         labels: `[S]` int64, class of each image.
-        class_names: one display name a class, unique.
-        names_are_text: whether the names mean something to a reader (`tench`) or are codes (`s17`).
-        splits: split name to the image numbers `[n]` in it, sorted.
-        fingerprint: a hash over what the images, labels and splits are.
-        split_by: `class` where a split has all images of its classes (`check_disjoint_classes`
-            holds it to that); `image` where the splits share the classes and part the images, so
-            that the classes that are evaluated were trained on.
-        class_texts: all true texts of each class, where there are more than the name (glyphs have
-            several names, a folder may bring captions); empty means `(name,)` for each.
-        class_group: `[classes]` int64, the group a class belongs to (an alphabet), if any.
+        class_names: one unique display name per class.
+        names_are_text: whether the names have a meaning (`tench`) or are codes (`s17`).
+        splits: split name to its image numbers `[n]`, sorted.
+        fingerprint: a hash of images, labels and splits.
+        split_by: `class` if splits share no classes (see `check_disjoint_classes`); `image` if splits share the
+            classes, so that evaluated classes were trained on.
+        class_texts: all texts of each class, where there are more than the name (several names, captions); empty means
+            `(name,)` for each.
+        class_group: `[classes]` int64, the group (such as the alphabet) of each class, if any.
         group_names: names of the groups.
         source_id: `[S]` int64, who or what made the image (the drawer, the font), if known.
-        image_names: `[S]` file names within the data set, where images have names; else empty.
-        pairs: split name to the pairs of its images that the set's own protocol asks about, if any.
-        training_labels: which labels of the training split a model may have learned from, in the terms of
-            the set's own protocol (LFW: `unrestricted`); "" where there is no such convention.
-        skipped: images that could not be read and were left out, by `on_bad_image: skip`.
-        note: what a reader of results must know ("5,200 of 60,000 images at hand"), else "".
+        image_names: `[S]` file names within the data set; empty if images have no names.
+        pairs: split name to the image pairs of the data set's own protocol, if any.
+        training_labels: which labels of the training split may be used, in the terms of the data set's own protocol
+            (LFW: `unrestricted`); empty if there is no such convention.
+        skipped: names of unreadable images that were skipped (`on_bad_image: skip`).
+        note: what a reader of results must know ("5,200 of 60,000 images available").
     """
 
     name: str
@@ -117,18 +116,18 @@ class LabeledImages:
         """Image numbers `[n]` of a split.
 
         Raises:
-            DataError: no such split.
+            DataError: unknown split.
         """
         if split not in self.splits:
             raise DataError(f"{self.name} has no split {split!r}{did_you_mean(split, self.splits)}")
         return self.splits[split]
 
     def classes(self, split: str) -> Tensor:
-        """Class numbers `[C]` that occur in a split, ascending."""
+        """Class numbers `[C]` of a split, ascending."""
         return self.labels[self.indices(split)].unique()
 
     def by_class(self, split: str) -> dict[int, Tensor]:
-        """Class number to its image numbers within the split, ascending."""
+        """Class number to its image numbers in the split, ascending."""
         index = self.indices(split)
         labels = self.labels[index]
         order = labels.argsort(stable=True)
@@ -136,14 +135,14 @@ class LabeledImages:
         return dict(zip(values.tolist(), index[order].split(counts.tolist()), strict=True))
 
     def check_disjoint_classes(self, first: str, second: str) -> None:
-        """Few-shot figures mean nothing when a test class was trained on.
+        """Check that two splits share no classes, as few-shot evaluation requires.
 
         Raises:
-            DataError: names a class that is in both splits.
+            DataError: a class is in both splits.
         """
         both = sorted(set(self.classes(first).tolist()) & set(self.classes(second).tolist()))
         if both:
             raise DataError(
                 f"{self.name}: class {self.class_names[both[0]]!r} is in both {first!r} and {second!r}"
-                f" ({len(both)} such); few-shot splits must not share classes"
+                f" ({len(both)} in all); few-shot splits must not share classes"
             )

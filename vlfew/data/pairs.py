@@ -1,4 +1,4 @@
-"""Pairs of images, for verification: do the two show the same class?"""
+"""Pairs of images for verification: do both show the same class?"""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Pairs:
-    """M pairs of images, by number.
+    """M image pairs.
 
     Attributes:
         i, j: `[M]` int64, the numbers of the two images.
-        same: `[M]` bool, whether both show one class.
-        fold: `[M, 2]` int64, the fold of each of the two images' classes; classes are in one fold
-            only. In most protocols (LFW's) both columns are equal.
+        same: `[M]` bool, whether both show the same class.
+        fold: `[M, 2]` int64, the fold of the class of each image; a class is in one fold only. In most protocols
+            (such as LFW) both columns are equal.
     """
 
     i: Tensor

@@ -1,4 +1,4 @@
-"""Data put where they are found again: archives unpacked safely, checked, and moved into place whole."""
+"""Put data in place: archives are unpacked safely, checked, and moved into place atomically."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ from typing import IO, Any
 from vlfew.core.errors import DataError, did_you_mean
 from vlfew.data.data_root import cache_dir, folder_name
 from vlfew.data.image_files import hidden, list_files
-from vlfew.data.sources import att_faces, captions, folder, lfw, load_data, mini_imagenet, mnist, omniglot
+from vlfew.data.loading import load_data
+from vlfew.data.sources import att_faces, captions, folder, lfw, mini_imagenet, mnist, omniglot
 from vlfew.data.splits import SPLIT_NAMES
 
 MAX_BYTES = 200 * 2**30
 MAX_FILES = 2_000_000
-"""An archive that unpacks to more is refused."""
+"""Archives that unpack to more are rejected."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """What a source asks of its folder.
+    """What a source requires of its folder.
 
     Attributes:
-        check: raises DataError when the source could not be loaded from a folder.
-        tops: folders that belong at the top: one that stands alone there is not unwrapped.
+        check: raises DataError if the source cannot be loaded from a folder.
+        tops: names of expected top-level folders; such a folder is not unwrapped if it is the only one.
     """
 
     check: Callable[[Path], Any]
@@ -43,7 +44,7 @@ class Check:
 
 
 def _loads(name: str) -> Callable[[Path], Any]:
-    """Loads the source without decoding an image."""
+    """Load the source without decoding images."""
     return lambda place: load_data(name, place, memory_limit_mb=0)
 
 
@@ -54,28 +55,28 @@ CHECKS = {
     "fc100": Check(_loads("fc100"), frozenset({"train", "test"})),
     "folder": Check(folder.check, frozenset(SPLIT_NAMES)),
     "captions": Check(captions.check, frozenset()),
-    "lfw": Check(lfw.check, frozenset(lfw.PLACES)),
+    "lfw": Check(lfw.check, frozenset(lfw.FOLDER_NAMES)),
     "att_faces": Check(att_faces.check, frozenset(f"s{n}" for n in range(1, att_faces.PEOPLE + 1))),
     "mnist": Check(mnist.check, frozenset()),
 }
 
 
 def prepare(name: str, source: Path, root: Path | None = None) -> Path:
-    """Unpacks an archive (zip, tar, tar.gz, tar.bz2, tar.xz) or copies a folder to where data lie.
+    """Unpack an archive (zip, tar, tar.gz, tar.bz2, tar.xz) or copy a folder to where data are found.
 
-    A folder that holds nothing but one folder is unwrapped. Nothing is left behind on failure.
+    A folder that contains only one folder is unwrapped. Nothing is left behind on failure.
 
     Args:
-        name: of the data source.
+        name: data source.
         source: archive or folder.
-        root: the folder to make; None is where `find_data` looks, in the user's cache.
+        root: folder to create; None is the place in the user's cache where `find_data` looks.
 
     Returns:
         The folder.
 
     Raises:
-        DataError: unknown name; the folder is there already; the archive is damaged, too large or
-            would write outside its folder; the source cannot be loaded from what is in it.
+        DataError: unknown name; the folder exists; the archive is damaged, too large or would write outside its folder;
+            the source cannot be loaded from its content.
     """
     check = _check(name)
     if not source.exists():
@@ -83,7 +84,7 @@ def prepare(name: str, source: Path, root: Path | None = None) -> Path:
     with _staged(name, root) as (staging, target):
         if source.is_dir():
             if target.resolve().is_relative_to(source.resolve()):
-                raise DataError(f"{target} lies inside {source}, which cannot be copied into itself")
+                raise DataError(f"{target} is inside {source}, which cannot be copied into itself")
             _copy(source, staging)
         else:
             _unpack(source, staging)
@@ -97,10 +98,10 @@ def prepare(name: str, source: Path, root: Path | None = None) -> Path:
 
 
 def download(name: str, root: Path | None = None) -> Path:
-    """Downloads a data set that torchvision offers, after saying what, from where and how large.
+    """Download a data set that torchvision offers, after printing what, from where and how large.
 
     Raises:
-        DataError: not one that can be downloaded, no network, or not what was expected.
+        DataError: not available for download, no network, or unexpected content.
     """
     if name not in DOWNLOADS:
         raise DataError(f"{name!r} cannot be downloaded; use: vlfew data prepare {name} --from PATH")
@@ -113,12 +114,12 @@ def download(name: str, root: Path | None = None) -> Path:
 
 @contextmanager
 def _downloading(name: str, where: str, files: str, arguments: str) -> Iterator[None]:
-    """Says what to do by hand where a download fails."""
+    """Raise what to do by hand when a download fails."""
     try:
         yield
     except (OSError, RuntimeError) as error:
         raise DataError(
-            f"{name}: cannot be downloaded from {where}: {_line(error)}; fetch {files} by hand, then: "
+            f"{name}: cannot be downloaded from {where}: {_line(error)}; download {files} by hand, then: "
             f"vlfew data prepare {arguments}"
         ) from None
 
@@ -129,7 +130,7 @@ def _download_omniglot(staging: Path) -> Path:
     where = Omniglot.download_url_prefix
     print(
         f"omniglot: images_background.zip and images_evaluation.zip, 16 MB, from {where}; "
-        f"the official runs are not among them: {where}/one_shot_runs.zip",
+        f"the official runs are not included: {where}/one_shot_runs.zip",
         file=sys.stderr,
     )
     with _downloading("omniglot", where, "both archives", "omniglot --from FOLDER"):
@@ -137,7 +138,7 @@ def _download_omniglot(staging: Path) -> Path:
             Omniglot(staging, background=background, download=True)
     content: Path = staging / Omniglot.folder
     for part in omniglot.PARTS:
-        # The archives, checked by torchvision, are what is kept: 2 files instead of 32,460.
+        # Keep only the archives, which torchvision has checked: 2 files instead of 32,460.
         shutil.rmtree(content / part, ignore_errors=True)
     return content
 
@@ -150,7 +151,7 @@ def _download_mnist(staging: Path) -> Path:
     with _downloading("mnist", where, "the four files", "mnist --from FOLDER"):
         content = Path(MNIST(staging, download=True).raw_folder)
     for unpacked in content.glob("*-ubyte"):
-        # What is kept is what torchvision has checked.
+        # Keep only the compressed files, which torchvision has checked.
         unpacked.unlink()
     return content
 
@@ -193,15 +194,15 @@ def _line(error: BaseException) -> str:
 
 @contextmanager
 def _staged(name: str, root: Path | None) -> Iterator[tuple[Path, Path]]:
-    """A folder to fill, beside the target that it will become."""
+    """A temporary folder in the folder of the target, and the target."""
     target = (root or cache_dir() / "data" / folder_name(name)).absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise DataError(f"{target} is there already; remove it first to prepare {name!r} anew")
+        raise DataError(f"{target} exists; remove it first to prepare {name!r} again")
     staging = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         staging.mkdir(parents=True)
     except OSError as error:
-        raise DataError(f"{target}: cannot be made: {error.strerror}") from None
+        raise DataError(f"{target}: cannot be created: {error.strerror}") from None
     try:
         yield staging, target
     finally:
@@ -216,7 +217,7 @@ def _move(content: Path, target: Path) -> None:
 
 
 def _copy(source: Path, staging: Path) -> None:
-    """Contents only: modes stay behind, since a read-only folder could not be moved or removed."""
+    """Copy contents without modes: a read-only folder could not be moved or removed."""
     try:
         for file in list_files(source):
             with open(source / file.name, "rb") as content:
@@ -234,7 +235,7 @@ def _unpack(archive: Path, staging: Path) -> None:
             with tarfile.open(archive) as opened_tar:
                 _unpack_tar(archive, opened_tar, staging)
         else:
-            raise DataError(f"{archive}: neither a folder nor a zip or tar archive that can be read")
+            raise DataError(f"{archive}: neither a folder nor a readable zip or tar archive")
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, LZMAError, EOFError) as error:
         raise DataError(f"{archive}: damaged archive: {_line(error)}") from None
     except (OSError, RuntimeError, NotImplementedError) as error:
@@ -242,7 +243,7 @@ def _unpack(archive: Path, staging: Path) -> None:
 
 
 class _Budget:
-    """Counts what an archive unpacks to, by what its members say of themselves, before they are written."""
+    """Limits what an archive unpacks to, by the declared sizes of its members, before they are written."""
 
     def __init__(self, archive: Path, staging: Path) -> None:
         self.archive, self.files, self.bytes = archive, 0, 0
@@ -253,32 +254,32 @@ class _Budget:
         if self.files > MAX_FILES or self.bytes > MAX_BYTES:
             raise DataError(
                 f"{self.archive}: unpacks to more than {MAX_FILES:,} files or {MAX_BYTES / 2**30:,.0f} GiB; "
-                "unpack it yourself if it is meant to"
+                "unpack it yourself if that is intended"
             )
         if self.bytes > self.free:
             raise DataError(
-                f"{self.archive}: more to unpack than the {self.free / 2**30:,.1f} GiB free on the disk"
+                f"{self.archive}: larger than the {self.free / 2**30:,.1f} GiB of free disk space"
             )
 
 
 def _inside(archive: Path, member: str, staging: Path) -> Path:
-    """Where a member goes; refused when its name leads anywhere else."""
+    """The target path of a member; rejected if it would be outside."""
     if member.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", member):
-        raise DataError(f"{archive}: refused: member {member!r} has an absolute path")
+        raise DataError(f"{archive}: rejected: member {member!r} has an absolute path")
     if "\0" in member:
-        raise DataError(f"{archive}: refused: member {member!r} has a NUL in its name")
+        raise DataError(f"{archive}: rejected: member {member!r} has a NUL in its name")
     if ".." in re.split(r"[/\\]", member):
-        raise DataError(f"{archive}: refused: member {member!r} leads out of its folder")
+        raise DataError(f"{archive}: rejected: member {member!r} leads out of its folder")
     return staging / member
 
 
 def _unpack_zip(archive: Path, opened: zipfile.ZipFile, staging: Path) -> None:
     budget = _Budget(archive, staging)
     for member in opened.infolist():
-        # All are looked at before any is written.
+        # All members are checked before any is written.
         _inside(archive, member.filename, staging)
         if stat.S_ISLNK(member.external_attr >> 16):
-            raise DataError(f"{archive}: refused: member {member.filename!r} is a link")
+            raise DataError(f"{archive}: rejected: member {member.filename!r} is a link")
         budget.take(member.file_size)
     for member in opened.infolist():
         path = _inside(archive, member.filename, staging)
@@ -307,16 +308,16 @@ def _unpack_tar(archive: Path, opened: tarfile.TarFile, staging: Path) -> None:
             original = staging / linked
             if linked.startswith(("..", "/")) or not original.is_file():
                 raise DataError(
-                    f"{archive}: refused: member {member.name!r} is a link to {member.linkname!r}, "
-                    "which is no file that came before it in the archive"
+                    f"{archive}: rejected: member {member.name!r} is a link to {member.linkname!r}, "
+                    "which is not an earlier file of the archive"
                 )
             budget.take(original.stat().st_size)
             with open(original, "rb") as content:
                 _write(path, content)
         else:
-            raise DataError(f"{archive}: refused: member {member.name!r} is a device, not a file")
+            raise DataError(f"{archive}: rejected: member {member.name!r} is a device, not a file")
 
-    # A plain tar cut between two members reads like a whole one, but for its missing end mark.
+    # An uncompressed tar truncated between two members is readable, but lacks its end mark.
     if isinstance(opened.fileobj, io.BufferedReader) and archive.stat().st_size <= opened.offset:
         raise DataError(f"{archive}: damaged archive: it ends before its end mark")
 

@@ -1,4 +1,4 @@
-"""How images are read: what every source is told besides its own options."""
+"""How images are preprocessed: the settings that every data source takes."""
 
 from __future__ import annotations
 
@@ -7,33 +7,31 @@ from dataclasses import dataclass
 from vlfew.core.config import Interpolation, OnBadImage, Resize
 
 
-def middle(length: int, part: float) -> tuple[int, int]:
-    """First and last (exclusive) of the middle pixels of a side, at least one."""
-    kept = max(1, round(length * part))
-    first = (length - kept) // 2
-    return first, first + kept
+def center_range(length: int, fraction: float) -> tuple[int, int]:
+    """First and last (exclusive) of the central pixels of a side, at least one."""
+    size = max(1, round(length * fraction))
+    first = (length - size) // 2
+    return first, first + size
 
 
 @dataclass(frozen=True)
 class ImagePreprocessor:
-    """How a source's images become tensors of one size.
+    """Turns images of a data source into tensors of one size.
 
     Attributes:
         image_size: height and width in pixels.
         channels: 1 for gray, 3 for color.
-        resize: `stretch` scales the whole image to the square; `crop` scales the shorter side and
-            takes the middle.
-        center_crop: the middle part of an image that is kept, as a fraction of each side (0.5 of 250x250
-            pixels is the box from 62 to 187); the rest is cut away before resizing.
-        on_bad_image: `error` stops at an image that cannot be read and names it; `skip` leaves it
-            out and counts it.
+        resize: `stretch` scales the whole image to a square; `crop` scales the shorter side and takes the center.
+        center_crop: fraction of each side that is used (0.5 of 250x250 pixels is the box from 62 to 187); the rest is
+            cropped before resizing.
+        on_bad_image: `error` stops at an unreadable image; `skip` omits and counts it.
         seed: of splits that the source draws itself.
-        interpolation: by which images are resized.
+        interpolation: for resizing.
     """
 
     image_size: int = 32
     channels: int = 1
-    resize: Resize = "squash"
+    resize: Resize = "stretch"
     center_crop: float = 1.0
     on_bad_image: OnBadImage = "error"
     seed: int = 0

@@ -1,4 +1,4 @@
-"""What a data set holds: in numbers, and as a sheet of its images."""
+"""Describe a data set in numbers, and draw a contact sheet of its images."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from vlfew.core.files import atomic_file
 from vlfew.data.labeled_images import LabeledImages
 
 _INCH = 100
-"""Pixels an inch of the sheet has."""
+"""Pixels per inch of the sheet."""
 _HEAD = 56
-"""Pixels that the heading of a split takes."""
+"""Height of a split heading in pixels."""
 
 
 def describe(data: LabeledImages) -> dict[str, Any]:
-    """The figures of a data set, as plain values that JSON can hold.
+    """Facts about a data set, as plain values for JSON.
 
-    `splits` gives `classes`, `images` and the fewest and most images of a class.
+    `splits` has `classes`, `images` and the fewest and most images per class.
     """
     splits = {}
     for split in data.splits:
@@ -42,7 +42,7 @@ def describe(data: LabeledImages) -> dict[str, Any]:
         "shape": list(data.images.shape),
         "classes": len(data.class_names),
         "names_are_text": data.names_are_text,
-        "examples": [data.class_names[n] for n in _spread(len(data.class_names), 5).tolist()],
+        "examples": [data.class_names[n] for n in _evenly_spaced(len(data.class_names), 5).tolist()],
         "texts": sum(len(texts) for texts in data.class_texts),
         "groups": len(data.group_names),
         "sources": 0 if data.source_id is None else len(data.source_id.unique()),
@@ -58,17 +58,17 @@ def describe(data: LabeledImages) -> dict[str, Any]:
 def contact_sheet(
     data: LabeledImages, splits: Sequence[str], path: Path, rows: int = 24, per_class: int = 10
 ) -> None:
-    """Writes a PNG with a heading for each split and, below it, a row for each of some of its classes.
+    """Write a PNG with a heading for each split and a row of images for some of its classes.
 
     Args:
         data: the data set.
-        splits: of it, from top to bottom.
+        splits: from top to bottom.
         path: of the PNG.
-        rows: at most, in all; every split has its equal share, its classes spread evenly over it.
-        per_class: images in a row at most, spread evenly over the class.
+        rows: maximum number of rows, shared equally by the splits, with evenly spaced classes.
+        per_class: maximum number of images per row, evenly spaced.
 
     Raises:
-        DataError: no such split.
+        DataError: unknown split.
     """
     from matplotlib.figure import Figure
 
@@ -81,29 +81,29 @@ def contact_sheet(
     sheet = np.full((high, wide, 3), 255, np.uint8)
     figure = Figure(figsize=(wide / _INCH, high / _INCH), dpi=_INCH, facecolor="white")
 
-    def say(x: float, y: float, text: str, size: float, **style: Any) -> None:
-        figure.text(x / wide, 1 - y / high, text, va="center_crop", fontsize=size, parse_math=False, **style)
+    def write(x: float, y: float, text: str, size: float, **style: Any) -> None:
+        figure.text(x / wide, 1 - y / high, text, va="center", fontsize=size, parse_math=False, **style)
 
     top = 0
     for part in parts:
-        say(16, top + 18, part.title, 11, weight="bold")
-        say(16, top + 38, part.count, 8.5, color="#555555")
+        write(16, top + 18, part.title, 11, weight="bold")
+        write(16, top + 38, part.count, 8.5, color="#555555")
         top += _HEAD
         sheet[top : top + len(part.pixels), margin : margin + part.pixels.shape[1]] = part.pixels
         for name, middle in zip(part.names, part.middles, strict=True):
-            say(margin - 10, top + middle, name, 8.5, ha="right", color="#222222")
+            write(margin - 10, top + middle, name, 8.5, ha="right", color="#222222")
         top += len(part.pixels)
-    # One pixel of the sheet is one of the file: nothing is resampled.
+    # One pixel of the sheet is one pixel of the file: nothing is resampled.
     figure.figimage(sheet, 0, 0, origin="upper", zorder=-1)
     with atomic_file(path) as temporary, warnings.catch_warnings():
-        # A character that the font lacks shows as a box; no other font need be there.
+        # Characters missing in the font are drawn as boxes.
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         figure.savefig(temporary, format="png")
 
 
 @dataclass(frozen=True)
 class _Part:
-    """A split on the sheet: its heading, `pixels [H, W, 3]`, and each row's name and middle."""
+    """A split on the sheet: its heading, `pixels [H, W, 3]`, and name and center of each row."""
 
     title: str
     count: str
@@ -114,8 +114,8 @@ class _Part:
 
 def _part(data: LabeledImages, split: str, rows: int, per_class: int) -> _Part:
     members = data.by_class(split)
-    labels = [list(members)[n] for n in _spread(len(members), rows).tolist()]
-    chosen = [members[label][_spread(len(members[label]), per_class)] for label in labels]
+    labels = [list(members)[n] for n in _evenly_spaced(len(members), rows).tolist()]
+    chosen = [members[label][_evenly_spaced(len(members[label]), per_class)] for label in labels]
     columns = max((len(row) for row in chosen), default=1)
     _, h, w = data.images.shape
     zoom = max(1, round(64 / h))
@@ -132,6 +132,6 @@ def _part(data: LabeledImages, split: str, rows: int, per_class: int) -> _Part:
     return _Part(f"{data.name} · {split}", count, pixels, names, middles)
 
 
-def _spread(total: int, wanted: int) -> Tensor:
-    """Up to `wanted` of the numbers below `total`, evenly spread, ascending."""
-    return torch.arange(min(wanted, total)) * total // max(1, min(wanted, total))
+def _evenly_spaced(total: int, count: int) -> Tensor:
+    """Up to `count` evenly spaced numbers below `total`, ascending."""
+    return torch.arange(min(count, total)) * total // max(1, min(count, total))

@@ -1,4 +1,4 @@
-"""Train, validation and test by class."""
+"""Training, validation and test splits by class."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from vlfew.core.errors import DataError
 from vlfew.core.random import seed_at
 
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-"""What people call splits, and what they are called here."""
+"""Common names of splits, and the names used here."""
 
-LEAST = 2
-"""Classes in each split: among fewer there is nothing to tell apart."""
+MIN_CLASSES = 2
+"""Classes in each split: a single class cannot be confused with another."""
 
 
 def draw_names(names: Sequence[str], count: int, seed: int, part: str) -> set[str]:
-    """`count` of the names, seeded.
+    """Draw `count` of the names.
 
-    Each is ranked by a hash of seed, part and name, so that a class more moves few others.
+    They are ranked by a hash of seed, part and name, so that an additional class moves few others.
     """
     return set(sorted(names, key=lambda name: seed_at(seed, part, name))[:count])
 
@@ -33,41 +33,43 @@ def split_by_class(
     test_fraction: float = 0.2,
     seed: int = 0,
 ) -> dict[str, Tensor]:
-    """Image numbers of `train`, `val` and `test`, with no class in two of them.
+    """Image numbers of `train`, `val` and `test`, which share no classes.
 
-    Where the classes are too few for two in each, there is no `val`; where they are too few still, all
-    are for training. `too_few_note` says so.
+    If there are too few classes for two in each split, there is no `val`; if there are still too few, all are for
+    training. `too_few_note` describes it.
 
     Args:
         labels: `[S]` int64.
-        class_names: one a class.
-        val_fraction: of the classes; two at least, or with 0 no `val`.
-        test_fraction: of the classes; two at least, or with 0 no `test`.
+        class_names: one per class.
+        val_fraction: of the classes; at least two, or none with 0.
+        test_fraction: of the classes; at least two, or none with 0.
         seed: of the draw.
 
     Raises:
         DataError: a single class, or fractions that leave fewer than two for training.
     """
     total = len(class_names)
-    if total < LEAST:
+    if total < MIN_CLASSES:
         raise DataError(
-            f"{total} class ({', '.join(class_names)}): there is nothing to tell it apart from; add another, "
-            "with a folder of its own where classes are folders"
+            f"{total} class ({', '.join(class_names)}): nothing to distinguish it from; add another, "
+            "in a folder of its own if classes are folders"
         )
-    told = f"val_fraction={val_fraction} and test_fraction={test_fraction}"
+    fractions = f"val_fraction={val_fraction} and test_fraction={test_fraction}"
     if min(val_fraction, test_fraction) < 0 or val_fraction + test_fraction >= 1:
-        raise DataError(f"{told} must be 0 or more and sum to less than 1")
+        raise DataError(f"{fractions} must be 0 or more and sum to less than 1")
     wanted = {part: of for part, of in (("test", test_fraction), ("val", val_fraction)) if of > 0}
-    while wanted and (1 + len(wanted)) * LEAST > total:
-        wanted.popitem()  # val goes first: without it training runs to its last step
+    while wanted and (1 + len(wanted)) * MIN_CLASSES > total:
+        wanted.popitem()  # val goes first: without it the last weights are used
     part_of = dict.fromkeys(class_names, "train")
     for part, fraction in wanted.items():
         rest = [name for name in class_names if part_of[name] == "train"]
-        part_of |= dict.fromkeys(draw_names(rest, max(LEAST, round(fraction * total)), seed, part), part)
+        part_of |= dict.fromkeys(
+            draw_names(rest, max(MIN_CLASSES, round(fraction * total)), seed, part), part
+        )
     left = sum(part == "train" for part in part_of.values())
-    if left < LEAST:
+    if left < MIN_CLASSES:
         raise DataError(
-            f"{told} leave {left} of the {total} classes for training: at least {LEAST} are needed"
+            f"{fractions} leave {left} of the {total} classes for training: at least {MIN_CLASSES} are needed"
         )
     parts = ["train", *(part for part in ("val", "test") if part in wanted)]
     number = torch.tensor([parts.index(part_of[name]) for name in class_names])[labels]
@@ -75,17 +77,17 @@ def split_by_class(
 
 
 def too_few_note(classes: int, splits: Mapping[str, Tensor]) -> str:
-    """What a reader must know of a split of few classes, and what to do with those that are no split; else ""."""
+    """What to know about splits of few classes, and what to do without a test split; empty otherwise."""
     missing = [part for part in ("val", "test") if part not in splits]
-    if not missing or classes >= 3 * LEAST:
+    if not missing or classes >= 3 * MIN_CLASSES:
         return ""
-    told = (
+    note = (
         f"{classes} classes are too few to hold some out for {' and '.join(missing)} "
-        f"({3 * LEAST} are needed, {LEAST} in each part)"
+        f"({3 * MIN_CLASSES} are needed, {MIN_CLASSES} in each split)"
     )
     if "test" in splits:
-        return told
+        return note
     return (
-        f"{told}: train on all of them, without figures, by evaluate=[] sampling.classes_per_batch={classes}, "
-        "or have a model that was trained on others tell them apart (vlfew classify)"
+        f"{note}: train on all of them without evaluation by evaluate=[] sampling.classes_per_batch={classes}, "
+        "or use a model that was trained on other classes (vlfew classify)"
     )

@@ -1,4 +1,4 @@
-"""Small text files that come with data sets: read as UTF-8, mistakes named by line."""
+"""Small tables that come with data sets: UTF-8 text, CSV and JSON lines, with errors by line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def read_text(path: Path) -> str:
     """The text of a file, without a byte order mark.
 
     Raises:
-        DataError: not there, or not UTF-8.
+        DataError: missing, or not UTF-8.
     """
     try:
         return path.read_text(encoding="utf-8-sig")
@@ -24,12 +24,12 @@ def read_text(path: Path) -> str:
 
 
 def rows_csv(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """The rows of a CSV file with a head line, each with the number of its line.
+    """The rows of a CSV file with a header, each with its line number.
 
-    A row that is too short lacks the last columns.
+    A short row lacks the last columns.
 
     Raises:
-        DataError: not CSV, not UTF-8, or a row of more columns than the head has.
+        DataError: not CSV, not UTF-8, or a row with more columns than the header.
     """
     reader = csv.reader(io.StringIO(read_text(path), newline=""))
     try:
@@ -37,8 +37,8 @@ def rows_csv(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         for row in reader:
             if len(row) > len(head):
                 raise DataError(
-                    f"{path}:{reader.line_num}: {len(row)} columns where the head has {len(head)}; texts with "
-                    "commas stand in double quotes"
+                    f"{path}:{reader.line_num}: {len(row)} columns, but the header has {len(head)}; put texts with "
+                    "commas in double quotes"
                 )
             if row:
                 yield reader.line_num, dict(zip(head, row, strict=False))
@@ -47,10 +47,10 @@ def rows_csv(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def rows_jsonl(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """The objects of a file that has one on each line, each with the number of its line.
+    """The objects of a JSON lines file, each with its line number.
 
     Raises:
-        DataError: a line that is no JSON object, or not UTF-8.
+        DataError: a line that is not a JSON object, or not UTF-8.
     """
     for number, line in enumerate(read_text(path).splitlines(), 1):
         if not line.strip():

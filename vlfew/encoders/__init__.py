@@ -1,15 +1,18 @@
-"""Front ends, image backbones and text encoders, by name."""
+"""Image preprocessing, image backbones and text encoders, by name.
+
+A new one is a file and a line here. Names that end in a colon stand for a family: `timm:NAME` passes NAME on.
+"""
 
 from vlfew.core.registry import Registry
 
 PREPROCESSING = Registry(
-    "front end",
+    "preprocessing",
     {
         "wavelet": "vlfew.encoders.preprocessing.wavelet:Wavelet",
         "pca": "vlfew.encoders.preprocessing.pca:PCA",
     },
 )
-"""Called with `(in_channels, image_size, **options)`; each gives a `Preprocessing`."""
+"""Called with `(in_channels, image_size, **options)`; each returns a `Preprocessing`."""
 
 BACKBONES = Registry(
     "backbone",
@@ -22,30 +25,30 @@ BACKBONES = Registry(
         "resnet12": "vlfew.encoders.image.resnet12:ResNet12",
         "timm:": "vlfew.encoders.image.timm_models:TimmBackbone",
         "torchvision:": "vlfew.encoders.image.torchvision_models:TorchvisionBackbone",
-        "open_clip:": "vlfew.encoders.open_clip_models:OpenClipBackbone",
+        "open_clip:": "vlfew.encoders.image.open_clip_models:OpenClipBackbone",
         "transformers:": "vlfew.encoders.image.transformers_models:TransformersBackbone",
     },
 )
-"""Called with `(in_channels, image_size, **options)`; each gives a `Backbone`."""
-
-PUBLISHED = Registry(
-    "published model",
-    {
-        "open_clip:": "vlfew.encoders.open_clip_models:published",
-        "timm:": "vlfew.encoders.image.timm_models:published",
-        "transformers:": "vlfew.encoders.image.transformers_models:published",
-    },
-)
-"""Backbones that `vlfew.load` gives as they were published; each name gives a `Published`."""
+"""Called with `(in_channels, image_size, **options)`; each returns a `Backbone`."""
 
 TEXT_ENCODERS = Registry(
     "text encoder",
     {
-        "minilm": "vlfew.encoders.text.huggingface:minilm",
-        "hf:": "vlfew.encoders.text.huggingface:hf",
-        "open_clip:": "vlfew.encoders.open_clip_models:open_clip_text",
+        "minilm": "vlfew.encoders.text.minilm:minilm",
+        "hf:": "vlfew.encoders.text.transformers_models:hf",
+        "open_clip:": "vlfew.encoders.text.open_clip_models:open_clip_text",
     },
 )
-"""Called with the options; each gives a `TextEncoder`."""
+"""Called with the options; each returns a `TextEncoder`."""
 
-__all__ = ["BACKBONES", "PREPROCESSING", "PUBLISHED", "TEXT_ENCODERS"]
+PRETRAINED_MODELS = Registry(
+    "pretrained model",
+    {
+        "open_clip:": "vlfew.encoders.image.open_clip_models:pretrained_model",
+        "timm:": "vlfew.encoders.image.timm_models:pretrained_model",
+        "transformers:": "vlfew.encoders.image.transformers_models:pretrained_model",
+    },
+)
+"""Backbones that `vlfew.load` accepts by name; each returns a `PretrainedModel`."""
+
+__all__ = ["BACKBONES", "PREPROCESSING", "PRETRAINED_MODELS", "TEXT_ENCODERS"]

@@ -9,7 +9,7 @@ from typing import Literal
 from torch import nn
 
 Activation = Literal["relu", "leaky_relu", "elu", "gelu", "sigmoid", "tanh", "softmax", "none"]
-"""`leaky_relu` has slope 0.1; `softmax` is over channels, or over the features of a vector."""
+"""`leaky_relu` has slope 0.1; `softmax` is over the channels, or over the features of a vector."""
 
 _MODULES: dict[Activation, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -22,19 +22,19 @@ _MODULES: dict[Activation, Callable[[], nn.Module]] = {
     "none": nn.Identity,
 }
 
-_COMMUTE_WITH_MAX: tuple[Activation, ...] = ("relu", "leaky_relu", "elu", "sigmoid", "tanh", "none")
-"""What never falls and looks at one number alone: `max(f(x)) = f(max(x))`."""
+_MONOTONIC: tuple[Activation, ...] = ("relu", "leaky_relu", "elu", "sigmoid", "tanh", "none")
+"""Elementwise and non-decreasing: `max(f(x)) = f(max(x))`."""
 
 
 def make_activation(name: Activation) -> nn.Module:
-    """The module of that name, for `[B, C, H, W]` and `[B, D]` alike."""
+    """The activation of that name, for `[B, C, H, W]` and `[B, D]` alike."""
     return _MODULES[name]()
 
 
 def activate_and_pool(name: Activation) -> list[nn.Module]:
-    """The activation, then max-pooling by 2, in the cheaper order where both give the same numbers.
+    """An activation and 2x2 max-pooling, in the cheaper order where both give the same result.
 
-    Pooled first, there is a quarter of the activations to work out.
+    After pooling, a quarter of the activations is left to compute.
     """
     pool = nn.MaxPool2d(2)
-    return [pool, make_activation(name)] if name in _COMMUTE_WITH_MAX else [make_activation(name), pool]
+    return [pool, make_activation(name)] if name in _MONOTONIC else [make_activation(name), pool]

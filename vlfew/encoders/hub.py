@@ -1,14 +1,38 @@
-"""Weights from the Hugging Face hub: the local cache first, and no download without a word about it."""
+"""Files of pretrained models: a local folder, the Hugging Face cache, or a download that is announced."""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from vlfew.core.errors import ModelError, first_line
+from vlfew.encoders.library_errors import library_errors
+
+
+def local_or_hub_folder(name: str, weights: Sequence[str], others: Sequence[str], who: str) -> Path:
+    """The local folder of that name, or that of a hub repository, downloaded if it is not in the cache.
+
+    Args:
+        name: a folder, or `owner/name`.
+        weights: patterns of weight files, the best first.
+        others: patterns of the files that go with them.
+        who: the component that needs it (`hf:NAME`), for messages.
+
+    Raises:
+        ModelError: no such folder, or a failed download.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if name.startswith(("/", ".", "~")):
+        raise ModelError(f"{who}: no such folder; it must hold config.json and weights, or give a hub name")
+    alternative = f"give a local folder, {who.partition(':')[0]}:PATH"
+    return hub_folder(name, weights, others, who=who, alternative=alternative)
 
 
 def cached_folder(repo: str, weights: Sequence[str]) -> Path | None:
@@ -30,20 +54,20 @@ def hub_folder(
     *,
     who: str,
     size: str = "",
-    instead: str = "",
+    alternative: str = "",
 ) -> Path:
     """A local folder with one kind of weights of a hub repository, from the cache or downloaded.
 
     Args:
         repo: `owner/name`.
-        weights: patterns of weights files, the best first; one of them is needed.
+        weights: patterns of weight files, the best first; one of them is needed.
         others: patterns of the files that go with them.
-        who: the component that asks, for messages.
-        size: how large the weights are, as far as is known beforehand ("about 90 MB").
-        instead: another way to have them, for the message.
+        who: the component that needs it, for messages.
+        size: of the weights, as far as it is known beforehand ("about 90 MB").
+        alternative: another way to get them, for the message.
 
     Raises:
-        ModelError: neither cached nor reachable; says which file, how large, where to put it.
+        ModelError: neither cached nor reachable; says which file, how large, and where to put it.
     """
     cached = cached_folder(repo, weights)
     if cached is not None:
@@ -62,32 +86,52 @@ def hub_folder(
         best = next((p for p in weights if any(fnmatch(name, p) for name in sizes)), None)
         if best is None:
             raise FileNotFoundError(f"the repository holds none of {', '.join(weights)}")
-        wanted = [best, *others]
-        total = sum(s for name, s in sizes.items() if any(fnmatch(name, p) for p in wanted))
+        patterns = [best, *others]
+        total = sum(s for name, s in sizes.items() if any(fnmatch(name, p) for p in patterns))
         where = f"from {constants.ENDPOINT} to {constants.HF_HUB_CACHE}"
         print(f"downloading {repo} ({total / 1e6:,.0f} MB) {where}", file=sys.stderr)
         if not sys.stderr.isatty():
             disable_progress_bars()
-        return Path(snapshot_download(repo, allow_patterns=wanted))
+        return Path(snapshot_download(repo, allow_patterns=patterns))
     except Exception as error:  # the hub's client and its transport raise many unrelated types
         reason = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else first_line(error)
         file = weights[0].replace("*", "") + (f" ({size})" if size else "")
         raise ModelError(
             f"{who}: {file} of {repo} is not in the cache and cannot be downloaded ({reason}); copy the"
             f" folder models--{repo.replace('/', '--')} into {constants.HF_HUB_CACHE} from a machine"
-            f" that has it{f', or {instead}' if instead else ''}"
+            f" that has it{f', or {alternative}' if alternative else ''}"
         ) from error
     finally:
         if not hidden:
             enable_progress_bars()
 
 
-def nearest(word: str, options: Iterable[str], listing: str) -> str:
-    """`"; did you mean 'x'?"`, or where the list is when nothing is near: some are thousands long."""
-    close = get_close_matches(word, list(options), n=1)
+def read_json(path: Path, who: str) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        ModelError: missing or damaged.
+    """
+    with library_errors(f"{who}: cannot read {path}"):
+        return dict(json.loads(path.read_text("utf-8")))
+
+
+def check_complete(missing: Sequence[str], source: Path, who: str) -> None:
+    """Checks that no weight was missing.
+
+    Raises:
+        ModelError: names the first one.
+    """
+    if missing:
+        raise ModelError(f"{who}: {source} lacks the weight {missing[0]!r} and {len(missing) - 1} more")
+
+
+def closest_name(name: str, options: Iterable[str], listing: str) -> str:
+    """`"; did you mean 'x'?"`, or how to list the names if none is close: some lists have thousands."""
+    close = get_close_matches(name, list(options), n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; {listing} lists them"
 
 
 def weight_size(parameters: int) -> str:
-    """About how large float32 weights are: `"about 46 MB"`."""
+    """The approximate size of float32 weights: `"about 46 MB"`."""
     return f"about {parameters * 4 / 1e6:,.0f} MB"

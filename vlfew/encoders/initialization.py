@@ -12,15 +12,14 @@ Init = Literal["torch", "koch", "he", "xavier"]
 
 
 def initialize(network: nn.Module, init: Init) -> None:
-    """Draws the weights of all convolutions and dense layers anew; norms and CBAM stay as they are.
+    """Initializes all convolutions and dense layers; norms and CBAM modules keep their own initialization.
 
     Args:
-        network: of which every such layer has a bias.
-        init: `torch`: what torch has drawn stays. `koch`: convolutions N(0, 0.01), dense layers
-            N(0, 0.2), biases N(0.5, 0.01), the second number being the deviation (Koch et al. 2015,
-            section 3.2). `he`: N(0, sqrt(2 / inputs)), biases 0 (He et al. 2015, equation 10).
-            `xavier`: uniform within +- sqrt(6 / (inputs + outputs)), biases 0 (Glorot and Bengio
-            2010, equation 16).
+        network: each of its convolutions and dense layers must have a bias.
+        init: `torch` keeps PyTorch's initialization. `koch`: convolutions N(0, 0.01), dense layers N(0, 0.2), biases
+            N(0.5, 0.01), given as mean and standard deviation (Koch et al. 2015, section 3.2). `he`:
+            N(0, sqrt(2 / fan_in)), biases 0 (He et al. 2015, equation 10). `xavier`: uniform within
+            +- sqrt(6 / (fan_in + fan_out)), biases 0 (Glorot and Bengio 2010, equation 16).
     """
     if init == "torch":
         return

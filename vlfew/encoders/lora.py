@@ -1,4 +1,4 @@
-"""LoRA (Hu et al. 2022): a frozen tower with a small product of two matrices learned beside its layers."""
+"""LoRA (Hu et al. 2022): low-rank adapters next to the layers of a frozen encoder."""
 
 from __future__ import annotations
 
@@ -9,66 +9,69 @@ from typing import Any
 import torch
 from torch import nn
 
-from vlfew.core.config import Lora
+from vlfew.core.config import LoraConfig
 from vlfew.core.errors import ModelError, did_you_mean
-from vlfew.encoders.unfreeze import blocks_of
+from vlfew.encoders.unfreeze import find_blocks
 
-KINDS = (nn.Linear, nn.Conv2d, nn.MultiheadAttention)
+LAYERS = (nn.Linear, nn.Conv2d, nn.MultiheadAttention)
 
 
-def add_lora(tower: nn.Module, settings: Lora, option: str) -> list[nn.Module]:
-    """Puts LoRA beside layers of the tower's blocks, in place; it alone is trained.
+def add_lora(encoder: nn.Module, settings: LoraConfig, option: str) -> list[nn.Module]:
+    """Adds LoRA adapters to layers of the encoder's blocks, in place; only the adapters are trained.
 
     Args:
-        tower: a backbone or a text encoder.
-        settings: see `vlfew.core.config.Lora`.
-        option: that asks for it, for messages (`image.lora`).
+        encoder: a backbone or a text encoder.
+        settings: see `vlfew.core.config.LoraConfig`.
+        option: its key in the configuration, for messages (`image.lora`).
 
     Returns:
-        The modules that were put in, which have a training mode of their own.
+        The adapted layers, which have a training mode of their own.
 
     Raises:
         ModelError: peft is not installed, or no layer matches.
     """
     try:
-        from peft import LoraConfig, inject_adapter_in_model
+        from peft import LoraConfig as PeftConfig
+        from peft import inject_adapter_in_model
         from peft.tuners.tuners_utils import BaseTunerLayer
     except ImportError:
         raise ModelError(f"{option} needs peft, which is not installed (pip install 'vlfew[lora]')") from None
-    inside = {id(module) for block in blocks_of(tower) for module in block.modules()}
-    layers = [n for n, m in tower.named_modules() if isinstance(m, KINDS) and id(m) in inside]
-    # The output of an attention is a part of it, and not a layer beside it.
-    whole = [n + "." for n in layers if isinstance(tower.get_submodule(n), nn.MultiheadAttention)]
-    layers = [n for n in layers if not n.startswith(tuple(whole))]
-    chosen = [n for n in layers if fnmatchcase(n, settings.layers)]
-    if not chosen:
+    in_blocks = {id(module) for block in find_blocks(encoder) for module in block.modules()}
+    layers = [n for n, m in encoder.named_modules() if isinstance(m, LAYERS) and id(m) in in_blocks]
+    # The output projection of an attention layer is adapted with it, not as a layer of its own.
+    attentions = [n + "." for n in layers if isinstance(encoder.get_submodule(n), nn.MultiheadAttention)]
+    layers = [n for n in layers if not n.startswith(tuple(attentions))]
+    matching = [n for n in layers if fnmatchcase(n, settings.layers)]
+    if not matching:
         raise ModelError(
-            f"{option}.layers: no layer in the blocks of the tower matches "
+            f"{option}.layers: no layer in the encoder's blocks matches "
             f"{settings.layers!r}{did_you_mean(settings.layers, layers)}"
         )
-    tower.requires_grad_(False)
-    config = LoraConfig(
+    encoder.requires_grad_(False)
+    config = PeftConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules=chosen,
+        target_modules=matching,
     )
-    inject_adapter_in_model(config, tower)
-    return [module for module in tower.modules() if isinstance(module, BaseTunerLayer)]
+    inject_adapter_in_model(config, encoder)
+    return [module for module in encoder.modules() if isinstance(module, BaseTunerLayer)]
 
 
 @torch.no_grad()
-def merged(tower: nn.Module) -> Any:
-    """A copy of the tower in which what LoRA learned is added to the weights, as if it had never been there."""
+def merged(encoder: nn.Module) -> Any:
+    """A copy of the encoder with its LoRA adapters added to the weights and removed."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    copy = deepcopy(tower)
-    added = [n for n, module in copy.named_modules() if isinstance(module, BaseTunerLayer)]
-    for name in added:
-        if name.startswith(tuple(outer + "." for outer in added)):
-            continue  # goes with the attention that it is a part of
+    copy = deepcopy(encoder)
+    adapted = [n for n, module in copy.named_modules() if isinstance(module, BaseTunerLayer)]
+    for name in adapted:
+        if name.startswith(tuple(outer + "." for outer in adapted)):
+            continue  # merged with the attention layer it is a part of
         layer: Any = copy.get_submodule(name)
-        if hasattr(layer, "unload_and_optionally_merge_module"):  # of attentions, whose parts are two layers
+        if hasattr(
+            layer, "unload_and_optionally_merge_module"
+        ):  # of attentions, which have two adapted layers
             plain = layer.unload_and_optionally_merge_module(merge=True, safe_merge=False, adapter_names=None)
         else:
             layer.merge()

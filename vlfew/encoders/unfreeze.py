@@ -1,4 +1,4 @@
-"""Which weights of a pretrained tower are trained: none, all, or those of its last blocks."""
+"""Fine-tuning the last blocks of a pretrained encoder."""
 
 from __future__ import annotations
 
@@ -11,68 +11,72 @@ from torch import Tensor, nn
 from vlfew.core.errors import ModelError
 
 
-def blocks_of(tower: nn.Module) -> list[nn.Module]:
-    """The row of like parts that a tower is made of, from its input to its output; empty where there is none.
+def find_blocks(encoder: nn.Module) -> list[nn.Module]:
+    """The sequence of blocks of the same kind that an encoder consists of, from input to output; [] without one.
 
-    ParamGroup of a transformer, stages of a convolutional network. It is looked for where most of the weights
-    are; those of embeddings do not count, as a vocabulary can outweigh all layers.
+    Blocks of a transformer, stages of a convolutional network. The search goes down to where most of the weights
+    are, without those of embeddings, as a vocabulary can outweigh all layers.
     """
-    parts = [part for part in tower.children() if _weight(part)]
+    parts = [part for part in encoder.children() if _parameter_count(part)]
     if not parts:
         return []
     kinds = [type(part) for part in parts]
     for kind in dict.fromkeys(kinds):
-        row = [part for part in parts if type(part) is kind]
-        many = len(row) > 1 or isinstance(tower, nn.ModuleList)
-        if many and 2 * sum(map(_weight, row)) > _weight(tower) and any(True for _ in row[0].children()):
-            return row
-    return blocks_of(max(parts, key=_weight))
+        blocks = [part for part in parts if type(part) is kind]
+        several = len(blocks) > 1 or isinstance(encoder, nn.ModuleList)
+        most = 2 * sum(map(_parameter_count, blocks)) > _parameter_count(encoder)
+        if several and most and any(True for _ in blocks[0].children()):
+            return blocks
+    return find_blocks(max(parts, key=_parameter_count))
 
 
-def _weight(module: nn.Module) -> int:
-    """Parameters, without those of embeddings."""
-    left_out = {id(p) for m in module.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
-    return sum(p.numel() for p in module.parameters() if id(p) not in left_out)
+def _parameter_count(module: nn.Module) -> int:
+    """Number of parameters, without those of embeddings."""
+    embeddings = {id(p) for m in module.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+    return sum(p.numel() for p in module.parameters() if id(p) not in embeddings)
 
 
-def unlock(tower: nn.Module, count: int, embed: Callable[[], Tensor], option: str) -> list[nn.Module]:
-    """Sets which parameters are trained: those of the last blocks and of all that comes after them.
+def unfreeze_last_blocks(
+    encoder: nn.Module, count: int, embed: Callable[[], Tensor], option: str
+) -> list[nn.Module]:
+    """Makes the last blocks trainable, and all layers after them.
 
-    What comes after is found out rather than guessed: the gradient of an embedding is stopped before the
-    first of these blocks, and the parameters that it reaches are theirs.
+    Which layers come after is measured: the gradient of an embedding is stopped before the first of these blocks, and
+    the parameters that it reaches are trained.
 
     Args:
-        tower: in evaluation mode.
-        count: of blocks.
-        embed: gives embeddings `[1, D]` by the tower.
-        option: that asks for it, for messages (`image.unfreeze_last`).
+        encoder: in evaluation mode.
+        count: number of blocks.
+        embed: computes embeddings `[1, D]` with the encoder.
+        option: its key in the configuration, for messages (`image.unfreeze_last`).
 
     Returns:
         The blocks.
 
     Raises:
-        ModelError: the tower has fewer.
+        ModelError: the encoder has fewer.
     """
-    blocks = blocks_of(tower)
+    blocks = find_blocks(encoder)
     if count > len(blocks):
-        has = f"{len(blocks)} blocks" if blocks else "no row of like blocks"
-        raise ModelError(f"{option} is {count}, and the tower has {has}; lower it, or train the whole tower")
-    tower.requires_grad_(True)
-    stop = blocks[-count].register_forward_pre_hook(_detached, with_kwargs=True)
+        has = f"{len(blocks)} blocks" if blocks else "no sequence of similar blocks"
+        raise ModelError(
+            f"{option} is {count}, but the encoder has {has}; lower it, or train the whole encoder with frozen: false"
+        )
+    encoder.requires_grad_(True)
+    stop = blocks[-count].register_forward_pre_hook(_detach, with_kwargs=True)
     try:
         with torch.inference_mode(False), torch.enable_grad():
-            reached = torch.autograd.grad(embed().sum(), [*tower.parameters()], allow_unused=True)
+            gradients = torch.autograd.grad(embed().sum(), [*encoder.parameters()], allow_unused=True)
     finally:
         stop.remove()
-    for parameter, gradient in zip(tower.parameters(), reached, strict=True):
+    for parameter, gradient in zip(encoder.parameters(), gradients, strict=True):
         parameter.requires_grad_(gradient is not None)
     return blocks[-count:]
 
 
-def _detached(
-    _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    def cut(value: Any) -> Any:
-        return value.detach() if isinstance(value, Tensor) else value
+def _detach(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+    return tuple(map(_detached, args)), {key: _detached(value) for key, value in kwargs.items()}
 
-    return tuple(cut(value) for value in args), {key: cut(value) for key, value in kwargs.items()}
+
+def _detached(value: Any) -> Any:
+    return value.detach() if isinstance(value, Tensor) else value

@@ -1,8 +1,8 @@
-"""The evaluation protocols by name: one file and one line each.
+"""Evaluation protocols by name: one file and one line each.
 
-A protocol is `protocol(subject, *, option=default, ...) -> ProtocolResult`. Beside it stands its check,
-`check_protocol(data, options) -> None`, which takes all options and raises, before a model is trained,
-what the protocol would raise for these data.
+A protocol is `protocol(context, *, option=default, ...) -> ProtocolResult`. Its keyword-only parameters are its options
+in Python, in YAML and on the command line, which shows their lines of the docstring as help. It validates its options
+and draws its episodes before it first uses `context.model` or `context.bank`.
 """
 
 from vlfew.core.registry import Registry
@@ -22,9 +22,7 @@ PROTOCOLS = Registry(
     },
 )
 
-CHECKS = Registry("protocol", {n: target.replace(":", ":check_") for n, target in PROTOCOLS.entries.items()})
-
 NEEDS_TEXT = frozenset({"zero-shot", "multimodal", "retrieval"})
-"""Protocols that need a text stream and classes that are said in words."""
+"""Protocols that need a text encoder and classes with names or descriptions."""
 
-__all__ = ["CHECKS", "NEEDS_TEXT", "PROTOCOLS"]
+__all__ = ["NEEDS_TEXT", "PROTOCOLS"]

@@ -1,4 +1,4 @@
-"""Classes said in words: prompts from names and templates, or descriptions from a file."""
+"""Texts of classes: prompts from class names and templates, or descriptions from a file."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from vlfew.classifiers.prototypes import mean_texts
+from vlfew.classifiers.prototypes import encode_class_texts
 from vlfew.core.errors import DataError, ModelError, did_you_mean
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.evaluation.context import EvaluationContext
-from vlfew.evaluation.prompt_templates import NAME, read_templates
+from vlfew.evaluation.prompt_templates import CLASS_NAME, read_templates
 from vlfew.evaluation.text_cache import cached_text_embeddings
 
 
@@ -28,7 +28,7 @@ def read_descriptions(path: Path, data: LabeledImages) -> dict[str, list[str]]:
         raise DataError(f"cannot read descriptions from {path}: {error}") from error
     if not isinstance(content, dict):
         raise DataError(f"{path} must hold a JSON object of class name to texts")
-    found = {}
+    descriptions = {}
     for name, texts in content.items():
         texts = [texts] if isinstance(texts, str) else texts
         if not (isinstance(texts, list) and texts and all(isinstance(t, str) and t.strip() for t in texts)):
@@ -37,17 +37,16 @@ def read_descriptions(path: Path, data: LabeledImages) -> dict[str, list[str]]:
             raise DataError(
                 f"{path}: {data.name} has no class {name!r}{did_you_mean(name, data.class_names)}"
             )
-        found[name] = texts
-    return found
+        descriptions[name] = texts
+    return descriptions
 
 
-def prompts(
+def class_prompts(
     data: LabeledImages, classes: Tensor, templates: str | Sequence[str], descriptions: Path | None
 ) -> list[list[str]]:
     """The texts of each class of `classes [C]`.
 
-    Every name of a class in every template; a class that has descriptions is said by them alone, as
-    they stand.
+    Every name of a class in every template; a class with descriptions has those instead, unchanged.
 
     Raises:
         ConfigError: no template, or one without `{}`.
@@ -56,40 +55,42 @@ def prompts(
     """
     templates = read_templates(templates)
     described = read_descriptions(descriptions, data) if descriptions else {}
-    texts = []
+    prompts = []
     for c in classes.tolist():
         name = data.class_names[c]
-        if name not in described and not data.names_are_text:
+        if name in described:
+            prompts.append(described[name])
+            continue
+        if not data.names_are_text:
             raise DataError(
-                f"class names of {data.name} are codes, not words (such as {name!r}); "
-                "say each class in words with descriptions=FILE.json"
+                f"class names of {data.name} are codes, not text (such as {name!r}); "
+                "describe each class with descriptions=FILE.json"
             )
-        if name not in described and not all(text.strip() for text in data.class_texts[c]):
-            raise DataError(
-                f"{data.name}: class {name!r} has an empty text; there is nothing to make a prompt of"
-            )
-        named = [t.replace(NAME, text) for text in data.class_texts[c] for t in templates]
-        texts.append(described.get(name, named))
-    return texts
+        if not all(text.strip() for text in data.class_texts[c]):
+            raise DataError(f"{data.name}: class {name!r} has an empty text; a prompt cannot be made of it")
+        prompts.append([t.replace(CLASS_NAME, text) for text in data.class_texts[c] for t in templates])
+    return prompts
 
 
-def class_words(
+def class_embeddings(
     context: EvaluationContext, classes: Tensor, templates: str | Sequence[str], descriptions: Path | None
 ) -> Tensor:
-    """`[C, D]` unit vectors of `classes [C]`: prompts normalized, averaged, normalized again.
+    """Text embeddings `[C, D]` of `classes [C]`: prompts normalized, averaged, normalized again; on the CPU.
 
-    Those of many prompts are kept in the user's cache (`vlfew.evaluation.text_cache`).
+    Those of many prompts are cached (`vlfew.evaluation.text_cache`).
 
     Raises:
-        ModelError: the model has no text stream.
-        ConfigError, DataError: as `prompts`.
+        ModelError: the model has no text encoder.
+        ConfigError: as `class_prompts`.
+        DataError: as `class_prompts`.
     """
-    if not context.model.has_text:
+    texts = class_prompts(context.data, classes, templates, descriptions)
+    model = context.model
+    if not model.has_text:
         raise ModelError(
-            "this model has no text stream (it was trained without words); it cannot read names; "
-            "the protocol asif ties a text encoder to it"
+            "this model has no text encoder (it was trained without text) and cannot encode class names; "
+            "the protocol asif adds a text encoder to it"
         )
-    texts = prompts(context.data, classes, templates, descriptions)
     return cached_text_embeddings(
-        context.model.fingerprint, texts, lambda: mean_texts(context.model.encode_texts, texts)
+        model.fingerprint, texts, lambda: encode_class_texts(model.encode_text, texts).cpu()
     )

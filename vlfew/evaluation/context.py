@@ -1,77 +1,73 @@
-"""What is evaluated: a model on a data set. Every split is encoded once, whatever is asked of it."""
+"""What a protocol gets and gives: a model with a data set, and an accuracy."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from torch import Tensor
 
-from vlfew.classifiers.base import FewShotMethod
-from vlfew.core.features import Features
 from vlfew.data.labeled_images import LabeledImages
+from vlfew.evaluation.encoder_model import EncoderModel
 from vlfew.evaluation.feature_bank import FeatureBank, encode_split
 
 
-class Model(Protocol):
-    """What evaluation asks of a model; `vlfew.models.DualStream` is one."""
-
-    @property
-    def has_text(self) -> bool:
-        """Whether there is a text stream."""
-        ...
-
-    @property
-    def fingerprint(self) -> str | None:
-        """A hash of its weights; None while they may still change."""
-        ...
-
-    def encode_images(self, images: Tensor) -> Features:
-        """uint8 `[B, C, H, W]` to what scorers need: `embedding [B, D]` float32 on the CPU, no gradient."""
-        ...
-
-    def encode_texts(self, texts: list[str]) -> Tensor:
-        """Texts to `[T, D]`, in the space of the images; float32, no gradient, not normalized."""
-        ...
-
-    def method(self, name: str) -> FewShotMethod:
-        """A new scorer by registry name; `"default"` is the one that the model was trained for."""
-        ...
+class ModelRequired(Exception):
+    """A protocol that runs on data alone needs the model: the data and options have passed all checks."""
 
 
-@dataclass
 class EvaluationContext:
-    """A model, a data set and the features of one by the other.
+    """A model and a data set; every split is encoded once, however many protocols use it.
 
-    Attributes:
-        model: the model, in evaluation mode.
-        data: the data set, read at the model's input size.
-        encode: `(model, data, split)` to the features of a split; `vlfew.evaluation.feature_cache` keeps them.
+    A protocol validates its options and draws its episodes before it first uses the model, so that
+    `check_protocol` can run it without one.
+
+    Args:
+        model: in evaluation mode; None to check options and data only.
+        data: preprocessed to the model's input size.
+        encode: `(model, data, split)` to the features of a split; `vlfew.evaluation.feature_cache` has one
+            that caches them on disk.
     """
 
-    model: Model
-    data: LabeledImages
-    _banks: dict[str, FeatureBank] = field(default_factory=dict, repr=False)
-    encode: Callable[[Any, LabeledImages, str], FeatureBank] = encode_split
+    def __init__(
+        self,
+        model: EncoderModel | None,
+        data: LabeledImages,
+        encode: Callable[[Any, LabeledImages, str], FeatureBank] = encode_split,
+    ) -> None:
+        self._model = model
+        self.data = data
+        self._encode = encode
+        self._banks: dict[str, FeatureBank] = {}
+
+    @property
+    def model(self) -> Any:
+        """The `EncoderModel`.
+
+        Raises:
+            ModelRequired: there is none.
+        """
+        if self._model is None:
+            raise ModelRequired
+        return self._model
 
     def bank(self, split: str) -> FeatureBank:
         """Features of all images of a split, computed at the first call."""
         if split not in self._banks:
-            self._banks[split] = self.encode(self.model, self.data, split)
+            self._banks[split] = self._encode(self.model, self.data, split)
         return self._banks[split]
 
 
 @dataclass
 class ProtocolResult:
-    """What a protocol found.
+    """What a protocol measured.
 
     Attributes:
         accuracy: a fraction.
         ci95: half width of its 95% interval.
-        episodes: what the interval stands on.
-        details: what the protocol adds to the result (`ways, shots, queries, top5 ...`).
+        episodes: number of episodes (or classes, trials, pairs ...) that the interval is over.
+        details: fields that the protocol adds to the result (`ways, shots, queries, top5 ...`).
         per_episode: `[episodes]` float64 accuracies, where there are episodes.
     """
 

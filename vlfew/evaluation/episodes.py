@@ -1,4 +1,7 @@
-"""Episodes as index tensors: drawn up front, so that every method meets the same ones."""
+"""Episodes as index tensors, drawn before anything is scored, so that every method gets the same ones.
+
+Longer than other files: four ways to draw episodes share one type, one sampler without replacement and its checks.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +13,17 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from vlfew.core.checks import check_at_least
 from vlfew.core.errors import ConfigError, DataError
-from vlfew.core.files import atomic_file
 from vlfew.core.random import generator_at
+from vlfew.evaluation.tensor_file import load_tensors, save_tensors
 
 Ints = NDArray[np.int64]
+CountOrAll = int | Literal["all"]
 BLOCK = 2**18
-"""Random numbers, or table entries, that are worked on at a time: they stay in the cache."""
+"""Random numbers, or table entries, that are processed at a time: they stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,8 @@ class Episodes:
     """E episodes of N classes.
 
     Attributes:
-        support: `[E, N, K]` int64 positions in the bank.
-        query: `[E, N, Q]` int64 positions in the bank; -1 where a class has no more images.
+        support: `[E, N, K]` int64 positions in the feature bank.
+        query: `[E, N, Q]` int64 positions in the feature bank; -1 where a class has no more images.
         classes: `[E, N]` int64 class numbers.
     """
 
@@ -41,40 +43,37 @@ class Episodes:
     def __len__(self) -> int:
         return len(self.classes)
 
-    def among(self, places: Tensor) -> Episodes:
-        """The same, drawn from `places [P]` of a bank: positions become positions in the bank."""
-        query = torch.where(self.query < 0, self.query, places[self.query])
-        return Episodes(places[self.support], query, self.classes)
+    def reindex(self, positions: Tensor) -> Episodes:
+        """Episodes drawn from a part of a bank, with positions in the full bank.
+
+        Args:
+            positions: `[P]` of the part in the bank.
+        """
+        query = torch.where(self.query < 0, self.query, positions[self.query])
+        return Episodes(positions[self.support], query, self.classes)
 
     def save(self, path: Path, fingerprint: str) -> None:
-        """Writes a safetensors file that knows which data (and split) the positions belong to."""
-        tensors = {"support": self.support, "query": self.query, "classes": self.classes}
-        with atomic_file(path) as temporary:
-            save_file(tensors, temporary, metadata={"fingerprint": fingerprint})
+        """Writes a safetensors file that records which data (and split) the positions belong to."""
+        save_tensors(path, vars(self), {"fingerprint": fingerprint})
 
     @classmethod
     def load(cls, path: Path, fingerprint: str) -> Episodes:
-        """What `save` wrote.
+        """The episodes that `save` wrote.
 
         Raises:
             DataError: missing, damaged, or drawn from other data.
         """
-        try:
-            with safe_open(path, "pt") as file:
-                drawn_from = (file.metadata() or {}).get("fingerprint")
-                tensors = [file.get_tensor(name) for name in ("support", "query", "classes")]
-        except (OSError, SafetensorError) as error:
-            raise DataError(f"cannot read episodes from {path}: {error}") from error
-        if drawn_from != fingerprint:
+        tensors, metadata = load_tensors(path, "episodes")
+        if (drawn_from := metadata.get("fingerprint")) != fingerprint:
             raise DataError(f"the episodes in {path} were drawn from {drawn_from}, not from {fingerprint}")
-        return cls(*tensors)
+        return cls(**tensors)
 
 
-def sample(sizes: Ints, randoms: NDArray[np.float64]) -> Ints:
-    """Ordered draws without replacement, for many urns at once.
+def sample_without_replacement(sizes: Ints, randoms: NDArray[np.float64]) -> Ints:
+    """Ordered samples without replacement from many sets at once.
 
     Row r is the start of a uniformly random permutation of `0..sizes[r]-1`: Fisher-Yates, one step
-    for all rows at a time. All orders are equally likely, so the first K may be a support.
+    for all rows at a time. All orders are equally likely, so the first K may be the support.
 
     Args:
         sizes: `[R]`, each at least 1.
@@ -86,7 +85,7 @@ def sample(sizes: Ints, randoms: NDArray[np.float64]) -> Ints:
     draws = randoms.shape[1]
     columns = np.arange(draws)
     width = max(int(sizes.max()), draws)
-    # An exhausted urn draws its own next column again and again; masked out at the end.
+    # An exhausted set draws its own next column again and again; masked out at the end.
     swap = (columns + randoms * np.maximum(sizes[:, None] - columns, 1)).astype(np.int64)
     out = np.empty(randoms.shape, np.int64)
     step = max(1, BLOCK // width)
@@ -103,11 +102,15 @@ def sample(sizes: Ints, randoms: NDArray[np.float64]) -> Ints:
     return out
 
 
-def check_two_classes(classes: Sequence[int], class_names: Sequence[str]) -> None:
-    """Holds a choice among all `classes` to there being one.
+def images_needed(shots: int, queries: CountOrAll) -> int:
+    """The images that a class must have for an episode; at least one query, where all images left are queries."""
+    return shots + (1 if queries == "all" else queries)
 
+
+def check_two_classes(classes: Sequence[int], class_names: Sequence[str]) -> None:
+    """
     Raises:
-        DataError: fewer than two; names the only one.
+        DataError: fewer than two `classes`; names the only one.
     """
     if len(classes) < 2:
         only = f"one class, {_name(classes[0], class_names)}" if len(classes) else "no class"
@@ -120,22 +123,22 @@ def _name(number: int, class_names: Sequence[str]) -> str:
 
 def sample_episodes(
     labels: Tensor,
-    ways: int | Literal["all"],
+    ways: CountOrAll,
     shots: int,
-    queries: int | Literal["all"],
+    queries: CountOrAll,
     episodes: int,
     seed: int,
     class_names: Sequence[str] = (),
 ) -> Episodes:
     """Uniformly random episodes; all draws are without replacement.
 
-    Episode e depends on the arguments and the seed only, not on how many episodes are drawn.
+    Episode e depends on the arguments and the seed only, not on the number of episodes.
 
     Args:
         labels: `[S]` class number of each image of the bank.
         ways: N, at least 2, or `all`: each class once, in ascending order.
-        shots: K support images a class; 0 where words alone are the support.
-        queries: Q query images a class, or `all` that are left.
+        shots: K support images per class; 0 where the support is text alone.
+        queries: Q query images per class, or `all` that are left.
         episodes: E.
         seed: of the draws.
         class_names: by class number, for messages.
@@ -146,7 +149,7 @@ def sample_episodes(
     """
     check_at_least("episodes", episodes)
     order, numbers, starts, sizes, n = _group_by_class(labels, ways, shots, queries, class_names)
-    need = shots + (1 if queries == "all" else queries)
+    need = images_needed(shots, queries)
     draws = int(sizes.max()) if queries == "all" else need
     rng = generator_at(seed, "episodes")
     chosen = np.empty((episodes, n), np.int64)
@@ -158,30 +161,36 @@ def sample_episodes(
         if ways == "all":
             picked = np.broadcast_to(np.arange(n), (count, n))
         else:
-            picked = sample(np.full(count, len(numbers)), randoms[:, :n])
-        within = sample(sizes[picked].ravel(), randoms[:, n:].reshape(count * n, draws))
-        found = order[np.maximum(starts[picked].reshape(-1, 1) + within, 0)]
-        positions[start : start + count] = np.where(within < 0, -1, found).reshape(count, n, draws)
+            picked = sample_without_replacement(np.full(count, len(numbers)), randoms[:, :n])
+        within = sample_without_replacement(sizes[picked].ravel(), randoms[:, n:].reshape(count * n, draws))
+        found = _positions(order, starts[picked].reshape(-1, 1), within)
+        positions[start : start + count] = found.reshape(count, n, draws)
         chosen[start : start + count] = numbers[picked]
     both = torch.from_numpy(positions)
     return Episodes(both[..., :shots].contiguous(), both[..., shots:].contiguous(), torch.from_numpy(chosen))
 
 
+def _positions(order: Ints, starts: Ints, within: Ints) -> Ints:
+    """Positions in the bank of images by their number `within` a class that begins at `starts` in `order`; -1 stays."""
+    found: Ints = np.where(within < 0, -1, order[np.maximum(starts + within, 0)])
+    return found
+
+
 def enumerate_supports(
     labels: Tensor,
-    ways: int | Literal["all"],
+    ways: CountOrAll,
     shots: int,
-    queries: int | Literal["all"],
+    queries: CountOrAll,
     seed: int,
     class_names: Sequence[str] = (),
 ) -> Episodes:
-    """Every image in turn is the support: episode e has the e-th image of every class.
+    """Every image in turn is the support: in episode e the e-th image of every class.
 
     As many episodes as the smallest class has images; the classes are in ascending order.
 
     Args:
         labels: `[S]` class number of each image of the bank.
-        ways: `all`, or as many as there are.
+        ways: `all`, or the number of classes there are.
         shots: 1.
         queries: Q of the other images of a class, or `all` of them.
         seed: of the draws, where not all are queries.
@@ -189,7 +198,7 @@ def enumerate_supports(
 
     Raises:
         DataError: as `sample_episodes`.
-        ConfigError: other than one shot or all classes; no query.
+        ConfigError: more than one shot, fewer than all classes, or no query.
     """
     if shots != 1:
         raise ConfigError(
@@ -199,7 +208,7 @@ def enumerate_supports(
     order, numbers, starts, sizes, n = _group_by_class(labels, ways, shots, queries, class_names)
     if n < len(numbers):
         raise ConfigError(
-            f"episodes=each is about all {len(numbers)} classes of the split, not {n} of them; take ways=all"
+            f"episodes=each takes all {len(numbers)} classes of the split, not {n} of them; use ways=all"
         )
     turns = int(sizes.min())
     turn, others = np.arange(turns)[:, None], np.tile(sizes - 1, turns)
@@ -207,73 +216,82 @@ def enumerate_supports(
         every = np.arange(sizes.max() - 1)
         within = np.where(every < others[:, None], every, -1)
     else:
-        within = sample(others, generator_at(seed, "each").random((turns * n, queries)))
+        within = sample_without_replacement(others, generator_at(seed, "each").random((turns * n, queries)))
     within = within.reshape(turns, n, -1)
-    within += within >= turn[..., None]  # the support's own place is left out
-    query = np.where(within < 0, -1, order[np.maximum(starts[:, None] + within, 0)])
+    within += within >= turn[..., None]  # the support image itself is left out
+    query = _positions(order, starts[:, None], within)
     support = order[starts + turn][..., None]
     classes = torch.from_numpy(numbers).expand(turns, n).contiguous()
     return Episodes(torch.from_numpy(support), torch.from_numpy(query), classes)
 
 
 def _group_by_class(
-    labels: Tensor,
-    ways: int | Literal["all"],
-    shots: int,
-    queries: int | Literal["all"],
-    class_names: Sequence[str],
+    labels: Tensor, ways: CountOrAll, shots: int, queries: CountOrAll, class_names: Sequence[str]
 ) -> tuple[Ints, Ints, Ints, Ints, int]:
-    """What episodes are drawn from, held to having enough; see `sample_episodes`.
+    """The images of each class, at least as many as an episode needs; see `sample_episodes`.
 
     Returns:
-        Positions by class `[S]`; class numbers, first places and sizes, each `[classes]`; N.
+        Positions sorted by class `[S]`; class numbers, first places and sizes, each `[classes]`; N.
     """
-    order = labels.argsort(stable=True).numpy()
-    numbers, starts, sizes = np.unique(labels.numpy()[order], return_index=True, return_counts=True)
-    if ways == "all":
-        check_two_classes(numbers.tolist(), class_names)
-    n = len(numbers) if ways == "all" else ways
-    check_at_least("ways", n, 2)
     check_at_least("shots", shots, 0)
     check_at_least("queries", 1 if queries == "all" else queries)
-    if len(numbers) < n:
-        raise DataError(f"{n}-way episodes need {n} classes, but the split has {len(numbers)}; lower ways")
-    need = shots + (1 if queries == "all" else queries)
+    numbers = np.unique(labels.numpy())
+    n = _count_ways(ways, numbers, class_names, "but the split has")
+    order, starts, sizes = _places(labels, numbers)
+    need = images_needed(shots, queries)
     short = np.flatnonzero(sizes < need)
     if len(short):
-        fewest = short[sizes[short].argmin()]
-        number = int(numbers[fewest])
-        name = _name(number, class_names)
+        smallest = short[sizes[short].argmin()]
+        name = _name(int(numbers[smallest]), class_names)
         others = f" (and {len(short) - 1} more classes have too few)" if len(short) > 1 else ""
         raise DataError(
-            f"class {name} has {sizes[fewest]} images, but {shots} shots and "
+            f"class {name} has {sizes[smallest]} images, but {shots} shots and "
             f"{'at least 1 query' if queries == 'all' else f'{queries} queries'} need {need}{others}; "
-            "lower shots or queries, or take queries=all"
+            "lower shots or queries, or use queries=all"
         )
     return order, numbers, starts, sizes, n
+
+
+def _count_ways(ways: CountOrAll, numbers: Ints, class_names: Sequence[str], has: str) -> int:
+    """N, at least 2, of the classes `numbers [C]`."""
+    if ways == "all":
+        check_two_classes(numbers.tolist(), class_names)
+        return len(numbers)
+    check_at_least("ways", ways, 2)
+    if len(numbers) < ways:
+        raise DataError(f"{ways}-way episodes need {ways} classes, {has} {len(numbers)}; lower ways")
+    return ways
+
+
+def _places(labels: Tensor, numbers: Ints) -> tuple[Ints, Ints, Ints]:
+    """Positions sorted by class `[S]`, and where in them each class of `numbers [C]` begins and how many it has."""
+    order = labels.argsort(stable=True).numpy()
+    ranked = labels.numpy()[order]
+    starts = np.searchsorted(ranked, numbers)
+    return order, starts, np.searchsorted(ranked, numbers, side="right") - starts
 
 
 def sample_cross_split(
     support_labels: Tensor,
     query_labels: Tensor,
-    ways: int | Literal["all"],
+    ways: CountOrAll,
     shots: int,
-    queries: int | Literal["all"],
+    queries: CountOrAll,
     episodes: int,
     seed: int,
     class_names: Sequence[str] = (),
 ) -> Episodes:
-    """Episodes whose support comes from other images than the queries: of another split, say.
+    """Episodes whose support images come from another split than the queries.
 
-    Classes are those that both have. Positions of the queries go on where those of the support end.
-    Episode e depends on the arguments and the seed only, not on how many episodes are drawn.
+    Classes are those that both splits have. Positions of the queries continue after those of the support.
+    Episode e depends on the arguments and the seed only, not on the number of episodes.
 
     Args:
         support_labels: `[A]` class number of each image that may be support.
         query_labels: `[B]` class number of each image that may be a query; its position is `A + b`.
         ways: N, at least 2, or `all`: each class once, in ascending order.
-        shots: K support images a class, at least 1.
-        queries: Q query images a class, or `all`.
+        shots: K support images per class, at least 1.
+        queries: Q query images per class, or `all`.
         episodes: E.
         seed: of the draws.
         class_names: by class number, for messages.
@@ -287,25 +305,15 @@ def sample_cross_split(
     check_at_least("shots", shots)
     check_at_least("queries", 1 if queries == "all" else queries)
     numbers = np.intersect1d(support_labels.numpy(), query_labels.numpy())
-    if ways == "all":
-        check_two_classes(numbers.tolist(), class_names)
-    n = len(numbers) if ways == "all" else ways
-    check_at_least("ways", n, 2)
-    if len(numbers) < n:
-        raise DataError(
-            f"{n}-way episodes need {n} classes in both splits, which have {len(numbers)}; lower ways"
-        )
+    n = _count_ways(ways, numbers, class_names, "but the two splits share")
     sides = []
-    for labels, need, what in ((support_labels, shots, "shots"), (query_labels, queries, "queries")):
-        order = labels.argsort(stable=True).numpy()
-        ranked = labels.numpy()[order]
-        starts = np.searchsorted(ranked, numbers)
-        sizes = np.searchsorted(ranked, numbers, side="right") - starts
+    for labels, need, option in ((support_labels, shots, "shots"), (query_labels, queries, "queries")):
+        order, starts, sizes = _places(labels, numbers)
         draws = int(sizes.max()) if need == "all" else need
         short = np.flatnonzero(sizes < (1 if need == "all" else need))
         if len(short):
             name = _name(int(numbers[short[0]]), class_names)
-            raise DataError(f"class {name} has {sizes[short[0]]} images for {need} {what}; lower {what}")
+            raise DataError(f"class {name} has {sizes[short[0]]} images for {need} {option}; lower {option}")
         sides.append((order, starts, sizes, draws))
     drawn: list[Tensor] = []
     picked = np.empty((episodes, n), np.int64)
@@ -313,23 +321,17 @@ def sample_cross_split(
         rng = generator_at(seed, "episodes apart", e)
         picked[e] = np.arange(n) if ways == "all" else rng.permutation(len(numbers))[:n]
         for order, starts, sizes, draws in sides:
-            within = sample(sizes[picked[e]], rng.random((n, draws)))
-            found = order[np.maximum(starts[picked[e], None] + within, 0)]
-            drawn.append(torch.from_numpy(np.where(within < 0, -1, found)))
+            within = sample_without_replacement(sizes[picked[e]], rng.random((n, draws)))
+            drawn.append(torch.from_numpy(_positions(order, starts[picked[e], None], within)))
     support, query = torch.stack(drawn[::2]), torch.stack(drawn[1::2])
     query = torch.where(query < 0, query, query + len(support_labels))
     return Episodes(support, query, torch.from_numpy(numbers[picked]))
 
 
 def sample_omniglot_trials(
-    labels: Tensor,
-    class_group: Tensor,
-    source_id: Tensor,
-    ways: int,
-    draws: int,
-    seed: int,
+    labels: Tensor, class_group: Tensor, source_id: Tensor, ways: int, draws: int, seed: int
 ) -> Episodes:
-    """Within-alphabet trials with two drawers (Lake et al. 2015).
+    """Within-alphabet one-shot trials with two drawers (Lake et al. 2015).
 
     A draw is an alphabet, two drawers and `ways` characters that both drew: one drawer's characters
     are the support and the other's the queries, so a draw holds `ways` one-shot trials.
@@ -368,13 +370,14 @@ def sample_omniglot_trials(
             f"{ways}-way trials need an alphabet with {ways} characters by the same two drawers; "
             f"the largest here has {largest} characters; lower ways"
         )
-    first, second, chosen = [], [], []
+    support, query, chosen = [], [], []
     for randoms in rng.random((draws, 2 + ways)):
         members, pairs = choices[int(randoms[0] * len(choices))]
         a, b = pairs[int(randoms[1] * len(pairs))].tolist()
         shared = members[(position[members][:, [a, b]] >= 0).all(1)]
-        picked = shared[torch.from_numpy(sample(np.array([len(shared)]), randoms[None, 2:])[0])]
-        first.append(position[picked, a])
-        second.append(position[picked, b])
+        within = sample_without_replacement(np.array([len(shared)]), randoms[None, 2:])[0]
+        picked = shared[torch.from_numpy(within)]
+        support.append(position[picked, a])
+        query.append(position[picked, b])
         chosen.append(picked)
-    return Episodes(torch.stack(first)[..., None], torch.stack(second)[..., None], torch.stack(chosen))
+    return Episodes(torch.stack(support)[..., None], torch.stack(query)[..., None], torch.stack(chosen))

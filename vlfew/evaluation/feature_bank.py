@@ -1,24 +1,18 @@
-"""`FeatureBank`: a split, encoded once."""
+"""`FeatureBank`: the features of a split, encoded once."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vlfew.core.errors import DataError, ModelError
 from vlfew.core.features import Features
-from vlfew.core.files import atomic_file, sha256, write_atomic
 from vlfew.core.progress import Progress
 from vlfew.data.labeled_images import LabeledImages
-
-if TYPE_CHECKING:
-    from vlfew.evaluation.context import Model
+from vlfew.evaluation.encoder_model import EncoderModel
+from vlfew.evaluation.tensor_file import load_tensors, save_tensors
 
 
 @dataclass(frozen=True)
@@ -29,8 +23,8 @@ class FeatureBank:
         features: `embedding [S, D]` float32, and `map` in half precision where the similarity needs it.
         labels: `[S]` int64, class number in `data` of each image.
         index: `[S]` int64, number in `data` of each image.
-        data: what was encoded; its names, groups and sources.
-        split: which of its splits.
+        data: the encoded data set, with its class names, groups and sources.
+        split: name of the split.
     """
 
     features: Features
@@ -43,43 +37,30 @@ class FeatureBank:
         return len(self.labels)
 
     def save(self, path: Path) -> None:
-        """Writes `path` (safetensors) and, beside it, what it was made from (`.json`)."""
-        parts = {f.name: getattr(self.features, f.name) for f in fields(Features)}
-        tensors = {"features." + name: t.contiguous() for name, t in parts.items() if t is not None}
-        with atomic_file(path) as temporary:
-            save_file({**tensors, "labels": self.labels, "index": self.index}, temporary)
+        """Writes a safetensors file that records which data and split it belongs to."""
+        parts = {f"features.{name}": t for name, t in vars(self.features).items() if t is not None}
         metadata = {"data": self.data.name, "split": self.split, "fingerprint": self.data.fingerprint}
-        write_atomic(
-            path.with_suffix(".json"), json.dumps({**metadata, "sha256": sha256(path)}, indent=2) + "\n"
-        )
+        save_tensors(path, {**parts, "labels": self.labels, "index": self.index}, metadata)
 
     @classmethod
     def load(cls, path: Path, data: LabeledImages) -> FeatureBank:
-        """What `save` wrote, for the same `data`.
+        """The bank that `save` wrote, for the same `data`.
 
         Raises:
             DataError: missing, damaged, or made from other data.
         """
-        try:
-            metadata = json.loads(path.with_suffix(".json").read_text())
-            if sha256(path) != metadata["sha256"]:
-                raise DataError(
-                    f"{path} is damaged (its SHA-256 is not the one noted); encode the split again"
-                )
-            tensors = load_file(path)
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise DataError(f"cannot read features from {path}: {error}; encode the split again") from error
-        if metadata["fingerprint"] != data.fingerprint:
+        tensors, metadata = load_tensors(path, "features")
+        if metadata.get("fingerprint") != data.fingerprint:
             raise DataError(
-                f"{path} holds features of {metadata['data']} {metadata['fingerprint']}, not of "
+                f"{path} holds features of {metadata.get('data')} {metadata.get('fingerprint')}, not of "
                 f"{data.name} {data.fingerprint}; encode the split again"
             )
-        prefix = "features."
-        parts = {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
-        return cls(Features(**parts), tensors["labels"], tensors["index"], data, metadata["split"])
+        labels, index = tensors.pop("labels"), tensors.pop("index")
+        features = Features(**{name.removeprefix("features."): t for name, t in tensors.items()})
+        return cls(features, labels, index, data, metadata["split"])
 
 
-def split_images(data: LabeledImages, split: str) -> Tensor:
+def split_indices(data: LabeledImages, split: str) -> Tensor:
     """Numbers `[S]` of the images of a split, at least one.
 
     Raises:
@@ -91,38 +72,37 @@ def split_images(data: LabeledImages, split: str) -> Tensor:
     return index
 
 
-def encode_split(model: Model, data: LabeledImages, split: str, batch_size: int = 512) -> FeatureBank:
-    """All images of a split through the image stream, once.
+def encode_split(model: EncoderModel, data: LabeledImages, split: str, batch_size: int = 512) -> FeatureBank:
+    """Encodes all images of a split.
 
     Raises:
         DataError: no such split, or an empty one.
-        ModelError: the model gave NaN or infinity.
+        ModelError: the model gives NaN or infinity.
     """
-    index = split_images(data, split)
-    features = encode_images(model, data, index, split, batch_size)
+    index = split_indices(data, split)
+    features = encode_subset(model, data, index, split, batch_size)
     return FeatureBank(features, data.labels[index], index, data, split)
 
 
-def encode_images(
-    model: Model, data: LabeledImages, index: Tensor, what: str, batch_size: int = 512
+def encode_subset(
+    model: EncoderModel, data: LabeledImages, index: Tensor, name: str, batch_size: int = 512
 ) -> Features:
-    """The images of these numbers, `index [S]`, through the image stream.
+    """Encodes some images of a data set.
 
     Args:
-        model: encodes them.
-        data: has them.
-        index: their numbers.
-        what: they are, for messages.
-        batch_size: so many at a time.
+        model: encodes the images.
+        data: holds the images.
+        index: `[S]` numbers of the images.
+        name: of the subset, for messages.
+        batch_size: images per forward pass.
 
     Raises:
-        ModelError: the model gave NaN or infinity.
+        ModelError: the model gives NaN or infinity.
     """
     parts = []
-    with Progress(f"encoding {data.name} {what}", len(index), "images") as bar:
+    with Progress(f"encoding {data.name} {name}", len(index), "images") as bar:
         for batch in index.split(batch_size):
-            features = model.encode_images(data.images.batch(batch))
-            parts.append(features)
+            parts.append(model.image_features(data.images.batch(batch)))
             bar.step(len(batch))
     features = Features.cat(parts)
     finite = features.embedding.isfinite().all(1)
@@ -131,7 +111,7 @@ def encode_images(
     broken = int((~finite).sum())
     if broken:
         raise ModelError(
-            f"the model gives NaN or infinity for {broken} of {len(index)} images of {data.name} {what}; "
+            f"the model gives NaN or infinity for {broken} of {len(index)} images of {data.name} {name}; "
             "train it again with a lower learning rate"
         )
     return features

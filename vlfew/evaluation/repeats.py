@@ -1,4 +1,4 @@
-"""One result of several runs that differ in a single setting: the folds of a protocol, or seeds."""
+"""One result from several runs that differ in a single setting: the folds of a protocol, or seeds."""
 
 from __future__ import annotations
 
@@ -9,70 +9,79 @@ from typing import Any
 
 import numpy as np
 
-from vlfew.evaluation.results import Result, mean_ci95, student
-from vlfew.evaluation.roc import band
+from vlfew.evaluation.results import Result
+from vlfew.evaluation.statistics import mean_ci95, mean_curve, standard_error
 
 SUMMED = ("episodes", "pairs", "trials", "images")
 """Counts that add up where the runs are tested on different data."""
-OWN = ("per_episode", "mistakes", "threshold", "fold_accuracies")
-"""What belongs to a single run."""
+NOT_MERGED = ("per_episode", "mistakes", "threshold", "fold_accuracies")
+"""Fields that belong to a single run."""
 
 
 def merge_results(results: Sequence[Result], key: str, values: Sequence[Any]) -> Result:
     """The mean over runs, with the interval over runs (Student's t).
 
     What a protocol adds is averaged where it differs: fractions (`auc`, `top5` ...), curves, which get a
-    band of one standard error, and counts (people who are unknown), which are rounded.
+    band of one standard error, and counts (unknown people), which are rounded.
 
     Args:
-        results: of one protocol with the same options, one a run, at least two.
+        results: of one protocol with the same options, one per run, at least two.
         key: the setting in which the runs differ (`data.fold`, `seed`).
-        values: of that setting, one a run.
+        values: of that setting, one per run.
     """
     accuracies = [r.accuracy for r in results]
     accuracy, ci95 = mean_ci95(accuracies)
-    apart = len({r.data_fingerprint for r in results}) > 1
-    told = [r.model_dump() for r in results]
-    merged: dict[str, Any] = {}
-    for name, first in told[0].items():
-        found: list[Any] = [one.get(name) for one in told]
-        if name in OWN:
-            continue
-        if name in SUMMED and apart and all(isinstance(v, int) for v in found):
-            merged[name] = sum(found)
-        elif all(v == first for v in found):
-            merged[name] = first
-        elif all(type(v) is int for v in found):
-            merged[name] = round(math.fsum(found) / len(found))
-        elif all(isinstance(v, int | float) for v in found):
-            merged[name] = math.fsum(found) / len(found)
-        elif name == "cmc":
-            short = min(len(v) for v in found)
-            merged[name] = np.mean([v[:short] for v in found], axis=0).tolist()
-        elif name == "roc":
-            merged[name] = band(np.array([v["tar"] for v in found]), np.array(first["far"]))
-        elif name == "dir" and all(found):
-            merged[name] = {"fpir": first["fpir"], "dir": np.mean([v["dir"] for v in found], axis=0).tolist()}
+    fingerprints = [r.data_fingerprint for r in results]
+    different_data = len(set(fingerprints)) > 1
+    fields = [r.model_dump() for r in results]
+    merged = {
+        name: value
+        for name in fields[0]
+        if name not in NOT_MERGED
+        and (value := _merge_field(name, [f.get(name) for f in fields], different_data)) is not None
+    }
     merged |= {
         "accuracy": accuracy,
         "ci95": ci95,
-        "standard_error": ci95 / student(len(results) - 1),
+        "standard_error": standard_error(accuracies),
         "accuracies": accuracies,
         "repeats": len(results),
         "over": key,
         "values": list(values),
         "interval": f"over {len(results)} runs ({key})",
-        "note": _notes(told),
+        "note": _merge_notes(fields),
         "command": results[0].command,
+        "per_episode": "",
     }
-    if apart:
-        merged["data_fingerprint"] = " ".join(r.data_fingerprint for r in results)
-    required = {name: told[0][name] for name in Result.model_fields}
+    if different_data:
+        merged["data_fingerprint"] = " ".join(fingerprints)
+    required = {name: fields[0][name] for name in Result.model_fields}
     return Result(**(required | merged))
 
 
-def _notes(told: Sequence[dict[str, Any]]) -> str:
-    """Every note of any run; those that not all have say how many do."""
-    counts = Counter(part for one in told for part in dict.fromkeys(filter(None, one["note"].split("; "))))
-    runs = len(told)
+def _merge_field(name: str, values: list[Any], different_data: bool) -> Any:
+    """One value for the values of a field in all runs; None where they cannot be merged."""
+    first, count = values[0], len(values)
+    if name in SUMMED and different_data and all(isinstance(v, int) for v in values):
+        return sum(values)
+    if all(v == first for v in values):
+        return first
+    if all(type(v) is int for v in values):
+        return round(math.fsum(values) / count)
+    if all(isinstance(v, int | float) for v in values):
+        return math.fsum(values) / count
+    if name == "cmc":
+        shortest = min(map(len, values))
+        return np.mean([v[:shortest] for v in values], axis=0).tolist()
+    if name == "roc":
+        return mean_curve(np.array([v["tar"] for v in values]), np.array(first["far"]))
+    if name == "dir" and all(values):
+        return {"fpir": first["fpir"], "dir": np.mean([v["dir"] for v in values], axis=0).tolist()}
+    return None
+
+
+def _merge_notes(fields: Sequence[dict[str, Any]]) -> str:
+    """Every note of any run; with the number of runs that have it, where not all do."""
+    counts = Counter(part for f in fields for part in dict.fromkeys(filter(None, f["note"].split("; "))))
+    runs = len(fields)
     return "; ".join(note if n == runs else f"{note} ({n} of {runs} runs)" for note, n in counts.items())

@@ -1,55 +1,48 @@
-"""What scores of same and different pairs are worth: thresholds and error rates, in float64.
+"""Thresholds and error rates of verification scores, in float64.
 
-Everywhere a pair is called the same when its score is at least the threshold. FAR is the share of
-different pairs called the same, TAR the share of same pairs called the same.
+A pair is accepted as the same class when its score is at least the threshold. FAR is the share of different pairs that
+are accepted, TAR the share of same pairs that are. The operating points and the area are scikit-learn's; it has no
+best threshold, equal error rate, or rate at a given FAR, and its `det_curve` leaves out points that these need.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from sklearn.metrics import roc_auc_score, roc_curve
 
 from vlfew.core.errors import DataError
-
-FAR_GRID = np.logspace(-3, 0, 61)
-"""False-accept (and false-positive identification) rates at which curves are drawn."""
+from vlfew.evaluation.statistics import FAR_GRID
 
 
 def operating_points(scores: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All that thresholds among the scores can give.
+    """All error rates that thresholds among the scores can give.
 
     Args:
-        scores: `[M]`, higher is more alike.
+        scores: `[M]`, higher is more similar.
         same: `[M]` bool, with both values.
 
     Returns:
         Thresholds `[T]` from infinity down through the distinct scores, FAR `[T]` and TAR `[T]`.
     """
-    scores, same = np.asarray(scores, np.float64), np.asarray(same, bool)
-    order = np.argsort(-scores, kind="stable")
-    ranked = scores[order]
-    # Equal scores fall on the same side of any threshold: only the last of them is a point.
-    last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
-    accepted = np.cumsum(same[order])[last]
-    tar = np.concatenate([[0.0], accepted / same.sum()])
-    far = np.concatenate([[0.0], (last + 1 - accepted) / (~same).sum()])
-    return np.concatenate([[np.inf], ranked[last]]), far, tar
+    # Every point is needed: the best threshold may lie between two corners of the curve.
+    far, tar, thresholds = roc_curve(same, np.asarray(scores, np.float64), drop_intermediate=False)
+    return thresholds, far, tar
 
 
 def best_threshold(scores: np.ndarray, same: np.ndarray) -> float:
-    """The score that, as a threshold, gets most pairs right; the middle one of several."""
-    # The first point, infinity, is none of the scores.
+    """The score that, as a threshold, classifies most pairs correctly; the middle one of several."""
+    # The first point, infinity, is not one of the scores.
     thresholds, far, tar = (values[1:] for values in operating_points(scores, same))
     positives = np.asarray(same, bool).sum()
     negatives = len(same) - positives
-    right = np.rint(tar * positives) + np.rint((1 - far) * negatives)
-    best = np.flatnonzero(right == right.max())
+    correct = np.rint(tar * positives) + np.rint((1 - far) * negatives)
+    best = np.flatnonzero(correct == correct.max())
     return float(thresholds[best[len(best) // 2]])
 
 
 def area_under(scores: np.ndarray, same: np.ndarray) -> float:
-    """Area under the ROC: the chance that a same pair scores above a different one, ties half."""
-    _, far, tar = operating_points(scores, same)
-    return float(np.trapezoid(tar, far))
+    """Area under the ROC: the probability that a same pair scores above a different one, ties half."""
+    return float(roc_auc_score(same, np.asarray(scores, np.float64)))
 
 
 def equal_error_rate(scores: np.ndarray, same: np.ndarray) -> float:
@@ -64,20 +57,20 @@ def equal_error_rate(scores: np.ndarray, same: np.ndarray) -> float:
 
 
 def tar_curve(scores: np.ndarray, same: np.ndarray, far: np.ndarray = FAR_GRID) -> np.ndarray:
-    """The highest TAR whose FAR is no more than asked, `[len(far)]`."""
+    """The highest TAR whose FAR is at most `far`, `[len(far)]`."""
     _, reached, tar = operating_points(scores, same)
     return np.asarray(tar[np.searchsorted(reached, np.asarray(far) + 1e-12, side="right") - 1])
 
 
 def false_accept_threshold(negatives: np.ndarray, target: float) -> float:
-    """The lowest threshold that accepts no more than `floor(target * n)` of n different pairs.
+    """The lowest threshold that accepts at most `floor(target * n)` of n different pairs.
 
     Args:
         negatives: `[n]` scores of different pairs, not those that are tested.
         target: FAR, for example 0.01.
 
     Raises:
-        DataError: fewer than `1 / target` different pairs, from which no such rate can be told.
+        DataError: fewer than `1 / target` different pairs, too few to measure such a rate.
     """
     n = len(negatives)
     # Through integers: 0.001 * 3000 is a little less than 3.
@@ -92,18 +85,3 @@ def false_accept_threshold(negatives: np.ndarray, target: float) -> float:
         return float(ranked[-1])
     # Just above the first that must not be accepted; ties with it must not be either.
     return float(np.nextafter(ranked[allowed], np.inf))
-
-
-def band(curves: np.ndarray, far: np.ndarray = FAR_GRID) -> dict[str, list[float]]:
-    """A curve for people to see: TAR at `far`, the mean over folds and one standard error about it.
-
-    Args:
-        curves: `[folds, len(far)]`.
-        far: `[len(far)]`.
-    """
-    mean = curves.mean(axis=0)
-    told = {"far": far.tolist(), "tar": mean.tolist()}
-    if len(curves) > 1:
-        error = curves.std(axis=0, ddof=1) / np.sqrt(len(curves))
-        told |= {"low": (mean - error).clip(0).tolist(), "high": (mean + error).clip(max=1).tolist()}
-    return told

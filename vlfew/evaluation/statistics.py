@@ -1,6 +1,7 @@
-"""Differences between figures: intervals and tests, on the same episodes or on different ones.
+"""Means, intervals and tests of differences, in float64, over SciPy's distribution functions.
 
-Everything is float64 and plain arithmetic; Student's distribution is summed as a finite series.
+Intervals are Student's for any number of values. (Until SciPy was used, those of more than 31 values took the normal
+distribution's 1.96: up to 4% narrower at 32 values, 0.1% at 1,000.)
 """
 
 from __future__ import annotations
@@ -11,25 +12,80 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr, stdtr, stdtrit  # scipy.stats would take another second to import
 
 Floats = NDArray[np.float64]
 
-Z95 = 1.96
-"""Standard errors in half a 95% interval, as in `mean_ci95`."""
+FAR_GRID = np.logspace(-3, 0, 61)
+"""False-accept (and false-positive identification) rates at which curves are drawn."""
 EXACT = 20
-"""Up to so many differences, all their signs are tried: 2^19 sums, since a half mirrors the other."""
-NORMAL = 1000
-"""Beyond so many degrees of freedom, Student's distribution is the normal one to three digits."""
+"""Up to this many differences, the test tries all their signs."""
+
+
+def student_quantile(degrees: int) -> float:
+    """Standard errors in half a 95% interval, by Student's t; those of the normal distribution for no degrees."""
+    return float(stdtrit(degrees if degrees > 0 else np.inf, 0.975))
+
+
+def standard_error(values: Sequence[float]) -> float:
+    """Of the mean of the values, with ddof 1; 0 for a single value."""
+    n = len(values)
+    return float(np.std(values, ddof=1)) / math.sqrt(n) if n > 1 else 0.0
+
+
+def mean_ci95(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and half width of its 95% interval by Student's t; 0 for a single value."""
+    mean = math.fsum(values) / len(values)  # exactly rounded: the same however the values are ordered
+    return mean, student_quantile(len(values) - 1) * standard_error(values)
+
+
+def cluster_error(correct: Sequence[float], total: Sequence[float]) -> float:
+    """Standard error of `sum(correct) / sum(total)` when answers come in clusters; 0 for a single cluster.
+
+    Answers of one cluster (images of a class) depend on each other; clusters do not. The linearized variance
+    of a ratio (Cochran 1977, equation 6.13), `C/(C-1) sum (r_c - p n_c)^2 / n^2`. For clusters of one size it
+    is the standard error of their mean.
+
+    Args:
+        correct: `[C]` correct answers in each cluster.
+        total: `[C]` answers in each cluster.
+    """
+    clusters, answers = len(total), math.fsum(total)
+    if clusters == 1:
+        return 0.0
+    share = math.fsum(correct) / answers
+    squares = math.fsum((r - share * n) ** 2 for r, n in zip(correct, total, strict=True))
+    return math.sqrt(clusters / (clusters - 1) * squares) / answers
+
+
+def cluster_ci95(correct: Sequence[float], total: Sequence[float]) -> float:
+    """Half width of the 95% interval of `sum(correct) / sum(total)`; see `cluster_error`."""
+    return student_quantile(len(total) - 1) * cluster_error(correct, total)
+
+
+def mean_curve(curves: Floats, far: Floats = FAR_GRID) -> dict[str, list[float]]:
+    """The mean of ROC curves over folds, with one standard error on either side, for plots.
+
+    Args:
+        curves: `[folds, P]` true-accept rates.
+        far: `[P]` false-accept rates.
+    """
+    mean = curves.mean(axis=0)
+    curve = {"far": far.tolist(), "tar": mean.tolist()}
+    if len(curves) > 1:
+        error = curves.std(axis=0, ddof=1) / math.sqrt(len(curves))
+        curve |= {"low": (mean - error).clip(0).tolist(), "high": (mean + error).clip(max=1).tolist()}
+    return curve
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How much higher the second figure is than the first.
+    """How much higher the second accuracy is than the first.
 
     Attributes:
         mean: a fraction.
         ci95: half width of its 95% interval; None where a single episode gives none.
-        p: probability of a difference as large when there is none; None where there is no interval.
+        p: p-value of the two-sided test that there is no difference; None where there is no interval.
     """
 
     mean: float
@@ -38,94 +94,71 @@ class Difference:
 
 
 def paired_difference(first: Floats, second: Floats) -> Difference:
-    """The mean difference over episodes that both have met.
+    """The mean difference over episodes that both were evaluated on.
 
-    The interval is Student's, from the standard error (ddof 1) of the differences. So is the test,
-    unless at most `EXACT` episodes differ: then it tries all signs, and supposes nothing about their
-    distribution.
+    Interval and test are Student's, unless at most `EXACT` episodes differ: then the test is an exact
+    permutation test over all signs, which assumes nothing about the distribution of the differences.
 
     Args:
-        first, second: `[E]` accuracies of the same E episodes.
+        first: `[E]` accuracies of the episodes.
+        second: `[E]` accuracies of the same episodes.
     """
     differences = second - first
-    n, mean = len(differences), math.fsum(differences) / len(differences)
-    if n == 1:
+    mean, ci95 = mean_ci95(differences.tolist())
+    if len(differences) == 1:
         return Difference(mean, None, None)
-    error = math.sqrt(math.fsum((differences - mean) ** 2) / (n - 1) / n)
-    ci95 = student_quantile(n - 1) * error
-    moved = differences[differences != 0]
-    p = sign_flip_p(moved) if len(moved) <= EXACT else student_p(mean / error if error else math.inf, n - 1)
+    nonzero = differences[differences != 0]
+    if len(nonzero) <= EXACT:
+        p = sign_flip_p(nonzero)
+    else:
+        error = standard_error(differences.tolist())
+        p = float(2 * stdtr(len(differences) - 1, -abs(mean) / error)) if error else 0.0
     return Difference(mean, ci95, p)
 
 
 def unpaired_difference(first: float, first_ci95: float, second: float, second_ci95: float) -> Difference:
-    """The difference of two figures whose errors are taken as independent; the test is normal.
+    """The difference of two accuracies with independent errors; the test is normal.
+
+    Only the intervals of published or saved results are known, not how many values they are over, so that
+    Welch's degrees of freedom are not.
 
     Args:
-        first, second: the figures.
-        first_ci95, second_ci95: half widths of their 95% intervals; 0 where there is none.
+        first: an accuracy.
+        first_ci95: half width of its 95% interval; 0 where there is none.
+        second: another accuracy.
+        second_ci95: half width of its 95% interval; 0 where there is none.
     """
     mean, ci95 = second - first, math.hypot(first_ci95, second_ci95)
     if not (first_ci95 and second_ci95):
         return Difference(mean, None, None)
-    return Difference(mean, ci95, math.erfc(Z95 * abs(mean) / ci95 / math.sqrt(2)))
+    return Difference(mean, ci95, float(2 * ndtr(-student_quantile(0) * abs(mean) / ci95)))
 
 
 def sign_flip_p(differences: Floats) -> float:
-    """Share of all ways to choose the signs of the differences whose sum is as far from zero as theirs.
+    """Share of all assignments of signs to the differences whose sum is at least as far from zero as theirs.
 
-    Two-sided and exact: when there is no difference, each episode's could as well be turned round.
+    The two-sided exact permutation test for paired samples: `scipy.stats.permutation_test(permutation_type=
+    "samples")` gives the same, but takes a minute for 2^20 assignments, and misses ties of rounded sums.
 
     Args:
-        differences: `[n]`; there are `2^n` ways.
+        differences: `[n]`; there are `2^n` assignments.
     """
-    sums = np.abs(differences[:1])  # turning all signs changes no distance: the first one's stays
+    sums = np.abs(differences[:1])  # flipping all signs changes no distance: the first one's stays
     for size in np.abs(differences[1:]):
         sums = np.concatenate([sums + size, sums - size])
-    # The sums are rounded: one that equals the observed one must count whichever way it fell.
+    # Sums are rounded: one that equals the observed one must count whichever way it was rounded.
     slack = 1e-12 * float(np.abs(differences).sum())
     return float((np.abs(sums) >= abs(float(differences.sum())) - slack).mean()) if len(sums) else 1.0
 
 
-def student_p(t: float, freedom: int) -> float:
-    """Probability that Student's variable is further than `t` from zero.
-
-    Args:
-        t: the statistic.
-        freedom: degrees of freedom, from 1. Abramowitz & Stegun 1964, equations 26.7.3 and 26.7.4.
-    """
-    if freedom > NORMAL:
-        return math.erfc(abs(t) / math.sqrt(2))
-    angle = math.atan2(abs(t), math.sqrt(freedom))
-    sine, cosine = math.sin(angle), math.cos(angle)
-    odd = freedom % 2
-    terms, term = [], cosine if odd else 1.0
-    for k in range(1 + odd, freedom, 2):
-        terms.append(term)
-        term *= cosine * cosine * k / (k + 1)
-    within = sine * math.fsum(terms)
-    if odd:
-        within = (angle + within) * 2 / math.pi
-    return min(max(1 - within, 0.0), 1.0)
-
-
-def student_quantile(freedom: int) -> float:
-    """How far Student's variable is from zero in one case of twenty, by bisection."""
-    low, high = Z95 - 0.001, 13.0  # a normal variable's; that of one degree of freedom
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if student_p(middle, freedom) > 0.05 else (low, middle)
-    return high
-
-
 def holm(ps: Sequence[float]) -> list[float]:
-    """Values of `p` corrected for there being many of them, in their order.
+    """p-values corrected for their number, in their order (Holm 1979; SciPy has none).
 
-    Those below 0.05 are wrong together, not each, in at most one case of twenty (Holm 1979): the k-th
-    smallest of m is multiplied by m + 1 - k, is no smaller than the ones before it, and at most 1.
+    The k-th smallest of m is multiplied by m + 1 - k, is no smaller than those before it, and at most 1.
     """
-    corrected, least = [0.0] * len(ps), 0.0
-    for place, index in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
-        least = max(least, min(1.0, (len(ps) - place) * ps[index]))
-        corrected[index] = least
-    return corrected
+    order = np.argsort(ps, kind="stable")
+    corrected = np.empty(len(ps))
+    corrected[order] = np.maximum.accumulate(
+        np.asarray(ps, np.float64)[order] * (len(ps) - np.arange(len(ps)))
+    )
+    return np.minimum(corrected, 1.0).tolist()

@@ -1,6 +1,6 @@
-"""The terms of an objective by name: one file (or class) and one line each.
+"""Losses by name: one file and one line each.
 
-A term is a `vlfew.losses.base.Term`; its keyword-only constructor arguments are its options.
+A loss is a `vlfew.losses.base.Loss`; the keyword-only parameters of its constructor are its options.
 """
 
 from vlfew.core.registry import Registry
@@ -8,23 +8,23 @@ from vlfew.core.registry import Registry
 LOSSES = Registry(
     "loss",
     {
-        "contrastive": "vlfew.losses.contrastive:PairContrastive",
-        "weighted_contrastive": "vlfew.losses.s3net:WeightedContrastive",
-        "triplet": "vlfew.losses.triplet:Triplet",
-        "binary_cross_entropy": "vlfew.losses.binary_cross_entropy:PairBinaryCrossEntropy",
-        "focal": "vlfew.losses.focal:PairFocal",
-        "supervised_contrastive": "vlfew.losses.supervised_contrastive:SupervisedContrastive",
-        "prototypical": "vlfew.losses.prototypical:Prototypical",
-        "cross_entropy": "vlfew.losses.cross_entropy:CrossEntropy",
-        "adaptive_cross_entropy": "vlfew.losses.s3net:AdaptiveCrossEntropy",
-        "l_softmax": "vlfew.losses.l_softmax:LSoftmax",
-        "sphereface": "vlfew.losses.l_softmax:SphereFace",
-        "cosface": "vlfew.losses.additive_margin:CosFace",
-        "arcface": "vlfew.losses.additive_margin:ArcFace",
-        "cross_attention": "vlfew.losses.cross_attention:CrossAttentionNearest",
-        "cross_attention_classes": "vlfew.losses.cross_attention:CrossAttentionClasses",
-        "map_cross_entropy": "vlfew.losses.map_cross_entropy:MapCrossEntropy",
-        "alignment_softmax": "vlfew.losses.alignment:SoftmaxAlignment",
-        "alignment_sigmoid": "vlfew.losses.alignment:SigmoidAlignment",
+        "contrastive": "vlfew.losses.contrastive:ContrastiveLoss",
+        "weighted_contrastive": "vlfew.losses.weighted_contrastive:WeightedContrastiveLoss",
+        "triplet": "vlfew.losses.triplet:TripletLoss",
+        "binary_cross_entropy": "vlfew.losses.binary_cross_entropy:BinaryCrossEntropyLoss",
+        "focal": "vlfew.losses.focal:FocalLoss",
+        "supervised_contrastive": "vlfew.losses.supervised_contrastive:SupervisedContrastiveLoss",
+        "prototypical": "vlfew.losses.prototypical:PrototypicalLoss",
+        "cross_entropy": "vlfew.losses.cross_entropy:CrossEntropyLoss",
+        "adaptive_cross_entropy": "vlfew.losses.adaptive_cross_entropy:AdaptiveCrossEntropyLoss",
+        "l_softmax": "vlfew.losses.l_softmax:LSoftmaxLoss",
+        "sphereface": "vlfew.losses.sphereface:SphereFaceLoss",
+        "cosface": "vlfew.losses.cosface:CosFaceLoss",
+        "arcface": "vlfew.losses.arcface:ArcFaceLoss",
+        "cross_attention": "vlfew.losses.cross_attention:CrossAttentionLoss",
+        "cross_attention_classes": "vlfew.losses.cross_attention_classes:CrossAttentionClassesLoss",
+        "map_cross_entropy": "vlfew.losses.map_cross_entropy:MapCrossEntropyLoss",
+        "alignment_softmax": "vlfew.losses.alignment_softmax:AlignmentSoftmaxLoss",
+        "alignment_sigmoid": "vlfew.losses.alignment_sigmoid:AlignmentSigmoidLoss",
     },
 )

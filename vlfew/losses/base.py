@@ -1,4 +1,4 @@
-"""What a term of the objective is."""
+"""The base class of losses."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from vlfew.losses.batch import EncodedBatch
 
 
 class LossContext(NamedTuple):
-    """What a term that learns something of each training class must know.
+    """Sizes that a loss with weights of its own for each training class needs.
 
     Attributes:
-        feature_spec: the sizes of what the image stream gives.
-        classes: C, how many classes are trained on.
+        feature_spec: sizes of the image stream's output.
+        classes: C, the number of training classes.
     """
 
     feature_spec: FeatureSpec
@@ -25,17 +25,17 @@ class LossContext(NamedTuple):
 
 
 class Loss(nn.Module):
-    """A loss. Its keyword-only constructor arguments are its options.
+    """A loss over an encoded batch. The keyword-only parameters of its constructor are its options.
 
     Attributes:
-        needs_text: dropped where classes have no words.
-        needs_map: looks at `image.map`.
-        needs_embedding: looks at `image.embedding`.
-        trains_similarity: trains the model's own similarity.
-        required_similarity: the one similarity that it can train, where it cannot train any.
-        needs_classes: learns something of each training class; its constructor takes a `LossContext` first.
-        pairs_only: of labels it looks at `pairs` alone, and so can be trained where only these are known.
-        supports_unshared: compares `left` with `right`, and so can train twins that share no weights.
+        needs_text: whether it needs texts; it is dropped where classes have none.
+        needs_map: whether it uses `image.map`.
+        needs_embedding: whether it uses `image.embedding`.
+        trains_similarity: whether it trains the model's similarity.
+        required_similarity: the only similarity that it can train, if it cannot train every one.
+        needs_classes: whether it learns weights for each training class; its constructor takes a `LossContext` first.
+        pairs_only: whether `pairs` are all it needs to know of the labels.
+        supports_unshared: whether it compares the left with the right embeddings of a model that shares no weights.
     """
 
     needs_text = False
@@ -49,17 +49,17 @@ class Loss(nn.Module):
 
     @classmethod
     def check_batches(cls, options: Mapping[str, Any], classes: int | None, images: int | None) -> None:
-        """Raises, before anything is trained, what batches that the term has no use for would raise.
+        """Checks, before training, that the loss can be computed on the batches.
 
         Args:
-            options: of the term, all of them.
-            classes: that every batch has; None where that may change from batch to batch.
-            images: of each of them; None likewise.
+            options: all options of the loss.
+            classes: in every batch; None where their number varies.
+            images: per class, or None.
 
         Raises:
-            ConfigError: it cannot be trained by such batches.
+            ConfigError: it cannot.
         """
 
     @abstractmethod
     def forward(self, batch: EncodedBatch) -> Tensor:
-        """A float32 scalar."""
+        """The loss, a float32 scalar."""

@@ -1,30 +1,22 @@
-"""What a term of the objective sees: one encoding of the whole batch, and relations as indices."""
+"""What a loss gets: one encoding of the whole batch, and which items belong together, as indices."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from vlfew.core.errors import ModelError
+from vlfew.core.errors import DataError, ModelError
 from vlfew.core.features import Features
-
-
-class PairSimilarity(Protocol):
-    """The model's similarity, as far as pair losses use it."""
-
-    needs_map: bool
-
-    def pair(self, a: Features, b: Features) -> Tensor:
-        """How alike M images and M others are, row by row: `[M]`, higher means more alike."""
-        ...
+from vlfew.similarities.base import Similarity
 
 
 class BatchPairs(NamedTuple):
-    """Pairs within a batch: images `i [M]` and `j [M]`, and whether they are of one class."""
+    """Pairs of images of a batch: indices `i [M]` and `j [M]`, and whether they are of the same class."""
 
     i: Tensor
     j: Tensor
@@ -33,61 +25,73 @@ class BatchPairs(NamedTuple):
 
 @dataclass
 class EncodedBatch:
-    """A batch after both streams; over all processes, so that every image meets every other.
+    """A batch after both encoders, gathered from all processes, so that every image is compared with every other.
 
     Attributes:
-        image: features of B images, `embedding [B, D]`, and `map` where a term needs it.
+        image: features of B images: `embedding [B, D]`, and `map` where a loss needs it.
         labels: `[B]` class of each image.
-        target: `[B]` the same, counted among the training classes: 0 to C-1; None where no term asks.
-        words: `[T, D]` embeddings of texts, if the classes have any.
+        target: `[B]` the same as indices of the training classes, 0 to C - 1; None where no loss needs them.
+        text: `[T, D]` embeddings of texts, if the classes have any.
         text_labels: `[T]` class of each text.
-        similarity: the model's own, for terms that train it.
-        drawn_pairs: the pairs that the batch was drawn for, if it was.
-        progress: the share of the training that is done, 0 to 1; a term that counts for a part of it
-            sees the share of that part.
-        unshared: whether the embedding is of two streams that share no weights, side by side: what
-            the left one gives, `[B, D / 2]`, and then what the right one gives.
+        similarity: of the model, for losses that train it.
+        sampled_pairs: the pairs that the batch was sampled for, if it was.
+        progress: share of the training that is done, 0 to 1; a loss that is active for a part of the training gets
+            the share of that part.
+        unshared: whether the embedding is that of two encoders without shared weights, `[B, D / 2]` of the left one
+            followed by `[B, D / 2]` of the right one.
+        host_labels: `[B]` labels in host memory, from which shapes that depend on them are computed; None to use
+            `labels`, for which the host has to wait on a GPU.
     """
 
     image: Features
     labels: Tensor
     target: Tensor | None = None
-    words: Tensor | None = None
+    text: Tensor | None = None
     text_labels: Tensor | None = None
-    similarity: PairSimilarity | None = None
-    drawn_pairs: BatchPairs | None = None
+    similarity: Similarity | None = None
+    sampled_pairs: BatchPairs | None = None
     progress: float = 0.0
     unshared: bool = False
+    host_labels: Tensor | None = None
+
+    @property
+    def known_labels(self) -> Tensor:
+        """Labels `[B]` in host memory if they are there."""
+        return self.labels if self.host_labels is None else self.host_labels
+
+    def on_device(self, x: Tensor) -> Tensor:
+        """A tensor computed from `known_labels`, on the device of the batch."""
+        return x.to(self.labels.device, non_blocking=True)
 
     @cached_property
     def same_class(self) -> Tensor:
-        """`[B, B]` bool, the diagonal included."""
+        """Whether two images are of the same class, bool `[B, B]`; the diagonal is true."""
         return self.labels[:, None] == self.labels[None, :]
 
     @cached_property
     def pairs(self) -> BatchPairs:
-        """Those the batch was drawn for, else every pair of different images, once."""
-        if self.drawn_pairs is not None:
-            return self.drawn_pairs
+        """The pairs that the batch was sampled for, otherwise every pair of different images, once."""
+        if self.sampled_pairs is not None:
+            return self.sampled_pairs
         i, j = torch.triu_indices(len(self.labels), len(self.labels), offset=1, device=self.labels.device)
         return BatchPairs(i, j, self.labels[i] == self.labels[j])
 
     def pair_similarity(self, who: str) -> Tensor:
-        """How alike the two of each pair are by the model's similarity, `[M]`.
+        """The model's similarity of each pair, `[M]`.
 
         Raises:
             ModelError: the model has none, and `who` needs it.
         """
         if self.similarity is None:
             raise ModelError(f"{who} needs a model with a similarity")
-        # Maps of thousands of pairs are not gathered for nothing.
-        seen = self.image if self.similarity.needs_map else replace(self.image, map=None)
+        # Indexing would copy the maps of thousands of pairs.
+        image = self.image if self.similarity.needs_map else replace(self.image, map=None)
         i, j, _ = self.pairs
-        return self.similarity.pair(seen[i], seen[j])
+        return self.similarity.pairwise(image[i], image[j])
 
     @cached_property
     def sides(self) -> tuple[Tensor, Tensor]:
-        """What the left and the right stream give of each image; where they share weights, the same."""
+        """Embeddings of the left and of the right encoder; the same where they share their weights."""
         x = self.image.embedding
         if not self.unshared:
             return x, x
@@ -95,22 +99,44 @@ class EncodedBatch:
         return left, right
 
     @cached_property
-    def compared(self) -> BatchPairs:
-        """`pairs` as they are compared, the left of `i` with the right of `j`.
-
-        Where the streams share no weights, each pair is compared both ways round.
-        """
+    def compared_pairs(self) -> BatchPairs:
+        """`pairs` as they are compared, the left of `i` with the right of `j`; both ways for unshared weights."""
         i, j, same = self.pairs
         if not self.unshared:
             return self.pairs
         return BatchPairs(torch.cat([i, j]), torch.cat([j, i]), torch.cat([same, same]))
 
+    def require_target(self) -> Tensor:
+        """`[B]` training class of each image, 0 to C - 1.
+
+        Raises:
+            DataError: the batch consists of pairs whose classes are unknown.
+        """
+        if self.target is None:
+            raise DataError("a classification loss needs the class of each image, and this batch has none")
+        return self.target
+
+    def text_cosines(self) -> tuple[Tensor, Tensor]:
+        """Cosines `[B, T]` of images and texts, and whether they are of the same class, bool `[B, T]`.
+
+        Raises:
+            DataError: the batch has no texts.
+        """
+        if self.text is None or self.text_labels is None:
+            raise DataError("an alignment loss needs texts, and this batch has none")
+        image, text = F.normalize(self.image.embedding, dim=1), F.normalize(self.text, dim=1)
+        return image @ text.T, self.labels[:, None] == self.text_labels[None, :]
+
 
 def balanced_mean(loss: Tensor, same: Tensor) -> Tensor:
-    """Half the mean over same pairs plus half the mean over different ones; `loss`, `same` are `[M]`.
+    """Half the mean over same pairs plus half the mean over different ones.
 
-    In a batch different pairs outnumber same pairs many times; without balance "always different"
-    is a good answer. A kind without pairs counts as zero, so an empty batch gives 0, not NaN.
+    Different pairs are in the majority; without balance "always different" would be a good answer. A kind without
+    pairs counts as zero, so that a batch without pairs gives 0 instead of NaN.
+
+    Args:
+        loss: `[M]`.
+        same: `[M]` bool.
     """
     weight_same = same.to(loss.dtype)
     weight_different = 1 - weight_same

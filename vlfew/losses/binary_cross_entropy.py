@@ -1,4 +1,4 @@
-"""Binary cross entropy on the model's pair similarity (Koch, Zemel and Salakhutdinov 2015)."""
+"""Binary cross entropy of pair similarities (Koch, Zemel and Salakhutdinov 2015)."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from vlfew.losses.base import Loss
 from vlfew.losses.batch import EncodedBatch, balanced_mean
 
 
-class PairBinaryCrossEntropy(Loss):
-    """`-same log p - (1 - same) log(1 - p)`, `p = sigmoid(scale * similarity + bias)`, balanced.
+class BinaryCrossEntropyLoss(Loss):
+    """`-same log p - (1 - same) log(1 - p)` with `p = sigmoid(scale * similarity + bias)`, balanced.
 
-    Meant for a learned similarity, such as Koch's weighted L1, whose logit it trains.
+    Meant for a learned similarity, such as Koch's weighted L1, whose logit it trains (section 3.2 of the paper).
 
     Args:
-        scale: factor on the similarity; above 1 for cosines, which never leave [-1, 1].
-        bias: added to it; above 0 for `similarity: euclidean`, which is the squared distance below 0: without,
-            no pair could be called the same.
+        scale: factor of the similarity; above 1 for cosines, which stay in [-1, 1].
+        bias: added to it; above 0 for `similarity: euclidean`, a negative squared distance: without it no pair could
+            be classified as the same.
 
     Raises:
         ConfigError: scale not above 0.

@@ -10,16 +10,16 @@ from vlfew.losses.batch import EncodedBatch, balanced_mean
 from vlfew.losses.distance import Distance, check_margin, pair_distance
 
 
-class MarginOfPairs(Loss):
-    """A loss that draws same pairs together and pushes different ones a margin apart.
+class PairMarginLoss(Loss):
+    """Base of losses that pull same pairs together and push different ones a margin apart.
 
     Args:
         margin: m, in units of D.
-        distance: which D, between embeddings.
-        normalize: take distances between unit vectors.
+        distance: D between embeddings: `euclidean`, its square (`squared`) or `l1`.
+        normalize: whether D is taken between unit vectors.
 
     Raises:
-        ConfigError: margin not above 0, or wider than unit vectors can be apart; no such distance.
+        ConfigError: margin not above 0, or wider than unit vectors can be apart; unknown distance.
     """
 
     pairs_only = True
@@ -32,11 +32,11 @@ class MarginOfPairs(Loss):
         self.margin, self.distance, self.normalize = margin, distance, normalize
 
 
-class PairContrastive(MarginOfPairs):
+class ContrastiveLoss(PairMarginLoss):
     """`1/2 (same D^2 + (1 - same) max(0, m - D)^2)`, balanced between same and different pairs.
 
-    Eq. 4 of the paper writes Y = 1 for *different*; here `same` is a bool. `D` is the Euclidean
-    distance, its square, or L1 (sources differ). Those that leave out the half are `weight: 2`.
+    Eq. 4 of the paper has Y = 1 for *different* pairs; here `same` is a bool. Sources without the factor 1/2
+    correspond to `weight: 2`.
     """
 
     supports_unshared = True
@@ -45,7 +45,7 @@ class PairContrastive(MarginOfPairs):
         left, right = batch.sides
         if self.normalize:
             left, right = F.normalize(left, dim=1), F.normalize(right, dim=1)
-        i, j, same = batch.compared
+        i, j, same = batch.compared_pairs
         d = pair_distance(left[i], right[j], self.distance)
         loss = same * d.pow(2) + ~same * (self.margin - d).clamp(min=0).pow(2)
         return balanced_mean(loss / 2, same)

@@ -9,27 +9,26 @@ from torch import Tensor, nn
 from vlfew.core.checks import check_range
 from vlfew.losses.base import Loss
 from vlfew.losses.batch import EncodedBatch, balanced_mean
-from vlfew.losses.temperature import Scale
+from vlfew.losses.logit_scale import LogitScale
 
 
-class PairFocal(Loss):
-    """Eq. 5: `-alpha_t (1 - p_t)^gamma log p_t`, balanced between same and different pairs.
+class FocalLoss(Loss):
+    """`-alpha_t (1 - p_t)^gamma log p_t` (Lin et al. 2017, eq. 5), balanced between same and different pairs.
 
-    `p = sigmoid(similarity / temperature + bias)` is the probability that a pair is of one class,
-    from the model's own similarity; `p_t` is p for same pairs and 1 - p for different ones.
+    `p = sigmoid(similarity / temperature + bias)` is the probability that a pair is of one class; `p_t` is p for same
+    pairs and 1 - p for different ones.
 
-    The bias is what lets p pass 1/2 both ways. Without it a *distance* d >= 0 through a sigmoid never
-    does: `sigmoid(d)`, the probability of different, is 1/2 or more for whatever pair, and all pairs
-    are called different. `{temperature: 1, bias: -1, learned: false}` over `similarity: cosine` is that
-    very form: p = sigmoid(-(1 - cos)), the distance 1 - cos in [0, 2], sigmoid(d) in 0.50 to 0.88.
+    The bias lets p be on both sides of 1/2. Without it, a *distance* d >= 0 through a sigmoid never is: `sigmoid(d)`,
+    the probability of different, is at least 1/2 for every pair. `{temperature: 1, bias: -1, learned: false}` with
+    `similarity: cosine` is that form: p = sigmoid(-(1 - cos)).
 
     Args:
-        alpha: weight of same pairs, and 1 - alpha that of different ones, each kind averaged by itself.
-            (The paper averages neither, and its alpha of 0.25 belongs to one right box in a thousand.)
-        gamma: how little pairs count that are clear already; 0 is the cross entropy.
-        temperature: at the start; 0.1 suits cosines, and 1 Koch's weighted L1, a logit already.
+        alpha: weight of same pairs, 1 - alpha that of different ones, each kind averaged by itself. (The paper
+            averages neither; its alpha of 0.25 is for one right box in a thousand.)
+        gamma: how little pairs count that are already clear; 0 is the cross entropy.
+        temperature: at the start; 0.1 suits cosines, 1 suits Koch's weighted L1, which is a logit already.
         bias: at the start.
-        learned: train temperature and bias.
+        learned: whether temperature and bias are trained.
 
     Raises:
         ConfigError: alpha not from 0 to 1, gamma below 0, temperature not above 0.
@@ -52,11 +51,11 @@ class PairFocal(Loss):
         check_range("alpha", alpha, 0, 1)
         check_range("gamma", gamma, 0)
         self.alpha, self.gamma = alpha, gamma
-        self.scale = Scale(temperature, learned)
+        self.scale = LogitScale(temperature, learned)
         self.bias = nn.Parameter(torch.tensor(bias), requires_grad=learned)
 
     def logits(self, batch: EncodedBatch) -> Tensor:
-        """`[M]`, the log odds that each pair is of one class."""
+        """`[M]` log odds that a pair is of one class."""
         return batch.pair_similarity("focal") * self.scale() + self.bias
 
     def forward(self, batch: EncodedBatch) -> Tensor:

@@ -1,9 +1,9 @@
-"""Gathering features over processes with their gradient.
+"""Gathers features from all processes, with gradients.
 
-Every process then computes the same loss over the whole batch. With the backward pass summing what
-each process sends back, and DistributedDataParallel averaging parameter gradients, the result is
-exactly the single-process gradient. (`Accelerator.gather` has no gradient; without it each process
-would learn from its own share scaled by 1/processes, and the loss printed would look the same.)
+Every process then computes the same loss over the whole batch. The backward pass sums the gradients of all processes,
+and DistributedDataParallel averages those of the parameters: the result is exactly the gradient of a single process.
+(`Accelerator.gather` has no gradient: each process would learn from its own share alone, scaled by 1 / processes, while
+the printed loss would be the same.)
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 class _AllGather(torch.autograd.Function):
-    """Concatenation over processes; backward sums the processes' gradients and returns the own part."""
+    """Concatenates over processes; the backward pass sums gradients over processes and returns the own part."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

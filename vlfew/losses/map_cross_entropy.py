@@ -1,4 +1,4 @@
-"""Classification at every position of the map."""
+"""Classification at every position of the feature map."""
 
 from __future__ import annotations
 
@@ -7,40 +7,40 @@ from torch import Tensor, nn
 
 from vlfew.losses.base import Loss, LossContext
 from vlfew.losses.batch import EncodedBatch
-from vlfew.losses.class_weights import target_of
 
 
 def position_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Mean over images and positions.
+    """Cross entropy, averaged over images and positions.
 
     Args:
-        logits: `[..., m, L]` at each of m positions.
-        target: `[...]` class of each image, 0 to L-1.
+        logits: `[..., m, L]` at m positions.
+        target: `[...]` class of each image, 0 to L - 1.
     """
-    at_each = target.unsqueeze(-1).expand(logits.shape[:-1])
-    return F.cross_entropy(logits.flatten(0, -2), at_each.flatten())
+    targets = target.unsqueeze(-1).expand(logits.shape[:-1])
+    return F.cross_entropy(logits.flatten(0, -2), targets.flatten())
 
 
-class MapCrossEntropy(Loss):
-    """A dense layer tells the training class at every position of every image of the batch.
+class MapCrossEntropyLoss(Loss):
+    """A linear layer predicts the training class at every position of every image's map.
 
-    It asks each part of the image for the class, so that maps, not their means alone, are learned.
+    So that the map itself is trained and not only its mean.
 
     Args:
-        trained: the space and the number of training classes.
+        context: gives C and the size of the map.
 
     Raises:
-        VlfewError: the model gives no maps.
+        VlfewError: the model provides no map.
     """
 
     needs_map = True
     needs_embedding = False
     needs_classes = True
 
-    def __init__(self, trained: LossContext) -> None:
+    def __init__(self, context: LossContext) -> None:
         super().__init__()
-        self.dense = nn.Linear(trained.feature_spec.require_map("map_cross_entropy")[0], trained.classes)
+        channels, *_ = context.feature_spec.require_map("map_cross_entropy")
+        self.dense = nn.Linear(channels, context.classes)
 
     def forward(self, batch: EncodedBatch) -> Tensor:
-        maps = batch.image.need("map", "map_cross_entropy")
-        return position_cross_entropy(self.dense(maps.flatten(2).mT), target_of(batch))
+        maps = batch.image.require("map", "map_cross_entropy")
+        return position_cross_entropy(self.dense(maps.flatten(2).mT), batch.require_target())

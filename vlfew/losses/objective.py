@@ -1,4 +1,4 @@
-"""The objective: a weighted sum of named terms, each over its share of the training."""
+"""The objective: a weighted sum of losses, each over its part of the training."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from vlfew.losses.batch import EncodedBatch
 
 
 @dataclass(frozen=True)
-class TermSpec:
-    """A term as it is configured.
+class WeightedLoss:
+    """A loss of the objective.
 
     Attributes:
         name: of the loss.
         weight: in the sum.
         options: of the loss.
-        start, stop: the share of the training, 0 to 1, from and up to which it counts.
+        start, stop: the part of the training in which it is active, as shares from 0 to 1.
     """
 
     name: str
@@ -34,130 +34,134 @@ class TermSpec:
 
     @property
     def kind(self) -> type[Loss]:
+        """Its class."""
         kind = LOSSES.get(self.name)
         assert isinstance(kind, type) and issubclass(kind, Loss)
         return kind
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """The terms that can be trained.
+class SelectedLosses:
+    """The losses that can be trained.
 
     Attributes:
-        kept: those.
-        dropped: names of the terms that were left out for want of words.
-        fell_back: whether the fallback is in use.
+        losses: those.
+        dropped: names of the losses that need text where there is none.
+        used_fallback: whether the fallback loss replaces them all.
     """
 
-    kept: tuple[TermSpec, ...]
+    losses: tuple[WeightedLoss, ...]
     dropped: tuple[str, ...] = ()
-    fell_back: bool = False
+    used_fallback: bool = False
 
     @property
     def needs_text(self) -> bool:
-        return any(term.kind.needs_text for term in self.kept)
+        """Whether a loss needs text."""
+        return any(loss.kind.needs_text for loss in self.losses)
 
 
 def losses_with(attribute: str) -> list[str]:
-    """Names of the losses whose `attribute` (of `Loss`) is true."""
-    return [name for name in LOSSES.names() if getattr(TermSpec(name).kind, attribute)]
+    """Names of the losses whose `attribute` (see `Loss`) is true."""
+    return [name for name in LOSSES.names() if getattr(WeightedLoss(name).kind, attribute)]
 
 
-def choose_terms(terms: Sequence[TermSpec], words: bool, fallback_loss: TermSpec | None = None) -> Chosen:
-    """Leaves out the terms that need words where classes have none.
+def select_losses(
+    losses: Sequence[WeightedLoss], has_text: bool, fallback: WeightedLoss | None = None
+) -> SelectedLosses:
+    """Drops the losses that need text where classes have none.
 
     Args:
-        terms: as configured.
-        words: whether classes have words.
-        fallback_loss: the loss over images that takes over when nothing else is left.
+        losses: as configured.
+        has_text: whether classes have texts.
+        fallback: a loss over images that is used when no other is left.
 
     Raises:
-        ConfigError: nothing is left, or nothing for some part of the training.
+        ConfigError: no loss is left, or none for a part of the training.
     """
-    kept = tuple(term for term in terms if words or not term.kind.needs_text)
-    dropped = tuple(term.name for term in terms if term not in kept)
-    fell_back = not kept
-    if fell_back:
-        if fallback_loss is None:
-            raise ConfigError("every term of the objective needs words, and there is no fallback")
-        if fallback_loss.kind.needs_text:
-            raise ConfigError(
-                f"fallback {fallback_loss.name!r} needs words itself; choose a loss over images"
-            )
-        kept = (fallback_loss,)
-    reached = 0.0
-    for term in sorted(kept, key=lambda t: t.start):
-        if term.start > reached:
+    selected = tuple(loss for loss in losses if has_text or not loss.kind.needs_text)
+    dropped = tuple(loss.name for loss in losses if loss not in selected)
+    used_fallback = not selected
+    if used_fallback:
+        if fallback is None:
+            raise ConfigError("every loss of the objective needs text, and there is no fallback_loss")
+        if fallback.kind.needs_text:
+            raise ConfigError(f"fallback_loss {fallback.name!r} needs text itself; choose a loss over images")
+        selected = (fallback,)
+    covered = 0.0
+    for loss in sorted(selected, key=lambda loss: loss.start):
+        if loss.start > covered:
             break
-        reached = max(reached, term.stop)
-    if reached < 1:
-        without = (
-            f"without {', '.join(dropped)}, for which classes have no words here (their names are codes, or "
+        covered = max(covered, loss.stop)
+    if covered < 1:
+        why = (
+            f" without {', '.join(dropped)}, for which classes have no text here (their names are codes, or "
+            "text.encoder is null)"
         )
-        why = f" {without}text.encoder is null)" if dropped else ""
         raise ConfigError(
-            f"no term of the objective counts at {reached:.0%} of the training{why}; let one start or stop there"
+            f"no loss of the objective is active at {covered:.0%} of the training{why if dropped else ''}; "
+            "let one start or stop there"
         )
-    return Chosen(kept, dropped, fell_back)
+    return SelectedLosses(selected, dropped, used_fallback)
 
 
 class Objective(nn.Module):
-    """Weighted sum of terms; a term used twice gets a number ("contrastive#2").
+    """Weighted sum of losses; a loss used twice gets a number (`contrastive#2`).
 
     Args:
-        chosen: the terms.
-        trained: for those that learn something of each class.
+        selected: the losses.
+        context: for losses with weights for each class.
 
     Raises:
-        ConfigError: options out of range, with one line for each term that has some.
+        ConfigError: options out of range, one line for each loss.
     """
 
-    def __init__(self, chosen: Chosen, trained: LossContext) -> None:
+    def __init__(self, selected: SelectedLosses, context: LossContext) -> None:
         super().__init__()
-        self.chosen = chosen
-        self.specs: dict[str, TermSpec] = {}
+        self.specs: dict[str, WeightedLoss] = {}
         self.terms = nn.ModuleDict()
         problems: list[str] = []
-        for spec in chosen.kept:
-            times = sum(used.name == spec.name for used in self.specs.values())
-            unique = f"{spec.name}#{times + 1}" if times else spec.name
-            needed = (trained,) if spec.kind.needs_classes else ()
+        for loss in selected.losses:
+            uses = sum(other.name == loss.name for other in self.specs.values())
+            name = f"{loss.name}#{uses + 1}" if uses else loss.name
+            arguments = (context,) if loss.kind.needs_classes else ()
             try:
-                self.specs[unique], self.terms[unique] = spec, spec.kind(*needed, **spec.options)
+                self.specs[name], self.terms[name] = loss, loss.kind(*arguments, **loss.options)
             except ConfigError as error:
-                problems += [f"loss {unique}: {problem}" for problem in error.problems]
+                problems += [f"loss {name}: {problem}" for problem in error.problems]
         if problems:
             raise ConfigError(problems)
 
     @property
     def needs_map(self) -> bool:
-        return any(bool(term.needs_map) for term in self.terms.values())
+        """Whether a loss uses feature maps."""
+        return any(loss.kind.needs_map for loss in self.specs.values())
 
     @property
     def needs_classes(self) -> bool:
-        return any(bool(term.needs_classes) for term in self.terms.values())
+        """Whether a loss has weights for each training class."""
+        return any(loss.kind.needs_classes for loss in self.specs.values())
 
     @property
-    def leaves_out(self) -> bool:
-        """Whether some trained weights may go without a gradient at some step."""
-        staged = any((spec.start, spec.stop) != (0, 1) for spec in self.specs.values())
-        return staged or not all(bool(term.needs_embedding) for term in self.terms.values())
+    def may_skip_parameters(self) -> bool:
+        """Whether some trained parameters may have no gradient at some step."""
+        staged = any((loss.start, loss.stop) != (0, 1) for loss in self.specs.values())
+        return staged or not all(loss.kind.needs_embedding for loss in self.specs.values())
 
     @property
     def last_start(self) -> float:
-        """The share of the training after which no further term begins."""
-        return max(spec.start for spec in self.specs.values())
+        """The share of the training after which no further loss starts."""
+        return max(loss.start for loss in self.specs.values())
 
     def forward(self, batch: EncodedBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted sum and the value of each term that counts by now, float32 scalars."""
+        """The weighted sum, and the value of each active loss; float32 scalars."""
         total = batch.image.embedding.new_zeros(())
         values: dict[str, Tensor] = {}
         # Similarities at a temperature of 0.05 lose their digits in half precision.
         with torch.autocast(batch.labels.device.type, enabled=False):
             for name, term in self.terms.items():
-                spec = self.specs[name]
-                if spec.start <= batch.progress < spec.stop:
-                    own = (batch.progress - spec.start) / (spec.stop - spec.start)
-                    values[name] = term(replace(batch, progress=own))
-                    total = total + spec.weight * values[name]
+                loss = self.specs[name]
+                if loss.start <= batch.progress < loss.stop:
+                    progress = (batch.progress - loss.start) / (loss.stop - loss.start)
+                    values[name] = term(replace(batch, progress=progress))
+                    total = total + loss.weight * values[name]
         return total, {name: value.detach() for name, value in values.items()}

@@ -1,4 +1,4 @@
-"""Class files: which classes there are, each said in words, images or both, told apart by key.
+"""Class files: YAML with the texts and images of each class, in which each class appears once.
 
 mug:
   images: mugs/*.jpg
@@ -16,70 +16,70 @@ from typing import Any
 import yaml
 
 from vlfew.core.errors import DataError, did_you_mean
-from vlfew.core.yaml_loader import TextLoader, problem_of
+from vlfew.core.yaml_loader import TextLoader, yaml_problem
 from vlfew.data.decode import IMAGE_SUFFIXES
 from vlfew.models.inputs import check_texts
 
-SHOWN = 5
-"""Most names of classes that a message lists."""
+MAX_LISTED = 5
+"""Most class names that a message lists."""
 
 
 def read_class_file(path: Path) -> dict[str, list[str | Path]]:
-    """Class name to texts (`str`) and images (`Path`); relative paths are to the file's own folder.
+    """Reads the texts (`str`) and images (`Path`) of each class; relative paths are relative to the file.
 
     Raises:
         DataError: names the class and what is wrong with it.
     """
     try:
-        # Names and texts stay what they are.
-        said = yaml.load(path.read_text(encoding="utf-8"), TextLoader)
+        classes = yaml.load(path.read_text(encoding="utf-8"), TextLoader)  # names and texts stay strings
     except FileNotFoundError:
-        raise DataError(f"{path}: no such class file") from None
+        raise DataError(f"{path}: there is no such class file") from None
     except yaml.YAMLError as error:
-        raise DataError(problem_of(path, error)) from None
+        raise DataError(yaml_problem(path, error)) from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as text: {error}") from None
-    if not isinstance(said, dict) or not said:
+    if not isinstance(classes, dict) or not classes:
         raise DataError(f"{path}: expected classes, each with 'text:' or 'images:' or both")
-    return {name: _items(name, value, path) for name, value in said.items()}
+    return {name: _read_items(name, value, path) for name, value in classes.items()}
 
 
-def unequal_kinds(classes: dict[str, list[str | Path]]) -> str:
-    """What to know where classes said in words alone stand beside classes said in images; else ""."""
-    words = [name for name, said in classes.items() if all(isinstance(item, str) for item in said)]
-    images = [name for name in classes if name not in words]
-    if not (words and images):
+def mixed_modality_warning(classes: dict[str, list[str | Path]]) -> str:
+    """A warning where some classes have texts alone and others images; else ""."""
+    texts = [name for name, items in classes.items() if all(isinstance(item, str) for item in items)]
+    images = [name for name in classes if name not in texts]
+    if not (texts and images):
         return ""
 
-    def some(names: list[str]) -> str:
-        return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    def listed(names: list[str]) -> str:
+        more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+        return ", ".join(names[:MAX_LISTED]) + more
 
     return (
-        f"classes said in words alone ({some(words)}) will seldom win against classes said in images "
-        f"({some(images)}): an image is closer to images than to words; give all the same kinds"
+        f"classes with texts alone ({listed(texts)}) will seldom win against classes with images ({listed(images)}), "
+        "because an image is closer to images than to texts; give every class the same kinds of items"
     )
 
 
-def _items(name: str, value: Any, path: Path) -> list[str | Path]:
+def _read_items(name: str, value: Any, path: Path) -> list[str | Path]:
     where = f"{path}: class {name!r}"
     if not isinstance(value, dict):
-        words = value if isinstance(value, str) else name
-        raise DataError(f"{where} must have 'text:' or 'images:' or both, such as {name}: {{text: {words}}}")
+        text = value if isinstance(value, str) else name
+        raise DataError(f"{where} must have 'text:' or 'images:' or both, such as {name}: {{text: {text}}}")
     for key in value:
         if key not in ("text", "images"):
             raise DataError(f"{where} has an unknown key {key!r}{did_you_mean(key, ('text', 'images'))}")
-    texts = _strings(value.get("text", []), f"{where}: 'text'")
-    patterns = _strings(value.get("images", []), f"{where}: 'images'")
+    texts = _string_list(value.get("text", []), f"{where}: 'text'")
+    patterns = _string_list(value.get("images", []), f"{where}: 'images'")
     if not texts and not patterns:
-        raise DataError(f"{where} is described by nothing: give it 'text:' or 'images:' or both")
+        raise DataError(f"{where} is empty; add 'text:' or 'images:' or both")
     check_texts(texts, f"{where}: ", path.parent)
     try:
         return [*texts, *find_images(patterns, path.parent)]
     except DataError as error:
-        raise DataError(f"{where}: {error} ('images:' names images; words stand under 'text:')") from None
+        raise DataError(f"{where}: {error} ('images:' lists image files; texts go under 'text:')") from None
 
 
-def _strings(value: Any, where: str) -> list[str]:
+def _string_list(value: Any, where: str) -> list[str]:
     values = value if isinstance(value, list) else [value]
     if not all(isinstance(v, str) and v.strip() for v in values):
         raise DataError(f"{where} must be a string or a list of strings, none of them empty")
@@ -87,28 +87,29 @@ def _strings(value: Any, where: str) -> list[str]:
 
 
 def find_images(patterns: Iterable[str], root: Path = Path()) -> list[Path]:
-    """Image files for file names, folders (searched whole) and globs, in order, each once.
+    """Image files of file names, folders (with their subfolders) and globs, in order, each once.
 
     Raises:
-        DataError: a pattern that gives no image.
+        DataError: a pattern without an image.
     """
     found: list[Path] = []
     for pattern in patterns:
         path = root / Path(pattern).expanduser()
+        if path.is_file():
+            found.append(path)
+            continue
         if path.is_dir():
-            matches = sorted(p for p in path.rglob("*") if _is_image(p))
-        elif path.is_file():
-            matches = [path]
+            matches = path.rglob("*")
         else:
-            anchor = Path(path.anchor) if path.is_absolute() else Path()
-            parts = str(path.relative_to(anchor) if path.is_absolute() else path)
-            matches = sorted(p for p in anchor.glob(parts) if _is_image(p)) if parts != "." else []
-        if not matches:
+            anchor = Path(path.anchor)  # empty for relative paths
+            matches = anchor.glob(str(path.relative_to(anchor)))
+        images = sorted(
+            p
+            for p in matches
+            if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")
+        )
+        if not images:
             kind = "folder has no images" if path.is_dir() else "no such image, folder or match"
             raise DataError(f"{path}: {kind}")
-        found += matches
+        found += images
     return list(dict.fromkeys(found))
-
-
-def _is_image(path: Path) -> bool:
-    return path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")

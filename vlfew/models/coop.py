@@ -1,4 +1,4 @@
-"""CoOp (Zhou, Yang, Loy and Liu 2022): the words in front of a class name are learned, and nothing else."""
+"""CoOp (Zhou, Yang, Loy and Liu 2022): only the prompt's context in front of the class name is learned."""
 
 from __future__ import annotations
 
@@ -10,141 +10,94 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vlfew.classifiers.logit_scale import fit_logit_scale
-from vlfew.core.errors import DataError, ModelError
+from vlfew.core.errors import ModelError
 from vlfew.encoders.text.base import TextEncoder
-from vlfew.encoders.text.distinct import check_told_apart
 from vlfew.models.dual_stream import DualStream
-from vlfew.models.fine_tuning import Texts, Tuned
+from vlfew.models.fine_tuning import ClassTexts, FineTunedModel, check_support, class_means, encode_support
 
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
-"""Those of the authors' program."""
+"""Those of the authors' code."""
 
 
 def coop(
     model: DualStream,
     images: Tensor,
     labels: Tensor,
-    class_texts: Texts,
+    class_texts: ClassTexts,
     *,
     seed: int = 0,
     context: str = "a photo of a",
     steps: int = 200,
     lr: float = 2e-3,
     scale: float | None = None,
-) -> Tuned:
-    """Learns one context for all classes by the cross entropy of the support (equations 2 and 3).
+) -> FineTunedModel:
+    """Learns one context for all classes, by the cross entropy of the support set (equations 2 and 3).
 
     Args:
-        model: with a text stream; it is left as it is.
-        images: uint8 `[S, C, H, W]` of the support.
+        model: has a text stream; it is not changed.
+        images: uint8 `[S, C, H, W]` of the support set.
         labels: `[S]` in 0 to N-1.
-        class_texts: names of each of N classes; the mean of their embeddings stands for the class.
-        seed: takes no part, since every step sees the whole support and the context begins as words.
-        context: what it begins as.
-        steps: of gradient descent; the learning rate falls in half a cosine.
-        lr: learning rate at the first step.
-        scale: of the cosines; CLIP's is 100. Fitted on the support where not given (`fit_logit_scale`).
+        class_texts: names of each of N classes; a class is represented by the mean of their embeddings.
+        seed: has no effect, since every step uses the whole support set and the context starts as a text.
+        context: its initial text.
+        steps: of gradient descent, with a cosine schedule to 0.
+        lr: initial learning rate.
+        scale: factor of the cosines; CLIP's is 100. Fitted to the support set where not given (`fit_logit_scale`).
 
     Raises:
-        ModelError: a model without words, or a context that its encoder does not see as words in front.
-        DataError: classes without images or words, or with words that the encoder cannot tell apart.
+        ModelError: a model without a text stream, or a context that its tokenizer does not put before the name.
+        DataError: a class without images or texts, or classes whose texts have the same tokens.
     """
-    encoder = text_encoder_of(model)
-    check_support(encoder, labels, class_texts)
-    first, vectors = _start(encoder, context)
-    seen = F.normalize(encoded_support(model, images), dim=1).clone().to(model.device)
+    encoder = check_support(model, labels, class_texts)
+    first, initial = _initial_context(encoder, context)
+    image = F.normalize(encode_support(model, images), dim=1).to(model.device)
     labels = labels.to(model.device)
-    learned = vectors.clone().requires_grad_()
+    learned = initial.clone().requires_grad_()
     model.eval()
 
-    def say(texts: Texts) -> Tensor:
-        with torch.no_grad():
-            return _words(
-                model, encoder, _tokens(model, encoder, context, texts), first, learned, texts
-            ).cpu()
+    def tokenize(texts: ClassTexts) -> dict[str, Tensor]:
+        tokens = encoder.tokenize([f"{context} {text}" for own in texts for text in own])
+        return {name: value.to(model.device) for name, value in tokens.items()}
+
+    def embed(tokens: dict[str, Tensor], texts: ClassTexts) -> Tensor:
+        encoded = encoder.with_context(tokens, first, learned).embedding
+        return class_means(model.embed_tokens(encoded).float(), texts)
+
+    @torch.no_grad()
+    def embed_classes(texts: ClassTexts) -> Tensor:
+        return embed(tokenize(texts), texts).cpu()
 
     if scale is None:
-        cosines = seen @ F.normalize(say(class_texts).to(model.device), dim=1).T
+        cosines = image @ F.normalize(embed_classes(class_texts).to(model.device), dim=1).T
         scale = float(fit_logit_scale(cosines, labels))
-    tokens = _tokens(model, encoder, context, class_texts)
+    tokens = tokenize(class_texts)
     optimizer = torch.optim.SGD([learned], lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = lr * 0.5 * (1 + math.cos(math.pi * step / steps))
-        words = F.normalize(_words(model, encoder, tokens, first, learned, class_texts), dim=1)
-        loss = F.cross_entropy(scale * seen @ words.T, labels)
-        # Of the context alone: the towers gather no gradient.
+        text = F.normalize(embed(tokens, class_texts), dim=1)
+        loss = F.cross_entropy(scale * image @ text.T, labels)
+        # Of the context alone: the encoders accumulate no gradient.
         (learned.grad,) = torch.autograd.grad(loss, [learned])
         optimizer.step()
-    return Tuned(model, say, scale)
+    return FineTunedModel(model, embed_classes, scale)
 
 
-def _tokens(model: DualStream, encoder: TextEncoder, context: str, class_texts: Texts) -> dict[str, Tensor]:
-    tokens = encoder.tokenize([f"{context} {text}" for texts in class_texts for text in texts])
-    return {name: value.to(model.device) for name, value in tokens.items()}
+def _initial_context(encoder: TextEncoder, context: str) -> tuple[int, Tensor]:
+    """The position of the context among the tokens, and its initial vectors `[M, W]`.
 
-
-def text_encoder_of(model: DualStream) -> TextEncoder:
-    """The text encoder of a model that has one.
-
-    Raises:
-        ModelError: it was trained without words.
+    Found from two texts: the tokens that they share are those before the point where they differ.
     """
-    if model.text_encoder is None:
-        raise ModelError("this model has no text stream, and learning from a support by words needs one")
-    return model.text_encoder
-
-
-def check_support(encoder: TextEncoder, labels: Tensor, class_texts: Texts) -> None:
-    """Refuses a support from which a class cannot be learned.
-
-    Raises:
-        DataError: classes without images or words, or with words that the encoder cannot tell apart.
-    """
-    for number, texts in enumerate(class_texts):
-        if not texts or not bool((labels == number).any()):
-            raise DataError(f"class {number} of the support has no {'images' if texts else 'words'}")
-    check_told_apart(encoder, [texts[0] for texts in class_texts], class_texts)
-
-
-def encoded_support(model: DualStream, images: Tensor) -> Tensor:
-    """`[S, D]` of the support, some images at a time."""
-    return torch.cat([model.encode_images(part).embedding for part in images.split(256)])
-
-
-def mean_of_texts(vectors: Tensor, class_texts: Texts) -> Tensor:
-    """The vectors `[T, D]` of all texts to those of the N classes that they are of, `[N, D]`."""
-    return torch.stack([part.mean(0) for part in vectors.split([len(texts) for texts in class_texts])])
-
-
-def _words(
-    model: DualStream,
-    encoder: TextEncoder,
-    tokens: dict[str, Tensor],
-    first: int,
-    context: Tensor,
-    class_texts: Texts,
-) -> Tensor:
-    """Of the classes, `[N, D]`, under the context `[M, W]`."""
-    encoded = encoder.with_context(tokens, first, context).embedding
-    return mean_of_texts(model.forward_words(encoded).float(), class_texts)
-
-
-def _start(encoder: TextEncoder, context: str) -> tuple[int, Tensor]:
-    """Where the context stands among the tokens, and the vectors `[M, W]` that it begins as.
-
-    Both are found out from two words: what their tokens share is what stands before them.
-    """
-    words = ("dog", "cat")
-    before = _shared(*encoder.token_ids(words))
-    rows = encoder.token_ids([f"{context} {word}" for word in words])
-    shared = _shared(*rows)
-    if shared <= before:
-        raise ModelError(f"the text encoder sees no words in the context {context!r}; choose another one")
+    names = ("dog", "cat")
+    start = _shared_prefix(*encoder.token_ids(names))
+    rows = encoder.token_ids([f"{context} {name}" for name in names])
+    end = _shared_prefix(*rows)
+    if end <= start:
+        raise ModelError(f"the text encoder sees no tokens in the context {context!r}; choose another one")
     layer = encoder.token_embedding()
-    ids = torch.tensor(rows[0][before:shared], device=layer.weight.device)
-    return before, layer.weight.detach()[ids]
+    ids = torch.tensor(rows[0][start:end], device=layer.weight.device)
+    return start, layer.weight.detach()[ids]
 
 
-def _shared(one: tuple[int, ...], other: tuple[int, ...]) -> int:
-    """How many first tokens are equal."""
+def _shared_prefix(one: tuple[int, ...], other: tuple[int, ...]) -> int:
+    """The number of equal first tokens."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))

@@ -1,4 +1,4 @@
-"""LoRA in both towers, learned from a support (CLIP-LoRA: Zanella and Ben Ayed 2024)."""
+"""LoRA in both encoders, learned from a support set (CLIP-LoRA: Zanella and Ben Ayed 2024)."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vlfew.classifiers.logit_scale import fit_logit_scale
-from vlfew.core.config import Lora
+from vlfew.core.config import LoraConfig
 from vlfew.core.random import generator_at, seed_at
 from vlfew.encoders.lora import add_lora, merged
-from vlfew.models.coop import check_support, encoded_support, mean_of_texts, text_encoder_of
 from vlfew.models.dual_stream import DualStream
-from vlfew.models.fine_tuning import Texts, Tuned
+from vlfew.models.fine_tuning import ClassTexts, FineTunedModel, check_support, class_means, encode_support
 
 
 def few_shot_lora(
     model: DualStream,
     images: Tensor,
     labels: Tensor,
-    class_texts: Texts,
+    class_texts: ClassTexts,
     *,
     seed: int = 0,
     rank: int = 2,
@@ -34,60 +33,63 @@ def few_shot_lora(
     batch: int = 32,
     lr: float = 2e-4,
     scale: float | None = None,
-) -> Tuned:
-    """Learns LoRA by the cross entropy of the support, by AdamW, and merges it into a copy of the model.
+) -> FineTunedModel:
+    """Learns LoRA adapters by the cross entropy of the support set, and merges them into a copy of the model.
 
     Args:
-        model: with a text stream; it is left as it is.
-        images: uint8 `[S, C, H, W]` of the support.
+        model: has a text stream; it is not changed.
+        images: uint8 `[S, C, H, W]` of the support set.
         labels: `[S]` in 0 to N-1.
-        class_texts: names of each of N classes; the mean of their embeddings stands for the class.
-        seed: of what LoRA begins as, of the batches and of dropout.
-        rank, alpha, dropout, layers: see `vlfew.core.config.Lora`, for both towers. What is learned counts `alpha / rank`;
-            the authors' program has `1 / sqrt(rank)`, which the defaults make of a rank of 2.
-        prompt: around a name, in the place of `{}`.
-        steps: of the optimizer; the learning rate falls in half a cosine.
-        batch: images in a step, of the support or as many as it has.
-        lr: learning rate at the first step.
-        scale: of the cosines; CLIP's is 100. Fitted on the support where not given (`fit_logit_scale`).
+        class_texts: names of each of N classes; a class is represented by the mean of their embeddings.
+        seed: of the adapters' initial weights, the batches and dropout.
+        rank, dropout, layers: see `vlfew.core.config.LoraConfig`, for both encoders.
+        alpha: the update is scaled by `alpha / rank`; the authors' code uses `1 / sqrt(rank)`, as the default does.
+        prompt: with `{}` for the class name.
+        steps: of AdamW, with a cosine schedule to 0.
+        batch: images in a step; all of a smaller support set.
+        lr: initial learning rate.
+        scale: factor of the cosines; CLIP's is 100. Fitted to the support set where not given (`fit_logit_scale`).
 
     Raises:
-        ModelError: a model without words, layers that LoRA does not fit, or no peft.
-        DataError: classes without images or words, or with words that the encoder cannot tell apart.
+        ModelError: a model without a text stream, layers that match nothing, or no peft.
+        DataError: a class without images or texts, or classes whose texts have the same tokens.
     """
-    check_support(text_encoder_of(model), labels, class_texts)
+    check_support(model, labels, class_texts)
 
-    def prompts(texts: Texts) -> list[str]:
-        return [prompt.replace("{}", text) for of_class in texts for text in of_class]
+    def prompts(texts: ClassTexts) -> list[str]:
+        return [prompt.replace("{}", text) for own in texts for text in own]
+
+    def embed_classes(model: DualStream, texts: ClassTexts) -> Tensor:
+        return class_means(model.encode_text(prompts(texts)), texts).cpu()
 
     if scale is None:
-        words = F.normalize(mean_of_texts(model.encode_texts(prompts(class_texts)), class_texts), dim=1)
-        seen = F.normalize(encoded_support(model, images), dim=1)
-        scale = float(fit_logit_scale(seen @ words.T, labels))
+        text = F.normalize(embed_classes(model, class_texts), dim=1)
+        image = F.normalize(encode_support(model, images), dim=1)
+        scale = float(fit_logit_scale(image @ text.T, labels))
     tuned = deepcopy(model).eval().requires_grad_(False)
-    encoder = text_encoder_of(tuned)
-    settings = Lora(rank=rank, alpha=alpha, dropout=dropout, layers=layers)
+    settings = LoraConfig(rank=rank, alpha=alpha, dropout=dropout, layers=layers)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed_at(seed, "lora"))
-        parts = [*add_lora(tuned.backbone, settings, "image.lora"), *add_lora(encoder, settings, "text.lora")]
-        learned = [p for p in tuned.to(model.device).parameters() if p.requires_grad]
-        tokens = {n: value.to(model.device) for n, value in encoder.tokenize(prompts(class_texts)).items()}
-        optimizer = torch.optim.AdamW(learned, lr)
-        for part in parts:
-            part.train()
+        adapted = add_lora(tuned.backbone, settings, "image.lora")
+        adapted += add_lora(tuned.require_text_encoder(), settings, "text.lora")
+        tuned = tuned.to(model.device)
+        optimizer = torch.optim.AdamW([p for p in tuned.parameters() if p.requires_grad], lr)
+        tokens = tuned.tokenize(prompts(class_texts))
+        for layer in adapted:
+            layer.train()
         for step in range(steps):
             optimizer.param_groups[0]["lr"] = lr * 0.5 * (1 + math.cos(math.pi * step / steps))
-            drawn = generator_at(seed, "lora batch", step).permutation(len(labels))[:batch]
-            index = torch.from_numpy(drawn)
+            order = generator_at(seed, "lora batch", step).permutation(len(labels))
+            index = torch.from_numpy(order[:batch])
             torch.manual_seed(seed_at(seed, "lora dropout", step))
-            seen = tuned.forward_views(images[index].to(model.device)).embedding.float()
-            words = mean_of_texts(tuned.forward_tokens(tokens).float(), class_texts)
-            cosines = F.normalize(seen, dim=1) @ F.normalize(words, dim=1).T
+            image = tuned.embed_pixels(images[index].to(model.device)).embedding.float()
+            text = class_means(tuned.embed_tokens(tokens).float(), class_texts)
+            cosines = F.normalize(image, dim=1) @ F.normalize(text, dim=1).T
             loss = F.cross_entropy(scale * cosines, labels[index].to(model.device))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
     plain: DualStream = merged(tuned).eval()
-    plain._kept.clear()  # what the encoder said before it was changed
+    plain.text_cache.clear()
     plain.fingerprint = None
-    return Tuned(plain, lambda texts: mean_of_texts(plain.encode_texts(prompts(texts)), texts), scale)
+    return FineTunedModel(plain, lambda texts: embed_classes(plain, texts), scale)

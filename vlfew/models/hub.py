@@ -1,4 +1,4 @@
-"""A model on the Hugging Face hub: taken from it, put onto it, with a card that says what it can do."""
+"""Models on the Hugging Face hub: download, upload with a model card."""
 
 from __future__ import annotations
 
@@ -8,86 +8,107 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import ModelCard, ModelHubMixin, constants
 
-from vlfew.core.errors import ModelError, first_line
+from vlfew.core.errors import ModelError
+from vlfew.encoders.library_errors import library_errors
+from vlfew.models.model_card import model_card
+from vlfew.models.serialization import load_weights, read_saved_model, save_model
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from vlfew.models.dual_stream import DualStream
 
 
-class OnHub(ModelHubMixin):
-    """`from_pretrained`, `save_pretrained` and `push_to_hub`, as huggingface_hub's other models have them."""
+class HubModel(ModelHubMixin):
+    """`from_pretrained`, `save_pretrained` and `push_to_hub`, as other models of huggingface_hub have them."""
 
     def _save_pretrained(self: DualStream, save_directory: Path) -> None:  # type: ignore[misc]
-        from vlfew.models.serialization import save_model
-
         save_model(self, save_directory, self.metadata)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **how: Any) -> DualStream:
-        """The model of a folder or of a hub repository, on the CPU, in evaluation mode.
+    def from_pretrained(  # type: ignore[misc]
+        cls: type[DualStream], pretrained_model_name_or_path: str | Path, **download_options: Any
+    ) -> DualStream:
+        """Loads a model from a folder or a hub repository, on the CPU, in evaluation mode.
 
         Args:
             pretrained_model_name_or_path: a folder, or `owner/name`.
-            how: `revision`, `token`, `cache_dir`, `force_download` and `local_files_only`, as
-                `huggingface_hub.snapshot_download` takes them.
+            download_options: `revision`, `token`, `cache_dir`, `force_download` and `local_files_only` of
+                `huggingface_hub.snapshot_download`.
 
         Raises:
-            ModelError: not there, or damaged.
+            ModelError: missing or damaged files.
         """
-        from vlfew.models.serialization import from_hub, load_model
+        path = Path(pretrained_model_name_or_path)
+        folder = (
+            path if path.is_dir() else download_model(str(pretrained_model_name_or_path), **download_options)
+        )
+        saved = read_saved_model(folder)
+        model = cls.from_spec(saved.spec)
+        load_weights(model, saved.weights, folder)
+        model.metadata, model.path, model.fingerprint = saved.metadata, folder, saved.fingerprint
+        return model.eval()
 
-        folder = Path(pretrained_model_name_or_path)
-        return load_model(folder if folder.is_dir() else from_hub(str(pretrained_model_name_or_path), **how))
-
-    def generate_model_card(self: DualStream, **told: Any) -> ModelCard:  # type: ignore[misc]
-        """The card of the model; see `vlfew.models.model_card`."""
-        from vlfew.models.model_card import model_card
-
-        return ModelCard(model_card(self, **told))
+    def generate_model_card(self: DualStream, **card_options: Any) -> ModelCard:  # type: ignore[misc]
+        """The model card; see `vlfew.models.model_card`."""
+        return ModelCard(model_card(self, **card_options))
 
     def push_to_hub(  # type: ignore[misc]
-        self: DualStream, repo_id: str, *, license: str | None = None, **how: Any
+        self: DualStream, repo_id: str, *, license: str | None = None, **upload_options: Any
     ) -> str:
-        """Uploads the model and its card; says what, where to and how large.
+        """Uploads the model and its card; prints what, where to and how large.
 
         Args:
-            repo_id: `owner/name`; made if it is not there.
-            license: of the weights, as the hub calls it (`apache-2.0`); stands on the card.
-            how: `private`, `token`, `commit_message`, `branch` and `create_pr`, as
-                `ModelHubMixin.push_to_hub` takes them.
+            repo_id: `owner/name`; created if missing.
+            license: of the weights, by the hub's identifier (`apache-2.0`), for the card.
+            upload_options: `private`, `token`, `commit_message`, `branch` and `create_pr` of
+                `ModelHubMixin.push_to_hub`.
 
         Returns:
-            The address of the commit.
+            The URL of the commit.
 
         Raises:
-            ModelError: the hub cannot be reached or says no.
+            ModelError: the hub cannot be reached or rejects the upload.
         """
-        weights: dict[str, Tensor] = self.state_dict()
-        megabytes = sum(tensor.nbytes for tensor in weights.values()) / 1e6
+        megabytes = sum(tensor.nbytes for tensor in self.state_dict().values()) / 1e6
         print(
             f"uploading model.safetensors ({megabytes:,.1f} MB), model.json and README.md to "
             f"{constants.ENDPOINT}/{repo_id}",
             file=sys.stderr,
         )
         card = {"repo_id": repo_id, "license": license}
-        try:
-            return ModelHubMixin.push_to_hub(self, repo_id, model_card_kwargs=card, **how)
-        except Exception as error:  # the hub's client and its transport raise many unrelated types
-            raise ModelError(f"{repo_id} could not be uploaded: {first_line(error)}") from error
+        with library_errors(f"{repo_id} could not be uploaded"):
+            return ModelHubMixin.push_to_hub(self, repo_id, model_card_kwargs=card, **upload_options)
 
 
 def write_pretrained(model: DualStream, folder: Path, repo_id: str, license: str | None) -> list[Path]:
-    """Writes what `push_to_hub` would upload.
+    """Writes the files that `push_to_hub` would upload.
 
     Returns:
-        The files.
+        Their paths.
 
     Raises:
-        ModelError: there is something in the folder already.
+        ModelError: the folder is not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ModelError(f"{folder} is not an empty folder; name another one")
+        raise ModelError(f"{folder} is not an empty folder; choose another one")
     model.save_pretrained(folder, model_card_kwargs={"repo_id": repo_id, "license": license})
     return sorted(folder.iterdir())
+
+
+def download_model(name: str, **download_options: Any) -> Path:
+    """The local folder of a hub repository's model, from the cache or downloaded.
+
+    Args:
+        name: `owner/name`.
+        download_options: of `huggingface_hub.snapshot_download`.
+
+    Raises:
+        ModelError: it cannot be downloaded.
+    """
+    from huggingface_hub import snapshot_download
+
+    files = ["model.json", "model.safetensors"]
+    print(f"fetching {' and '.join(files)} of {name} from the Hugging Face hub", file=sys.stderr)
+    with library_errors(
+        f"there is no folder {name!r}, and it cannot be downloaded from the Hugging Face hub"
+    ):
+        return Path(snapshot_download(name, allow_patterns=files, **download_options))

@@ -1,4 +1,4 @@
-"""Weights of a trained model for a new one to start from."""
+"""Initialization of a new model with the weights of a trained one."""
 
 from __future__ import annotations
 
@@ -6,97 +6,103 @@ import torch
 from torch import Tensor, nn
 
 from vlfew.core.errors import ModelError
+from vlfew.models.build import backbone_options, preprocessing_options
 from vlfew.models.dual_stream import DualStream
 
-WHOLE = ("preprocessing", "backbone", "right_backbone")
-"""Parts that both models must have alike: what the images go through."""
-OWN = ("image_projection", "right_projection", "similarity")
-"""Parts that start anew where the models differ in them."""
-LOOSE = ("init", "dropout", "drop_rate", "dropblock_size", "pretrained", "images")
-"""Options that do not change what trained weights give."""
+REQUIRED = ("preprocessing", "backbone", "right_backbone")
+"""Parts that must be the same in both models: what images pass through."""
+OPTIONAL = ("image_projection", "right_projection", "similarity")
+"""Parts that keep their new weights where the models differ in them."""
 TEXT = ("text_encoder", "text_projection")
-"""Parts of the text stream: the second is taken with the first alone."""
+"""Parts of the text stream; the projection is copied only along with the encoder."""
+IGNORED_OPTIONS = frozenset(
+    ["init", "dropout", "drop_rate", "dropblock_size", "pretrained", "load", "images", "width", "widths"]
+)
+"""Options that do not change the output of trained weights, or that the shapes of the weights show."""
 
 
 @torch.no_grad()
-def copy_weights(model: DualStream, other: DualStream) -> list[str]:
-    """Gives `model` the weights of `other`, part by part, and its statistics of pixels.
+def copy_weights(model: DualStream, trained: DualStream) -> list[str]:
+    """Copies the weights and the pixel statistics of a trained model.
 
-    Its image stream is taken up to the projection, and must be the same network. Projections, text stream and
-    learned similarity are taken where they are the same, and else start anew.
+    The image stream must be the same network up to its projection. Projections, text stream and learned similarity are
+    copied where they are the same in both.
 
     Returns:
-        The names of the parts that start anew.
+        The parts that keep their new weights.
 
     Raises:
-        ModelError: other networks; names the first layer in which they differ.
+        ModelError: the image streams differ; names the first difference.
     """
-    there = other.spec
-    settings = ", ".join(
-        f"{k}={v}" for k, v in ({"image.backbone": there.backbone} | there.backbone_options).items()
+    spec = trained.spec
+    options = {"image.backbone": spec.backbone} | spec.backbone_options
+    settings = ", ".join(f"{key}={value}" for key, value in options.items())
+    described = (
+        f"the trained model has {settings}, data.image_size={spec.image_size}, data.channels={spec.channels}"
     )
-    is_of = f"that one has {settings}, data.image_size={there.image_size}, data.channels={there.channels}"
-    if model.spec.channels != there.channels:
+    if model.spec.channels != spec.channels:
         raise ModelError(
-            f"its images have {there.channels} channel(s), and here are {model.spec.channels}; {is_of}"
+            f"the trained model takes images of {spec.channels} channel(s), not {model.spec.channels}; {described}"
         )
-    for part in WHOLE:
-        one, two = getattr(model, part), getattr(other, part)
-        if why := _unlike(one, two) or _otherwise(one, two):
-            raise ModelError(f"{part} is not the network of the model to start from: {why}; {is_of}")
-    taken = [part for part in WHOLE if getattr(model, part) is not None]
-    taken += [part for part in OWN if not _unlike(getattr(model, part, None), getattr(other, part, None))]
-    if _same_encoder(model, other):
-        taken.append("text_encoder")
-        # A projection knows one encoder only.
-        taken += ["text_projection"] * (not _unlike(model.text_projection, other.text_projection))
-    for part in taken:
-        given = _weights(getattr(other, part, None))
+    for part in REQUIRED:
+        found = _weight_difference(getattr(model, part), getattr(trained, part))
+        if found := found or _option_difference(model, trained, part):
+            raise ModelError(f"{part} differs from the trained model's: {found}; {described}")
+    copied = [part for part in REQUIRED if getattr(model, part) is not None]
+    copied += [
+        p for p in OPTIONAL if not _weight_difference(getattr(model, p, None), getattr(trained, p, None))
+    ]
+    if _same_text_encoder(model, trained):
+        copied.append("text_encoder")
+        if not _weight_difference(model.text_projection, trained.text_projection):
+            copied.append("text_projection")
+    for part in copied:
+        weights = _weights(getattr(trained, part, None))
         for name, weight in _weights(getattr(model, part, None)).items():
-            weight.copy_(given[name])
-    # What the first layer was trained on.
-    model.pixel_mean.copy_(other.pixel_mean)
-    model.pixel_std.copy_(other.pixel_std)
-    return [part for part in (*OWN, *TEXT) if getattr(model, part, None) is not None and part not in taken]
+            weight.copy_(weights[name])
+    model.pixel_mean.copy_(trained.pixel_mean)
+    model.pixel_std.copy_(trained.pixel_std)
+    return [p for p in (*OPTIONAL, *TEXT) if getattr(model, p, None) is not None and p not in copied]
 
 
-def _same_encoder(model: DualStream, other: DualStream) -> bool:
-    """Whether both read texts by the same encoder."""
-    one, two = model.text_encoder, other.text_encoder
-    return (
-        one is not None
-        and two is not None
-        and one.saved_config() == two.saved_config()
-        and not _unlike(one, two)
-    )
+def _same_text_encoder(model: DualStream, trained: DualStream) -> bool:
+    one, other = model.text_encoder, trained.text_encoder
+    if one is None or other is None or one.saved_config() != other.saved_config():
+        return False
+    return not _weight_difference(one, other)
 
 
-def _otherwise(one: nn.Module | None, two: nn.Module | None) -> str:
-    """The first option in which networks of one kind and the same weights differ; empty where there is none."""
-    (name, options), (kind, others) = (getattr(m, "rebuild", ("", {})) for m in (one, two))
-    odd = [k for k in options if k not in LOOSE and options[k] != others.get(k)] if name == kind else []
-    return f"{odd[0]} is {options[odd[0]]} here and {others.get(odd[0])} there" if odd else ""
+def _option_difference(model: DualStream, trained: DualStream, part: str) -> str:
+    """The first option in which parts of the same kind differ; empty where there is none."""
+    if part == "right_backbone" or getattr(model.spec, part) != getattr(trained.spec, part):
+        return ""
+    options = backbone_options if part == "backbone" else preprocessing_options
+    ours, theirs = (options(m.spec, getattr(m, part)) for m in (model, trained))
+    for name in ours:
+        if name not in IGNORED_OPTIONS and ours[name] != theirs.get(name):
+            return f"{name} is {ours[name]} here and {theirs.get(name)} there"
+    return ""
 
 
-def _unlike(one: nn.Module | None, other: nn.Module | None) -> str:
-    """The first difference between the weights of two modules; empty where there is none."""
-    a, b = _weights(one), _weights(other)
-    for name in a | b:
-        if name not in b:
-            return f"that one has no {name}"
-        if name not in a:
-            return f"that one has {name} too"
-        if a[name].shape != b[name].shape:
-            return f"{name} is {_sides(a[name])} here and {_sides(b[name])} there"
+def _weight_difference(one: nn.Module | None, other: nn.Module | None) -> str:
+    """The first difference between the weights of two modules, by name and shape; empty where there is none."""
+    ours, theirs = _weights(one), _weights(other)
+    for name in ours | theirs:
+        if name not in theirs:
+            return f"the trained model has no {name}"
+        if name not in ours:
+            return f"the trained model also has {name}"
+        if ours[name].shape != theirs[name].shape:
+            return f"{name} is {_shape(ours[name])} here and {_shape(theirs[name])} there"
     return ""
 
 
 def _weights(module: nn.Module | None) -> dict[str, Tensor]:
-    """What there is to copy, by the names it has without LoRA, which stands beside the layers and begins at nothing."""
+    """The state dict under the names it has without LoRA, whose adapters start at zero."""
     if module is None:
         return {}
     return {n.replace(".base_layer.", "."): w for n, w in module.state_dict().items() if "lora_" not in n}
 
 
-def _sides(weight: Tensor) -> str:
-    return " x ".join(map(str, weight.shape)) or "one number"
+def _shape(weight: Tensor) -> str:
+    return " x ".join(map(str, weight.shape)) or "a scalar"

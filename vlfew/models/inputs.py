@@ -1,4 +1,4 @@
-"""Words are a `str`, an image is a `Path` or a Pillow image: one given as the other is told at once."""
+"""Checks of user input: a text is a `str`; an image is a `Path`, a Pillow image or an array."""
 
 from __future__ import annotations
 
@@ -6,17 +6,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from vlfew.core.errors import DataError
 from vlfew.data.decode import is_image
+from vlfew.models.spec import ModelSpec
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    ImageInput: TypeAlias = Path | Image
+    ImageInput: TypeAlias = Path | Image | np.ndarray
 
 
-def told(value: object) -> str:
-    """A value in a message, on one line: what is large by its type and shape."""
+def describe_value(value: object) -> str:
+    """A value for an error message, on one line; tensors and arrays by type and shape."""
     shape = getattr(value, "shape", None)
     if shape is not None:
         return f"a {type(value).__name__} of shape {list(shape)}"
@@ -24,45 +29,83 @@ def told(value: object) -> str:
 
 
 def check_texts(texts: Sequence[str], where: str = "", folder: Path = Path()) -> None:
-    """Holds texts to being words.
+    """Checks that these are texts.
 
     Args:
-        texts: a list of them.
-        where: what stands before the message ("class 'mug': ").
+        texts: a list of texts.
+        where: start of the message ("class 'mug': ").
         folder: that a path among them would be relative to.
 
     Raises:
-        DataError: one text in place of a list, something else than a text, an empty text, or the name of
-            an image file that is there.
+        DataError: a single text instead of a list, a value that is no text, an empty text, or the name of an
+            existing image file.
     """
     if isinstance(texts, str):
-        raise DataError(f"{where}texts come in a list; got the text {texts!r} alone")
+        raise DataError(f"{where}expected a list of texts, got the single text {texts!r}")
     for text in texts:
         if not isinstance(text, str):
-            raise DataError(f"{where}words are given as str; got {told(text)}")
+            raise DataError(f"{where}a text must be a str, got {describe_value(text)}")
         if not text.strip():
-            raise DataError(f"{where}an empty text says nothing: write one, or leave it out")
+            raise DataError(f"{where}empty text; fill it in or leave it out")
         if is_image(text) and (folder / Path(text).expanduser()).is_file():
             raise DataError(
-                f"{where}{text!r} is given as words, but an image of that name is there; as an image it is "
-                f"Path({text!r}), and stands under 'images:' in a class file"
+                f"{where}{text!r} is a text (str), but an image file of that name exists; pass the image as "
+                f"Path({text!r}), or list it under 'images:' in a class file"
             )
 
 
 def check_images(images: Sequence[ImageInput], where: str = "") -> None:
-    """Holds images to being paths of files that are there, or Pillow images.
+    """Checks that these are images: paths of existing files, Pillow images, or uint8 arrays `[H, W]` or `[H, W, C]`.
 
     Raises:
-        DataError: one image in place of a list, words, or a path where no file is.
+        DataError: a single image instead of a list, a text, a path without a file, or an array of another kind.
     """
-    if isinstance(images, str | Path) or hasattr(images, "convert"):
-        raise DataError(f"{where}images come in a list; got {told(images)} alone")
+    if isinstance(images, str | Path) or hasattr(images, "convert") or getattr(images, "ndim", 4) != 4:
+        raise DataError(f"{where}expected a list of images, got {describe_value(images)}")
     for image in images:
         if isinstance(image, str):
             raise DataError(
-                f"{where}{image!r} is a str, which is words; an image is Path({image!r}) or a Pillow image"
+                f"{where}{image!r} is a str, which means a text; pass an image as Path({image!r}) or as a Pillow image"
             )
-        if isinstance(image, Path) and not image.is_file():
-            raise DataError(f"{where}there is no image {str(image)!r}; words are given as str, not as Path")
-        if not isinstance(image, Path) and not hasattr(image, "convert"):
-            raise DataError(f"{where}an image is a Path or a Pillow image; got {told(image)}")
+        if isinstance(image, Path):
+            if not image.is_file():
+                raise DataError(f"{where}there is no image {str(image)!r}; pass a text as str, not as Path")
+        elif isinstance(image, np.ndarray):
+            if image.dtype != np.uint8 or not (
+                image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3, 4))
+            ):
+                raise DataError(
+                    f"{where}an array must be uint8 [H, W] or [H, W, C], got {image.dtype} {list(image.shape)}"
+                )
+        elif not hasattr(image, "convert"):
+            raise DataError(
+                f"{where}an image must be a Path, a Pillow image or an array, got {describe_value(image)}"
+            )
+
+
+def to_pillow(image: ImageInput) -> Path | Image:
+    """Arrays as Pillow images; everything else unchanged."""
+    if not isinstance(image, np.ndarray):
+        return image
+    from PIL import Image
+
+    return Image.fromarray(image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image)
+
+
+def check_pixels(pixels: Tensor, spec: ModelSpec) -> None:
+    """Checks that this is a batch of images as `DualStream.preprocess` gives them: uint8 `[B, C, H, W]`.
+
+    Raises:
+        DataError: something else.
+    """
+    expected = [spec.channels, spec.image_size, spec.image_size]
+    if not isinstance(pixels, Tensor):
+        found = describe_value(pixels)
+    elif pixels.dtype != torch.uint8 or [*pixels.shape[1:]] != expected:
+        found = f"{pixels.dtype} {list(pixels.shape)}".removeprefix("torch.")
+    else:
+        return
+    raise DataError(
+        f"this model takes uint8 [B, {', '.join(map(str, expected))}], got {found}; preprocess images with "
+        "model.preprocess, or load a data set with preprocessor=model.spec.preprocessor()"
+    )

@@ -1,4 +1,4 @@
-"""What a model is built from, but for its weights."""
+"""The architecture of a model: everything it is built from except its weights."""
 
 from __future__ import annotations
 
@@ -6,18 +6,23 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from vlfew.core.config import Interpolation, Lora, Resize, TestTimeAugmentation
+from vlfew.core.config import ClassNeighborsConfig, Interpolation, LoraConfig, Resize, TestTimeAugmentation
 from vlfew.data.preprocess import ImagePreprocessor
 
 ProjectionKind = Literal["none", "linear", "mlp"]
 
 
 class TextSpec(BaseModel):
-    """The text stream: a registered encoder by name, or one kept as `saved_config` says.
+    """The text encoder and its projection into the joint space.
 
     Attributes:
-        class_neighbors: temperature at which words are read by training classes; None reads them by the projection.
-        classes: how many training classes these are.
+        encoder: registry name, with `options`.
+        saved: `TextEncoder.saved_config` of a saved model, from which the encoder is built instead of by name.
+        frozen, unfreeze_last, lora: which weights are trained (`vlfew.core.config.TowerConfig`).
+        projection: `none`, `linear` or `mlp`; `hidden` is the width of the latter's hidden layer.
+        dropout: probability in the projection.
+        class_neighbors: map texts by their nearest training classes instead of the projection.
+        num_classes: number of these training classes.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -27,31 +32,35 @@ class TextSpec(BaseModel):
     saved: dict[str, Any] | None = None
     frozen: bool = True
     unfreeze_last: int = 0
-    lora: Lora | None = None
+    lora: LoraConfig | None = None
     projection: ProjectionKind = "mlp"
     hidden: int = 512
     dropout: float = 0.1
-    class_neighbors: float | None = None
-    classes: int = 0
+    class_neighbors: ClassNeighborsConfig | None = None
+    num_classes: int = 0
 
     @property
     def fixed(self) -> bool:
-        """Whether the encoder is always the same."""
+        """Whether no weight of the encoder is trained."""
         return self.frozen and not self.unfreeze_last and self.lora is None
 
 
 class ModelSpec(BaseModel):
-    """All that is needed to build a model again, but for its weights.
+    """Everything needed to build a model again, except its weights.
 
     Attributes:
-        backbone: registry name, with `backbone_options`.
-        backbone_frozen, backbone_unlocked, backbone_lora: what of it is trained (`vlfew.core.config.Tower`).
-        preprocessing: registry name of what stands before the backbone, with `front_end_options`.
-        tta: what `encode_images` sees of an image (`vlfew.core.config.Image`).
-        share_weights: whether both sides of a comparison have one backbone, or each has its own.
-        center_embeddings: whether embeddings are taken from the mean of those of training, images and words each.
-        embedding_dim: D; None takes the backbone's own vectors.
-        outside_data: whether the image stream starts from weights learned on other images.
+        backbone: registry name of the image encoder, with `backbone_options`.
+        backbone_frozen, backbone_unfreeze_last, backbone_lora: which of its weights are trained
+            (`vlfew.core.config.TowerConfig`).
+        preprocessing: registry name of a fixed transform in front of the backbone, with `preprocessing_options`.
+        tta: test-time augmentation (`vlfew.core.config.ImageConfig`).
+        share_weights: one backbone for both sides of a comparison, or one for each.
+        center_embeddings: subtract the mean embedding of the training set.
+        text: the text stream; None for a model of images alone.
+        embedding_dim: width D of the joint space; None uses the backbone's own embedding.
+        similarity: registry name, with `similarity_options`.
+        image_size, channels, resize, interpolation, center_crop: how images are preprocessed (`ImagePreprocessor`).
+        outside_data: whether the model starts from weights trained on other images.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -59,10 +68,10 @@ class ModelSpec(BaseModel):
     backbone: str
     backbone_options: dict[str, Any] = {}
     backbone_frozen: bool = False
-    backbone_unlocked: int = 0
-    backbone_lora: Lora | None = None
+    backbone_unfreeze_last: int = 0
+    backbone_lora: LoraConfig | None = None
     preprocessing: str | None = None
-    front_end_options: dict[str, Any] = {}
+    preprocessing_options: dict[str, Any] = {}
     tta: TestTimeAugmentation = "none"
     share_weights: bool = True
     center_embeddings: bool = False
@@ -72,13 +81,13 @@ class ModelSpec(BaseModel):
     similarity_options: dict[str, Any] = {}
     image_size: int = 32
     channels: int = 1
-    resize: Resize = "squash"
+    resize: Resize = "stretch"
     interpolation: Interpolation = "bilinear"
     center_crop: float = 1.0
     outside_data: bool = False
 
     def preprocessor(self) -> ImagePreprocessor:
-        """How images must be read for this model."""
+        """How images are read for this model."""
         return ImagePreprocessor(
             self.image_size, self.channels, self.resize, self.center_crop, interpolation=self.interpolation
         )

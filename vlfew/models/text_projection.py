@@ -1,4 +1,4 @@
-"""From what a text encoder gives to the space of the images."""
+"""The learned projection from the text encoder's space into the joint space."""
 
 from __future__ import annotations
 
@@ -9,27 +9,36 @@ from vlfew.models.spec import ProjectionKind
 
 
 class TextProjection(nn.Module):
-    """From the text encoder's space `[T, D_text]` to that of the images `[T, D]`.
+    """Maps text embeddings `[T, D_text]` into the joint space `[T, D]`.
 
-    `mlp` adds a hidden layer to a linear map, so that it starts out no worse than one.
+    Args:
+        kind: `none`, `linear`, or `mlp`: a linear map plus a network with one hidden layer.
+        text_dim: D_text.
+        dim: D.
+        hidden: width of the hidden layer of `mlp`.
+        dropout: probability, on the input and on the hidden layer.
+
+    Raises:
+        ModelError: `none` between spaces of different width.
     """
 
-    def __init__(self, kind: ProjectionKind, width: int, dim: int, hidden: int, dropout: float) -> None:
+    def __init__(self, kind: ProjectionKind, text_dim: int, dim: int, hidden: int, dropout: float) -> None:
         super().__init__()
-        if kind == "none" and width != dim:
+        if kind == "none" and text_dim != dim:
             raise ModelError(
-                f"text.projection is 'none', but the text encoder gives {width} numbers and the "
-                f"image stream {dim}; use 'linear' or 'mlp'"
+                f"text.projection is 'none', but the text encoder has {text_dim} dimensions and the image "
+                f"encoder {dim}; use 'linear' or 'mlp'"
             )
-        self.linear = nn.Identity() if kind == "none" else nn.Linear(width, dim)
+        self.linear = nn.Identity() if kind == "none" else nn.Linear(text_dim, dim)
         self.dropout = nn.Dropout(0.0 if kind == "none" else dropout)
         self.hidden = (
-            nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dim))
+            nn.Sequential(nn.Linear(text_dim, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dim))
             if kind == "mlp"
             else None
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.dropout(x)
-        projected: Tensor = self.linear(x)
-        return projected if self.hidden is None else projected + self.hidden(x)
+    def forward(self, text: Tensor) -> Tensor:
+        """`[T, D_text]` to `[T, D]`."""
+        text = self.dropout(text)
+        projected: Tensor = self.linear(text)
+        return projected if self.hidden is None else projected + self.hidden(text)

@@ -12,21 +12,12 @@ from typing import Any, Literal
 from rich.table import Table
 from rich.text import Text
 
-from vlfew.core.config import flat_values
+from vlfew.core.config_diff import flat_values
 from vlfew.core.errors import RunError
 from vlfew.core.files import write_atomic
-from vlfew.report.charts import Axis, Chart, Series, draw_chart
-from vlfew.report.formatting import (
-    accuracy,
-    chance_percent,
-    counted,
-    duration,
-    extras,
-    input_size,
-    percent,
-    title,
-)
-from vlfew.report.load_run import FinishedRun, read_finished
+from vlfew.report.charts import GRAY
+from vlfew.report.formatting import accuracy, counted, option_value, percent, title, unique_notes
+from vlfew.report.load_run import FinishedRun, load_runs
 from vlfew.report.match_results import Row, match, method_differences
 from vlfew.report.overlay import overlay_shots, overlay_training
 from vlfew.report.page import render
@@ -42,12 +33,13 @@ OPEN = 6
 """Up to this many comparisons of an evaluation are unfolded at first."""
 NAMES = 3
 """Most names in a heading."""
+SAME_CONFIGURATION = "The runs have the same training configuration."
 NOT_TRAINING = ("name", "evaluate")
 """Sections of a configuration that do not affect the training."""
 
 
 @dataclass(frozen=True)
-class Compared:
+class RunComparison:
     """Runs, the evaluations they share, and the differences of their results."""
 
     runs: list[FinishedRun]
@@ -74,13 +66,13 @@ class Compared:
         )
 
 
-def compare_runs(paths: Sequence[Path]) -> Compared:
+def compare_runs(paths: Sequence[Path]) -> RunComparison:
     """Reads finished runs and compares each pair of them.
 
     Raises:
         VlfewError: a folder that is not a finished run, or damaged; several runs without a common evaluation.
     """
-    runs = read_finished(paths)
+    runs = load_runs(paths)
     rows = match([run.results for run in runs])
     if len(runs) > 1 and all(len(row.given) < 2 for row in rows):
         own = "; ".join(f"{r.name} has {', '.join(map(title, r.results)) or 'no results'}" for r in runs)
@@ -88,74 +80,70 @@ def compare_runs(paths: Sequence[Path]) -> Compared:
             f"these runs have no evaluation in common, so there is nothing to compare: {own}; give runs with the same "
             "evaluations, or each run alone"
         )
-    return Compared(runs, rows, compare(runs, rows))
+    return RunComparison(runs, rows, compare(runs, rows))
 
 
-def write_comparison(compared: Compared, out: Path) -> None:
+def write_comparison(compared: RunComparison, out: Path) -> None:
     """Writes one self-contained page."""
     runs, rows, several = compared.runs, compared.rows, len(compared.runs) > 1
     drawn = [(row.title, [Drawn(r, runs[n].letter, runs[n].color) for n, r in row.given]) for row in rows]
+    keys, settings = _differing_settings(runs)
+    configuration = {"runs": runs, "keys": keys, "settings": settings}
     sections = {
-        "Results": _results(compared),
+        "Results": _results(compared) if rows else "No evaluation was run.",
         "Differences": _differences(compared) if several else None,
         "Verification": curve_section(drawn),
         "Shots": overlay_shots(runs, rows),
         "Training": overlay_training(runs),
-        "Configuration": _configuration(runs) if several else None,
+        "Configuration": (configuration if keys else SAME_CONFIGURATION) if several else None,
     }
     names = [run.name for run in runs]
-    heading = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
-    heading = heading if len(runs) <= NAMES else f"{len(runs)} runs"
-    header = {
-        "kicker": "vlfew runs compared" if several else "vlfew run",
-        "heading": heading,
-        "summary": compared.summary,
-        "runs": [{"run": run, "facts": _facts(run)} for run in runs],
-        "notes": [f"{run.name}: {note}" for run in runs for note in _notes(run)],
-    }
+    heading = (
+        f"{len(runs)} runs"
+        if len(runs) > NAMES
+        else " and ".join([", ".join(names[:-1]), names[-1]][not several :])
+    )
+    notes = [
+        f"{run.name}: {note}"
+        for run in runs
+        for note in unique_notes([*run.metadata.get("notes", []), *(r.note for r in run.results)])
+    ]
+    header = {"heading": heading, "summary": compared.summary, "runs": runs, "notes": notes}
     write_atomic(out, render("comparison", heading, header, sections))
 
 
-def write_comparison_json(compared: Compared, path: Path) -> None:
+def write_comparison_json(compared: RunComparison, path: Path) -> None:
     """Writes results and differences as JSON; fractions, not percent."""
     names = [run.name for run in compared.runs]
     evaluations = [
-        {"protocol": row.first.protocol, "data": row.first.data, "split": row.first.split, "setting": row.setting}
+        {key: getattr(row.first, key) for key in ("protocol", "data", "split")} | {"setting": row.setting}
         for row in compared.rows
     ]
-    content: dict[str, Any] = {
+    results = [{"results": {names[n]: r.model_dump() for n, r in row.given}} for row in compared.rows]
+    differences = [
+        evaluations[c.row]
+        | {"first": names[c.first], "second": names[c.second], "difference": c.difference.mean}
+        | {"ci95": c.difference.ci95, "p": c.difference.p, "p_holm": c.corrected}
+        | {"paired": c.episodes is not None, "episodes": c.episodes, "why_not_paired": c.why}
+        for c in compared.comparisons
+    ]
+    content = {
         "runs": [_run_json(run) for run in compared.runs],
-        "results": [
-            evaluation | {"results": {names[n]: r.model_dump() for n, r in row.given}}
-            for evaluation, row in zip(evaluations, compared.rows, strict=True)
-        ],
-        "differences": [
-            evaluations[c.row]
-            | {
-                "first": names[c.first],
-                "second": names[c.second],
-                "difference": c.difference.mean,
-                "ci95": c.difference.ci95,
-                "p": c.difference.p,
-                "p_holm": c.corrected,
-                "paired": c.episodes is not None,
-                "episodes": c.episodes,
-                "why_not_paired": c.why,
-            }
-            for c in compared.comparisons
-        ],
+        "results": [one | own for one, own in zip(evaluations, results, strict=True)],
+        "differences": differences,
     }
     write_atomic(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def comparison_tables(compared: Compared) -> list[Table]:
+def comparison_tables(compared: RunComparison) -> list[Table]:
     """For the terminal: results side by side and, where they are few, the differences."""
     runs, rows, comparisons = compared.runs, compared.rows, compared.comparisons
     results = _table(["protocol", "data/split", "setting"], [run.name for run in runs])
     for number, row in enumerate(rows):
         ranks, first = ranking(row, at_row(comparisons, number)), row.first
         cells = [
-            "-" if r is None else f"{MARKS[ranks[n]]} {accuracy(r)}".strip() for n, r in enumerate(row.results)
+            "-" if r is None else f"{MARKS[ranks[n]]} {accuracy(r)}".strip()
+            for n, r in enumerate(row.results)
         ]
         results.add_row(*map(Text, (first.protocol, f"{first.data}/{first.split}", row.setting, *cells)))
     if not 0 < len(comparisons) <= LINES:
@@ -211,119 +199,58 @@ def probability(p: float | None) -> str:
     return "-" if p is None else "< 0.001" if p < 0.001 else f"{p:.2g}"
 
 
-def _results(compared: Compared) -> dict[str, Any] | str:
-    """A row for each evaluation, a column for each run."""
-    if not compared.rows:
-        return "No evaluation was run."
-    lines = []
+def _results(compared: RunComparison) -> dict[str, Any]:
+    """A row for each evaluation: with each run's result, mark and differing options of the method."""
+    rows = []
     for number, row in enumerate(compared.rows):
         ranks, methods = ranking(row, at_row(compared.comparisons, number)), iter(method_differences(row))
-        guess, first, cells = chance_percent(row.first), row.first, []
-        for run, result in enumerate(row.results):
-            if result is None:
-                cells.append(None)
-                continue
-            value, interval = accuracy(result).split(" ", 1)
-            further = [*extras(result), *filter(None, [next(methods)])]
-            cells.append({"value": value, "interval": interval, "further": further, "mark": MARKS[ranks[run]]})
-        lines.append(
-            {
-                "protocol": first.protocol,
-                "setting": "" if row.setting == "-" else row.setting,
-                "data": f"{first.data} / {first.split}" + (f" · chance {guess}%" if guess != "-" else ""),
-                "cells": cells,
-            }
-        )
-    marks = f" {MARKS['best']} marks the best run; {MARKS['near']} those that do not differ significantly from it."
-    intro = f"Accuracy in percent with its 95% confidence interval.{marks if len(compared.runs) > 1 else ''}"
-    return {"intro": intro, "runs": compared.runs, "rows": lines}
+        cells = [r and (r, MARKS[ranks[n]], next(methods)) for n, r in enumerate(row.results)]
+        rows.append((row, cells))
+    return {"runs": compared.runs, "rows": rows}
 
 
-def _differences(compared: Compared) -> dict[str, Any]:
+def _differences(compared: RunComparison) -> dict[str, Any]:
     """Each difference with its interval and test, evaluation by evaluation."""
-    blocks = []
+    runs, blocks = compared.runs, []
     for number, row in enumerate(compared.rows):
         found = at_row(compared.comparisons, number)
-        if not found:
-            continue
+        reach = max([abs(c.difference.mean) + (c.difference.ci95 or 0) for c in found], default=0) or 1.0
         lines = [
             {
-                "first": compared.runs[c.first],
-                "second": compared.runs[c.second],
+                "comparison": c,
+                "pair": (runs[c.second], runs[c.first]),
+                "whisker": _whisker(c, reach, runs[c.second if c.difference.mean > 0 else c.first]),
                 "points": points(c),
-                "p": "no test" if c.corrected is None else probability(c.difference.p),
-                "corrected": "" if c.corrected is None else probability(c.corrected),
-                "significant": bool(c.significant),
+                "p": [probability(c.difference.p), probability(c.corrected)],
                 "pairing": pairing(c, row),
             }
             for c in found
         ]
-        blocks.append(
-            {
-                "title": row.title,
-                "significant": sum(bool(c.significant) for c in found),
-                "lines": lines,
-                "open": len(found) <= OPEN,
-                "chart": _difference_chart(compared.runs, found),
-            }
-        )
+        blocks += [{"title": row.title, "lines": lines, "open": len(found) <= OPEN}] if found else []
     tested = sum(c.corrected is not None for c in compared.comparisons)
-    intro = (
-        "Differences of accuracy between two runs in percentage points, with 95% confidence intervals. Where both runs "
-        "were evaluated on the same episodes, the difference and its test are paired, episode by episode (t test, or an "
-        "exact sign-flip test where few episodes differ). Otherwise errors are treated as independent (normal test). P "
-        f"values have Holm's correction for the {counted(tested, 'comparison')} of this page; a difference is "
-        f"significant if its corrected p is below {LEVEL}. Intervals and tests are about other episodes of these "
-        "classes, not about new classes or another training with a different seed."
-    )
-    return {"intro": intro, "blocks": blocks}
+    return {"blocks": blocks, "tested": tested, "level": LEVEL}
 
 
-def _difference_chart(runs: Sequence[FinishedRun], comparisons: Sequence[Comparison]) -> Chart:
-    """Differences and their intervals around zero; significant ones in the color of the better run."""
-    names = [f"{runs[c.second].letter} − {runs[c.first].letter}" for c in comparisons]
-    series = []
-    for name, c in zip(names, comparisons, strict=True):
-        d, better = c.difference, runs[c.second if c.difference.mean > 0 else c.first]
-        half = d.ci95 or 0.0
-        look = {"line": False, "marker": "circle", "bars": True, "size": 9, "text": [f"{points(c)} points"]}
-        color = better.color if c.significant else GRAY
-        series.append(Series(name, [name], [d.mean], color, low=[d.mean - half], high=[d.mean + half], **look))
-    return draw_chart("", series, Axis("", categories=names), percents=True, legend=False, zero_line=True, height=200)
+def _whisker(c: Comparison, reach: float, better: FinishedRun) -> dict[str, Any]:
+    """A difference and its interval as percentages of a line that reaches `reach` to both sides of zero."""
+    d, half = c.difference, c.difference.ci95 or 0.0
+    middle, low, width = 50 + 48 * d.mean / reach, 50 + 48 * (d.mean - half) / reach, 96 * half / reach
+    color = better.color if c.significant else GRAY
+    return {"middle": f"{middle:.1f}", "low": f"{low:.1f}", "width": f"{width:.1f}", "color": color}
 
 
-def _configuration(runs: Sequence[FinishedRun]) -> dict[str, Any] | str:
-    """The settings of training that differ."""
-    values = [
-        {k: _plain(v) for k, v in flat_values(run.config).items() if k.partition(".")[0] not in NOT_TRAINING}
+def _differing_settings(runs: Sequence[FinishedRun]) -> tuple[list[str], list[dict[str, str]]]:
+    """Keys of the settings of training that differ, and all settings of each run."""
+    settings = [
+        {
+            k: option_value(v)
+            for k, v in flat_values(run.config).items()
+            if k.partition(".")[0] not in NOT_TRAINING
+        }
         for run in runs
     ]
-    keys = dict.fromkeys(k for own in values for k in own)
-    differing = [k for k in keys if len({own.get(k) for own in values}) > 1]
-    if not differing:
-        return "The runs have the same training configuration."
-    rows = [(key, [own.get(key) for own in values]) for key in differing]
-    return {"intro": "Settings of training in which the runs differ; all others are the same.", "runs": runs, "rows": rows}
-
-
-def _facts(run: FinishedRun) -> dict[str, str]:
-    """What is needed to interpret its results."""
-    config, metadata, spec = run.config, run.metadata, run.spec
-    batch = config.sampling.batch_size * config.training.gradient_accumulation_steps
-    counts = zip(run.parameters or (), ("trained", "frozen"), strict=False)
-    repeat = config.repeat
-    repeated = {"Runs": f"{len(repeat.values)}, over {repeat.over}; the rest is of the first"} if repeat else {}
-    return repeated | {
-        "Trained on": str(metadata.get("trained_on", "-")),
-        "Image encoder": config.image.stream,
-        "Text encoder": f"{config.text.encoder}{', frozen' if config.text.fixed else ''}" if spec.text else "none",
-        "Input": input_size(spec.channels, spec.image_size, spec.image_size),
-        "Parameters": ", ".join(f"{n:,} {kind}" for n, kind in counts if n) or "-",
-        "Training": f"{config.optim.steps:,} steps of {counted(batch, 'image')}",
-        "Training time": duration(metadata["seconds"]) if "seconds" in metadata else "-",
-        "Outside data": "yes" if spec.outside_data else "no",
-        "Seed": str(config.seed),
-    }
+    keys = dict.fromkeys(k for own in settings for k in own)
+    return [k for k in keys if len({own.get(k) for own in settings}) > 1], settings
 
 
 def _run_json(run: FinishedRun) -> dict[str, Any]:
@@ -344,15 +271,6 @@ def _run_json(run: FinishedRun) -> dict[str, Any]:
         "steps": run.config.optim.steps,
         "seconds": run.metadata.get("seconds"),
     }
-
-
-def _notes(run: FinishedRun) -> list[str]:
-    notes = [*run.metadata.get("notes", []), *(part for r in run.results for part in r.note.split("; "))]
-    return list(dict.fromkeys(filter(None, notes)))
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _table(left: Sequence[str], right: Sequence[str], last: Sequence[str] = ()) -> Table:

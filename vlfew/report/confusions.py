@@ -10,7 +10,6 @@ from torch import Tensor
 from vlfew.evaluation.context import EvaluationContext
 from vlfew.evaluation.feature_bank import FeatureBank
 from vlfew.report.episodes import classify_one_shot, one_shot_episodes
-from vlfew.report.formatting import counted, percent
 from vlfew.report.images import bank_thumbnails
 from vlfew.report.zero_shot_examples import ClassEmbeddings
 
@@ -32,11 +31,7 @@ def confusion_tables(
         tables.append(_table(bank, "Zero-shot: class texts", torch.arange(len(bank)), texts.predict(bank)))
     if not tables:
         return "No confusions: the split needs two classes with two images each, or text."
-    intro = (
-        f"Every image of the {bank.split} split classified among all its classes (support sampled with seed {seed}), "
-        "and the classes that are confused most often."
-    )
-    return {"intro": intro, "tables": tables}
+    return {"tables": tables, "split": bank.split, "seed": seed}
 
 
 def pair_counts(true: Tensor, predicted: Tensor) -> list[tuple[int, int, int]]:
@@ -57,9 +52,5 @@ def _table(bank: FeatureBank, title: str, positions: Tensor, predicted: Tensor) 
         other = int((bank.labels == b).nonzero()[0, 0])
         images = bank_thumbnails(bank, [example, other], [names[a], names[b]])
         rows.append({"images": images, "count": count, "total": int(totals[a])})
-    right = int((predicted == true).sum())
-    subtitle = (
-        f"{right:,} of {counted(len(true), 'image')} of {counted(len(true.unique()), 'class')} correct, "
-        f"{percent(right / len(true), 1)}%"
-    )
-    return {"title": title, "subtitle": subtitle, "rows": rows}
+    right, classes = int((predicted == true).sum()), len(true.unique())
+    return {"title": title, "rows": rows, "right": right, "images": len(true), "classes": classes}

@@ -11,7 +11,6 @@ from torch.nn.functional import normalize, pad
 from vlfew.core.random import generator_at
 from vlfew.evaluation.feature_bank import FeatureBank
 from vlfew.report.charts import PALETTE, Axis, Series, draw_chart
-from vlfew.report.formatting import counted, percent
 from vlfew.report.images import bank_thumbnails
 
 CLASSES, IMAGES = 12, 400
@@ -50,22 +49,24 @@ def embedding_map(bank: FeatureBank, seed: int) -> dict[str, Any] | str:
     for number, (label, own, group) in enumerate(zip(classes, positions, groups, strict=True)):
         name, (x, y) = bank.data.class_names[label], group.T.tolist()
         images = [image.src for image in bank_thumbnails(bank, own, [name] * len(own), HOVER_SIDE)]
-        look: dict[str, Any] = {"marker": MARKERS[number % len(MARKERS)], "size": 9, "alpha": 0.8, "line": False}
+        look: dict[str, Any] = {
+            "marker": MARKERS[number % len(MARKERS)],
+            "size": 9,
+            "alpha": 0.8,
+            "line": False,
+        }
         series.append(Series(name, x, y, PALETTE[number], [""] * len(x), columns={"image": images}, **look))
     axis = Axis("first component" if not flat else "first dimension")
     chart = draw_chart("", series, axis, height=560, match_aspect=True)
-    what = (
-        "The embedding has two dimensions and is shown as it is, not normalized. Where images are compared by "
-        "cosine, only their direction from the origin counts."
-        if flat
-        else "The axes are the first two principal components of these normalized embeddings and explain "
-        f"{percent(share, 0)}% of their variance: classes that overlap here may be separated in other directions."
-    )
-    intro = (
-        f"{counted(len(embedding), 'image')} of {counted(len(classes), 'class')} sampled at random (seed {seed}) from "
-        f"the {among} of the {bank.split} split. {what} Hover over a point to see its image."
-    )
-    return {"intro": intro, "chart": chart}
+    return {
+        "chart": chart,
+        "images": len(embedding),
+        "classes": len(classes),
+        "among": among,
+        "share": None if flat else share,
+        "split": bank.split,
+        "seed": seed,
+    }
 
 
 def _sample(bank: FeatureBank, seed: int) -> tuple[list[int], list[Tensor], str]:

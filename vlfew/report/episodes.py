@@ -7,11 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vlfew.classifiers.support import Support
+from vlfew.classifiers.support import SupportSet
 from vlfew.evaluation.context import EvaluationContext
 from vlfew.evaluation.episodes import Episodes, sample_episodes
 from vlfew.evaluation.feature_bank import FeatureBank
-from vlfew.report.formatting import counted
 from vlfew.report.images import bank_thumbnails
 
 EPISODES, WAYS, QUERIES = 3, 5, 4
@@ -61,11 +60,11 @@ def classify_one_shot(
     Returns:
         `[Q]` int64 in `0..N-1`.
     """
-    items = Support(bank.features[support], torch.arange(len(support)), len(support))
-    method = context.model.method("default").fit(items)
+    items = SupportSet(bank.features[support], torch.arange(len(support)), len(support))
+    method = context.model.few_shot_method().fit(items)
     # A similarity may hold the differences of all pairs.
     chunk = max(1, 2**24 // (len(support) * bank.features.embedding.shape[1]))
-    return torch.cat([method.score(bank.features[part]).argmax(-1) for part in queries.split(chunk)])
+    return torch.cat([method.logits(bank.features[part]).argmax(-1) for part in queries.split(chunk)])
 
 
 def episode_sheets(context: EvaluationContext, bank: FeatureBank, seed: int) -> dict[str, Any] | str:
@@ -82,13 +81,11 @@ def episode_sheets(context: EvaluationContext, bank: FeatureBank, seed: int) -> 
         hits = int((predicted == torch.arange(len(query)).unsqueeze(1))[present].sum())
         right, total = right + hits, total + int(present.sum())
         rows = _rows(bank, support, query, predicted)
-        sheets.append({"title": f"Episode {number + 1}: {hits} of {int(present.sum())} correct", "rows": rows})
-    intro = (
-        f"{counted(len(episodes), 'episode')} with {counted(episodes.classes.shape[1], 'class')} of the {bank.split} "
-        f"split and one support image each, sampled at random (seed {seed}): {right} of {total} queries are correct. "
-        f"{RIGHT} marks a correct prediction; {WRONG} a wrong one, with the letter of the predicted class."
-    )
-    return {"intro": intro, "sheets": sheets}
+        sheets.append(
+            {"title": f"Episode {number + 1}: {hits} of {int(present.sum())} correct", "rows": rows}
+        )
+    ways = episodes.classes.shape[1]
+    return {"sheets": sheets, "ways": ways, "split": bank.split, "seed": seed, "right": right, "total": total}
 
 
 def _rows(bank: FeatureBank, support: Tensor, query: Tensor, predicted: Tensor) -> list[dict[str, Any]]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from vlfew.evaluation.adaptation.result import Estimate
 from vlfew.evaluation.results import Result
 
 EXTRAS = {
     "top5": "top-5",
-    "images_accuracy": "images only",
+    "image_accuracy": "images only",
     "text_accuracy": "text only",
     "auc": "AUC",
     "eer": "EER",
@@ -41,6 +46,13 @@ def half_width(mean: float, ci95: float, digits: int = 2) -> str:
     return f"({percent(max(low, 0.0), digits)} to {percent(min(high, 1.0), digits)})"
 
 
+def figure(found: Estimate | None) -> str:
+    """`91.53 ± 0.41`, in percent; a dash where there is none."""
+    if found is None:
+        return "–"
+    return percent(found.mean) + ("" if found.ci95 is None else f" {half_width(found.mean, found.ci95)}")
+
+
 def setting(result: Result) -> str:
     """`20-way 1-shot`, `all 884 classes`."""
     ways, shots = result.get("ways"), result.get("shots")
@@ -57,7 +69,7 @@ def setting(result: Result) -> str:
         return f"{ways:,} enrolled, {result.get('unknown', 0):,} unknown, {shots}-shot"
     # Against all classes every image is classified once, and the result has the number of images.
     classes = f"{ways:,}-way" if result.get("images") is None else f"all {ways:,} classes"
-    left_out, support = result.get("classes_left_out"), result.get("support_split")
+    left_out, support = result.get("skipped_classes"), result.get("support_split")
     parts = [
         f"{classes} {shots}-shot" if shots else classes,
         f"support from {support}" if support else "",
@@ -114,8 +126,9 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun if number == 1 else plural}"
 
 
-def input_size(channels: int, height: int, width: int) -> str:
-    """`84 × 84 pixels, color`."""
+def input_size(shape: Sequence[int]) -> str:
+    """`84 × 84 pixels, color`, of `[C, H, W]`."""
+    channels, height, width = shape
     return f"{width} × {height} pixels, {'gray' if channels == 1 else 'color'}"
 
 
@@ -127,3 +140,21 @@ def spaced(name: str) -> str:
 def anchor(title: str) -> str:
     """What links to a section of the page point to."""
     return title.lower().replace(" ", "-")
+
+
+def unique_notes(notes: Iterable[str]) -> list[str]:
+    """The parts of notes that are joined by semicolons, each once."""
+    return list(dict.fromkeys(part for note in notes for part in note.split("; ") if part))
+
+
+def option_value(value: Any) -> str:
+    """A value of a configuration: text as it is, numbers in short, everything else as JSON."""
+    if isinstance(value, str):
+        return value
+    return f"{value:g}" if isinstance(value, float) else json.dumps(value)
+
+
+def parameter_counts(counts: tuple[int, int] | None) -> str:
+    """`1,078 trained, 22,565 frozen`, without those of which there are none."""
+    named = zip(counts or (), ("trained", "frozen"), strict=False)
+    return ", ".join(f"{n:,} {kind}" for n, kind in named if n) or "-"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vlfew.core.config import Config
-from vlfew.core.config_file import load_config
+from vlfew.core.config_file import load_saved_config
 from vlfew.core.errors import RunError, did_you_mean
 from vlfew.evaluation.results import Result, read_results
 from vlfew.models.serialization import parameter_counts, read_metadata, read_spec
@@ -58,7 +58,7 @@ class FinishedRun:
         return PALETTE[self.number]
 
 
-def read_finished(paths: Sequence[Path]) -> list[FinishedRun]:
+def load_runs(paths: Sequence[Path]) -> list[FinishedRun]:
     """The runs in these folders.
 
     Raises:
@@ -88,7 +88,7 @@ def _read(number: int, path: Path, name: str) -> FinishedRun:
         number,
         name,
         folder,
-        load_config(folder.config),
+        load_saved_config(folder.config),
         read_metadata(shown.path),
         read_spec(shown.path),
         parameter_counts(shown.path) if (shown.path / "model.safetensors").is_file() else None,

@@ -12,7 +12,7 @@ from vlfew.evaluation import PROTOCOLS
 from vlfew.evaluation.results import Result
 from vlfew.report.formatting import setting, spaced, title
 
-METHOD_OPTIONS = ("method", "templates", "descriptions", "text_weight")
+METHOD_OPTIONS = ("method", "similarity", "templates", "descriptions", "text_weight")
 """Options in which methods differ; the episodes are the same."""
 SAMPLING_OPTIONS = ("seed", "episodes", "trials", "episodes_file", "pairs_file", "runs")
 """Options that determine which episodes are sampled or read; the evaluation is the same."""
@@ -60,7 +60,9 @@ def match(results: Sequence[Sequence[Result]]) -> list[Row]:
     """
     entries = [(run, r) for run, many in enumerate(results) for r in many]
     rows = []
-    for group in _grouped(entries, [lambda r: evaluation_key(r, *METHOD_OPTIONS), _method_key, _sampling_key]):
+    for group in _grouped(
+        entries, [lambda r: evaluation_key(r, *METHOD_OPTIONS), _method_key, _sampling_key]
+    ):
         by_run = dict(group)
         rows.append(tuple(by_run.get(run) for run in range(len(results))))
     return [Row(own, row) for own, row in zip(_settings(rows), rows, strict=True)]
@@ -72,7 +74,7 @@ def options_of(result: Result) -> dict[str, Any]:
         fields = PROTOCOLS.options(result.protocol).model_fields
     except VlfewError:  # a protocol of another version: what most of them have
         return {name: result.get(name) for name in ("ways", "shots", "queries")}
-    recorded = result.model_dump() | result.asked
+    recorded = result.model_dump() | result.options
     return {
         name: recorded.get(name, None if field.is_required() else field.default)
         for name, field in fields.items()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from vlfew.core.config import flat_values
+from vlfew.core.config_diff import flat_values
 from vlfew.evaluation.results import Result
-from vlfew.report.charts import STEPS, Axis, Chart, Series, draw_chart, interval_text
+from vlfew.report.charts import Axis, Chart, Series, draw_chart
 from vlfew.report.formatting import percent, title
 from vlfew.report.load_run import FinishedRun
 from vlfew.report.match_results import Row, evaluation_key
@@ -23,38 +23,34 @@ def overlay_training(runs: Sequence[FinishedRun]) -> dict[str, Any] | str:
     longest = max((float(e.get("seconds", 0)) for run in runs for e in run.log), default=0.0)
     unit = next((unit for unit, seconds in UNITS.items() if longest >= 2 * seconds), "s")
     charts = []
-    for over, axis, scale in (("step", STEPS, 1.0), ("seconds", Axis(unit), UNITS[unit])):
+    for over, axis, scale in (("step", Axis(), 1.0), ("seconds", Axis(unit), UNITS[unit])):
         when = "" if over == "step" else ", over time"
         losses = [s for run in runs if (s := _loss(run, over, scale))]
         if losses:
-            charts.append(draw_chart(f"Training loss{when}", losses, axis, legend=True))
+            charts.append(draw_chart(f"Training loss{when}", losses, axis))
         for protocol in protocols:
             name = f"Validation accuracy, {protocol}{when}"
-            lines = [s for run in runs if (s := _validation(run, validations[run.number], protocol, over, scale))]
+            lines = [
+                s for run in runs if (s := _validation(run, validations[run.number], protocol, over, scale))
+            ]
             if lines:
-                charts.append(draw_chart(name, lines, axis, percents=True, legend=True))
+                charts.append(draw_chart(name, lines, axis, percents=True))
     if not charts:
         return "No curves: the logs have no training steps."
     objectives = {
         str([v for k, v in flat_values(run.config).items() if k.startswith("objective")]) for run in runs
     }
-    warning = "The runs have different objectives, so their losses are not comparable. " if len(objectives) > 1 else ""
-    intro = (
-        f"{warning}Losses are smoothed, and the legend has their last value; of validation accuracies it has the best "
-        "one, whose checkpoint was saved. Time is training time on the machine of the run."
-    )
-    return {"intro": intro, "charts": charts}
+    return {"charts": charts, "comparable": len(objectives) == 1}
 
 
-def overlay_shots(runs: Sequence[FinishedRun], rows: Sequence[Row]) -> dict[str, Any] | None:
+def overlay_shots(runs: Sequence[FinishedRun], rows: Sequence[Row]) -> list[Chart] | None:
     """A chart for each evaluation with several numbers of shots; None where there is none."""
     families: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         if row.first.get("shots"):
             families.setdefault(evaluation_key(row.first, "shots"), []).append(row)
     charts = [chart for members in families.values() if (chart := _shots_chart(runs, members))]
-    intro = "Accuracy against the number of support images per class (shots), with 95% confidence intervals; the legend reads the most shots."
-    return {"intro": intro, "charts": charts} if charts else None
+    return charts or None
 
 
 def shots_axis(shots: Sequence[int]) -> Axis:
@@ -63,15 +59,15 @@ def shots_axis(shots: Sequence[int]) -> Axis:
 
 
 def shots_series(
-    name: str, color: str, means: dict[int, float], half_widths: Sequence[float], bars: bool = False
+    name: str, color: str, accuracies: dict[int, tuple[float, float]], bars: bool = False
 ) -> Series:
-    """Accuracies by number of shots, with the half widths of their intervals, cut at 0 and 1."""
-    low = [max(m - h, 0.0) for m, h in zip(means.values(), half_widths, strict=True)]
-    high = [min(m + h, 1.0) for m, h in zip(means.values(), half_widths, strict=True)]
-    ends = zip(means.items(), low, high, strict=True)
-    text = [f"{k}-shot: {interval_text(mean, a, b)}" for (k, mean), a, b in ends]
-    x = [float(k) for k in means]
-    return Series(name, x, list(means.values()), color, text, low, high, bars=bars, marker="circle")
+    """Accuracy and half width of its interval by number of shots; intervals are cut at 0 and 1."""
+    means = [mean for mean, _ in accuracies.values()]
+    low = [max(mean - half, 0.0) for mean, half in accuracies.values()]
+    high = [min(mean + half, 1.0) for mean, half in accuracies.values()]
+    rows = zip(accuracies, means, low, high, strict=True)
+    text = [f"{k}-shot: {100 * m:.1f}% ({100 * a:.1f}% to {100 * b:.1f}%)" for k, m, a, b in rows]
+    return Series(name, list(map(float, accuracies)), means, color, text, low, high, bars, marker="circle")
 
 
 def _shots_chart(runs: Sequence[FinishedRun], rows: Sequence[Row]) -> Chart | None:
@@ -80,15 +76,15 @@ def _shots_chart(runs: Sequence[FinishedRun], rows: Sequence[Row]) -> Chart | No
         own: dict[int, Result] = {r.get("shots"): r for row in rows if (r := row.results[run.number])}
         if len(own) < 2:  # one number of shots is not a curve
             continue
-        own, shots = dict(sorted(own.items())), shots | set(own)
-        means = {k: r.accuracy for k, r in own.items()}
-        name = f"{run.letter} {percent(list(means.values())[-1], 1)}%"
-        series.append(shots_series(name, run.color, means, [r.ci95 for r in own.values()]))
+        accuracies = {k: (own[k].accuracy, own[k].ci95) for k in sorted(own)}
+        shots |= set(own)
+        name = f"{run.letter} {percent(own[max(own)].accuracy, 1)}%"
+        series.append(shots_series(name, run.color, accuracies))
     if not series:
         return None
     first = rows[0].first
     name = title(first, rows[0].setting.replace(f" {first.get('shots')}-shot", ""))
-    return draw_chart(name, series, shots_axis(sorted(shots)), percents=True, legend=True)
+    return draw_chart(name, series, shots_axis(sorted(shots)), percents=True)
 
 
 def _loss(run: FinishedRun, over: str, scale: float) -> Series | None:

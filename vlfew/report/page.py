@@ -10,8 +10,8 @@ from bokeh.resources import Resources
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from vlfew.report import formatting
 from vlfew.report.charts import embed
-from vlfew.report.formatting import anchor, counted, percent
 
 
 def render(page: str, title: str, header: Mapping[str, Any], sections: Mapping[str, Any]) -> str:
@@ -32,12 +32,9 @@ def render(page: str, title: str, header: Mapping[str, Any], sections: Mapping[s
         lstrip_blocks=True,
     )
     number = count()
-    environment.filters |= {
-        "percent": percent,
-        "counted": counted,
-        "anchor": anchor,
-        "embed": lambda chart: Markup(embed(chart, prefix=f"chart{next(number)}-")),
-    }
+    # Templates format values as the terminal does.
+    environment.filters |= {name: value for name, value in vars(formatting).items() if callable(value)}
+    environment.filters["embed"] = lambda chart: Markup(embed(chart, prefix=f"chart{next(number)}-"))
     return environment.get_template("base.html.j2").render(
         title=title,
         page=environment.get_template(f"{page}.html.j2").module,

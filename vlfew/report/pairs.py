@@ -9,19 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from vlfew.classifiers.base import FewShotMethod
-from vlfew.classifiers.prototypes import Prototypes
 from vlfew.core.errors import VlfewError
 from vlfew.core.random import generator_at
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.evaluation import PROTOCOLS
 from vlfew.evaluation.context import EvaluationContext
-from vlfew.evaluation.protocols.verification import Judged, judge_pairs
+from vlfew.evaluation.protocols.verification import ScoredPairs, score_pairs
 from vlfew.evaluation.results import Result
-from vlfew.report.episodes import RIGHT, WRONG, mark
+from vlfew.report.episodes import mark
 from vlfew.report.formatting import percent
 from vlfew.report.images import pair_thumbnails
-from vlfew.similarities.base import Cosine, Euclidean
+from vlfew.similarities.base import Similarity
+from vlfew.similarities.cosine import Cosine
+from vlfew.similarities.euclidean import Euclidean
 
 SHOWN = 12
 """Pairs of each kind on the sheet."""
@@ -42,14 +42,12 @@ class Scale:
     of: Callable[[float], float]
 
 
-def scale_of(method: FewShotMethod) -> Scale:
+def scale_of(similarity: Similarity) -> Scale:
     """Distances where the similarity has them, else its scores."""
-    # Of two images, each is the prototype of its class.
-    metric = method.metric if isinstance(method, Prototypes) else None
-    if isinstance(method, Cosine) or metric == "cosine":
+    if isinstance(similarity, Cosine):
         # |a - b|^2 = 2 - 2 cos for vectors of length 1.
         return Scale("the distance of their unit vectors", lambda score: math.sqrt(max(0.0, 2 - 2 * score)))
-    if isinstance(method, Euclidean) or metric == "euclidean":
+    if isinstance(similarity, Euclidean):
         return Scale("their distance", lambda score: math.sqrt(max(0.0, -score)))
     return Scale("their score, higher for more similar images", float)
 
@@ -70,10 +68,10 @@ def pair_sheets(
     """
     options = _options(context.data, results, split, seed)
     try:
-        judged = judge_pairs(context, **options)
+        judged = score_pairs(context, **options)
     except VlfewError as error:
         return f"No pairs: {error}."
-    scale = scale_of(context.model.method(options["method"]))
+    scale = scale_of(context.model.similarity_by_name(options["similarity"]))
     same, rng, sheets = judged.pairs.same.numpy(), generator_at(seed, "report", "pairs"), []
     for kind, title in ((True, "Same class"), (False, "Different classes")):
         own = np.flatnonzero(same == kind)
@@ -81,17 +79,18 @@ def pair_sheets(
         # The most similar first, so that the eye can follow the distance.
         shown = shown[np.argsort(-judged.scores[shown], kind="stable")]
         subtitle = (
-            f"{int(judged.right[shown].sum())} of the {len(shown)} shown are correct; "
-            f"{percent(judged.right[own].mean(), 1)}% of all {len(own):,}"
+            f"{int(judged.correct[shown].sum())} of the {len(shown)} shown are correct; "
+            f"{percent(judged.correct[own].mean(), 1)}% of all {len(own):,}"
         )
         pairs = [_pair(context.data, judged, n, scale) for n in shown.tolist()]
         sheets.append({"title": title, "subtitle": subtitle, "pairs": pairs})
-    intro = (
-        f"Pairs of the {split} split sampled at random (seed {seed}). Below each pair: {scale.name}, and the threshold "
-        f"between “same” and “different”, chosen on {judged.chosen_on}. {RIGHT} marks a correct prediction, {WRONG} a "
-        "wrong one."
-    )
-    return {"intro": intro, "sheets": sheets}
+    return {
+        "sheets": sheets,
+        "scale": scale.name,
+        "chosen_on": judged.chosen_on,
+        "split": split,
+        "seed": seed,
+    }
 
 
 def worst_mistakes(data: LabeledImages, results: Sequence[Result]) -> dict[str, Any] | str | None:
@@ -100,7 +99,10 @@ def worst_mistakes(data: LabeledImages, results: Sequence[Result]) -> dict[str, 
     if not mistakes:
         return None if mistakes is None else "Verification made no mistakes."
     sheets = []
-    for kind, title in ((True, "Same class, predicted different"), (False, "Different classes, predicted same")):
+    for kind, title in (
+        (True, "Same class, predicted different"),
+        (False, "Different classes, predicted same"),
+    ):
         pairs = [
             {
                 "images": pair_thumbnails(data, m["first"], m["second"]),
@@ -114,26 +116,27 @@ def worst_mistakes(data: LabeledImages, results: Sequence[Result]) -> dict[str, 
         ]
         if pairs:
             sheets.append({"title": title, "subtitle": "worst first", "pairs": pairs})
-    intro = (
-        "The pairs furthest on the wrong side of their threshold, each with its score and the threshold, which was "
-        "chosen on pairs of other classes. They show whether the model is weak or the labels are wrong."
-    )
-    return {"intro": intro, "sheets": sheets}
+    return {"sheets": sheets}
 
 
 def _options(data: LabeledImages, results: Sequence[Result], split: str, seed: int) -> dict[str, Any]:
     """Every option of the verification whose pairs are shown."""
     given: dict[str, Any] = {"split": split, "seed": seed, "pairs": DRAWN}
-    done = [r for r in results if r.protocol == "verification" and r.split == split and r.asked]
-    options = PROTOCOLS.checked("verification", done[0].asked if done else given)
+    done = [r for r in results if r.protocol == "verification" and r.split == split and r.options]
+    options = PROTOCOLS.checked("verification", done[0].options if done else given)
     own = dict.fromkeys(("pairs", "folds")) if split in data.pairs else {}
     # A file of pairs has what the seed gives; writing a page must not write one.
     return options | own | {"pairs_file": None}
 
 
-def _pair(data: LabeledImages, judged: Judged, n: int, scale: Scale) -> dict[str, Any]:
+def _pair(data: LabeledImages, judged: ScoredPairs, n: int, scale: Scale) -> dict[str, Any]:
     pairs = judged.pairs
     predicted = "same" if judged.scores[n] >= judged.thresholds[n] else "different"
     value, threshold = (f"{scale.of(float(v[n])):.2f}" for v in (judged.scores, judged.thresholds))
     images = pair_thumbnails(data, int(pairs.i[n]), int(pairs.j[n]))
-    return {"images": images, "value": value, "threshold": threshold, **mark(bool(judged.right[n]), predicted)}
+    return {
+        "images": images,
+        "value": value,
+        "threshold": threshold,
+        **mark(bool(judged.correct[n]), predicted),
+    }

@@ -78,7 +78,7 @@ def why_not_paired(first: Result, second: Result) -> str:
         return "other runs: " + " and ".join(
             f"{over} {option_text(values)}" if over else "a single one" for over, values in runs
         )
-    if not (_by_run_or_fold(first) or (first.get("per_episode") and second.get("per_episode"))):
+    if not (_by_run_or_fold(first) or (first.per_episode and second.per_episode)):
         return "no accuracies per episode"
     return ""
 
@@ -118,7 +118,7 @@ def _per_episode(run: FinishedRun, result: Result) -> Floats:
     few = _by_run_or_fold(result)
     if few is not None:
         return np.array(few, dtype=np.float64)
-    name = str(result.get("per_episode"))
+    name = result.per_episode
     path: Path = run.folder.path / name
     try:
         values = np.load(path, allow_pickle=False)

@@ -24,11 +24,16 @@ def training_curves(log: Sequence[dict[str, Any]], weights: dict[str, float]) ->
         weights: of the loss terms, for their names in the legend.
     """
     steps = [entry for entry in log if "loss" in entry]
-    charts = [*_losses(steps, weights), *_validation([e["validation"] | {"step": e["step"]} for e in log if "validation" in e])]
+    charts = [
+        *_losses(steps, weights),
+        *_validation([e["validation"] | {"step": e["step"]} for e in log if "validation" in e]),
+    ]
     for key, title in (("lr", "Learning rate"), ("images_per_second", "Throughput, images per second")):
         x, y = thin(*points(steps, key))
         if x:
-            charts.append(draw_chart(title, [Series(spaced(key), x, y, PALETTE[0])], from_zero=True))
+            charts.append(
+                draw_chart(title, [Series(spaced(key), x, y, PALETTE[0])], from_zero=True, legend=False)
+            )
     return charts or "No curves: log.jsonl has no training steps."
 
 
@@ -81,7 +86,7 @@ def _losses(steps: Sequence[dict[str, Any]], weights: dict[str, float]) -> list[
         smoothed = smooth(y)
         color = PALETTE[(number - 1) % len(PALETTE)] if number else GRAY
         series.append(Series(f"{times}{spaced(name)} {smoothed[-1]:.2f}", x, smoothed, color, raw=y))
-    return [draw_chart("Training loss", series, legend=True)] if series else []
+    return [draw_chart("Training loss", series)] if series else []
 
 
 def _validation(entries: Sequence[dict[str, Any]]) -> list[Chart]:

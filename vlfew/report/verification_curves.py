@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vlfew.evaluation.results import Result
-from vlfew.report.charts import PALETTE, Axis, Chart, Series, draw_chart, interval_text
+from vlfew.report.charts import PALETTE, Axis, Chart, Series, draw_chart
 from vlfew.report.formatting import percent, title
 
 LOWEST = 1e-3
@@ -16,13 +16,6 @@ READ_AT = 1e-2
 """FAR at which the legend reads the curves."""
 RANKS = 20
 """Most ranks of a CMC."""
-ROC = (
-    "ROC: the share of pairs of the same class that are accepted (TAR) against the false accept rate (FAR), the "
-    "share of pairs of different classes that are accepted. The legend reads TAR at FAR 1%; the band is one standard "
-    "error around the mean over folds or runs. TAR at FAR in the results table is not a point of this curve: its "
-    "threshold was set on other pairs, where that of the accuracy was set too. "
-)
-CMC = "CMC: the share of queries whose true class is among the k most similar ones. The legend reads k = 1."
 FAR = Axis("FAR", {LOWEST: "0.1%", 1e-2: "1%", 1e-1: "10%", 1.0: "100%"}, log=True)
 RANK = Axis("rank k", {k: str(k) for k in (1, 2, 3, 4, 5, 10, 15, 20)})
 
@@ -57,7 +50,7 @@ def curve_section(settings: Sequence[tuple[str, Sequence[Drawn]]]) -> dict[str, 
     cmcs = [c for name, drawn in settings if (c := _chart(f"CMC, {name}", map(_cmc_series, drawn), RANK))]
     if not (rocs or cmcs):
         return None
-    return {"intro": (ROC if rocs else "") + (CMC if cmcs else ""), "charts": rocs + cmcs}
+    return {"rocs": rocs, "cmcs": cmcs}
 
 
 def roc_series(drawn: Drawn) -> Series | None:
@@ -92,7 +85,7 @@ def _cmc_series(drawn: Drawn) -> Series | None:
 
 def _chart(caption: str, series: Iterable[Series | None], axis: Axis) -> Chart | None:
     shown = [one for one in series if one]
-    return draw_chart(caption, shown, axis, percents=True, legend=True) if shown else None
+    return draw_chart(caption, shown, axis, percents=True) if shown else None
 
 
 def _name(drawn: Drawn, read: float) -> str:

@@ -12,14 +12,13 @@ from torch import Tensor
 
 from vlfew.core.errors import VlfewError
 from vlfew.core.random import generator_at
-from vlfew.evaluation.class_prompts import class_words
+from vlfew.evaluation.class_prompts import class_embeddings
 from vlfew.evaluation.context import EvaluationContext
 from vlfew.evaluation.feature_bank import FeatureBank
 from vlfew.evaluation.results import Result
 from vlfew.report.episodes import RIGHT, WRONG, mark
-from vlfew.report.formatting import counted
 from vlfew.report.images import bank_thumbnails
-from vlfew.similarities.base import cosine_matrix
+from vlfew.similarities.cosine import cosine_matrix
 
 EXAMPLES, TOP = 12, 3
 
@@ -46,16 +45,14 @@ class ClassEmbeddings:
         return self.classes[torch.cat([self.scores(bank, part).argmax(1) for part in parts])]
 
 
-def embed_classes(
-    context: EvaluationContext, results: Sequence[Result], split: str
-) -> ClassEmbeddings | str:
+def embed_classes(context: EvaluationContext, results: Sequence[Result], split: str) -> ClassEmbeddings | str:
     """The classes of a split by the prompts of the run's zero-shot result; or why there are none."""
     result = next((r for r in results if r.protocol == "zero-shot"), None)
     templates = result.get("templates", ["{}"]) if result else ["{}"]
     descriptions = result.get("descriptions") if result else None
     classes = context.data.classes(split)
     try:
-        vectors = class_words(context, classes, templates, Path(descriptions) if descriptions else None)
+        vectors = class_embeddings(context, classes, templates, Path(descriptions) if descriptions else None)
     except VlfewError as error:
         return str(error)
     return ClassEmbeddings(classes, vectors)
@@ -80,16 +77,12 @@ def zero_shot_examples(bank: FeatureBank, texts: ClassEmbeddings | str, seed: in
                 "text": names[n],
                 "score": float(scores[number, n]),
                 "true": n == own,
-                "mark": (RIGHT if n == best[0] else f"#{ranks[number]:,}") if n == own else WRONG * (n == best[0]),
+                "mark": (RIGHT if n == best[0] else f"#{ranks[number]:,}")
+                if n == own
+                else WRONG * (n == best[0]),
             }
             for n in dict.fromkeys([*best, own])
         ]
         cards.append({"image": image, "names": shown, **mark(best[0] == own)})
     right = int((top[:, 0] == true).sum())
-    intro = (
-        f"{counted(len(cards), 'image')} sampled at random (seed {seed}): {right} of {len(cards)} are classified "
-        f"correctly among the texts of all {counted(len(names), 'class')} of the {bank.split} split. Each is shown with "
-        f"the {top.shape[1]} most similar class names and their cosines; the true class is bold, with its rank where "
-        "it is not the first."
-    )
-    return {"intro": intro, "cards": cards}
+    return {"cards": cards, "right": right, "classes": len(names), "split": bank.split, "seed": seed}

@@ -1,23 +1,23 @@
-"""Koch's learned similarity."""
+"""The learned similarity of Koch, Zemel and Salakhutdinov (2015)."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from vlfew.core.features import FeatureSpec
+from vlfew.core.features import Features, FeatureSpec
 from vlfew.similarities.base import Reduce, Similarity
 
 
 class WeightedL1(Similarity):
-    """Koch, Zemel, Salakhutdinov 2015, section 3.1: `p = sigmoid(sum_j alpha_j |a_j - b_j| + b)`.
+    """Weighted L1 distance with a bias: `sum_j alpha_j |a_j - b_j| + b`.
 
-    Scores are the logit, so that pairs are trained with a cross entropy on logits and equal
-    probabilities near 1 still have an order.
+    Section 3.1 of the paper has the sigmoid of it, the probability that both are of one class. This is its logit, so
+    that pairs are trained by a cross entropy on logits, and probabilities that round to 1 still have an order.
 
     Args:
-        feature_spec: gives D, the embedding width; alpha is the weight of a linear layer `D -> 1`.
-        reduce: of several items a class: `mean` of their logits, or `max`, the nearest neighbor.
+        feature_spec: gives D; alpha is the weight of a linear layer `D -> 1`.
+        reduce: see `Similarity`.
     """
 
     learned = True
@@ -26,17 +26,18 @@ class WeightedL1(Similarity):
         super().__init__(feature_spec, reduce=reduce)
         self.linear = nn.Linear(feature_spec.dim, 1)
 
-    def rows(self, a: Tensor, b: Tensor) -> Tensor:
-        logits: Tensor = self.linear((a - b).abs())
+    def pairwise(self, a: Features, b: Features) -> Tensor:
+        logits: Tensor = self.linear((a.embedding - b.embedding).abs())
         return logits.squeeze(-1)
 
-    def matrix(self, queries: Tensor, items: Tensor) -> Tensor:
-        # alpha |a - b| = sign(alpha) | |alpha| a - |alpha| b |: two L1 distances, one for each sign
-        # of alpha, so the `[Q, S, D]` tensor of differences never exists.
+    def matrix(self, queries: Features, items: Features) -> Tensor:
+        # alpha |a - b| = sign(alpha) | |alpha| a - |alpha| b |: two L1 distances, one per sign of alpha, so the
+        # `[Q, S, D]` tensor of differences never exists.
         alpha = self.linear.weight[0]
         scores: Tensor = self.linear.bias
         for sign in (1, -1):
-            keep = (sign * alpha > 0).nonzero().flatten()
-            weight = sign * alpha[keep]
-            scores = scores + sign * torch.cdist(queries[..., keep] * weight, items[..., keep] * weight, p=1)
+            chosen = (sign * alpha > 0).nonzero().flatten()
+            weight = sign * alpha[chosen]
+            a, b = (x.embedding[..., chosen] * weight for x in (queries, items))
+            scores = scores + sign * torch.cdist(a, b, p=1)
         return scores

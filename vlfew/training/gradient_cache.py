@@ -1,8 +1,8 @@
 """Gradient caching (GradCache: Gao, Zhang, Han and Callan 2021): a large contrastive batch in little memory.
 
-A loss over a batch needs the embeddings of all of it, but not all that led to them. So they are found in
-chunks without a graph; the loss gives the gradient of each embedding; and chunk by chunk they are found
-once more, with a graph, through which that gradient goes on to the weights (section 3).
+A loss over a batch needs the embeddings of the whole batch, but not the activations behind them. So embeddings are
+computed in chunks without a graph; the loss gives the gradient of each embedding; and chunk by chunk the embeddings
+are computed again, with a graph, through which that gradient reaches the weights (section 3).
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from vlfew.core.errors import ConfigError
+from vlfew.training.batches import TrainingBatch
 from vlfew.training.training_step import TrainingStep
 
 
-class Chunks:
-    """Items that are encoded so many at a time, twice, and with the same dropout both times.
+class ChunkedEncoder:
+    """Encodes items in chunks, twice, with the same dropout both times.
 
     Args:
-        encode: items `start` to `stop` as tensors, one for each kind of feature (`[b, D]`, say).
+        encode: items `start` to `stop` to tensors, one for each kind of feature (`[b, D]`, for example).
         count: of items.
         size: of a chunk.
-        seed: of dropout; that of a chunk is so much further as its first item is.
-        autocast: under which encoding is done.
+        seed: of dropout; that of a chunk adds the number of its first item.
+        autocast: context in which items are encoded.
     """
 
     def __init__(
@@ -49,71 +50,76 @@ class Chunks:
             return self._encode(start, min(start + self._size, self._count))
 
     def features(self) -> tuple[Tensor, ...]:
-        """All items, without what led to them; they gather a gradient."""
+        """Features of all items, without a graph behind them; they collect gradients."""
         with torch.no_grad():
-            parts = [self._chunk(start) for start in range(0, self._count, self._size)]
-        self._leaves = tuple(torch.cat(kind).requires_grad_() for kind in zip(*parts, strict=True))
+            chunks = [self._chunk(start) for start in range(0, self._count, self._size)]
+        self._leaves = tuple(torch.cat(kind).requires_grad_() for kind in zip(*chunks, strict=True))
         return self._leaves
 
     def backward(self) -> None:
-        """Sends the gradients of `features` on to the weights."""
+        """Passes the gradients of `features` on to the weights."""
         for start in range(0, self._count, self._size):
-            found = self._chunk(start)
-            reached = [
-                (part, leaf.grad[start : start + self._size])
-                for part, leaf in zip(found, self._leaves, strict=True)
-                if leaf.grad is not None and part.requires_grad
+            pairs = [
+                (feature, leaf.grad[start : start + self._size])
+                for feature, leaf in zip(self._chunk(start), self._leaves, strict=True)
+                if leaf.grad is not None and feature.requires_grad
             ]
-            if reached:
-                torch.autograd.backward([part for part, _ in reached], [grad for _, grad in reached])
+            if pairs:
+                torch.autograd.backward([feature for feature, _ in pairs], [grad for _, grad in pairs])
 
 
 def backward_in_chunks(
     step: TrainingStep,
     accelerator: Accelerator,
-    images: tuple[Callable[[int, int], Tensor], int],
-    words: Tensor | dict[str, Tensor] | None,
-    judge: Callable[..., tuple[Tensor, dict[str, Tensor]]],
-    *,
+    batch: TrainingBatch,
+    progress: float,
     size: int,
     seeds: tuple[int, int],
     share: float,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Loss and terms of a batch; its gradients are left in the parameters.
+    """Adds the gradients of a batch to the parameters.
 
     Args:
-        step: what looks at images and reads texts.
-        accelerator: gives precision, and scales the loss where that is needed.
-        images: from `first` and `last` to those of the batch, augmented, the same at each call; and how many.
-        words: texts: vectors as they are, or tokens, which are encoded in chunks as well.
-        judge: from `looked=` and `text=` to loss and terms (`TrainingStep.judge`).
-        size: of a chunk.
-        seeds: of dropout: over the images, and over the texts.
-        share: by which the loss is multiplied before its gradient is taken.
+        step: model and objective.
+        accelerator: precision and loss scaling.
+        batch: this process's share.
+        progress: share of the training that is done.
+        size: of a chunk, in images or texts.
+        seeds: of dropout over the images, and over the texts.
+        share: factor of the loss in the gradients.
+
+    Returns:
+        Loss and terms of the objective.
     """
-    shown, count = images
-    looking = Chunks(lambda a, b: step.look(shown(a, b)), count, size, seeds[0], accelerator.autocast)
-    looked, chunked = looking.features(), [looking]
-    if isinstance(words, dict):
-        tokens, texts = words, len(next(iter(words.values())))
 
-        def read(first: int, last: int) -> tuple[Tensor, ...]:
-            return (step.read({name: value[first:last] for name, value in tokens.items()}),)
+    def encode_images(first: int, last: int) -> tuple[Tensor, ...]:
+        return step.encode_images(batch.pixels(first, last))
 
-        preprocessor = Chunks(read, texts, size, seeds[1], accelerator.autocast)
-        chunked.append(preprocessor)
-        (words,) = preprocessor.features()
+    images = ChunkedEncoder(encode_images, len(batch.images), size, seeds[0], accelerator.autocast)
+    encoders, features = [images], images.features()
+    vectors = batch.text
+    if isinstance(vectors, dict):
+        tokens = vectors
+
+        def encode_text(first: int, last: int) -> tuple[Tensor, ...]:
+            return (step.encode_text({name: value[first:last] for name, value in tokens.items()}),)
+
+        count = len(next(iter(tokens.values())))
+        texts = ChunkedEncoder(encode_text, count, size, seeds[1], accelerator.autocast)
+        encoders.append(texts)
+        (vectors,) = texts.features()
     torch.manual_seed(seeds[1])
     with accelerator.autocast():
-        loss, terms = judge(looked=looked, text=None if words is None else step.project(words))
+        text = None if vectors is None else step.project_text(vectors)
+        loss, terms = step.compute_loss(features, text, batch.labels, progress)
     accelerator.backward(loss * share)
-    for part in chunked:
-        part.backward()
+    for encoder in encoders:
+        encoder.backward()
     return loss, terms
 
 
 def average_gradients(module: nn.Module) -> None:
-    """Over processes, as DistributedDataParallel does of a backward pass that it knows of."""
+    """Averages gradients over processes, which DistributedDataParallel does for a backward pass through its forward."""
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         for parameter in module.parameters():
             if parameter.grad is not None:
@@ -122,17 +128,17 @@ def average_gradients(module: nn.Module) -> None:
 
 
 def check_no_batch_norm(model: nn.Module) -> None:
-    """Refuses networks that look at the batch.
+    """Checks that no layer depends on which images are encoded together.
 
     Args:
-        model: in the mode it is trained in.
+        model: in training mode.
 
     Raises:
-        ConfigError: a BatchNorm that takes its statistics from the batch.
+        ConfigError: a BatchNorm takes its statistics from the batch.
     """
-    found = [n for n, m in model.named_modules() if isinstance(m, _BatchNorm) and m.training]
-    if found:
+    names = [name for name, m in model.named_modules() if isinstance(m, _BatchNorm) and m.training]
+    if names:
         raise ConfigError(
-            f"training.gradient_cache: {found[0]} is a BatchNorm, which would see a chunk in place of the "
-            "batch; choose a network without (conv4 with norm: group), or freeze it"
+            f"training.gradient_cache: {names[0]} is a BatchNorm, which would see a chunk instead of the batch; "
+            "choose a network without BatchNorm (conv4 with norm: group), or freeze it"
         )

@@ -1,4 +1,4 @@
-"""The run folder: what a run leaves behind, and what state it is in."""
+"""The run folder: the files of a run, and how far it is."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
-from vlfew.core.config import Config, Repeat, differences, dump_config
-from vlfew.core.config_file import load_config
+from vlfew.core.config import Config, RepeatConfig
+from vlfew.core.config_diff import config_differences
+from vlfew.core.config_file import dump_config, load_saved_config
 from vlfew.core.errors import RunError
 from vlfew.core.files import write_atomic
 from vlfew.models.serialization import read_metadata
@@ -22,8 +23,8 @@ State = Literal["new", "unfinished", "trained", "finished"]
 LOCK = ".lock"
 
 
-def member_names(repeat: Repeat) -> list[str]:
-    """The folders of the runs of a repeated one: `fold-1`, `fold-2` ..."""
+def member_names(repeat: RepeatConfig) -> list[str]:
+    """The folders of the members of a repeated run: `fold-1`, `fold-2` ..."""
     last = repeat.over.rpartition(".")[2]
     return [f"{last}-{value}" for value in repeat.values]
 
@@ -32,9 +33,9 @@ def member_names(repeat: Repeat) -> list[str]:
 class RunFolder:
     """`runs/<config name>/` and the files in it.
 
-    `config.yaml` as resolved; `log.jsonl`, a line per event; `checkpoints/`; `model.safetensors` and
-    `model.json` when training is done; `results.json` and `report.html` when all is. A repeated run
-    holds a run folder for each of its values instead of a model.
+    `config.yaml` as resolved; `log.jsonl`, a line per event; `checkpoints/`; `model.safetensors` and `model.json` once
+    training is done; `results.json` and `report.html` at the end. A repeated run holds a run folder for each of its
+    values instead of a model.
     """
 
     path: Path
@@ -61,39 +62,39 @@ class RunFolder:
 
     @property
     def members(self) -> list[RunFolder]:
-        """The runs of a repeated one, in order; none for a single run."""
+        """The runs of a repeated run, in order; empty for a single run."""
         if not self.config.is_file():
             return []
-        repeat = load_config(self.config).repeat
+        repeat = load_saved_config(self.config).repeat
         return [] if repeat is None else [RunFolder(self.path / n) for n in member_names(repeat)]
 
     @property
     def repeated(self) -> tuple[str, list[Any]]:
-        """The key in which the runs of a repeated one differ, and its values."""
-        repeat = load_config(self.config).repeat
+        """The key in which the members of a repeated run differ, and its values."""
+        repeat = load_saved_config(self.config).repeat
         assert repeat is not None
         return repeat.over, repeat.values
 
     @property
     def state(self) -> State:
-        """How far the run has come."""
+        """How far the run is."""
         if self.results.is_file():
             return "finished"
         if (self.path / "model.json").is_file():
             return "trained"
-        # Without a checkpoint nothing would be lost: a mistake in the first try claims nothing.
+        # Without a checkpoint nothing would be lost: the folder is free for another configuration.
         return "unfinished" if any(self.checkpoints.glob("step-*.json")) else "new"
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Keeps other processes out of the folder; let go of when the process ends, however it ends.
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes out of the folder, until the block or the process ends.
 
         Raises:
-            RunError: another process is at work in it.
+            RunError: another process is training in it.
         """
         try:
             import fcntl
-        except ImportError:  # Windows, where runs are not kept apart
+        except ImportError:  # Windows: no lock
             yield
             return
         self.path.mkdir(parents=True, exist_ok=True)
@@ -106,19 +107,19 @@ class RunFolder:
                         f"another process is training in {self.path}; wait for it, or give this run its own "
                         f"folder with name={self.path.name}-2"
                     ) from None
-                # A file system without locks.
+                # Otherwise a file system without locks.
             yield
 
     def claim(self, config: Config) -> State:
-        """Makes the folder this configuration's, or finds that it already is.
+        """Writes the configuration to the folder, or checks that it is already that of the run there.
 
-        What is evaluated may change until the results are there: it has no part in the training.
+        Evaluations may change until there are results.
 
         Raises:
-            RunError: it holds a run of another configuration; lists every difference.
+            RunError: the folder holds a run of another configuration; lists every difference.
         """
         state = self.state
-        different = [] if state == "new" else differences(load_config(self.config), config)
+        different = [] if state == "new" else config_differences(load_saved_config(self.config), config)
         if state != "finished":
             different = [line for line in different if not line.startswith("evaluate")]
         if different:
@@ -131,7 +132,7 @@ class RunFolder:
         return state
 
     def remove_if_empty(self) -> None:
-        """Leaves nothing of a run that was refused before it began: neither configuration nor folder."""
+        """Removes the folder of a run that failed before anything but its configuration was written."""
         if not self.path.is_dir() or {p.name for p in self.path.iterdir()} - {self.config.name, LOCK}:
             return
         for path in self.path.iterdir():
@@ -139,12 +140,12 @@ class RunFolder:
         self.path.rmdir()
 
     def append_log(self, entry: dict[str, Any]) -> None:
-        """One event as a line of `log.jsonl`."""
+        """Appends an event to `log.jsonl`."""
         with open(self.log, "a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
 
     def read_log(self) -> list[dict[str, Any]]:
-        """All events; a last line that a crash cut short is left out."""
+        """All events, without a last line that a crash has truncated."""
         if not self.log.is_file():
             return []
         entries = []
@@ -156,28 +157,26 @@ class RunFolder:
         return entries
 
     def rewind_log(self, step: int) -> None:
-        """Forgets events after `step`: a resumed run writes them again."""
-        kept = [entry for entry in self.read_log() if entry.get("step", 0) <= step]
-        write_atomic(self.log, "".join(json.dumps(entry) + "\n" for entry in kept))
+        """Removes events after `step`, which a resumed run writes again."""
+        entries = [entry for entry in self.read_log() if entry.get("step", 0) <= step]
+        write_atomic(self.log, "".join(json.dumps(entry) + "\n" for entry in entries))
 
 
 def validation_of(run: RunFolder) -> float | None:
-    """Validation accuracy of the model that was kept, the mean over the runs of a repeated one.
-
-    None where there was no validation.
+    """Validation accuracy of the saved model, averaged over the members of a repeated run; None without validation.
 
     Raises:
-        RunError: the log has lost it.
+        RunError: it is missing from the log.
     """
     if run.members:
-        found = [value for value in map(validation_of, run.members) if value is not None]
-        return fmean(found) if found else None
-    kept = read_metadata(run.path).get("best_step")
-    if kept is None:
+        accuracies = [value for value in map(validation_of, run.members) if value is not None]
+        return fmean(accuracies) if accuracies else None
+    step = read_metadata(run.path).get("best_step")
+    if step is None:
         return None
-    told = [e["validation"]["accuracy"] for e in run.read_log() if "validation" in e and e["step"] == kept]
-    if not told:
-        raise RunError(
-            f"{run.log} has lost the validation of step {kept}; remove {run.path} to train it again"
-        )
-    return float(told[-1])
+    for entry in reversed(run.read_log()):
+        if "validation" in entry and entry["step"] == step:
+            return float(entry["validation"]["accuracy"])
+    raise RunError(
+        f"{run.log} does not contain the validation of step {step}; remove {run.path} to train it again"
+    )

@@ -1,4 +1,4 @@
-"""The words that go with a batch."""
+"""The texts that go with a batch."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from torch import Tensor
 from vlfew.data.batch import Batch
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.encoders.text.base import TextEncoder
-from vlfew.encoders.text.distinct import check_told_apart
+from vlfew.encoders.text.distinct import check_distinct_texts
 
 
 class TextBatches:
-    """Gives a batch's texts as `TrainingStep` takes them.
+    """Gives the texts of a batch as `TrainingStep` takes them.
 
-    A frozen encoder reads the texts of the training classes once, at the start; those of held-out
-    classes are not even read. One that is trained gets tokens at every step.
+    A frozen encoder encodes the texts of the training classes once, at the start, and never sees those of the other
+    classes. For one that is trained, texts are tokenized at every step.
 
     Args:
-        encoder: of the text stream.
-        data: whose class texts they are.
+        encoder: of texts.
+        data: whose class texts are used.
         frozen: whether the encoder is.
-        device: where they are wanted.
+        device: where texts are wanted.
 
     Raises:
-        DataError: the encoder cannot tell the words of two training classes apart.
+        DataError: the encoder gives the same tokens for two training classes.
     """
 
     def __init__(self, encoder: TextEncoder, data: LabeledImages, frozen: bool, device: torch.device) -> None:
@@ -33,11 +33,10 @@ class TextBatches:
         self._first = torch.tensor([0, *map(len, data.class_texts)]).cumsum(0)
         self._vectors: Tensor | None = None
         trained = data.classes("train").tolist()
-        # Where every image is a class of its own, two may well be said by one caption.
+        # Where every image is a class of its own, two may share a caption.
         if len(data.indices("train")) > len(trained):
-            check_told_apart(
-                encoder, [data.class_names[c] for c in trained], [data.class_texts[c] for c in trained]
-            )
+            names, texts = data.class_names, data.class_texts
+            check_distinct_texts(encoder, [names[c] for c in trained], [texts[c] for c in trained])
         if frozen:
             used = [number for c in trained for number in range(int(self._first[c]), int(self._first[c + 1]))]
             self._row = torch.zeros(len(self._texts), dtype=torch.long)
@@ -47,9 +46,9 @@ class TextBatches:
 
     def __call__(self, batch: Batch) -> tuple[Tensor | dict[str, Tensor], Tensor]:
         """Vectors `[T, D_text]` or tokens of the batch's texts, and their classes `[T]`."""
-        number = self._first[batch.words] + batch.text
-        labels = batch.words.to(self._device)
+        number = self._first[batch.text_classes] + batch.text_choice
+        labels = batch.text_classes.to(self._device, non_blocking=True)
         if self._vectors is not None:
-            return self._vectors[self._row[number].to(self._device)], labels
+            return self._vectors[self._row[number].to(self._device, non_blocking=True)], labels
         tokens = self._encoder.tokenize([self._texts[i] for i in number.tolist()])
-        return {name: value.to(self._device) for name, value in tokens.items()}, labels
+        return {name: value.to(self._device, non_blocking=True) for name, value in tokens.items()}, labels

@@ -1,4 +1,4 @@
-"""One training step's computation, as a single module for DistributedDataParallel to wrap."""
+"""The computation of a training step as one module, which DistributedDataParallel wraps."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import torch
 from torch import Tensor, nn
 
 from vlfew.core.features import Features
-from vlfew.losses.batch import BatchPairs, EncodedBatch
+from vlfew.losses.batch import EncodedBatch
 from vlfew.losses.gather import all_gather
 from vlfew.losses.objective import Objective
 from vlfew.models.dual_stream import DualStream
+from vlfew.training.batches import BatchLabels
 
 
 class TrainingStep(nn.Module):
-    """Both streams over this process's share of a batch, then the objective over the whole batch.
+    """Encodes this process's share of a batch, then computes the objective over the whole batch.
 
-    Gathering inside makes the loss, and so the gradient, the same whatever the number of processes
-    (BatchNorm and dropout in the image stream aside, which are of each process's own images).
+    Features are gathered inside, so that loss and gradients are the same for any number of processes (except for
+    BatchNorm and dropout of the image encoder, which see only their process's images).
 
     Args:
-        model: the model.
-        objective: what is made small.
+        model: that is trained.
+        objective: that is minimized.
         classes: `[C]` the training classes, ascending.
     """
 
@@ -34,70 +35,67 @@ class TrainingStep(nn.Module):
     def forward(
         self,
         pixels: Tensor,
-        labels: Tensor,
-        words: Tensor | dict[str, Tensor] | None = None,
-        text_labels: Tensor | None = None,
-        seed: int | None = None,
-        pairs: BatchPairs | None = None,
+        labels: BatchLabels,
+        text: Tensor | dict[str, Tensor] | None = None,
         progress: float = 0.0,
+        image_seed: int | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of a batch and its terms.
+        """Loss of a batch, and the terms of the objective by name.
 
         Args:
-            pixels: `[B / P, C, H, W]` in 0..255, this process's share.
-            labels: `[B]` classes of the whole batch.
-            words: T texts: the frozen encoder's vectors `[T, D_text]`, or its tokens when it is
-                trained too.
-            text_labels: `[T]` class of each text.
-            seed: of this process's dropout in the image stream.
-            pairs: those that the batch was drawn for, over the whole batch.
-            progress: the share of the training that is done, 0 to 1.
+            pixels: `[B / P, C, H, W]` in 0..255, the share of this one of P processes.
+            labels: of the whole batch.
+            text: T texts: vectors `[T, D_text]` of a frozen text encoder, or tokens `[T, L]` by name.
+            progress: share of the training that is done, 0 to 1.
+            image_seed: of dropout in this process's image encoder.
         """
-        # Words first: they are the same in every process, and so is their dropout then.
-        text = None if words is None else self.project(self.read(words))
-        if seed is not None:
-            torch.manual_seed(seed)
-        return self.judge(self.look(pixels), labels, text, text_labels, pairs, progress)
+        # Text first: it is the same in every process, and so is its dropout.
+        encoded = None if text is None else self.project_text(self.encode_text(text))
+        if image_seed is not None:
+            torch.manual_seed(image_seed)
+        return self.compute_loss(self.encode_images(pixels), encoded, labels, progress)
 
-    def look(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        """Of images `[b, C, H, W]`: embeddings `[b, D]` and, where they are needed, maps `[b, C', H', W']`."""
-        found = self.model.forward_images(pixels)
+    def encode_images(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """Embeddings `[b, D]` of images `[b, C, H, W]`, and maps `[b, C', H', W']` where they are needed."""
+        features = self.model(pixels, None).image
         if not (self.objective.needs_map or self.model.similarity.needs_map):
-            return (found.embedding.float(),)
-        return found.embedding.float(), found.need("map", "the objective").float()
+            return (features.embedding.float(),)
+        return features.embedding.float(), features.require("map", "the objective").float()
 
-    def read(self, words: Tensor | dict[str, Tensor]) -> Tensor:
-        """Of texts, their vectors `[T, D_text]`: those of the encoder for tokens, and vectors as they are."""
-        if isinstance(words, Tensor):
-            return words
+    def encode_text(self, text: Tensor | dict[str, Tensor]) -> Tensor:
+        """The text encoder's vectors `[T, D_text]` of tokens; vectors are returned unchanged."""
+        if isinstance(text, Tensor):
+            return text
         assert self.model.text_encoder is not None
-        encoded: Tensor = self.model.text_encoder(words).embedding
-        return encoded
+        vectors: Tensor = self.model.text_encoder(text).embedding
+        return vectors
 
-    def project(self, encoded: Tensor) -> Tensor:
-        """The text encoder's vectors `[T, D_text]` to `[T, D]`."""
-        return self.model.forward_texts(encoded).float()
+    def project_text(self, vectors: Tensor) -> Tensor:
+        """The text encoder's vectors `[T, D_text]` to embeddings `[T, D]`."""
+        embedding: Tensor = self.model(None, vectors).text
+        return embedding.float()
 
-    def judge(
-        self,
-        looked: tuple[Tensor, ...],
-        labels: Tensor,
-        text: Tensor | None,
-        text_labels: Tensor | None,
-        pairs: BatchPairs | None,
-        progress: float,
+    def compute_loss(
+        self, features: tuple[Tensor, ...], text: Tensor | None, labels: BatchLabels, progress: float
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss and terms of a batch of which this process has `look`ed at its share; see `forward`."""
-        image = Features(*map(all_gather, looked))
+        """Loss and terms.
+
+        Args:
+            features: what `encode_images` gave for this process's share.
+            text: embeddings `[T, D]`.
+            labels: of the whole batch.
+            progress: share of the training that is done.
+        """
         batch = EncodedBatch(
-            image=image,
-            labels=labels,
-            target=torch.searchsorted(self.classes, labels) if self.objective.needs_classes else None,
-            words=text,
-            text_labels=text_labels,
+            image=Features(*map(all_gather, features)),
+            labels=labels.labels,
+            target=torch.searchsorted(self.classes, labels.labels) if self.objective.needs_classes else None,
+            text=text,
+            text_labels=labels.text_labels,
             similarity=self.model.similarity,
-            drawn_pairs=pairs,
+            sampled_pairs=labels.pairs,
             progress=progress,
             unshared=not self.model.spec.share_weights,
+            host_labels=labels.host_labels,
         )
         return self.objective(batch)

@@ -1,4 +1,4 @@
-"""What batches are drawn from: the classes of a split, their images, groups and sources."""
+"""The classes of a split, and the random choices that batches consist of."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from vlfew.data.batch import Batch
 from vlfew.data.labeled_images import LabeledImages
 
 
-class Pool:
-    """The classes of a split, and the draws that batches are put together from.
+class ClassPool:
+    """Draws classes and images of a split.
 
     Args:
         data: the data set.
         split: to draw from.
-        wanted: classes that must be there.
-        key: of the configuration that wants so many, for messages.
-        distinct_sources: what is compared comes from different sources (drawers), where it can.
-        extra_text_negatives: how many further classes give their words to a batch, as wrong answers; at most
-            those there are.
-        min_images_per_class: classes with fewer are never drawn.
+        min_classes: number of classes that a batch needs.
+        key: configuration key that sets this number, for messages.
+        distinct_sources: compare images of different sources (drawers) where possible.
+        extra_text_negatives: number of further classes whose texts are added to a batch as negatives; at most as many
+            as there are.
+        min_images_per_class: smaller classes are not drawn.
 
     Raises:
         DataError: too few classes.
@@ -33,25 +33,24 @@ class Pool:
         data: LabeledImages,
         split: str,
         *,
-        wanted: int,
+        min_classes: int,
         key: str,
-        distinct_sources: bool,
-        extra_text_negatives: int,
-        min_images_per_class: int,
+        distinct_sources: bool = True,
+        extra_text_negatives: int = 0,
+        min_images_per_class: int = 1,
     ) -> None:
-        self._data, self._split, self._more_words = data, split, extra_text_negatives
+        self._data, self._split, self._extra_text_negatives = data, split, extra_text_negatives
         by_class = {c: index.numpy() for c, index in data.by_class(split).items()}
         self._members = {c: index for c, index in by_class.items() if len(index) >= min_images_per_class}
-        if len(self._members) < wanted:
-            which = "" if min_images_per_class == 1 else f" of {min_images_per_class} images or more"
-            lower = f"; set {key}={len(self._members)} or fewer" if len(self._members) >= 2 else ""
+        if (available := len(self._members)) < min_classes:
+            size = "" if min_images_per_class == 1 else f" of {min_images_per_class} images or more"
+            hint = f"; set {key}={available} or fewer" if available >= 2 else ""
             raise DataError(
-                f"{data.name}: split {split!r} has {len(self._members)} classes{which}, and {key} wants {wanted}"
-                f"{lower}"
+                f"{data.name}: split {split!r} has {available} classes{size}, and {key} needs {min_classes}{hint}"
             )
         self.classes = np.array(list(self._members))
         self._labels = data.labels.numpy()
-        self._texts = np.array([len(texts) for texts in data.class_texts])
+        self._text_counts = np.array([len(texts) for texts in data.class_texts])
         self._sources = data.source_id.numpy() if distinct_sources and data.source_id is not None else None
 
     def groups(self) -> list[np.ndarray]:
@@ -67,85 +66,84 @@ class Pool:
         group = self._data.class_group.numpy()[self.classes]
         return [self.classes[group == g] for g in np.unique(group)]
 
-    def large_groups(self, count: int, wanted: int, key: str) -> list[np.ndarray]:
-        """The classes of each group of `wanted` classes or more, of which there must be `count`.
+    def large_groups(self, count: int, min_classes: int, key: str) -> list[np.ndarray]:
+        """The classes of each group that has at least `min_classes` of them.
 
         Raises:
-            DataError: no groups, or too few that are large enough.
+            DataError: there are no groups, or fewer than `count` such groups.
         """
-        large = [classes for classes in self.groups() if len(classes) >= wanted]
+        large = [classes for classes in self.groups() if len(classes) >= min_classes]
         if len(large) < count:
             raise DataError(
-                f"{self._data.name}: split {self._split!r} has {len(large)} groups of {wanted} classes or more "
-                f"({key} wants so many); set sampling.groups_per_batch={max(1, len(large))} or fewer"
+                f"{self._data.name}: split {self._split!r} has {len(large)} groups of {min_classes} classes or more "
+                f"(needed by {key}); set sampling.groups_per_batch={max(1, len(large))} or fewer"
             )
         return large
 
-    def image(self, rng: np.random.Generator, label: int) -> int:
-        """Any image of a class."""
+    def draw_image(self, rng: np.random.Generator, label: int) -> int:
+        """An image of a class."""
         return int(rng.choice(self._members[label]))
 
-    def images(self, rng: np.random.Generator, label: int, count: int) -> np.ndarray:
-        """So many images of a class, of different sources first; a class that has fewer repeats some."""
+    def draw_images(self, rng: np.random.Generator, label: int, count: int) -> np.ndarray:
+        """`count` images of a class, different sources first; a class with fewer images repeats some."""
         members = rng.permutation(self._members[label])
         if self._sources is not None:
-            # First images of distinct sources come first, then the rest.
+            # The first image of each source comes first, then the rest.
             _, first = np.unique(self._sources[members], return_index=True)
             members = np.concatenate([members[np.sort(first)], np.delete(members, first)])
         return np.resize(members, count)
 
-    def beside(self, rng: np.random.Generator, image: int, label: int) -> int:
-        """An image of class `label` to set beside an image, of its own class or another.
+    def draw_partner(self, rng: np.random.Generator, image: int, label: int) -> int:
+        """An image of class `label` to compare with `image`, whose class may be the same.
 
-        A further one, and from another source where the class has one such. A class of one image
-        gives that again: augmentation is drawn for each place of a batch, so the two are different
-        distortions of it.
+        A different image, from another source where the class has one. A class with a single image returns it:
+        augmentation is drawn for each position of a batch, so the two are different distortions of it.
         """
         members = self._members[label]
-        further = members[members != image]
-        if not len(further):
+        others = members[members != image]
+        if not len(others):
             return image
         if self._sources is not None:
-            apart = further[self._sources[further] != self._sources[image]]
-            further = apart if len(apart) else further
-        return int(rng.choice(further))
+            other_sources = others[self._sources[others] != self._sources[image]]
+            others = other_sources if len(other_sources) else others
+        return int(rng.choice(others))
 
     def batch(
         self,
         rng: np.random.Generator,
         index: np.ndarray,
-        chosen: np.ndarray | None = None,
+        classes: np.ndarray | None = None,
         pairs: tuple[Tensor, Tensor] | None = None,
     ) -> Batch:
-        """The batch of some images, with the words that go with it.
+        """The batch of given images, with its texts.
 
         Args:
             rng: of the batch.
             index: `[B]` image numbers.
-            chosen: their classes, whose words come in this order; ascending if not given.
-            pairs: `i [M]`, `j [M]` within the batch, where it was drawn for certain pairs.
+            classes: their classes, in the order of the texts; ascending if not given.
+            pairs: `i [M]` and `j [M]` within the batch.
         """
         labels = torch.from_numpy(self._labels[index])
-        chosen = labels.unique().numpy() if chosen is None else chosen
-        others = np.setdiff1d(self.classes, chosen)
-        more = rng.choice(others, min(self._more_words, len(others)), replace=False)
-        words = np.concatenate([chosen, more])
+        classes = labels.unique().numpy() if classes is None else classes
+        others = np.setdiff1d(self.classes, classes)
+        negatives = rng.choice(others, min(self._extra_text_negatives, len(others)), replace=False)
+        text_classes = np.concatenate([classes, negatives])
         return Batch(
             index=torch.from_numpy(index),
             labels=labels,
-            words=torch.from_numpy(words),
-            text=torch.from_numpy(rng.integers(self._texts[words])),
+            text_classes=torch.from_numpy(text_classes),
+            text_choice=torch.from_numpy(rng.integers(self._text_counts[text_classes])),
             pairs=None if pairs is None else (*pairs, labels[pairs[0]] == labels[pairs[1]]),
         )
 
 
-def some_of(rng: np.random.Generator, groups: list[np.ndarray], count: int | None) -> list[np.ndarray]:
-    """So many of the groups, drawn for a batch; all of them for None."""
+def draw_groups(rng: np.random.Generator, groups: list[np.ndarray], count: int | None) -> list[np.ndarray]:
+    """`count` of the groups; all of them for None."""
     if count is None:
         return groups
     return [groups[n] for n in rng.choice(len(groups), count, replace=False)]
 
 
-def in_turn(rng: np.random.Generator, classes: np.ndarray, count: int) -> list[int]:
-    """So many of the classes at random, none again before all have had their turn."""
+def draw_classes(rng: np.random.Generator, classes: np.ndarray, count: int) -> list[int]:
+    """`count` classes in random order; none is repeated before all were drawn."""
     return [int(c) for c in np.resize(rng.permutation(classes), count)]

@@ -1,6 +1,8 @@
-"""Batches of balanced pairs: half of one class, half of two."""
+"""Batches of image pairs, half from the same class and half from two classes."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,29 +11,26 @@ from vlfew.core.errors import DataError
 from vlfew.core.random import generator_at
 from vlfew.data.batch import Batch
 from vlfew.data.labeled_images import LabeledImages
-from vlfew.data.samplers.base import Pool, in_turn, some_of
+from vlfew.data.samplers.base import ClassPool, draw_classes, draw_groups
 
 
 class PairSampler:
-    """Draws M pairs; each brings its two images, so that a batch is 2 M images.
+    """Draws M pairs, each with its own two images, so that a batch has 2 M images.
 
-    The two of a same pair are different images, wherever their class has two; see `Pool.beside`. A
-    image may be in several pairs. The first images are `0..M-1` of the batch and the second ones
-    `M..2M-1`; same and different pairs take turns.
+    The first images of the pairs are `0..M-1` of the batch, the second ones `M..2M-1`; same and different pairs
+    alternate. The images of a same pair differ wherever their class has two; see `ClassPool.draw_partner`.
 
     Args:
         data: the data set.
         split: to draw from.
         pairs_per_batch: M, even.
-        groups_per_batch: with a number G, the pairs come from G groups, and those of different classes from one.
-        distinct_sources: the two of a pair come from different sources (drawers), where they can.
-        extra_text_negatives: how many further classes give their words to the batch.
-        min_images_per_class: classes with fewer are never drawn.
+        groups_per_batch: number of groups that the pairs come from; both classes of a different pair are of one group.
         seed: of all draws.
+        pool_options: of `ClassPool`.
 
     Raises:
-        DataError: fewer than two classes; no groups, or too few of them with two classes; more groups
-            than pairs of either kind.
+        DataError: fewer than two classes; no groups, or too few with two classes; more groups than pairs of either
+            kind.
     """
 
     def __init__(
@@ -41,50 +40,36 @@ class PairSampler:
         *,
         pairs_per_batch: int,
         groups_per_batch: int | None = None,
-        distinct_sources: bool = True,
-        extra_text_negatives: int = 0,
-        min_images_per_class: int = 1,
         seed: int = 0,
+        **pool_options: Any,
     ) -> None:
         self.pairs_per_batch, self.groups_per_batch, self.seed = pairs_per_batch, groups_per_batch, seed
-        self._pool = Pool(
-            data,
-            split,
-            wanted=2,
-            key="sampling.pairs_per_batch",
-            distinct_sources=distinct_sources,
-            extra_text_negatives=extra_text_negatives,
-            min_images_per_class=min_images_per_class,
-        )
+        key = "sampling.pairs_per_batch"
+        self._pool = ClassPool(data, split, min_classes=2, key=key, **pool_options)
         self._sets = [self._pool.classes]
         if groups_per_batch is not None:
-            self._sets = self._pool.large_groups(groups_per_batch, 2, "sampling.pairs_per_batch")
-        if groups_per_batch is not None and pairs_per_batch // 2 < groups_per_batch:
-            raise DataError(
-                f"sampling.pairs_per_batch={pairs_per_batch} is {pairs_per_batch // 2} of one class and {pairs_per_batch // 2} of two, and "
-                f"sampling.groups_per_batch={groups_per_batch} wants one of each from every group; set sampling.pairs_per_batch={2 * groups_per_batch} "
-                "or more, or fewer groups"
-            )
+            self._sets = self._pool.large_groups(groups_per_batch, 2, key)
+            if (half := pairs_per_batch // 2) < groups_per_batch:
+                raise DataError(
+                    f"{key}={pairs_per_batch} is {half} same and {half} different pairs, and "
+                    f"sampling.groups_per_batch={groups_per_batch} needs one of each from every group; "
+                    f"set {key}={2 * groups_per_batch} or more, or fewer groups"
+                )
 
     def batch(self, number: int) -> Batch:
-        """Batch `number`, the same whenever and wherever it is asked for."""
+        """Batch `number`, the same in every process and at every call."""
         rng, pool = generator_at(self.seed, "pairs", number), self._pool
-        sets = some_of(rng, self._sets, self.groups_per_batch)
-        half = self.pairs_per_batch // 2
+        sets = draw_groups(rng, self._sets, self.groups_per_batch)
         first: list[int] = []
         second: list[int] = []
-        # Of each group as many as of the others, but for what does not divide.
-        for classes, share in zip(sets, _shares(half, len(sets)), strict=True):
-            alike, apart = in_turn(rng, classes, share), in_turn(rng, classes, share)
-            for same, one in zip(alike, apart, strict=True):
-                other = int(rng.choice(classes[classes != one]))
-                for a, b in ((same, same), (one, other)):
-                    first.append(pool.image(rng, a))
-                    second.append(pool.beside(rng, first[-1], b))
-        place = torch.arange(self.pairs_per_batch)
-        return pool.batch(rng, np.array(first + second), pairs=(place, place + self.pairs_per_batch))
-
-
-def _shares(count: int, parts: int) -> list[int]:
-    """`count` in `parts` that differ by one at most."""
-    return [len(part) for part in np.array_split(np.arange(count), parts)]
+        # As equal a share of every group as divides.
+        shares = map(len, np.array_split(np.arange(self.pairs_per_batch // 2), len(sets)))
+        for classes, share in zip(sets, shares, strict=True):
+            same_classes, classes_a = draw_classes(rng, classes, share), draw_classes(rng, classes, share)
+            for same, a in zip(same_classes, classes_a, strict=True):
+                b = int(rng.choice(classes[classes != a]))
+                for one, other in ((same, same), (a, b)):
+                    first.append(pool.draw_image(rng, one))
+                    second.append(pool.draw_partner(rng, first[-1], other))
+        position = torch.arange(self.pairs_per_batch)
+        return pool.batch(rng, np.array(first + second), pairs=(position, position + self.pairs_per_batch))

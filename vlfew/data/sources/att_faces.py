@@ -1,6 +1,6 @@
 """AT&T (Olivetti) faces: ten images each of forty people, 92x112, gray (Samaria and Harter 1994).
 
-Read from a folder of `s1/1.pgm` to `s40/10.pgm`, or from the archive, as it is found in many places.
+Reads a folder of `s1/1.pgm` to `s40/10.pgm`, or the archive.
 """
 
 from __future__ import annotations
@@ -39,30 +39,30 @@ def load(
     fold: int = 1,
     validation_people: int = 0,
 ) -> LabeledImages:
-    """The faces at hand, person by person. `source_id` is the number of the image (1 to 10).
+    """AT&T faces, person by person; `source_id` is the number of the image (1 to 10).
 
-    Split by people, the forty are drawn from `preprocessor.seed` into four tens, whoever is at hand; test
-    is one of these, validation some of the others, training the rest. Split by images, two images
-    of every person are test and the others training: the same people in both. The fingerprint covers
-    the content of the images and the split; it is the same for folders and archives.
+    Split by people, the forty are drawn from `preprocessor.seed` into four folds of ten, whichever are available; test
+    is one fold, validation a part of the others, training the rest. Split by images, two images of every person are
+    for testing and the others for training: the same people in both. The fingerprint covers the content of the images
+    and the split; it is the same for folders and archives.
 
     Args:
-        root: folder that holds the people's folders or the archive; None looks where data lie.
-        preprocessor: how to read the images, which are not square.
-        split: what is new in the test split.
-        fold: 1 to 4, which ten people are the test split of `people`.
-        validation_people: of the others, for validation; 0 for none.
+        root: folder with the people's folders or the archive; None searches the usual places.
+        preprocessor: size, channels and how to resize; the images are not square.
+        split: what is new in the test split: `people` or `images`.
+        fold: test fold of `split: people`, 1 to 4.
+        validation_people: number of the other people for validation; 0 for none.
 
     Raises:
-        DataError: no images, a file is none of the set's, or too few people or images.
+        DataError: no images, a file that does not belong to the data set, or too few people or images.
     """
     if not 1 <= fold <= FOLDS:
         raise DataError(f"att_faces: fold={fold}; there are folds 1 to {FOLDS}")
     if split == "images" and (fold > 1 or validation_people):
         raise DataError("att_faces: fold and validation_people are for split=people; leave them out")
-    found = check(find_data("att_faces", root, ALSO))
-    images, kept, skipped = read_cached([f.file for f in found], preprocessor, "reading att_faces")
-    faces = [found[n] for n in kept.tolist()]
+    files = check(find_data("att_faces", root, ALSO))
+    images, numbers, skipped = read_cached([f.file for f in files], preprocessor, "reading att_faces")
+    faces = [files[n] for n in numbers.tolist()]
     split_of = (
         _by_people(faces, fold, validation_people, preprocessor.seed)
         if split == "people"
@@ -74,7 +74,9 @@ def load(
         if part in split_of
     }
     people = sorted({f.person for f in faces})
-    whole = len(people) == PEOPLE and len(faces) == PEOPLE * IMAGES
+    note = ""
+    if (len(people), len(faces)) != (PEOPLE, PEOPLE * IMAGES):
+        note = f"{len(people)} of {PEOPLE} people, {len(faces)} of {PEOPLE * IMAGES} images available"
     return LabeledImages(
         name="att_faces",
         images=InMemory(images),
@@ -87,9 +89,7 @@ def load(
         source_id=torch.tensor([f.number for f in faces]),
         image_names=tuple(f.name for f in faces),
         skipped=skipped,
-        note=""
-        if whole
-        else f"{len(people)} of {PEOPLE} people, {len(faces)} of {PEOPLE * IMAGES} images at hand",
+        note=note,
     )
 
 
@@ -107,13 +107,13 @@ class Face:
 
 
 def check(place: Path) -> list[Face]:
-    """The images in a folder or archive, by person and number; none is decoded.
+    """List the images of a folder or archive, by person and number, without decoding them.
 
     Raises:
         DataError: see `load`.
     """
     place = _inside(place)
-    found: dict[tuple[int, int], Face] = {}
+    faces: dict[tuple[int, int], Face] = {}
     for file in list_files(place):
         if not file.name.endswith(".pgm"):
             continue
@@ -121,16 +121,16 @@ def check(place: Path) -> list[Face]:
         person, number = (int(match[1]), int(match[2])) if match else (0, 0)
         if not (1 <= person <= PEOPLE and 1 <= number <= IMAGES):
             raise DataError(f"att_faces: {file.name} in {place} is not like s1/1.pgm (to s40/10.pgm)")
-        first = found.setdefault((person, number), Face(person, number, file))
+        first = faces.setdefault((person, number), Face(person, number, file))
         if first.file is not file:
-            raise DataError(f"att_faces: {first.file.name} and {file.name} in {place} are one image's name")
-    if not found:
+            raise DataError(f"att_faces: {first.file.name} and {file.name} in {place} are the same image")
+    if not faces:
         raise DataError(f"att_faces: no images like s1/1.pgm (to s40/10.pgm) in {place}")
-    return [face for _, face in sorted(found.items())]
+    return [face for _, face in sorted(faces.items())]
 
 
 def _inside(place: Path) -> Path:
-    """The folder of the people's folders, or the archive, at or in `place`."""
+    """The archive, or the folder of the people's folders, at or in `place`."""
     if place.is_file():
         return place
     for folder in (place, *(place / name for name in FOLDERS)):
@@ -143,13 +143,13 @@ def _inside(place: Path) -> Path:
 
 
 def _by_people(faces: Sequence[Face], fold: int, validation_people: int, seed: int) -> list[str]:
-    """The split of each image, by who it shows."""
-    everyone = sorted(range(1, PEOPLE + 1), key=lambda person: seed_at(seed, "fold", person))
-    test = set(everyone[(fold - 1) * PEOPLE // FOLDS : fold * PEOPLE // FOLDS])
-    at_hand = {f.person for f in faces}
-    others = sorted(at_hand - test)
-    if not at_hand & test:
-        raise DataError(f"att_faces: none of the {len(test)} people of fold {fold} is at hand")
+    """The split of each image, by person."""
+    order = sorted(range(1, PEOPLE + 1), key=lambda person: seed_at(seed, "fold", person))
+    test = set(order[(fold - 1) * PEOPLE // FOLDS : fold * PEOPLE // FOLDS])
+    available = {f.person for f in faces}
+    others = sorted(available - test)
+    if not available & test:
+        raise DataError(f"att_faces: none of the {len(test)} people of fold {fold} is available")
     if not 0 <= validation_people < len(others):
         raise DataError(
             f"att_faces: validation_people={validation_people} of the {len(others)} people outside fold "
@@ -165,11 +165,11 @@ def _by_images(faces: Sequence[Face], seed: int) -> list[str]:
     few = next((person for person in sorted(count) if count[person] <= TEST_IMAGES), None)
     if few is not None:
         raise DataError(
-            f"att_faces: person s{few} has {count[few]} images at hand; split=images takes "
-            f"{TEST_IMAGES} for test and needs at least one for training"
+            f"att_faces: person s{few} has {count[few]} images available; split=images needs "
+            f"{TEST_IMAGES} for testing and at least one for training"
         )
     test: set[str] = set()
     for person in count:
         own = [f.name for f in faces if f.person == person]
-        test |= draw_names(own, TEST_IMAGES, seed, "images")
+        test |= draw_names(own, TEST_IMAGES, seed, "pictures")
     return ["test" if f.name in test else "train" for f in faces]

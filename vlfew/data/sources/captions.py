@@ -1,8 +1,7 @@
-"""captions: your own images with captions, one or several an image, for alignment and retrieval.
+"""captions: your own images, each with one or more captions, for alignment and retrieval.
 
-Beside the images lies `captions.csv`, or `captions.jsonl`, with `file` and `caption`, a row for each
-caption, and, where the splits are given, `split`. Every image is a class of its own, whose texts are
-its captions.
+The folder contains `captions.csv` or `captions.jsonl` with the columns `file`, `caption` and optionally `split`, one
+row per caption. Each image is a class of its own, and its captions are the texts of the class.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from vlfew.data.class_names import unique_names
 from vlfew.data.data_root import find_data
 from vlfew.data.decode import is_image
 from vlfew.data.image_files import DataFile, digest, list_files
-from vlfew.data.image_stores import hold
+from vlfew.data.image_stores import load_images
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.data.preprocess import ImagePreprocessor
 from vlfew.data.splits import SPLIT_NAMES, split_by_class
@@ -36,32 +35,33 @@ def load(
     test_fraction: float = 0.1,
     memory_limit_mb: int = 2048,
 ) -> LabeledImages:
-    """Images under `root`, at any depth, and their captions; `file` is a path below `root`.
+    """Images with captions, at any depth below `root`; the column `file` is a path relative to `root`.
 
-    Without a column `split`, images are drawn into train, val and test from `preprocessor.seed`. A class is
-    called by its first caption. Images without a caption are left aside and counted. The fingerprint
-    covers names and sizes of the image files, the captions and the splits.
+    Without a column `split`, images are drawn into train, val and test from `preprocessor.seed`. The first caption is
+    the class name. Images without a caption are ignored and counted. The fingerprint covers names and sizes of the
+    image files, the captions and the splits.
 
     Args:
-        root: the folder; None looks where data lie.
-        preprocessor: how to read the images.
-        val_fraction: of the images, where no splits are given.
-        test_fraction: of the images, where no splits are given.
-        memory_limit_mb: larger sets (decoded, in MiB) are decoded as they are asked for.
+        root: the folder; None searches the usual places.
+        preprocessor: size, channels and how to resize.
+        val_fraction: fraction of the images for validation, where no splits are given.
+        test_fraction: fraction of the images for testing, where no splits are given.
+        memory_limit_mb: larger data sets (decoded, in MiB) are decoded on demand.
 
     Raises:
-        DataError: no caption file, or two; a row without `file` or `caption`, with an image that is not
-            there, an empty caption, or what an earlier row has said; splits that are unknown, given for
-            some images only or two for one; an image that cannot be read.
+        DataError: no caption file, or two; a row without `file` or `caption`, with a missing image, an empty caption or
+            a repeated one; splits that are unknown, incomplete or contradictory; an unreadable image.
     """
     root = find_data("captions", root)
-    told, aside = check(root)
-    images, kept, skipped = hold([one.file for one in told], preprocessor, "reading images", memory_limit_mb)
-    told = [told[number] for number in kept.tolist()]
-    files = [one.file.name for one in told]
-    labels = torch.arange(len(told))
-    if told and told[0].split:
-        named = [one.split for one in told]
+    captioned, ignored = check(root)
+    images, numbers, skipped = load_images(
+        [one.file for one in captioned], preprocessor, "reading images", memory_limit_mb
+    )
+    captioned = [captioned[number] for number in numbers.tolist()]
+    files = [one.file.name for one in captioned]
+    labels = torch.arange(len(captioned))
+    if captioned and captioned[0].split:
+        named = [one.split for one in captioned]
         splits = {
             split: torch.tensor([n for n, own in enumerate(named) if own == split])
             for split in dict.fromkeys(SPLIT_NAMES.values())
@@ -71,7 +71,7 @@ def load(
         splits = split_by_class(
             labels, files, val_fraction=val_fraction, test_fraction=test_fraction, seed=preprocessor.seed
         )
-    texts = tuple(tuple(one.captions) for one in told)
+    texts = tuple(tuple(one.captions) for one in captioned)
     return LabeledImages(
         name="captions",
         images=images,
@@ -80,7 +80,7 @@ def load(
         names_are_text=True,
         splits=splits,
         fingerprint=digest(
-            [(one.file.name, one.file.size) for one in told],
+            [(one.file.name, one.file.size) for one in captioned],
             skipped,
             texts,
             {split: index.tolist() for split, index in splits.items()},
@@ -88,68 +88,66 @@ def load(
         class_texts=texts,
         image_names=tuple(files),
         skipped=skipped,
-        note=f"images without a caption that are left aside: {aside}" if aside else "",
+        note=f"images ignored because they have no caption: {ignored}" if ignored else "",
     )
 
 
 @dataclass
-class Told:
-    """An image and what is said of it; `split` is "" where no splits are given."""
+class CaptionedImage:
+    """An image and its captions; `split` is empty where no splits are given."""
 
     file: DataFile
     split: str
     captions: list[str] = field(default_factory=list)
 
 
-def check(root: Path) -> tuple[list[Told], int]:
-    """Looks through a folder without decoding an image.
+def check(root: Path) -> tuple[list[CaptionedImage], int]:
+    """List the images and captions of a folder without decoding images.
 
     Returns:
-        The images that have captions, in the order of their names; how many have none.
+        The images with captions, by name, and the number of images without.
 
     Raises:
         DataError: see `load`.
     """
-    found = [root / name for name in NAMES if (root / name).is_file()]
-    if len(found) != 1:
-        what = f"both {' and '.join(NAMES)}; keep one" if found else f"neither {' nor '.join(NAMES)}"
-        raise DataError(f"{root}: there is {what} (columns file and caption, a row for each caption)")
-    path = found[0]
+    tables = [root / name for name in NAMES if (root / name).is_file()]
+    if len(tables) != 1:
+        what = f"both {' and '.join(NAMES)}; keep one" if tables else f"neither {' nor '.join(NAMES)}"
+        raise DataError(f"{root}: there is {what} (columns file and caption, one row per caption)")
+    path = tables[0]
     images = {file.name: file for file in list_files(root) if is_image(file.name)}
-    told: dict[str, Told] = {}
+    captioned: dict[str, CaptionedImage] = {}
     for line, row in _rows(path):
         where = f"{path}:{line}"
         for column in ("file", "caption"):
             if column not in row:
                 raise DataError(f"{where}: no {column!r}: file and caption are needed, got {', '.join(row)}")
             if not isinstance(row[column], str):
-                way_out = "; give each its own row" if isinstance(row[column], list) else ""
-                raise DataError(
-                    f"{where}: {column!r} is {row[column]!r:.60}, and one text is wanted{way_out}"
-                )
+                hint = "; give each its own row" if isinstance(row[column], list) else ""
+                raise DataError(f"{where}: {column!r} is {row[column]!r:.60}, but must be one text{hint}")
         name = posixpath.normpath(row["file"].strip())
         if name not in images:
             near = did_you_mean(name, images) if images else ""
-            raise DataError(f"{where}: there is no image {row['file']!r} in {root}{near}")
+            raise DataError(f"{where}: no image {row['file']!r} in {root}{near}")
         caption = row["caption"].strip()
         if not caption:
             raise DataError(f"{where}: the caption of {name} is empty; write one or remove the row")
         split = _split(row, where)
-        one = told.setdefault(name, Told(images[name], split))
+        one = captioned.setdefault(name, CaptionedImage(images[name], split))
         if one.split != split:
             raise DataError(f"{where}: {name} is in split {split!r} here and in {one.split!r} above")
         if caption in one.captions:
-            raise DataError(f"{where}: {name} has this caption already; remove one of the rows")
+            raise DataError(f"{where}: {name} already has this caption; remove one of the rows")
         one.captions.append(caption)
-    if not told:
-        raise DataError(f"{path}: no captions in it")
-    given = {bool(one.split) for one in told.values()}
+    if not captioned:
+        raise DataError(f"{path}: contains no captions")
+    given = {bool(one.split) for one in captioned.values()}
     if len(given) > 1:
-        missing = next(name for name, one in told.items() if not one.split)
+        missing = next(name for name, one in captioned.items() if not one.split)
         raise DataError(
-            f"{path}: {missing} has no split, and others have; give one to every image or to none"
+            f"{path}: {missing} has no split, but others have one; give a split to every image or to none"
         )
-    return [told[name] for name in sorted(told)], len(images) - len(told)
+    return [captioned[name] for name in sorted(captioned)], len(images) - len(captioned)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
@@ -157,10 +155,10 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def _split(row: dict[str, str], where: str) -> str:
-    """The split that a row names, or ""."""
-    said = row.get("split", "")
-    if said == "":
+    """The split of a row; empty if it has none."""
+    split = row.get("split", "")
+    if split == "":
         return ""
-    if said not in SPLIT_NAMES:
-        raise DataError(f"{where}: unknown split {said!r}{did_you_mean(str(said), SPLIT_NAMES)}")
-    return SPLIT_NAMES[said]
+    if split not in SPLIT_NAMES:
+        raise DataError(f"{where}: unknown split {split!r}{did_you_mean(str(split), SPLIT_NAMES)}")
+    return SPLIT_NAMES[split]

@@ -16,15 +16,15 @@ NAME = "cifar_fs"
 
 
 def load(root: Path | None, preprocessor: ImagePreprocessor, *, memory_limit_mb: int = 2048) -> LabeledImages:
-    """All 600 images a class; groups are the superclasses, which the splits share.
+    """CIFAR-FS: 600 images per class; groups are the superclasses, which the splits share.
 
     Args:
-        root: folder of CIFAR-100 in a form that `vlfew.data.cifar100` reads; None looks for `cifar100`
-            where data lie.
-        preprocessor: how to read the images.
-        memory_limit_mb: larger sets (decoded, in MiB) are decoded as they are asked for.
+        root: folder of CIFAR-100 in a form that `vlfew.data.cifar100` reads; None searches for `cifar100` in the usual
+            places.
+        preprocessor: size, channels and how to resize.
+        memory_limit_mb: larger data sets (decoded, in MiB) are decoded on demand.
 
     Raises:
-        DataError: no CIFAR-100 there, a class that is none of its, or an image that cannot be read.
+        DataError: CIFAR-100 is missing, a class does not belong to it, or an image cannot be read.
     """
     return split_by_list(read_cifar100(find_data(NAME, root), preprocessor, memory_limit_mb), NAME)

@@ -1,9 +1,9 @@
-"""folder: your own images, one folder a class, with or without `train`, `val` and `test` above.
+"""folder: your own images, one folder per class, optionally inside `train`, `val` and `test`.
 
-Words come from the folder names and from `classes.yaml` (folder name: words, or a list of them).
-Captions (`metadata.csv` or `metadata.jsonl` with `file_name` and `text`, as in a Hugging Face image
-folder) are further texts of training classes. Those of other classes are left aside: zero-shot would
-else read descriptions of the very images that it is asked about.
+The texts of a class are its folder name and its entry in `classes.yaml` (folder name: text, or a list of texts).
+Captions (`metadata.csv` or `metadata.jsonl` with `file_name` and `text`, as in a Hugging Face image folder) are further
+texts of training classes. Captions of other classes are ignored: otherwise zero-shot would use descriptions of the test
+images themselves.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from vlfew.data.class_names import display_name, is_code, same_key, unique_names
 from vlfew.data.data_root import find_data
 from vlfew.data.decode import IMAGE_SUFFIXES, is_image
 from vlfew.data.image_files import DataFile, digest, hidden, list_files
-from vlfew.data.image_stores import hold
+from vlfew.data.image_stores import load_images
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.data.preprocess import ImagePreprocessor
-from vlfew.data.splits import LEAST, SPLIT_NAMES, draw_names, split_by_class, too_few_note
+from vlfew.data.splits import MIN_CLASSES, SPLIT_NAMES, draw_names, split_by_class, too_few_note
 from vlfew.data.table_files import read_text, rows_csv, rows_jsonl
 
 METADATA = ("metadata.csv", "metadata.jsonl")
@@ -36,61 +36,59 @@ def load(
     test_fraction: float = 0.2,
     memory_limit_mb: int = 2048,
 ) -> LabeledImages:
-    """Images in `root/class/` or in `root/{train,val,test}/class/`, at any depth below the class.
+    """Your own images, in `root/class/` or in `root/{train,val,test}/class/`, at any depth below the class.
 
-    Without split folders, classes are drawn into train, val and test from `preprocessor.seed`; with
-    `train` but no `val`, a part of the training classes becomes val; parts that are drawn have at
-    least two classes, and leave two. Where classes are too few for that there is no val, then no
-    test, and the note says so. Names are words unless one looks like a code
-    (`vlfew.data.class_names`) that `classes.yaml` does not put into words; captions make no words of codes.
-    The texts of a class are its words and, in training, its captions. The fingerprint covers names and
-    sizes of the image files, the texts and the splits; not where the folder lies nor how large the
-    images are made.
+    Without split folders, classes are drawn into train, val and test from `preprocessor.seed`; with `train` but no
+    `val`, some of the training classes become val. Drawn splits have at least two classes, and leave two for training.
+    If there are too few classes, there is no val, then no test, and `note` says so. Class names are text unless one
+    looks like a code (`vlfew.data.class_names`) without an entry in `classes.yaml`; captions do not replace it. The
+    fingerprint covers names and sizes of the image files, the texts and the splits, but not the location of the folder
+    or the image size.
 
     Args:
-        root: the folder; None looks where data lie.
-        preprocessor: how to read the images.
-        val_fraction: of the classes, where there is no `val` folder; 0 for none.
-        test_fraction: of the classes, where there are no split folders; 0 for none.
-        memory_limit_mb: larger sets (decoded, in MiB) are decoded as they are asked for.
+        root: the folder; None searches the usual places.
+        preprocessor: size, channels and how to resize; its seed draws the splits.
+        val_fraction: fraction of the classes for validation, where there is no `val` folder; 0 for none.
+        test_fraction: fraction of the classes for testing, where there are no split folders; 0 for none.
+        memory_limit_mb: larger data sets (decoded, in MiB) are decoded on demand.
 
     Raises:
-        DataError: what `check` finds wrong, or an image that cannot be read.
+        DataError: anything that `check` raises, or an unreadable image.
     """
     root = find_data("folder", root)
-    found = check(root)
-    folders = sorted({p.folder for p in found.images})
-    words = [_words(folder, found.named) for folder in folders]
-    names = unique_names([(found.named.get(f) or [display_name(f)])[0] for f in folders], folders)
+    content = check(root)
+    folders = sorted({p.folder for p in content.images})
+    class_texts = [_texts(folder, content.named) for folder in folders]
+    names = unique_names([(content.named.get(f) or [display_name(f)])[0] for f in folders], folders)
 
-    files = [p.file for p in found.images]
-    images, kept, skipped = hold(files, preprocessor, "reading images", memory_limit_mb)
+    files = [p.file for p in content.images]
+    images, numbers, skipped = load_images(files, preprocessor, "reading images", memory_limit_mb)
     number = {folder: n for n, folder in enumerate(folders)}
-    labels = torch.tensor([number[p.folder] for p in found.images])[kept]
+    labels = torch.tensor([number[p.folder] for p in content.images])[numbers]
     counts = labels.bincount(minlength=len(folders)).tolist()
     if 0 in counts:
         raise DataError(f"{root}: no image of class {folders[counts.index(0)]!r} can be read")
 
-    notes = [found.note] if found.note else []
-    if any(p.split for p in found.images):
-        given = [p.split for p in found.images]
+    notes = [content.note] if content.note else []
+    if any(p.split for p in content.images):
+        given = [p.split for p in content.images]
         if "train" in given and "val" not in given:
-            own = sorted({p.folder for p in found.images if p.split == "train"})
+            own = sorted({p.folder for p in content.images if p.split == "train"})
             count = round(val_fraction * len(own))
-            if not 0 <= val_fraction < 1 or len(own) - count < LEAST:
+            if not 0 <= val_fraction < 1 or len(own) - count < MIN_CLASSES:
                 raise DataError(
                     f"{root}: no val folder, and val_fraction={val_fraction} of {len(own)} training classes "
-                    f"leaves fewer than {LEAST} for training; set a smaller one, or add a val folder or classes"
+                    f"leaves fewer than {MIN_CLASSES} for training; set a smaller one, or add a val folder or classes"
                 )
-            count = max(LEAST, count) if val_fraction else 0
-            if len(own) - count < LEAST:
+            count = max(MIN_CLASSES, count) if val_fraction else 0
+            if len(own) - count < MIN_CLASSES:
                 count = 0
                 notes.append(f"no val folder: {len(own)} training classes are too few to hold some out")
             elif count:
                 notes.append(f"no val folder: {count} of {len(own)} training classes held out for validation")
             held_out = draw_names(own, count, preprocessor.seed, "val")
-            given = ["val" if p.folder in held_out else p.split for p in found.images]
-        split_of = [given[n] for n in kept.tolist()]
+            given = ["val" if p.folder in held_out else p.split for p in content.images]
+        split_of = [given[n] for n in numbers.tolist()]
         splits = {
             s: torch.tensor([n for n, split in enumerate(split_of) if split == s])
             for s in ("train", "val", "test")
@@ -102,16 +100,18 @@ def load(
         )
         notes += filter(None, [too_few_note(len(folders), splits)])
     trained = set(labels[splits["train"]].tolist()) if "train" in splits else set()
-    captions = {folder: texts for folder, texts in found.captions.items() if number[folder] in trained}
-    if aside := len(found.captions) - len(captions):
-        notes.append(f"classes outside training whose captions are left aside: {aside}")
-    texts = [list(dict.fromkeys([*own, *captions.get(f, [])])) for f, own in zip(folders, words, strict=True)]
+    captions = {folder: texts for folder, texts in content.captions.items() if number[folder] in trained}
+    if ignored := len(content.captions) - len(captions):
+        notes.append(f"classes outside training whose captions are ignored: {ignored}")
+    texts = [
+        list(dict.fromkeys([*own, *captions.get(f, [])])) for f, own in zip(folders, class_texts, strict=True)
+    ]
     return LabeledImages(
         name="folder",
         images=images,
         labels=labels,
         class_names=names,
-        names_are_text=all(words),
+        names_are_text=all(class_texts),
         splits=splits,
         fingerprint=digest(
             [(f.name, f.size) for f in files], skipped, texts, {s: i.tolist() for s, i in splits.items()}
@@ -123,8 +123,8 @@ def load(
 
 
 @dataclass(frozen=True)
-class Placed:
-    """An image file, the class folder it lies in, and the split ("" without split folders)."""
+class ClassImage:
+    """An image file, its class folder, and its split (empty without split folders)."""
 
     file: DataFile
     folder: str
@@ -132,41 +132,41 @@ class Placed:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What lies in a folder.
+class FolderContent:
+    """The content of a folder.
 
     Attributes:
-        images: in the order of their names.
-        named: class folder to its words, from `classes.yaml`.
-        captions: class folder to the texts of its images, from the metadata.
-        note: what was left aside, else "".
+        images: by name.
+        named: class folder to its texts, from `classes.yaml`.
+        captions: class folder to the captions of its images, from the metadata.
+        note: number of ignored files, if any.
     """
 
-    images: list[Placed]
+    images: list[ClassImage]
     named: dict[str, list[str]]
     captions: dict[str, list[str]]
     note: str
 
 
-def check(root: Path) -> Found:
-    """Looks through a folder without decoding an image.
+def check(root: Path) -> FolderContent:
+    """List the images and texts of a folder without decoding images.
 
     Raises:
-        DataError: no images; a class folder without any; two folders that name one class; a class
-            in two splits; `classes.yaml` or metadata that name what is not there.
+        DataError: no images; an empty class folder; two folders for the same class; a class in two splits;
+            `classes.yaml` or metadata with unknown names.
     """
     tops = _folders(root)
     files = list_files(root)
     split_folders = _split_folders(root, tops)
-    images: list[Placed] = []
-    aside = 0
+    images: list[ClassImage] = []
+    ignored = 0
     for file in files:
         steps = file.name.split("/")
         depth = 2 if split_folders else 1
         if not is_image(file.name) or len(steps) <= depth:
-            aside += steps[-1] not in (*METADATA, "classes.yaml")
+            ignored += steps[-1] not in (*METADATA, "classes.yaml")
             continue
-        images.append(Placed(file, steps[depth - 1], split_folders.get(steps[0], "")))
+        images.append(ClassImage(file, steps[depth - 1], split_folders.get(steps[0], "")))
     if not images:
         kinds = " ".join(sorted(IMAGE_SUFFIXES))
         raise DataError(f"{root}: no images in folders named after their classes (looked for {kinds})")
@@ -178,8 +178,8 @@ def check(root: Path) -> Found:
             raise DataError(f"{place}: no images of class {place.name!r}")
     _check_distinct(root, full)
     named = _read_classes_yaml(root / "classes.yaml", {p.folder for p in images})
-    note = f"files left aside that are no images of a class: {aside}" if aside else ""
-    return Found(images, named, _read_captions(root, files, images), note)
+    note = f"files ignored because they are not images of a class: {ignored}" if ignored else ""
+    return FolderContent(images, named, _read_captions(root, files, images), note)
 
 
 def _folders(place: Path) -> list[Path]:
@@ -187,7 +187,7 @@ def _folders(place: Path) -> list[Path]:
 
 
 def _split_folders(root: Path, tops: list[Path]) -> dict[str, str]:
-    """Split folder to split, if `root` is laid out by split.
+    """Split folder to split, if there are split folders.
 
     A folder of images named `train` may be a class (the vehicle); a folder of folders is a split.
     """
@@ -196,10 +196,10 @@ def _split_folders(root: Path, tops: list[Path]) -> dict[str, str]:
         return {}
     others = [p.name for p in tops if p not in splits]
     if others and others[0] in SPLIT_NAMES:
-        raise DataError(f"{root / others[0]}: no class folders in it; fill it or remove it")
+        raise DataError(f"{root / others[0]}: contains no class folders; fill it or remove it")
     if others:
         raise DataError(
-            f"{root}: split folder {splits[0].name!r} stands beside {others[0]!r}; "
+            f"{root}: split folder {splits[0].name!r} is next to {others[0]!r}; "
             "put every class inside train, val or test, or none"
         )
     found = {p.name: SPLIT_NAMES[p.name] for p in splits}
@@ -209,7 +209,7 @@ def _split_folders(root: Path, tops: list[Path]) -> dict[str, str]:
 
 
 def _check_distinct(root: Path, full: set[tuple[str, str]]) -> None:
-    """No class in two splits, nor under two names."""
+    """No class may be in two splits, or under two names."""
     first: dict[str, tuple[str, str]] = {}
     for split, folder in sorted(full):
         other_split, other = first.setdefault(same_key(folder), (split, folder))
@@ -219,22 +219,24 @@ def _check_distinct(root: Path, full: set[tuple[str, str]]) -> None:
                 "few-shot splits must not share classes: keep it in one"
             )
         if other != folder:
-            raise DataError(f"{root}: folders {other!r} and {folder!r} name one class; merge or rename them")
+            raise DataError(
+                f"{root}: folders {other!r} and {folder!r} are the same class; merge or rename them"
+            )
 
 
-def _words(folder: str, named: dict[str, list[str]]) -> list[str]:
-    """The words that name a class; empty when there is only a code."""
+def _texts(folder: str, named: dict[str, list[str]]) -> list[str]:
+    """The texts of a class; empty if its name is a code."""
     return named.get(folder) or ([] if is_code(folder) else [display_name(folder)])
 
 
 def _read_classes_yaml(path: Path, folders: set[str]) -> dict[str, list[str]]:
-    """Class folder to its words."""
+    """Class folder to its texts."""
     import yaml
 
     if not path.exists():
         return {}
     try:
-        # The base loader makes no `no` false and no `010` eight: names stay what they are.
+        # The base loader reads `no` and `010` as strings.
         content = yaml.load(read_text(path), Loader=yaml.BaseLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -243,18 +245,18 @@ def _read_classes_yaml(path: Path, folders: set[str]) -> dict[str, list[str]]:
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected lines like 'n02099601: golden retriever'")
     named = {}
-    for folder, words in content.items():
+    for folder, texts in content.items():
         if folder not in folders:
             raise DataError(f"{path}: no class folder {folder!r}{did_you_mean(folder, folders)}")
-        listed = words if isinstance(words, list) else [words]
+        listed = texts if isinstance(texts, list) else [texts]
         if not listed or not all(isinstance(w, str) and w.strip() for w in listed):
-            raise DataError(f"{path}: {folder!r} needs words or a list of them")
+            raise DataError(f"{path}: {folder!r} needs a text or a list of texts")
         named[folder] = [w.strip() for w in listed]
     return named
 
 
-def _read_captions(root: Path, files: list[DataFile], images: list[Placed]) -> dict[str, list[str]]:
-    """Class folder to the texts of its images; metadata may lie at the root or in a split folder."""
+def _read_captions(root: Path, files: list[DataFile], images: list[ClassImage]) -> dict[str, list[str]]:
+    """Class folder to the captions of its images; metadata may be in the root or in a split folder."""
     folder_of = {p.file.name: p.folder for p in images}
     captions: dict[str, list[str]] = defaultdict(list)
     for file in files:
@@ -269,7 +271,7 @@ def _read_captions(root: Path, files: list[DataFile], images: list[Placed]) -> d
                     raise DataError(f"{path}:{line}: no {column!r}: file_name and text are needed, got {had}")
             image = f"{base}/{row['file_name']}" if base else row["file_name"]
             if image not in folder_of:
-                raise DataError(f"{path}:{line}: there is no image {row['file_name']!r}")
+                raise DataError(f"{path}:{line}: no image {row['file_name']!r}")
             if row["text"].strip():
                 captions[folder_of[image]].append(row["text"].strip())
     return captions

@@ -1,14 +1,13 @@
 """glyphs: thousands of named characters drawn with the fonts that ship inside matplotlib.
 
-A data set that every installation already has: no download, real typography, and class names that
-are compositional words ("greek small letter alpha with tonos"), so that naming characters never
-seen in training is a true zero-shot test.
+A data set that every installation has: no download, real typography, and compositional class names ("greek small
+letter alpha with tonos"), so that naming unseen characters is a genuine zero-shot test.
 
-The rule, fixed: faces are the DejaVu Sans, Sans Mono and Serif families (without Display) and
+The definition is fixed: faces are the DejaVu Sans, Sans Mono and Serif families (without Display) and
 STIXGeneral; characters have a Unicode name, a category L, N, S or P, a non-blank image in at least
 four faces and at least three distinct images; characters that share an image are *one class*
-(Latin, Greek and Cyrillic capital H look the same: kept apart they would leak from training to test
-and make naming impossible), and all their names are true of it.
+(Latin, Greek and Cyrillic capital H look the same: as separate classes they would leak from training to test and
+could not be named), and all their names are its texts.
 """
 
 from __future__ import annotations
@@ -32,17 +31,19 @@ CATEGORIES = "LNSP"
 MIN_FACES, MIN_IMAGES = 4, 3
 TEST_SHARE, VAL_SHARE = 0.2, 0.1
 EM, BASELINE = 26 / 32, 24 / 32
-"""Font size and baseline as shares of the image's height: accents and descenders then fit."""
+"""Font size and baseline as fractions of the image height, so that accents and descenders fit."""
 
 
 def load(root: Path | None, preprocessor: ImagePreprocessor) -> LabeledImages:
-    """The glyphs at `preprocessor.image_size`, black on white; the split is drawn from `preprocessor.seed`.
+    """Named characters, black on white, drawn with the fonts of matplotlib; split from `preprocessor.seed`.
 
     Raises:
-        DataError: the fonts are not where matplotlib keeps them; a part of the image is asked for.
+        DataError: the fonts are missing in matplotlib, or `center_crop` is set.
     """
     if preprocessor.center_crop != 1:
-        raise DataError(f"glyphs are drawn whole; leave data.center_crop ({preprocessor.center_crop:g}) out")
+        raise DataError(
+            f"glyphs cannot be cropped; leave out data.center_crop ({preprocessor.center_crop:g})"
+        )
     faces = _faces() if root is None else sorted(root.glob("*.ttf"))
     if not faces:
         raise DataError(f"no fonts (*.ttf) in {root}: glyphs needs at least {MIN_FACES} faces")
@@ -58,7 +59,7 @@ def load(root: Path | None, preprocessor: ImagePreprocessor) -> LabeledImages:
     if not codes:
         raise DataError(f"no character is drawn by at least {MIN_FACES} of the {len(faces)} faces")
 
-    classes = _merge_alike(codes, drawn)
+    classes = _merge_identical(codes, drawn)
     images: list[bytes] = []
     labels: list[int] = []
     source: list[int] = []
@@ -108,10 +109,9 @@ def _faces() -> list[Path]:
 
 
 def _draw_face(face: Path, size: int) -> dict[int, bytes]:
-    """Code point to image (`size * size` gray bytes, black on white) for what the face can draw.
+    """Code point to image (`size * size` gray bytes, black on white) for the characters of a face.
 
-    Characters sit on a common baseline, centered across; what is larger than the image is drawn
-    smaller.
+    Characters share a baseline and are centered horizontally; those larger than the image are drawn smaller.
     """
     from matplotlib.ft2font import FT2Font
     from PIL import Image, ImageDraw, ImageFont
@@ -126,7 +126,7 @@ def _draw_face(face: Path, size: int) -> dict[int, bytes]:
         left, top, right, bottom = fonts[em].getbbox(char, anchor="ls")
         fit = min(
             1.0, size / max(right - left, 1), base / max(-top, 1), (size - base) / max(bottom, 1)
-        )  # the box is relative to the baseline: top is negative for what rises above it
+        )  # the box is relative to the baseline: top is negative above it
         font = fonts[em]
         if fit < 1.0:
             smaller = max(6, int(em * fit))
@@ -143,8 +143,8 @@ def _draw_face(face: Path, size: int) -> dict[int, bytes]:
     return images
 
 
-def _merge_alike(codes: list[int], drawn: dict[int, dict[int, bytes]]) -> list[list[int]]:
-    """Characters grouped into classes: those that share an image belong together (union-find)."""
+def _merge_identical(codes: list[int], drawn: dict[int, dict[int, bytes]]) -> list[list[int]]:
+    """Group characters into classes: those that share an image belong together (union-find)."""
     parent = {code: code for code in codes}
 
     def root(code: int) -> int:
@@ -168,7 +168,7 @@ def _merge_alike(codes: list[int], drawn: dict[int, dict[int, bytes]]) -> list[l
 def _split(classes: list[list[int]], labels: Tensor, seed: int) -> dict[str, Tensor]:
     """Train, validation and test by class, drawn by a hash of the class's first character.
 
-    A hash, not a shuffle: a font version with a few characters more moves no other class.
+    A hash instead of a shuffle, so that additional characters in a font version move no other class.
     """
 
     def draw(code: int) -> float:

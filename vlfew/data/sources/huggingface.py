@@ -1,4 +1,4 @@
-"""hf:NAME: a Hugging Face data set of labeled images, on the disk or from the hub."""
+"""hf:NAME: a Hugging Face data set of labeled images, on disk or from the hub."""
 
 from __future__ import annotations
 
@@ -41,55 +41,55 @@ def load(
     download: bool = False,
     memory_limit_mb: int = 2048,
 ) -> LabeledImages:
-    """The images of all parts, their classes drawn into train, val and test from `preprocessor.seed`.
+    """A Hugging Face data set of labeled images; classes are drawn into train, val and test.
 
-    The parts that a data set comes in mostly share their classes, and few-shot splits must not; where
-    they do not, `own_splits` takes them as they are. Classes without an image are left out.
+    The parts of a data set usually share their classes, and few-shot splits must not; if they do not, `own_splits` uses
+    the parts as splits. Classes without images are omitted.
 
     Args:
-        name: an image folder, a folder that `save_to_disk` wrote, parquet or arrow files in a folder or
-            one of them; else a data set of the hub.
-        root: must be None: the name says where the data lie.
-        preprocessor: how to read the images.
-        image_column: the column of images; found by its type where there is only one.
-        label_column: the column of labels; found by its type where there is only one.
-        config: which of its configurations.
-        revision: a branch, tag or commit of the hub's.
-        parts: which of its parts to read; all if not given.
-        own_splits: its parts are the splits (`validation` is `val`).
-        val_fraction: of the classes, where splits are drawn.
-        test_fraction: of the classes, where splits are drawn.
-        streaming: reads the first `take` images of each part and no more; they are not kept.
-        take: how many images of each part to read; all if not given.
-        download: whether what is not in the library's cache may be fetched from the hub.
-        memory_limit_mb: larger sets (decoded, in MiB) are decoded as they are asked for.
+        name: an image folder, a folder written by `save_to_disk`, parquet or arrow files in a folder or one such file;
+            or else a data set of the hub.
+        root: must be None: the name is the location.
+        preprocessor: size, channels and how to resize; its seed draws the splits.
+        image_column: column of images; found by its type if there is only one.
+        label_column: column of labels; found by its type if there is only one.
+        config: configuration of the data set.
+        revision: branch, tag or commit on the hub.
+        parts: parts to read; by default all.
+        own_splits: use the parts as splits (`validation` is `val`).
+        val_fraction: fraction of the classes for validation, where splits are drawn.
+        test_fraction: fraction of the classes for testing, where splits are drawn.
+        streaming: read only the first `take` images of each part, without storing them.
+        take: number of images of each part to read; by default all.
+        download: download what is not in the library's cache.
+        memory_limit_mb: larger data sets (decoded, in MiB) are decoded on demand.
 
     Raises:
-        DataError: not there and not to be downloaded; no such part or column, or several that could be
-            meant; parts that share classes; too few classes; an image that cannot be read.
+        DataError: missing and not to be downloaded; an unknown part or column, or an ambiguous one; parts that share
+            classes; too few classes; an unreadable image.
     """
     who = PREFIX + name
     if root is not None:
-        raise DataError(f"{who} says where its data lie; leave data.root ({root}) out")
+        raise DataError(f"{who} names its own location; leave out data.root ({root})")
     if take is not None and take < 1:
         raise DataError(f"{who}: take={take} must be at least 1")
     if streaming and take is None:
-        raise DataError(f"{who}: streaming needs take, the number of images to read of each part")
-    found = _open(name, config, revision, download, streaming)
-    if unknown := [part for part in parts or () if part not in found]:
-        raise DataError(f"{who}: no part {unknown[0]!r}{did_you_mean(unknown[0], found)}")
-    found = {part: rows for part, rows in found.items() if part in (parts or found)}
-    features = next(iter(found.values())).features
+        raise DataError(f"{who}: streaming needs take, the number of images per part")
+    dataset = _open(name, config, revision, download, streaming)
+    if unknown := [part for part in parts or () if part not in dataset]:
+        raise DataError(f"{who}: no part {unknown[0]!r}{did_you_mean(unknown[0], dataset)}")
+    dataset = {part: rows for part, rows in dataset.items() if part in (parts or dataset)}
+    features = next(iter(dataset.values())).features
     if features is None:
-        raise DataError(f"{who} does not tell its columns before it is read; leave streaming out")
+        raise DataError(f"{who} has no known columns before it is read; leave out streaming")
     image = find_image_column(features, image_column, who)
     label = find_label_column(features, label_column, who)
     taken, notes = {}, []
-    for part, rows in found.items():
+    for part, rows in dataset.items():
         taken[part] = rows if take is None else _first(rows, image, label, take, f"{who} {part}")
         if take is not None and (streaming or take < len(rows)):
             notes.append(f"the first {len(taken[part]):,} images of {part}")
-    data = _occupied(
+    data = _without_empty_classes(
         from_huggingface(
             _as_dict(taken), preprocessor, image=image, label=label, name=who, memory_limit_mb=memory_limit_mb
         )
@@ -115,7 +115,7 @@ def _open(name: str, config: str | None, revision: str | None, download: bool, s
     place = Path(name).expanduser()
     if place.exists():
         if revision is not None:
-            raise DataError(f"{PREFIX}{name} lies on the disk, where it has no revisions; leave revision out")
+            raise DataError(f"{PREFIX}{name} is on disk, where it has no revisions; leave out revision")
         return open_local(place, config, streaming=streaming)
     if place.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise DataError(f"{PREFIX}{name}: no such file or folder")
@@ -129,7 +129,7 @@ def _as_dict(parts: dict[str, Dataset]) -> DatasetDict:
 
 
 def _first(rows: Any, image: str, label: str, take: int, what: str) -> Dataset:
-    """The first rows, encoded as they are; those of a stream are read now and held in memory."""
+    """The first rows, still encoded; those of a stream are read now and held in memory."""
     from datasets import Dataset, Image
     from datasets.utils.file_utils import xopen
 
@@ -142,7 +142,7 @@ def _first(rows: Any, image: str, label: str, take: int, what: str) -> Dataset:
         for row in progress(encoded, f"reading {what}", take, "images"):
             value = row[image]
             if value is not None and value["bytes"] is None:
-                # What cannot be opened keeps its path, by which it is named later.
+                # An unreadable file keeps its path, for the message later.
                 with suppress(OSError), xopen(value["path"], "rb") as file:
                     row[image] = {"bytes": file.read(), "path": None}
             read.append(row)
@@ -151,16 +151,16 @@ def _first(rows: Any, image: str, label: str, take: int, what: str) -> Dataset:
     return Dataset.from_list(read, features=features)
 
 
-def _occupied(data: LabeledImages) -> LabeledImages:
-    """`data` without the classes that have no image."""
-    there, labels = data.labels.unique(return_inverse=True)
-    if len(there) == len(data.class_names):
+def _without_empty_classes(data: LabeledImages) -> LabeledImages:
+    """`data` without classes that have no images."""
+    present, labels = data.labels.unique(return_inverse=True)
+    if len(present) == len(data.class_names):
         return data
     return replace(
         data,
         labels=labels,
-        class_names=tuple(data.class_names[n] for n in there.tolist()),
-        class_texts=tuple(data.class_texts[n] for n in there.tolist()),
+        class_names=tuple(data.class_names[n] for n in present.tolist()),
+        class_texts=tuple(data.class_texts[n] for n in present.tolist()),
     )
 
 
@@ -169,4 +169,4 @@ def _check_disjoint(data: LabeledImages) -> None:
         try:
             data.check_disjoint_classes(one, other)
         except DataError as error:
-            raise DataError(f"{error}; leave own_splits out to draw them by class") from None
+            raise DataError(f"{error}; leave out own_splits to draw the splits by class") from None

@@ -1,7 +1,7 @@
 """LFW, Labeled Faces in the Wild (Huang et al. 2007): 13,233 images of 5,749 people, 250x250.
 
-Read from the deep-funneled images (Huang et al. 2012; any other alignment will do) as a folder of
-`First_Last/First_Last_0001.jpg` or a plain tar of it, with the official lists beside it.
+Reads the deep-funneled images (Huang et al. 2012) or any other alignment, as a folder of
+`First_Last/First_Last_0001.jpg` or an uncompressed tar of it, with the official lists next to it.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from vlfew.core.config import Augment
+from vlfew.core.config import AugmentConfig
 from vlfew.core.errors import DataError
 from vlfew.core.random import generator_at
 from vlfew.data.augmentation import BatchAugment
 from vlfew.data.data_root import find_data
 from vlfew.data.image_files import DataFile, digest, list_files
-from vlfew.data.image_stores import hold
+from vlfew.data.image_stores import load_images
 from vlfew.data.labeled_images import InMemory, LabeledImages
 from vlfew.data.pairs import Pairs
-from vlfew.data.preprocess import ImagePreprocessor, middle
+from vlfew.data.preprocess import ImagePreprocessor, center_range
 from vlfew.data.splits import draw_names
 from vlfew.data.table_files import read_text
 
 PEOPLE, IMAGES, SIDE = 5749, 13233, 250
 FOLDS = 10
 ONE_IMAGE_TEST = 1150
-"""People to test in the protocol of one image a person; the other 4,599 are for training."""
-PLACES = ("lfw-deepfunneled", "lfw_funneled", "lfw")
+"""Test people in the protocol with one image per person; the other 4,599 are for training."""
+FOLDER_NAMES = ("lfw-deepfunneled", "lfw_funneled", "lfw")
 _IMAGE = re.compile(r"(?P<person>.+)_(?P<number>\d{4})\.jpg")
 
 
@@ -49,44 +49,41 @@ def load(
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1,
     memory_limit_mb: int = 2048,
 ) -> LabeledImages:
-    """The people of LFW in the splits of a protocol, none of them in two.
+    """LFW, Labeled Faces in the Wild: the splits of a protocol, which share no people.
 
-    `view-2` is for reporting: test is the fold's people and its 600 pairs, validation the next
-    fold's, training the other eight (unrestricted: their names are used). With `fold: all` nobody
-    is for training, and test is all 6,000 pairs in their ten folds, for a model trained elsewhere.
-    `view-1` is for choosing: test is `peopleDevTest` and its pairs, validation a part of
-    `peopleDevTrain`. `one-image` keeps one image of each person and makes a partner to it by an
-    affine map or a rotation; 1,150 people test, each with one same and one different pair, and of the
-    other 4,599 a part is for validation.
+    `view-2` is for reporting: the test split has the people and the 600 pairs of the fold, validation those of the
+    next fold, training the other eight folds. With `fold: all` there is no training, and test is all 6,000 pairs in
+    their ten folds, for a model trained elsewhere. `view-1` is for model selection: test is `peopleDevTest` and its
+    pairs, validation a part of `peopleDevTrain`. `one-image` uses one image of each person and makes a partner for it
+    by an affine map or a rotation; test has 1,150 people, each with one same and one different pair, and part of the
+    other 4,599 are for validation.
 
     Args:
-        root: folder that holds images and lists; None looks where data lie.
-        preprocessor: how to read the images; its seed draws what the lists do not say.
-        protocol: see above.
-        fold: of View 2, 1 to 10.
-        training_labels: what may be known of the people who are not for testing, in View 2: who they are,
-            or only the labels of the pairs.
-        validation_fraction: of the training people, where the protocol has no validation people.
-        memory_limit_mb: larger sets (decoded, in MiB) are decoded as they are asked for.
+        root: folder with images and lists; None searches the usual places.
+        preprocessor: size, channels and how to resize; its seed draws what the lists do not define.
+        protocol: `view-2` for results, `view-1` for model selection, `one-image` for one image per person.
+        fold: test fold of View 2, 1 to 10, or `all` without training.
+        training_labels: labels used for training in View 2: identities, or only same/different labels of the pairs.
+        validation_fraction: fraction of the training people, where the protocol has no validation people.
+        memory_limit_mb: larger data sets (decoded, in MiB) are decoded on demand.
 
     Raises:
-        DataError: images or lists are missing; a line names an image that is not there; there is no
-            training to restrict.
+        DataError: images or lists are missing, a list names a missing image, or `image-restricted` without View 2.
     """
     restricted = training_labels == "image-restricted"
     if restricted and (protocol != "view-2" or fold == "all"):
         raise DataError(
-            "lfw: training_labels=image-restricted is about training by the pairs of View 2; "
-            f"take protocol=view-2 and a fold from 1 to {FOLDS}"
+            "lfw: training_labels=image-restricted means training on the pairs of View 2; "
+            f"set protocol=view-2 and a fold from 1 to {FOLDS}"
         )
     found = check(find_data("lfw", root))
     if protocol == "one-image":
         return _one_image(found, preprocessor, validation_fraction, memory_limit_mb)
     people = sorted(found.numbers)
     files = list(found.images.values())
-    images, kept, skipped = hold(files, preprocessor, "reading lfw", memory_limit_mb)
+    images, numbers, skipped = load_images(files, preprocessor, "reading lfw", memory_limit_mb)
     keys = list(found.images)
-    at = {keys[n]: position for position, n in enumerate(kept.tolist())}
+    at = {keys[n]: position for position, n in enumerate(numbers.tolist())}
     number = {person: n for n, person in enumerate(people)}
     labels = torch.tensor([number[person] for person, _ in at])
     names = _names(people)
@@ -94,15 +91,15 @@ def load(
         splits, pairs = _view_1(found, at, preprocessor.seed, validation_fraction)
     else:
         splits, pairs = _view_2(found, at, fold)
-    told: tuple[object, ...] = ()
+    identity: tuple[object, ...] = ()
     if restricted:
         assert isinstance(fold, int)
-        pairs["train"] = _pairs_apart(found, at, fold)
+        pairs["train"] = _training_pairs(found, at, fold)
         for split in ("train", "val"):
             splits[split] = torch.cat([pairs[split].i, pairs[split].j]).unique()
-        labels, names = _nobody_known(labels, names, splits, list(at))
-        told = (training_labels,)
-    shown = "View 1" if protocol == "view-1" else "View 2" + ", image-restricted" * restricted
+        labels, names = _without_identities(labels, names, splits, list(at))
+        identity = (training_labels,)
+    view = "View 1" if protocol == "view-1" else "View 2" + ", image-restricted" * restricted
     return LabeledImages(
         name="lfw",
         images=images,
@@ -111,49 +108,51 @@ def load(
         names_are_text=False,
         splits=splits,
         fingerprint=digest(
-            _told(files),
+            _names_and_sizes(files),
             skipped,
             protocol,
-            *told,
+            *identity,
             {s: i.tolist() for s, i in splits.items()},
             {s: (p.i.tolist(), p.j.tolist()) for s, p in pairs.items()},
         ),
-        image_names=tuple(files[n].name for n in kept.tolist()),
+        image_names=tuple(files[n].name for n in numbers.tolist()),
         pairs=pairs,
         training_labels=training_labels,
         skipped=skipped,
-        note="; ".join(filter(None, [shown, _box(preprocessor), _at_hand(people, files)])),
+        note="; ".join(filter(None, [view, _crop_note(preprocessor), _missing_note(people, files)])),
     )
 
 
 @dataclass(frozen=True)
-class Found:
-    """What lies in a folder: person and number to the image, in the order of their names; the lists."""
+class LFWFiles:
+    """The files of LFW: images by person and number, in the order of their names, and the folder of the lists."""
 
     root: Path
     images: dict[tuple[str, int], DataFile]
 
     @property
     def numbers(self) -> dict[str, list[int]]:
-        """Person to the numbers of the images at hand."""
+        """The image numbers available for each person."""
         numbers: dict[str, list[int]] = defaultdict(list)
         for person, number in self.images:
             numbers[person].append(number)
         return numbers
 
 
-def check(root: Path) -> Found:
-    """The images under `root`; none is decoded.
+def check(root: Path) -> LFWFiles:
+    """List the images under `root` without decoding them.
 
     Raises:
-        DataError: none there, or a file whose name is not a person and a number.
+        DataError: there are none, or a file name is not a person and a number.
     """
-    place = next((p for name in PLACES for p in (root / name, root / f"{name}.tar") if p.exists()), None)
+    place = next(
+        (p for name in FOLDER_NAMES for p in (root / name, root / f"{name}.tar") if p.exists()), None
+    )
     if place is None:
-        packed = next((p for name in PLACES for p in sorted(root.glob(f"{name}.t*gz"))), None)
+        packed = next((p for name in FOLDER_NAMES for p in sorted(root.glob(f"{name}.t*gz"))), None)
         if packed is not None:
             raise DataError(f"{packed} is compressed; unpack it: vlfew data prepare lfw --from {root}")
-        raise DataError(f"lfw: neither {PLACES[0]}/ nor {PLACES[0]}.tar in {root}")
+        raise DataError(f"lfw: neither {FOLDER_NAMES[0]}/ nor {FOLDER_NAMES[0]}.tar in {root}")
     images: dict[tuple[str, int], DataFile] = {}
     for file in list_files(place):
         if not file.name.endswith(".jpg"):
@@ -164,37 +163,37 @@ def check(root: Path) -> Found:
         images[match["person"], int(match["number"])] = file
     if not images:
         raise DataError(f"lfw: no images (*.jpg) in {place}")
-    return Found(root, images)
+    return LFWFiles(root, images)
 
 
 def _names(people: list[str]) -> tuple[str, ...]:
     return tuple(person.replace("_", " ") for person in people)
 
 
-def _told(files: list[DataFile]) -> list[tuple[str, int]]:
+def _names_and_sizes(files: list[DataFile]) -> list[tuple[str, int]]:
     return [(file.name.rpartition("/")[2], file.size) for file in files]
 
 
-def _box(preprocessor: ImagePreprocessor) -> str:
-    """The center crop in pixels of the original."""
+def _crop_note(preprocessor: ImagePreprocessor) -> str:
+    """The center crop in pixels of the original image."""
     if preprocessor.center_crop == 1:
         return ""
-    first, last = middle(SIDE, preprocessor.center_crop)
+    first, last = center_range(SIDE, preprocessor.center_crop)
     return f"center crop, box {first}..{last} of {SIDE} pixels both ways"
 
 
-def _at_hand(people: list[str], files: list[DataFile]) -> str:
+def _missing_note(people: list[str], files: list[DataFile]) -> str:
     if (len(people), len(files)) == (PEOPLE, IMAGES):
         return ""
-    return f"{len(people):,} of {PEOPLE:,} people, {len(files):,} of {IMAGES:,} images at hand"
+    return f"{len(people):,} of {PEOPLE:,} people, {len(files):,} of {IMAGES:,} images available"
 
 
 def _view_2(
-    found: Found, at: dict[tuple[str, int], int], fold: int | Literal["all"]
+    found: LFWFiles, at: dict[tuple[str, int], int], fold: int | Literal["all"]
 ) -> tuple[dict[str, Tensor], dict[str, Pairs]]:
     folds = _people(found, "people.txt")
     if len(folds) != FOLDS:
-        raise DataError(f"{found.root / 'people.txt'}: {FOLDS} sets of people are needed, found {len(folds)}")
+        raise DataError(f"{found.root / 'people.txt'}: {FOLDS} sets of people expected, got {len(folds)}")
     pairs = _pairs(found, "pairs.txt", at, folds)
     if fold == "all":
         return {"test": _images_of(set().union(*folds), at)}, {"test": pairs}
@@ -209,34 +208,34 @@ def _view_2(
 
 
 def _parts(fold: int) -> dict[str, int]:
-    """The folds that test and validation are."""
+    """The test and validation folds."""
     return {"test": fold, "val": fold % FOLDS + 1}
 
 
-def _pairs_apart(found: Found, at: dict[tuple[str, int], int], fold: int) -> Pairs:
-    """The pairs of the eight folds that are neither for testing nor for validation."""
+def _training_pairs(found: LFWFiles, at: dict[tuple[str, int], int], fold: int) -> Pairs:
+    """The pairs of the eight training folds."""
     pairs = _pairs(found, "pairs.txt", at, _people(found, "people.txt"))
     held_out = torch.tensor([n - 1 for n in _parts(fold).values()])
     return _within(pairs, ~torch.isin(pairs.fold[:, 0], held_out))
 
 
-def _nobody_known(
+def _without_identities(
     labels: Tensor, names: tuple[str, ...], splits: dict[str, Tensor], images: list[tuple[str, int]]
 ) -> tuple[Tensor, tuple[str, ...]]:
-    """Labels and names of classes where every image that is not for testing is a class of its own."""
-    known = torch.isin(torch.arange(len(labels)), splits["test"])
+    """Labels and class names where each image outside the test split is a class of its own."""
+    is_test = torch.isin(torch.arange(len(labels)), splits["test"])
     own = torch.arange(len(labels)) + len(names)
-    used, dense = torch.where(known, labels, own).unique(return_inverse=True)
+    used, dense = torch.where(is_test, labels, own).unique(return_inverse=True)
     every = (*names, *(f"{person}_{number:04}" for person, number in images))
     return dense, tuple(every[n] for n in used.tolist())
 
 
 def _view_1(
-    found: Found, at: dict[tuple[str, int], int], seed: int, fraction: float
+    found: LFWFiles, at: dict[tuple[str, int], int], seed: int, fraction: float
 ) -> tuple[dict[str, Tensor], dict[str, Pairs]]:
     sets = [_people(found, name) for name in ("peopleDevTrain.txt", "peopleDevTest.txt")]
     if any(len(own) != 1 for own in sets):
-        raise DataError(f"lfw: the lists of View 1 in {found.root} must hold one set of people each")
+        raise DataError(f"lfw: the lists of View 1 in {found.root} must contain one set of people each")
     (train,), (test,) = sets
     if both := sorted(train & test):
         raise DataError(f"lfw: {both[0]} is in both lists of people of View 1 in {found.root}")
@@ -250,19 +249,19 @@ def _view_1(
 
 
 def _one_image(
-    found: Found, preprocessor: ImagePreprocessor, fraction: float, memory_limit_mb: int
+    found: LFWFiles, preprocessor: ImagePreprocessor, fraction: float, memory_limit_mb: int
 ) -> LabeledImages:
-    """One image of each person, and beside it a partner made from it."""
+    """One image of each person, and a partner made from it."""
     people = sorted(found.numbers)
     first = {person: min(numbers) for person, numbers in found.numbers.items()}
     files = [found.images[person, first[person]] for person in people]
     test = draw_names(people, round(len(people) * ONE_IMAGE_TEST / PEOPLE), preprocessor.seed, "test")
     rest = [person for person in people if person not in test]
     val = draw_names(rest, max(2, round(fraction * len(rest))), preprocessor.seed, "validation")
-    images, kept, skipped = hold(files, preprocessor, "reading lfw", memory_limit_mb)
+    images, numbers, skipped = load_images(files, preprocessor, "reading lfw", memory_limit_mb)
     originals = images.batch(torch.arange(len(images)))
-    turned = _partners(originals, preprocessor.seed)
-    people = [people[n] for n in kept.tolist()]
+    partners = _partners(originals, preprocessor.seed)
+    people = [people[n] for n in numbers.tolist()]
     count = len(people)
     part = torch.tensor([2 if p in test else 1 if p in val else 0 for p in people]).repeat(2)
     splits = {s: (part == n).nonzero().flatten() for n, s in enumerate(("train", "val", "test"))}
@@ -270,7 +269,7 @@ def _one_image(
     for split in ("val", "test"):
         own = splits[split][splits[split] < count]
         order = torch.from_numpy(generator_at(preprocessor.seed, "one-picture", split).permutation(len(own)))
-        # A cycle through all people, so that everyone meets exactly one other.
+        # A cycle through all people: each is paired with exactly one other.
         other = torch.empty_like(own)
         other[order] = own[order.roll(1)]
         same = torch.arange(2 * len(own)) < len(own)
@@ -280,30 +279,32 @@ def _one_image(
             same,
             torch.zeros(2 * len(own), 2, dtype=torch.int64),
         )
-    names = [file.name for file in (files[n] for n in kept.tolist())]
-    note = "one image a person, its partner made by an affine map or a rotation"
+    names = [file.name for file in (files[n] for n in numbers.tolist())]
+    note = "one image per person, its partner made by an affine map or a rotation"
     return LabeledImages(
         name="lfw",
-        images=InMemory(torch.cat([originals, turned])),
+        images=InMemory(torch.cat([originals, partners])),
         labels=torch.arange(count).repeat(2),
         class_names=_names(people),
         names_are_text=False,
         splits=splits,
-        fingerprint=digest(_told(files), skipped, "one-image", {s: i.tolist() for s, i in splits.items()}),
+        fingerprint=digest(
+            _names_and_sizes(files), skipped, "one-image", {s: i.tolist() for s, i in splits.items()}
+        ),
         image_names=tuple(names + [f"{name} (partner)" for name in names]),
         pairs=pairs,
         training_labels="unrestricted",
         skipped=skipped,
         note="; ".join(
-            filter(None, [note, _box(preprocessor), _at_hand(people, list(found.images.values()))])
+            filter(None, [note, _crop_note(preprocessor), _missing_note(people, list(found.images.values()))])
         ),
     )
 
 
 def _partners(images: Tensor, seed: int) -> Tensor:
-    """Every image changed, `[S, C, H, W]` uint8: the even ones by an affine map, the odd ones turned."""
-    affine = BatchAugment(Augment(rotate=10, shear=10, scale=0.15, translate=0.08), seed)
-    turn = BatchAugment(Augment(rotate=20), seed)
+    """A distortion of each image, `[S, C, H, W]` uint8: an affine map for even, a rotation for odd numbers."""
+    affine = BatchAugment(AugmentConfig(rotate=10, shear=10, scale=0.15, translate=0.08), seed)
+    turn = BatchAugment(AugmentConfig(rotate=20), seed)
     maps = [change(images, 0, len(images), 0).round().to(torch.uint8) for change in (affine, turn)]
     odd = torch.arange(len(images)) % 2 == 1
     return torch.where(odd[:, None, None, None], maps[1], maps[0])
@@ -317,8 +318,8 @@ def _within(pairs: Pairs, chosen: Tensor) -> Pairs:
     return Pairs(pairs.i[chosen], pairs.j[chosen], pairs.same[chosen], torch.zeros_like(pairs.fold[chosen]))
 
 
-def _lines(found: Found, name: str) -> Iterator[tuple[str, list[str]]]:
-    """`file:line` and the words of each line that is not blank.
+def _lines(found: LFWFiles, name: str) -> Iterator[tuple[str, list[str]]]:
+    """`file:line` and the fields of each line that is not blank.
 
     Raises:
         DataError: the list is missing.
@@ -335,10 +336,10 @@ def _is_number(word: str) -> bool:
     return word.isascii() and word.isdigit()
 
 
-def _people(found: Found, name: str) -> list[set[str]]:
-    """Sets of people: a line with their number, then for each set its size and a line a person.
+def _people(found: LFWFiles, name: str) -> list[set[str]]:
+    """Sets of people: a line with their number, then for each set its size and one line per person.
 
-    A list of one set leaves the number of sets out.
+    A list with one set omits the number of sets.
     """
     lines = list(_lines(found, name))
     counts = [where for where, words in lines if len(words) == 1]
@@ -346,7 +347,7 @@ def _people(found: Found, name: str) -> list[set[str]]:
     left = 0
     owner: dict[str, int] = {}
     several = len(counts) > 1
-    at_hand = {person for person, _ in found.images}
+    available = {person for person, _ in found.images}
     for n, (where, words) in enumerate(lines):
         if several and n == 0:
             continue
@@ -359,19 +360,19 @@ def _people(found: Found, name: str) -> list[set[str]]:
         if len(words) != 2:
             raise DataError(f"{where}: expected a person and a number of images")
         person = words[0]
-        if person not in at_hand:
-            raise DataError(f"{where}: there is no image of {person}")
+        if person not in available:
+            raise DataError(f"{where}: no image of {person}")
         if owner.setdefault(person, len(sets)) != len(sets):
             raise DataError(f"{where}: {person} is in set {owner[person]} as well as in set {len(sets)}")
         sets[-1].add(person)
         left -= 1
     if left or not sets:
-        raise DataError(f"{found.root / name}: ends {left} people too early")
+        raise DataError(f"{found.root / name}: {left} people are missing at the end")
     return sets
 
 
-def _pairs(found: Found, name: str, at: dict[tuple[str, int], int], folds: list[set[str]]) -> Pairs:
-    """The pairs of a list: `person i j` for the same, `person i other j` for different people."""
+def _pairs(found: LFWFiles, name: str, at: dict[tuple[str, int], int], folds: list[set[str]]) -> Pairs:
+    """The pairs of a list: `person i j` for the same person, `person i other j` for two."""
     fold_of = {person: n for n, people in enumerate(folds) for person in people}
     images: list[tuple[int, int]] = []
     same: list[bool] = []
@@ -383,7 +384,7 @@ def _pairs(found: Found, name: str, at: dict[tuple[str, int], int], folds: list[
     wanted = 2 * math.prod(int(word) for word in head)
     if len(lines) - 1 != wanted or not wanted:
         raise DataError(
-            f"{found.root / name}: {len(lines) - 1:,} pairs, where its first line says {wanted:,}"
+            f"{found.root / name}: {len(lines) - 1:,} pairs, but the first line announces {wanted:,}"
         )
     for where, words in lines[1:]:
         if len(words) not in (3, 4):

@@ -1,6 +1,6 @@
 """MNIST (LeCun et al. 1998): 70,000 handwritten digits, 28x28, gray, light on dark.
 
-Read from the four IDX files, packed (`.gz`) or not, as they are given or as torchvision keeps them.
+Reads the four IDX files, compressed (`.gz`) or not, as published or as stored by torchvision.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from vlfew.core.errors import DataError
 from vlfew.core.random import generator_at
 from vlfew.data.data_root import find_data
 from vlfew.data.image_files import digest
-from vlfew.data.image_stores import Squares
+from vlfew.data.image_stores import SquareImages
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.data.preprocess import ImagePreprocessor
 
 ALSO = ("MNIST",)
 FOLDERS = ("", "raw", "MNIST/raw")
 SIZE = 28
-TEXT = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _MAGIC = {"images": 2051, "labels": 2049}
 """The first four bytes of an IDX file: unsigned bytes, in three dimensions or one."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """What a split is made of: its files' first name, and its images, all and in the smaller draws."""
+    """A split: the stem of its files, its number of images, and of images in the smaller subsets."""
 
     stem: str
     images: int
@@ -57,50 +57,50 @@ def load(
     draw: Draw = "all",
     ink: Literal["light", "dark"] = "light",
 ) -> LabeledImages:
-    """The digits, training images first; images are resized as they are asked for.
+    """MNIST digits, training images first; images are resized on demand.
 
     Both splits have the same ten classes. The fingerprint covers pixels (before resizing), labels and
-    splits; it is the same for packed and unpacked files.
+    splits; it is the same for compressed and uncompressed files.
 
     Args:
-        root: folder of the IDX files; None looks where data lie.
-        preprocessor: how large and with how many channels.
-        draw: `small` draws 600 training and 100 test images of every digit from `preprocessor.seed`, `thousand`
-            100 and 100.
-        ink: `dark` inverts the images, as a model that was trained on dark ink wants them.
+        root: folder of the IDX files; None searches the usual places.
+        preprocessor: size and channels.
+        draw: size of the subset: `all`, `small` (600 training and 100 test images of every digit, drawn from the seed)
+            or `thousand` (100 and 100).
+        ink: `dark` inverts the images, for a model that was trained on dark ink.
 
     Raises:
-        DataError: a file is missing, cut short or not what its name says, or too few of a digit.
+        DataError: a file is missing, truncated or of another kind, or there are too few images of a digit.
     """
     parts = check(find_data("mnist", root, ALSO))
-    at_hand = {split: len(labels) for split, (_, labels) in parts.items()}
+    available = {split: len(labels) for split, (_, labels) in parts.items()}
     if draw != "all":
-        chosen = {
+        subset = {
             split: _draw(labels, split, draw, preprocessor.seed) for split, (_, labels) in parts.items()
         }
-        parts = {split: (parts[split][0][index], parts[split][1][index]) for split, index in chosen.items()}
+        parts = {split: (parts[split][0][index], parts[split][1][index]) for split, index in subset.items()}
     pixels = torch.cat([images for images, _ in parts.values()])
     if ink == "dark":
         pixels = 255 - pixels
-    labels = torch.cat([own for _, own in parts.values()])
-    numbers = torch.arange(len(labels)).split([len(own) for _, own in parts.values()])
+    labels = torch.cat([of_split for _, of_split in parts.values()])
+    numbers = torch.arange(len(labels)).split([len(of_split) for _, of_split in parts.values()])
     splits = dict(zip(parts, numbers, strict=True))
     content = hashlib.sha256(pixels.numpy().data).hexdigest()
     few = [
-        f"{count:,} of {PARTS[split].images:,} {split} images at hand"
-        for split, count in at_hand.items()
+        f"{count:,} of {PARTS[split].images:,} {split} images available"
+        for split, count in available.items()
         if count != PARTS[split].images
     ]
     return LabeledImages(
         name="mnist",
-        images=Squares(pixels, preprocessor),
+        images=SquareImages(pixels, preprocessor),
         labels=labels,
-        class_names=TEXT,
+        class_names=NAMES,
         names_are_text=True,
         splits=splits,
         fingerprint=digest(content, labels.tolist(), [len(index) for index in numbers]),
         split_by="image",
-        class_texts=tuple((word, str(digit), f"digit {word}") for digit, word in enumerate(TEXT)),
+        class_texts=tuple((word, str(digit), f"digit {word}") for digit, word in enumerate(NAMES)),
         note="; ".join(few),
     )
 
@@ -126,14 +126,14 @@ def _read_part(folder: Path, stem: str) -> tuple[Tensor, Tensor]:
         raise DataError(f"{path} holds {len(pixels):,} images, but {labels_path.name} {len(labels):,} labels")
     if len(labels) == 0:
         raise DataError(f"{path} holds no images")
-    if labels.max() >= len(TEXT):
-        odd = int((labels >= len(TEXT)).argmax())
-        raise DataError(f"{labels_path}: label {labels[odd]} of image {odd} is no digit")
+    if labels.max() >= len(NAMES):
+        odd = int((labels >= len(NAMES)).argmax())
+        raise DataError(f"{labels_path}: label {labels[odd]} of image {odd} is not a digit")
     return torch.from_numpy(pixels), torch.from_numpy(labels.astype(np.int64))
 
 
 def _read(folder: Path, stem: str, kind: Literal["images", "labels"]) -> tuple[Path, np.ndarray]:
-    """An IDX file and what it holds, uint8 `[S, H, W]` or `[S]`."""
+    """An IDX file and its content, uint8 `[S, H, W]` or `[S]`."""
     dimensions = 3 if kind == "images" else 1
     name = f"{stem}-{kind}-idx{dimensions}-ubyte"
     path = next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None)
@@ -142,28 +142,30 @@ def _read(folder: Path, stem: str, kind: Literal["images", "labels"]) -> tuple[P
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cut short, damaged or not gzip: {error}; fetch it again") from None
+        raise DataError(f"{path}: truncated, damaged or not gzip: {error}; download it again") from None
     header = 4 * (1 + dimensions)
     magic, *shape = np.frombuffer(content[:header].ljust(header, b"\0"), ">u4").tolist()
     if magic != _MAGIC[kind]:
-        raise DataError(f"{path}: begins with {magic}, not with the {_MAGIC[kind]} of IDX {kind}")
+        raise DataError(
+            f"{path}: starts with {magic} instead of {_MAGIC[kind]}, the magic number of IDX {kind}"
+        )
     if len(content) - header != math.prod(shape):
         raise DataError(
-            f"{path}: {len(content) - header:,} bytes after its header, which says "
-            f"{' x '.join(f'{n:,}' for n in shape)}; fetch it again"
+            f"{path}: {len(content) - header:,} bytes after the header, which announces "
+            f"{' x '.join(f'{n:,}' for n in shape)}; download it again"
         )
     return path, np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy()
 
 
 def _draw(labels: Tensor, split: str, draw: Draw, seed: int) -> Tensor:
-    """Numbers of the images of a smaller draw, the same count of every digit, ascending."""
-    count = PARTS[split].drawn[draw] // len(TEXT)
+    """Image numbers of a subset with equally many images of every digit, ascending."""
+    count = PARTS[split].drawn[draw] // len(NAMES)
     drawn = []
-    for digit, word in enumerate(TEXT):
+    for digit, word in enumerate(NAMES):
         own = (labels == digit).nonzero().flatten()
         if len(own) < count:
             raise DataError(
-                f"mnist: draw={draw} takes {count} {split} images of {word!r}, of which there are {len(own)}"
+                f"mnist: draw={draw} needs {count} {split} images of {word!r}, but there are {len(own)}"
             )
         order = generator_at(seed, "mnist", split, digit).permutation(len(own))
         drawn.append(own[torch.from_numpy(order[:count])])

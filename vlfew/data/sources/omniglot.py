@@ -1,7 +1,7 @@
 """Omniglot (Lake et al. 2015): 1,623 characters of 50 alphabets, each drawn by the same 20 people.
 
-Read from `images_background` and `images_evaluation`, as folders or as the zip archives that the
-authors give, and the official one-shot runs from `runNN` folders or their archive.
+Reads `images_background` and `images_evaluation`, as folders or as the authors' zip archives, and the official one-shot
+runs from `runNN` folders or their archive.
 """
 
 from __future__ import annotations
@@ -38,29 +38,28 @@ def load(
     mirrors: bool = False,
     validation_alphabets: int = 5,
 ) -> LabeledImages:
-    """All characters at hand. Groups are the alphabets, `source_id` is the drawer (0 to 19).
+    """Omniglot: handwritten characters; groups are the alphabets, `source_id` is the drawer (0 to 19).
 
-    In the split of the authors (`lake`) test is the evaluation alphabets, and the background alphabets
-    are to develop with: validation is a part of them drawn from `preprocessor.seed`, training the rest. In
-    `own-40-10`, which some studies have, 40 of all 50 alphabets, drawn from the seed, are to develop
-    with and 10 are test (four fifths and one fifth of those at hand). It is no standard: its figures
-    cannot be set beside those of the authors' split.
+    In the authors' split (`lake`), test is the evaluation alphabets; validation is drawn from the background alphabets
+    with `preprocessor.seed`, and training is the rest of them. In `own-40-10`, used by some studies, 40 of all 50
+    alphabets, drawn from the seed, are for development and 10 for testing (four fifths and one fifth of those
+    available). It is not a standard split, and its results are not comparable with the authors' split.
 
-    The fingerprint covers which drawings of which characters are at hand, their sizes in bytes, and the
-    split; it is the same for folders and archives.
+    The fingerprint covers the available drawings, their sizes in bytes and the split; it is the same for folders and
+    archives.
 
     Args:
-        root: folder that holds both parts; None looks where data lie.
-        preprocessor: how to read the drawings.
-        split: which alphabets are test.
-        rotations: quarter turns of a training character as classes of their own, in groups of their
-            own: `Greek@90/character01` is turned counter-clockwise (Santoro et al. 2016).
-        mirrors: mirror images of a training character (and of its quarter turns) likewise:
-            `Greek@mirror/character01`, `Greek@mirror90/character01`.
-        validation_alphabets: of those to develop with, for validation; 0 for none.
+        root: folder with both parts; None searches the usual places.
+        preprocessor: size, channels and how to resize.
+        split: which alphabets are for testing: `lake` (the authors') or `own-40-10`.
+        rotations: add quarter turns of training characters as further classes in further groups; `Greek@90/character01`
+            is rotated counterclockwise (Santoro et al. 2016).
+        mirrors: add mirror images of training characters (and of their quarter turns) likewise, such as
+            `Greek@mirror/character01` and `Greek@mirror90/character01`.
+        validation_alphabets: number of development alphabets for validation; 0 for none.
 
     Raises:
-        DataError: a part is missing or empty, a file is none of Omniglot's, or too few alphabets.
+        DataError: a part is missing or empty, a file does not belong to Omniglot, or there are too few alphabets.
     """
     classes = check(find_data("omniglot", root))
     alphabets = sorted({c.alphabet for c in classes})
@@ -70,23 +69,23 @@ def load(
     background = [a for a in alphabets if a not in test]
     if not 0 <= validation_alphabets < len(background):
         raise DataError(
-            f"omniglot: validation_alphabets={validation_alphabets} of {len(background)} alphabets to "
-            "develop with must leave at least one for training"
+            f"omniglot: validation_alphabets={validation_alphabets} of {len(background)} development "
+            "alphabets must leave at least one for training"
         )
     held_out = draw_names(background, validation_alphabets, preprocessor.seed, "validation")
     files = [file for c in classes for file in c.files]
-    images, kept, skipped = read_cached(files, preprocessor, "reading omniglot")
+    images, numbers, skipped = read_cached(files, preprocessor, "reading omniglot")
 
-    labels = torch.tensor([n for n, c in enumerate(classes) for _ in c.files])[kept]
+    labels = torch.tensor([n for n, c in enumerate(classes) for _ in c.files])[numbers]
     split_of_class = [2 if c.alphabet in test else 1 if c.alphabet in held_out else 0 for c in classes]
     split_of = torch.tensor(split_of_class)[labels]
     parts = {"train": 0, "val": 1, "test": 2} if held_out else {"train": 0, "test": 2}
     drawn = [(c.part, c.alphabet, c.character, c.drawers, [f.size for f in c.files]) for c in classes]
-    own: tuple[list[str], ...] = ()
-    shown = ""
+    identity: tuple[list[str], ...] = ()
+    note = ""
     if split != "lake":
-        own = (sorted(test),)
-        shown = f"{len(background)} alphabets to develop with and {len(test)} to test, not the authors' split"
+        identity = (sorted(test),)
+        note = f"{len(background)} development and {len(test)} test alphabets, not the authors' split"
     data = LabeledImages(
         name="omniglot",
         images=InMemory(images),
@@ -94,21 +93,21 @@ def load(
         class_names=tuple(f"{c.alphabet}/{c.character}" for c in classes),
         names_are_text=False,
         splits={name: (split_of == number).nonzero().flatten() for name, number in parts.items()},
-        fingerprint=digest(drawn, skipped, sorted(held_out), rotations, *own, *["mirrors"] * mirrors),
+        fingerprint=digest(drawn, skipped, sorted(held_out), rotations, *identity, *["mirrors"] * mirrors),
         class_group=torch.tensor([alphabets.index(c.alphabet) for c in classes]),
         group_names=tuple(alphabets),
-        source_id=torch.tensor([drawer for c in classes for drawer in c.drawers])[kept],
+        source_id=torch.tensor([drawer for c in classes for drawer in c.drawers])[numbers],
         skipped=skipped,
-        note="; ".join(filter(None, [shown, _at_hand(classes, files)])),
+        note="; ".join(filter(None, [note, _missing_note(classes, files)])),
     )
     turns = (0, 1, 2, 3) if rotations else (0,)
     changes = [(mirror, turn) for mirror in (False, True)[: 1 + mirrors] for turn in turns]
-    return _with_changed(data, images, changes[1:])
+    return _with_symmetries(data, images, changes[1:])
 
 
 @dataclass(frozen=True)
 class Character:
-    """A character and the drawings of it that are at hand.
+    """A character and its available drawings.
 
     Attributes:
         part: 0 for background, 1 for evaluation.
@@ -124,12 +123,12 @@ class Character:
 
 
 def check(root: Path) -> list[Character]:
-    """The characters under `root`, background first, by name; no image is decoded.
+    """List the characters under `root`, background first, by name, without decoding images.
 
     Raises:
         DataError: see `load`.
     """
-    found: dict[tuple[int, str, str], list[tuple[int, DataFile]]] = defaultdict(list)
+    drawings_of: dict[tuple[int, str, str], list[tuple[int, DataFile]]] = defaultdict(list)
     part_of: dict[str, int] = {}
     for part, name in enumerate(PARTS):
         place = next((p for p in (root / name, root / f"{name}.zip") if p.exists()), None)
@@ -148,23 +147,23 @@ def check(root: Path) -> list[Character]:
             alphabet, character = steps[-3:-1]
             if part_of.setdefault(alphabet, part) != part:
                 raise DataError(f"omniglot: alphabet {alphabet!r} is in both {PARTS[0]} and {PARTS[1]}")
-            found[part, alphabet, character].append((int(match[1]) - 1, file))
+            drawings_of[part, alphabet, character].append((int(match[1]) - 1, file))
     classes = []
-    for (part, alphabet, character), drawn in sorted(found.items(), key=lambda item: item[0]):
+    for (part, alphabet, character), drawn in sorted(drawings_of.items(), key=lambda item: item[0]):
         drawers, files = zip(*sorted(drawn, key=lambda pair: pair[0]), strict=True)
         classes.append(Character(part, alphabet, character, files, drawers))
     return classes
 
 
-def _at_hand(classes: list[Character], files: list[DataFile]) -> str:
+def _missing_note(classes: list[Character], files: list[DataFile]) -> str:
     drawings = CHARACTERS * DRAWERS
     if len(classes) == CHARACTERS and len(files) == drawings:
         return ""
-    return f"{len(classes):,} of {CHARACTERS:,} characters, {len(files):,} of {drawings:,} drawings at hand"
+    return f"{len(classes):,} of {CHARACTERS:,} characters, {len(files):,} of {drawings:,} drawings available"
 
 
-def _with_changed(data: LabeledImages, images: Tensor, changes: list[tuple[bool, int]]) -> LabeledImages:
-    """`data` with the training classes mirrored or not and turned so often as further training classes."""
+def _with_symmetries(data: LabeledImages, images: Tensor, changes: list[tuple[bool, int]]) -> LabeledImages:
+    """`data` with mirrored and rotated training classes (mirror, quarter turns) as further training classes."""
     assert data.class_group is not None and data.source_id is not None
     train, classes = data.splits["train"], data.classes("train")
     groups = data.class_group[classes].unique()
@@ -199,13 +198,13 @@ def _with_changed(data: LabeledImages, images: Tensor, changes: list[tuple[bool,
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the official one-shot benchmark: which training image shows each test image?
+    """One run of the official one-shot benchmark: which training image has the class of each test image?
 
     Attributes:
         name: `run01`.
         train: uint8 `[N, C, H, W]`, one image of each of N characters (20) by one drawer.
         test: uint8 `[N, C, H, W]`, by another drawer.
-        answer: `[N]` int64, number of the training image for each test image.
+        answer: `[N]` int64, the matching training image of each test image.
     """
 
     name: str
@@ -215,38 +214,38 @@ class Run:
 
 
 def load_runs(folder: Path, preprocessor: ImagePreprocessor) -> list[Run]:
-    """The official one-shot runs, by name, however many there are.
+    """Load the official one-shot runs, by name.
 
     Args:
-        folder: holds `runNN` folders or an archive of them (`one_shot_runs.zip`), or is the archive.
-        preprocessor: how to read the images; an image that cannot be read is always an error here.
+        folder: contains `runNN` folders or an archive of them (`one_shot_runs.zip`), or is the archive.
+        preprocessor: size, channels and how to resize; an unreadable image is always an error here.
 
     Raises:
-        DataError: no runs; an image or a line of `class_labels.txt` is missing; names it.
+        DataError: no runs, or a missing image or line of `class_labels.txt`.
     """
     if not folder.exists():
         raise DataError(f"{folder}: no such folder of one-shot runs")
-    place = folder
+    location = folder
     if folder.is_dir() and not any(folder.glob("run*/")):
-        place = next(iter(sorted(folder.glob("*runs*.zip"))), folder)
+        location = next(iter(sorted(folder.glob("*runs*.zip"))), folder)
     runs: dict[str, dict[str, DataFile]] = defaultdict(dict)
-    for file in list_files(place):
+    for file in list_files(location):
         match = re.search(r"(?:^|/)((run\d+)/.+)", file.name)
         if match:
             runs[match[2]][match[1]] = file
     if not runs:
-        raise DataError(f"{place}: no runNN folders (run01/training/class01.png, run01/class_labels.txt)")
+        raise DataError(f"{location}: no runNN folders (run01/training/class01.png, run01/class_labels.txt)")
     preprocessor = replace(preprocessor, on_bad_image="error")
-    return [_read_run(name, runs[name], place, preprocessor) for name in sorted(runs)]
+    return [_read_run(name, runs[name], location, preprocessor) for name in sorted(runs)]
 
 
-def _read_run(name: str, files: dict[str, DataFile], place: Path, preprocessor: ImagePreprocessor) -> Run:
+def _read_run(name: str, files: dict[str, DataFile], location: Path, preprocessor: ImagePreprocessor) -> Run:
     def files_of(part: str) -> list[str]:
         return sorted(f for f in files if f.startswith(f"{name}/{part}/") and f.endswith(".png"))
 
     listing = f"{name}/class_labels.txt"
     if listing not in files:
-        raise DataError(f"{place}: {listing} is missing")
+        raise DataError(f"{location}: {listing} is missing")
     train, test = files_of("training"), files_of("test")
     answer: dict[str, int] = {}
     for number, line in enumerate(files[listing].read().decode(errors="replace").splitlines(), 1):
@@ -256,14 +255,14 @@ def _read_run(name: str, files: dict[str, DataFile], place: Path, preprocessor: 
         missing = next((f for f in pair if f not in files), None)
         if len(pair) != 2 or missing or pair[0] not in test or pair[1] not in train:
             what = f"{missing} is missing" if missing else "expected a test and a training image"
-            raise DataError(f"{place}: {listing}:{number}: {what}")
+            raise DataError(f"{location}: {listing}:{number}: {what}")
         answer[pair[0]] = train.index(pair[1])
     unnamed = next((f for f in test if f not in answer), None)
     if unnamed:
-        raise DataError(f"{place}: {listing} has no line for {unnamed}")
+        raise DataError(f"{location}: {listing} has no line for {unnamed}")
     if not test or len(test) != len(train):
         raise DataError(
-            f"{place}: {name} has {len(train)} training and {len(test)} test images; as many are needed"
+            f"{location}: {name} has {len(train)} training and {len(test)} test images; the numbers must be equal"
         )
     images, _, _ = read_many([files[f] for f in train + test], preprocessor, f"reading {name}")
     return Run(name, images[: len(train)], images[len(train) :], torch.tensor([answer[f] for f in test]))

@@ -1,7 +1,7 @@
-"""pairs: your own verification pairs, a CSV of two images and whether they show the same.
+"""pairs: your own verification pairs, a CSV of two images and whether they show the same identity.
 
-Columns `first`, `second` (paths, from the folder of the file) and `same` (1 or 0, true or false).
-Optional: `first_id` and `second_id`, who is in the images; `fold`, in which the pair is scored.
+Columns `first`, `second` (paths relative to the CSV) and `same` (1 or 0, true or false).
+Optional columns: `first_id` and `second_id`, the identities; `fold`, in which the pair is scored.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vlfew.core.errors import DataError
 from vlfew.core.random import seed_at
 from vlfew.data.data_root import find_data
 from vlfew.data.image_files import DataFile, digest
-from vlfew.data.image_stores import hold
+from vlfew.data.image_stores import load_images
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.data.pairs import Pairs
 from vlfew.data.preprocess import ImagePreprocessor
@@ -41,58 +41,57 @@ def load(
     fold: Annotated[int, Field(ge=1)] | Literal["all"] = "all",
     memory_limit_mb: int = 2048,
 ) -> LabeledImages:
-    """The images that the pairs name, all of them the split `test` unless there is to be training.
+    """Your own image pairs for verification; all are in the split `test` unless a fold is given.
 
-    With a `fold`, the identities of that fold and the pairs among them are for testing, those of the
-    next one for validation, and those of the others for training. Pairs across these are left out, and
-    counted.
+    With a `fold`, identities and pairs of that fold are for testing, those of the next fold for validation and those of
+    the other folds for training. Pairs across splits are omitted and counted.
 
-    Classes are the identities: given as ids, else images joined by pairs that are the same. Without
-    a column `fold`, identities are dealt into folds by `preprocessor.seed`, and a threshold for a pair is
-    then chosen only on pairs that share no fold with either of its images.
+    Classes are the identities: given as ids, or else connected by same pairs. Without a column `fold`, identities are
+    distributed over folds by `preprocessor.seed`, and the threshold of a pair is chosen only on pairs that share no
+    fold with either of its images.
 
     Args:
-        root: folder of the CSV file; None looks where data lie.
-        preprocessor: how to read the images.
-        file: the CSV file in it.
-        folds: of identities; at most as many as there are.
-        fold: which is for testing, where some are to be trained on.
-        memory_limit_mb: larger sets (decoded, in MiB) are decoded as they are asked for.
+        root: folder of the CSV file; None searches the usual places.
+        preprocessor: size, channels and how to resize.
+        file: name of the CSV file.
+        folds: number of folds of identities; at most as many as there are identities.
+        fold: test fold, if the other folds are for training, or `all`.
+        memory_limit_mb: larger data sets (decoded, in MiB) are decoded on demand.
 
     Raises:
-        DataError: columns are missing; a line names an image that is not there, contradicts the
-            others, or puts an identity into a second fold; a fold that there is not, or fewer than 3.
+        DataError: missing columns; a line with a missing image, that contradicts others, or puts an identity into a
+            second fold; a fold that does not exist, or fewer than 3.
     """
     path = find_data("pairs", root, prepared=False) / file
     rows = list(_rows(path))
     if not rows:
-        raise DataError(f"{path}: no pairs in it")
+        raise DataError(f"{path}: contains no pairs")
     names = list(dict.fromkeys(name for row in rows for name in row.images))
     identity = _identities(rows, names)
     people = sorted(set(identity.values()))
     fold_of = _folds(rows, identity, people, folds, preprocessor.seed)
 
     files = [_file(path.parent, name) for name in names]
-    images, kept, skipped = hold(files, preprocessor, "reading images", memory_limit_mb)
-    at = {names[n]: place for place, n in enumerate(kept.tolist())}
+    images, numbers, skipped = load_images(files, preprocessor, "reading images", memory_limit_mb)
+    at = {names[n]: position for position, n in enumerate(numbers.tolist())}
     for row in rows:
-        lost = next((name for name in row.images if name not in at), None)
-        if lost:
-            raise DataError(f"{row.where}: {lost} cannot be read, and pairs are never left out")
+        unreadable = next((name for name in row.images if name not in at), None)
+        if unreadable:
+            raise DataError(f"{row.where}: {unreadable} cannot be read, and pairs are never skipped")
     number = {person: n for n, person in enumerate(people)}
     folded = torch.tensor([[fold_of[identity[name]] for name in row.images] for row in rows])
-    every = Pairs(
+    all_pairs = Pairs(
         torch.tensor([at[row.images[0]] for row in rows]),
         torch.tensor([at[row.images[1]] for row in rows]),
         torch.tensor([row.same for row in rows]),
         folded,
     )
-    splits, pairs, note = {"test": torch.arange(len(at))}, {"test": every}, ""
+    splits, pairs, note = {"test": torch.arange(len(at))}, {"test": all_pairs}, ""
     if fold != "all":
         fold_of_image = torch.tensor([fold_of[identity[name]] for name in at])
-        splits, pairs = _parted(every, fold_of_image, fold, f"{path}")
-        left_out = len(every) - sum(map(len, pairs.values()))
-        note = f"{left_out:,} of {len(every):,} pairs lie across splits and are left out" * (left_out > 0)
+        splits, pairs = _split_by_fold(all_pairs, fold_of_image, fold, f"{path}")
+        omitted = len(all_pairs) - sum(map(len, pairs.values()))
+        note = f"{omitted:,} of {len(all_pairs):,} pairs are across splits and omitted" * (omitted > 0)
     return LabeledImages(
         name="pairs",
         images=images,
@@ -113,24 +112,26 @@ def load(
     )
 
 
-def _parted(
-    every: Pairs, fold_of_image: Tensor, fold: int, where: str
+def _split_by_fold(
+    pairs: Pairs, fold_of_image: Tensor, fold: int, where: str
 ) -> tuple[dict[str, Tensor], dict[str, Pairs]]:
     """Images and pairs of each split, by the folds of the identities."""
     count = int(fold_of_image.max()) + 1
     if count < 3 or fold > count:
         raise DataError(
-            f"{where}: fold={fold} of {count} folds; training takes at least 3, for test, validation and training"
+            f"{where}: fold={fold} of {count} folds; training needs at least 3, for test, validation and training"
         )
     part = torch.zeros(count, dtype=torch.int64)
     part[fold - 1], part[fold % count] = 2, 1
-    splits, pairs = {}, {}
+    splits, pairs_of = {}, {}
     for number, split in enumerate(("train", "val", "test")):
         splits[split] = (part[fold_of_image] == number).nonzero().flatten()
-        own = (part[every.fold] == number).all(dim=1)
-        # Of training the folds play no part any more, and of the others there is one.
-        pairs[split] = Pairs(every.i[own], every.j[own], every.same[own], torch.zeros_like(every.fold[own]))
-    return splits, pairs
+        own = (part[pairs.fold] == number).all(dim=1)
+        # Within a split there are no folds.
+        pairs_of[split] = Pairs(
+            pairs.i[own], pairs.j[own], pairs.same[own], torch.zeros_like(pairs.fold[own])
+        )
+    return splits, pairs_of
 
 
 @dataclass(frozen=True)
@@ -139,10 +140,10 @@ class Row:
 
     Attributes:
         where: `file:line`.
-        images: the two paths, as they stand there.
-        same: whether they show the same.
-        ids: who is in them, where it says so.
-        fold: where it says so.
+        images: the two paths.
+        same: whether they show the same identity.
+        ids: the two identities, if given.
+        fold: if given.
     """
 
     where: str
@@ -159,34 +160,34 @@ def _rows(path: Path) -> Iterator[Row]:
     optional: set[str] | None = None
     for line, values in rows_csv(path):
         where = f"{path}:{line}"
-        told = {key.strip(): value.strip() for key, value in values.items()}
-        if any(name not in told for name in NEEDED) or len(told.keys() & set(IDS)) == 1:
-            raise DataError(f"{where}: the columns must be {columns}; found {', '.join(told)}")
-        own = told.keys() & {*IDS, "fold"}
+        fields = {key.strip(): value.strip() for key, value in values.items()}
+        if any(name not in fields for name in NEEDED) or len(fields.keys() & set(IDS)) == 1:
+            raise DataError(f"{where}: the columns must be {columns}; got {', '.join(fields)}")
+        own = fields.keys() & {*IDS, "fold"}
         if own != (optional := own if optional is None else optional):
             raise DataError(
                 f"{where}: {', '.join(sorted(optional - own))} is missing; give it for every pair"
             )
-        same = _SAME.get(told["same"].lower())
+        same = _SAME.get(fields["same"].lower())
         if same is None:
-            raise DataError(f"{where}: same must be 1 or 0, not {told['same']!r}")
-        for name in (told["first"], told["second"]):
+            raise DataError(f"{where}: same must be 1 or 0, not {fields['same']!r}")
+        for name in (fields["first"], fields["second"]):
             if not name or "\0" in name or not (path.parent / name).is_file():
-                raise DataError(f"{where}: there is no image {name!r} in {path.parent}")
-        # One image has one name, however its path is written.
-        first, second = (os.path.normpath(told[which]) for which in ("first", "second"))
+                raise DataError(f"{where}: no image {name!r} in {path.parent}")
+        # Different spellings of a path are the same image.
+        first, second = (os.path.normpath(fields[key]) for key in ("first", "second"))
         if first == second:
             raise DataError(f"{where}: {first} is paired with itself")
-        ids = (told[IDS[0]], told[IDS[1]]) if IDS[0] in told else None
+        ids = (fields[IDS[0]], fields[IDS[1]]) if IDS[0] in fields else None
         if ids is not None and (not all(ids) or (ids[0] == ids[1]) != same):
             raise DataError(f"{where}: same is {int(same)}, but the ids are {ids[0]!r} and {ids[1]!r}")
-        if told.get("fold") == "":
-            raise DataError(f"{where}: no fold; name one, or leave the column out")
-        yield Row(where, (first, second), same, ids, told.get("fold"))
+        if fields.get("fold") == "":
+            raise DataError(f"{where}: empty fold; fill it in, or remove the column")
+        yield Row(where, (first, second), same, ids, fields.get("fold"))
 
 
 def _identities(rows: list[Row], names: list[str]) -> dict[str, str]:
-    """Image to who is in it: its id, or the first image of those joined with it."""
+    """Identity of each image: its id, or the first image of those connected with it."""
     identity = {name: name for name in names}
 
     def first(name: str) -> str:
@@ -196,13 +197,13 @@ def _identities(rows: list[Row], names: list[str]) -> dict[str, str]:
         return name
 
     if rows[0].ids is not None:
-        found: dict[str, str] = {}
+        given: dict[str, str] = {}
         for row in rows:
             assert row.ids is not None
             for name, person in zip(row.images, row.ids, strict=True):
-                if found.setdefault(name, person) != person:
-                    raise DataError(f"{row.where}: {name} is {person!r} here and {found[name]!r} before")
-        return found
+                if given.setdefault(name, person) != person:
+                    raise DataError(f"{row.where}: {name} is {person!r} here and {given[name]!r} before")
+        return given
     for row in rows:
         if row.same:
             one, other = sorted((first(row.images[0]), first(row.images[1])))
@@ -219,22 +220,22 @@ def _identities(rows: list[Row], names: list[str]) -> dict[str, str]:
 def _folds(
     rows: list[Row], identity: dict[str, str], people: list[str], folds: int, seed: int
 ) -> dict[str, int]:
-    """Identity to fold."""
+    """The fold of each identity."""
     if rows[0].fold is None:
         order = sorted(people, key=lambda person: seed_at(seed, "fold", person))
         count = min(folds, len(people))
         return {person: n % count for n, person in enumerate(order)}
     numbers: dict[str | None, int] = {}
-    found: dict[str, int] = {}
+    fold_of: dict[str, int] = {}
     for row in rows:
         fold = numbers.setdefault(row.fold, len(numbers))
         for person in (identity[name] for name in row.images):
-            if found.setdefault(person, fold) != fold:
+            if fold_of.setdefault(person, fold) != fold:
                 raise DataError(
                     f"{row.where}: {person!r} is in fold {row.fold!r} and in another one before; "
-                    "whoever is in a fold must be in no other"
+                    "an identity must be in one fold only"
                 )
-    return found
+    return fold_of
 
 
 def _file(folder: Path, name: str) -> DataFile:

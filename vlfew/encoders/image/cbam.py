@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from einops import rearrange, reduce
 from torch import Tensor, nn
 
 from vlfew.core.errors import ModelError
 
 REDUCTION = 16
-"""r of the paper: the shared layers are `C -> C/r -> C`; of fewer than r channels one is left."""
+"""r of the paper: the shared layers are `C -> C/r -> C`; with fewer than r channels the hidden layer has one unit."""
 KERNEL = 7
-"""Side of the spatial attention's convolution."""
+"""Kernel size of the spatial attention's convolution."""
 
 
 class Cbam(nn.Module):
-    """Channel attention, then spatial attention; both multiply the maps.
+    """Channel attention, then spatial attention; both multiply the feature map.
 
     `2 C max(1, C // 16) + 2 * 7 * 7` parameters: equations 2 and 3 have no biases.
 
     Args:
-        channels: C of the maps.
+        channels: C of the feature maps.
     """
 
     def __init__(self, channels: int) -> None:
@@ -39,28 +40,29 @@ class Cbam(nn.Module):
 
     def channel_attention(self, maps: Tensor) -> Tensor:
         """`[B, C, 1, 1]` in 0..1, equation 2."""
-        pooled = self.shared(maps.mean((2, 3))) + self.shared(maps.amax((2, 3)))
-        return torch.sigmoid(pooled)[:, :, None, None]
+        mean, largest = (reduce(maps, "b c h w -> b c", how) for how in ("mean", "max"))
+        weights = torch.sigmoid(self.shared(mean) + self.shared(largest))
+        return rearrange(weights, "b c -> b c 1 1")
 
     def spatial_attention(self, maps: Tensor) -> Tensor:
         """`[B, 1, H, W]` in 0..1, equation 3."""
-        described = torch.stack([maps.mean(1), maps.amax(1)], dim=1)
-        return torch.sigmoid(self.spatial(described))
+        pooled = torch.stack([maps.mean(1), maps.amax(1)], dim=1)
+        return torch.sigmoid(self.spatial(pooled))
 
 
-def check_places(chosen: Sequence[int], last: int, places: str) -> list[int]:
-    """The numbers of the places that CBAM is put at.
+def check_cbam_positions(numbers: Sequence[int], last: int, positions: str) -> list[int]:
+    """Checks where CBAM modules are placed; returns the positions in ascending order.
 
     Args:
-        chosen: as configured.
-        last: the places there are have the numbers 1 to `last`.
-        places: what they are ("conv4's blocks").
+        numbers: as configured.
+        last: positions are numbered 1 to `last`.
+        positions: what they are, for the message ("conv4's blocks").
 
     Raises:
-        ModelError: a number without a place, or one given twice.
+        ModelError: an unknown position, or one given twice.
     """
-    wrong = [n for n in chosen if not 1 <= n <= last]
-    if wrong or len(set(chosen)) < len(chosen):
-        fault = f"{wrong[0]} is none of them" if wrong else "one is given twice"
-        raise ModelError(f"cbam is {list(chosen)}; it names {places}, 1 to {last}, and {fault}")
-    return sorted(chosen)
+    unknown = [n for n in numbers if not 1 <= n <= last]
+    if unknown or len(set(numbers)) < len(numbers):
+        problem = f"{unknown[0]} is not among them" if unknown else "one is given twice"
+        raise ModelError(f"cbam is {list(numbers)}; it lists {positions}, 1 to {last}, and {problem}")
+    return sorted(numbers)

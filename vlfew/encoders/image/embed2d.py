@@ -1,8 +1,6 @@
-"""A small network that embeds in the plane, where what a loss has learned can be looked at."""
+"""A small network with a two-dimensional embedding, in which a loss can be plotted."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -17,23 +15,21 @@ LAYERS = ((32, 1), (32, 2), (64, 1), (64, 2))
 
 
 class Embed2D(Backbone):
-    """Four of convolution 3x3, BatchNorm, LeakyReLU 0.1, two of them with stride 2; then a dense layer.
+    """Four 3x3 convolutions with BatchNorm and LeakyReLU 0.1, two of them with stride 2, and a dense layer.
 
-    At 28 x 28 gray the dense layer is 3,136 -> 2, and there are 71,650 parameters. With
-    `embedding_dim: null` and `similarity: euclidean` the two numbers are the common space itself.
+    For 28 x 28 gray images the dense layer is 3,136 -> 2, and there are 71,650 parameters. With `embedding_dim: null`
+    and `similarity: euclidean` the two dimensions are the joint space itself.
 
     Args:
         in_channels: C of the images.
-        image_size: their side in pixels.
+        image_size: height and width in pixels.
         dim: width of the embedding.
         init: see `initialize`.
     """
 
     def __init__(self, in_channels: int, image_size: int, *, dim: int = 2, init: Init = "torch") -> None:
         super().__init__()
-        check_at_least("plane's dim", dim)
-        options: dict[str, Any] = {"dim": dim, "init": init}
-        self.rebuild = ("plane", options)
+        check_at_least("embed2d's dim", dim)
         self.dim = dim
         layers: list[nn.Module] = []
         width, side = in_channels, image_size

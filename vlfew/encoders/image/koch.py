@@ -1,37 +1,35 @@
-"""The convolutional Siamese network of Koch, Zemel and Salakhutdinov, 2015."""
+"""The convolutional Siamese network of Koch, Zemel and Salakhutdinov (2015)."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from torch import Tensor, nn
 
 from vlfew.core.checks import check_dropout
 from vlfew.core.features import Features
 from vlfew.encoders.activations import Activation, make_activation
-from vlfew.encoders.image.backbone import Backbone, check_size
-from vlfew.encoders.image.cbam import Cbam, check_places
+from vlfew.encoders.image.backbone import Backbone, check_image_size
+from vlfew.encoders.image.cbam import Cbam, check_cbam_positions
 from vlfew.encoders.initialization import Init, initialize
 
 KERNELS = ((10, 64), (7, 128), (4, 128), (4, 256))
-"""Kernel size and width of the four convolutions; max-pooling by 2 after all but the last."""
+"""Kernel size and width of the four convolutions; 2x2 max-pooling after all but the last."""
 
 
 class Koch(Backbone):
     """One twin of "Siamese Neural Networks for One-shot Image Recognition" (2015, figure 4).
 
-    With the weighted L1 layer of 4,096 + 1 that compares two twins (a scorer here) it has 38,951,745
-    parameters at 105 x 105 gray, and 27,417,409 at 100 x 100.
+    With the weighted L1 similarity of two embeddings (4,096 + 1 parameters) it has 38,951,745 parameters for 105 x 105
+    gray images, and 27,417,409 for 100 x 100.
 
     Args:
         in_channels: C of the images.
-        image_size: their side in pixels, 65 or more.
+        image_size: height and width in pixels, 65 or more.
         activation: of the convolutions.
         last_activation: of the dense layer.
         batch_norm: BatchNorm after each convolution; the paper has none.
-        dropout: between the convolutions and the dense layer, in `[0, 1)`; the paper has none.
-        init: see `initialize`. At the paper's 0.2 for the dense layer its sigmoids start out saturated.
-        cbam: numbers of the poolings, 1 to 3, that CBAM attention comes after.
+        dropout: before the dense layer, in `[0, 1)`; the paper has none.
+        init: see `initialize`. With the paper's 0.2 for the dense layer its sigmoids start saturated.
+        cbam: numbers of the poolings, 1 to 3, that are followed by CBAM attention.
     """
 
     dim = 4096
@@ -49,18 +47,9 @@ class Koch(Backbone):
         cbam: list[int] = [],  # noqa: B006
     ) -> None:
         super().__init__()
-        check_size("koch", image_size, 65)
+        check_image_size("koch", image_size, 65)
         check_dropout("koch's dropout", dropout)
-        attended = check_places(cbam, len(KERNELS) - 1, "koch's poolings")
-        options: dict[str, Any] = {
-            "activation": activation,
-            "last_activation": last_activation,
-            "batch_norm": batch_norm,
-            "dropout": dropout,
-            "init": init,
-            "cbam": attended,
-        }
-        self.rebuild = ("koch", options)
+        attended = check_cbam_positions(cbam, len(KERNELS) - 1, "koch's poolings")
         layers: list[nn.Module] = []
         width, side = in_channels, image_size
         for i, (kernel, out) in enumerate(KERNELS):

@@ -1,36 +1,32 @@
-"""A twin with local response normalization, in the manner of the first layer of AlexNet."""
+"""A twin network with local response normalization, like AlexNet's first layer."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from torch import Tensor, nn
 
 from vlfew.core.checks import check_at_least, check_dropout
 from vlfew.core.features import Features
-from vlfew.encoders.image.backbone import Backbone, check_size
+from vlfew.encoders.image.backbone import Backbone, check_image_size
 from vlfew.encoders.initialization import Init, initialize
 
 
 class LocalResponse(Backbone):
-    """One wide convolution whose responses are normalized across channels, then three dense layers.
+    """One wide convolution with local response normalization, then three dense layers.
 
-    Convolution 5x5 of 128 with stride 3, ReLU, local response normalization over 5 channels
-    (Krizhevsky et al. 2012, section 3.3), max-pool 4 with stride 2, dropout of whole channels; dense
-    layers of 512, 128 and `dim`. The layers are those of a published twin for MNIST, of which 2,048
-    numbers enter the dense ones: 28 x 28 is the size that gives them, with 1,118,338 parameters. ReLU
-    between the dense layers and dropout after the first are filled in.
+    5x5 convolution of width 128 with stride 3, ReLU, local response normalization over 5 channels (Krizhevsky et al.
+    2012, section 3.3), 4x4 max-pooling with stride 2, dropout of whole channels; dense layers of 512, 128 and `dim`.
+    The layers are those of a published twin for MNIST, in which 2,048 features enter the dense layers: 28 x 28 pixels
+    give this number, with 1,118,338 parameters. ReLU between the dense layers and dropout after the first are our
+    choice.
 
-    The normalization has the parameters that the twin gives to PyTorch: 5 channels, alpha 1e-3, beta
-    0.75, k 2. PyTorch divides alpha by the channels, so that it is 2e-4 in Krizhevsky's formula, where
-    he has 1e-4.
+    The normalization has the parameters of the published PyTorch code: 5 channels, alpha 1e-3, beta 0.75, k 2. PyTorch
+    divides alpha by the number of channels, so it is 2e-4 in Krizhevsky's formula, where the paper has 1e-4.
 
     Args:
         in_channels: C of the images.
-        image_size: their side in pixels, 10 or more.
+        image_size: height and width in pixels, 10 or more.
         dim: width of the embedding.
-        dropout: of whole channels after the pooling, and of numbers after the first dense layer, in
-            `[0, 1)`.
+        dropout: of whole channels after the pooling, and of units after the first dense layer, in `[0, 1)`.
         init: see `initialize`.
     """
 
@@ -44,11 +40,9 @@ class LocalResponse(Backbone):
         init: Init = "torch",
     ) -> None:
         super().__init__()
-        check_size("lrn", image_size, 10)
+        check_image_size("lrn", image_size, 10)
         check_dropout("lrn's dropout", dropout)
         check_at_least("lrn's dim", dim)
-        options: dict[str, Any] = {"dim": dim, "dropout": dropout, "init": init}
-        self.rebuild = ("lrn", options)
         self.dim = dim
         self.convolutions = nn.Sequential(
             nn.Conv2d(in_channels, 128, 5, stride=3, padding=2),

@@ -9,24 +9,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vlfew.core.errors import ModelError, first_line
+from vlfew.core.errors import ModelError
 from vlfew.core.features import Features
-from vlfew.encoders.hub import nearest
-from vlfew.encoders.image.backbone import Backbone, channel_stats
+from vlfew.encoders.hub import closest_name
+from vlfew.encoders.image.backbone import Backbone, build_errors
+from vlfew.encoders.library_errors import library_errors
 
 
 class TorchvisionBackbone(Backbone):
     """`torchvision:NAME`, without its classifier.
 
     Args:
-        name: as torchvision knows it (`resnet18`).
-        in_channels: C of the images; an RGB stem sees the channels' average three times.
-        image_size: their side in pixels.
-        pretrained: load torchvision's default weights, which are downloaded when not in its folder.
-        load: False leaves pretrained weights out: they come from a saved model.
+        name: torchvision's name (`resnet18`).
+        in_channels: C of the images; an RGB stem sees the mean of the channels three times.
+        image_size: height and width in pixels.
+        pretrained: load torchvision's default weights, which are downloaded if they are not in its folder.
+        load: false skips pretrained weights, which then come from a saved model.
 
     Raises:
-        ModelError: unknown name, weights that cannot be had, or an image size that does not fit.
+        ModelError: unknown name, weights that cannot be downloaded, or an image size that does not fit.
     """
 
     def __init__(
@@ -35,94 +36,80 @@ class TorchvisionBackbone(Backbone):
         super().__init__()
         from torchvision import models
 
+        who = f"torchvision:{name}"
         known = models.list_models(module=models)
         if name not in known:
             listing = "torchvision.models.list_models()"
-            raise ModelError(f"unknown torchvision model {name!r}{nearest(name, known, listing)}")
+            raise ModelError(f"unknown torchvision model {name!r}{closest_name(name, known, listing)}")
         if name in ("googlenet", "inception_v3"):
-            raise ModelError(
-                f"torchvision:{name} has auxiliary classifiers, which do not fit; use timm:inception_v3"
-            )
-        options: dict[str, Any] = {"pretrained": pretrained, "load": False}
-        self.rebuild = (f"torchvision:{name}", options)
+            raise ModelError(f"{who} has auxiliary classifiers and is not supported; use timm:inception_v3")
+        self.saved_options = {"pretrained": pretrained, "load": False}
         self.pretrained = pretrained
-        sized: dict[str, Any] = {}
+        size_option: dict[str, Any] = {}
         if name.startswith("vit_"):
-            sized = {"image_size": image_size}
+            size_option = {"image_size": image_size}
         elif name.startswith("maxvit"):
-            sized = {"input_size": (image_size, image_size)}
-        try:
-            model = models.get_model(name, weights=None, **sized)
+            size_option = {"input_size": (image_size, image_size)}
+        with build_errors(who, in_channels, image_size):
+            model = models.get_model(name, weights=None, **size_option)
             if pretrained:
                 weights = models.get_model_weights(name).DEFAULT
                 if load:
-                    state = _state(name, weights)
-                    if "image_size" in sized:
+                    state = _pretrained_weights(who, weights)
+                    if "image_size" in size_option:
                         from torchvision.models.vision_transformer import interpolate_embeddings
 
                         state = interpolate_embeddings(image_size, model.patch_size, state)
                     model.load_state_dict(state)
-                preset = weights.transforms()
-                self.pixel_mean = channel_stats(preset.mean, in_channels)
-                self.pixel_std = channel_stats(preset.std, in_channels)
-        except (RuntimeError, ValueError, TypeError, AssertionError) as error:
-            raise ModelError(
-                f"torchvision:{name} cannot be built for {image_size} x {image_size} images:"
-                f" {first_line(error)}"
-            ) from error
-        self.dim = _behead(name, model)
+                transforms = weights.transforms()
+                self.use_pixel_statistics(transforms.mean, transforms.std, in_channels)
+        self.dim = _remove_classifier(who, model)
         if in_channels != 3:
             _adapt_stem(model, in_channels)
         self.model = model
-        self._seen: Tensor | None = None
+        self._last_map: Tensor | None = None
         if isinstance(getattr(model, "avgpool", None), nn.Module):
-            model.avgpool.register_forward_pre_hook(self._see)
+            model.avgpool.register_forward_pre_hook(self._keep_map)
 
-    def _see(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self._seen = inputs[0]
+    def _keep_map(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self._last_map = inputs[0]
 
     def forward(self, images: Tensor) -> Features:
-        """`[B, C, H, W]` to `embedding [B, dim]` and, where an average pool takes one, `map`."""
+        """`[B, C, H, W]` to `embedding [B, dim]` and, for networks with average pooling, `map`."""
         embedding = self.model(images)
-        maps, self._seen = self._seen, None
+        maps, self._last_map = self._last_map, None
         return Features(embedding, map=maps)
 
 
-def _state(name: str, weights: Any) -> dict[str, Tensor]:
-    """A state dict of torchvision's published weights."""
+def _pretrained_weights(who: str, weights: Any) -> dict[str, Tensor]:
+    """The state dict of torchvision's published weights."""
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     file = folder / Path(weights.url).name
     if not file.exists():
         size = weights.meta.get("_file_size", 0)
         print(f"downloading {weights.url} ({size:,.0f} MB) to {file}", file=sys.stderr)
         folder.mkdir(parents=True, exist_ok=True)
-        try:
+        way_out = f"fetch {weights.url} on another machine and put it into {folder}"
+        with library_errors(f"{who}: {file.name} ({size:,.0f} MB) cannot be downloaded; {way_out}"):
             digest = file.stem.rpartition("-")[2]
             torch.hub.download_url_to_file(weights.url, str(file), digest, progress=sys.stderr.isatty())
-        except (OSError, RuntimeError) as error:
-            raise ModelError(
-                f"torchvision:{name}: {file.name} ({size:,.0f} MB) cannot be downloaded"
-                f" ({first_line(error)}); fetch {weights.url} on another machine and put it into {folder}"
-            ) from error
-    try:
+    with library_errors(f"{file} is damaged; delete it and try again"):
         state: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
-        return state
-    except Exception as error:  # a damaged archive raises whatever its bytes lead to
-        raise ModelError(f"{file} is damaged ({first_line(error)}); delete it and try again") from error
+    return state
 
 
-def _behead(name: str, model: nn.Module) -> int:
-    """Replaces the last dense layer, the classifier, by the identity; returns the width before it."""
+def _remove_classifier(who: str, model: nn.Module) -> int:
+    """Replaces the last dense layer, the classifier, by the identity; returns the width of its input."""
     dense = [(path, m) for path, m in model.named_modules() if isinstance(m, nn.Linear)]
     path, last = dense[-1] if dense else ("", None)
     if last is None or not path.startswith(("fc", "classifier", "head")):
-        raise ModelError(f"torchvision:{name} has no dense classifier to take off; choose another model")
+        raise ModelError(f"{who} has no dense classifier that could be removed; choose another model")
     model.set_submodule(path, nn.Identity())
     return last.in_features
 
 
 def _adapt_stem(model: nn.Module, in_channels: int) -> None:
-    """Rewires the first convolution for another number of channels, at the same scale of output."""
+    """Replaces the first convolution by one for another number of channels, with the same scale of output."""
     path, old = next((p, m) for p, m in model.named_modules() if isinstance(m, nn.Conv2d))
     new = nn.Conv2d(
         in_channels,

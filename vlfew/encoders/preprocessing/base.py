@@ -1,4 +1,4 @@
-"""What images may go through before the backbone sees them."""
+"""The interface of fixed transforms in front of a backbone."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from torch import Tensor, nn
 
 
 class Preprocessing(nn.Module):
-    """A fixed map of images. Built by `PREPROCESSING.get(name)(in_channels, image_size, **options)`.
+    """A fixed transform of images. Built by `PREPROCESSING.get(name)(in_channels, image_size, **options)`.
 
-    It stands after the normalization of pixels, within the model: evaluation and use apply it too. It
-    has buffers and no parameters. What it takes from images it takes once, before training.
+    It follows the normalization of pixels and is part of the model, so evaluation and use apply it too. It has
+    buffers and no parameters, and is fitted once, before training.
 
     Attributes:
-        out_channels: C' of what the backbone sees.
-        out_size: its side in pixels.
-        sample: at most so many images `fit` asks for; 0 where there is nothing to fit.
-        rebuild: name and options that give the same buffers again, but for their values; those then
-            come from a state dict.
+        out_channels: C' of the backbone's input.
+        out_size: its height and width in pixels.
+        max_fit_images: largest number of images that `fit` needs; 0 where there is nothing to fit.
+        saved_options: options that build it again without the packages it was made with; None where these are the
+            options it was built with.
     """
 
     out_channels: int
     out_size: int
-    sample: int = 0
-    rebuild: tuple[str, dict[str, Any]]
+    max_fit_images: int = 0
+    saved_options: dict[str, Any] | None = None
 
     def fit(self, images: Iterable[Tensor]) -> None:
-        """Takes from training images what there is to take; nothing where `sample` is 0.
+        """Fits the transform to training images; does nothing where `max_fit_images` is 0.
 
         Args:
-            images: batches `[b, C, H, W]` of normalized images of the training split, and of no other.
+            images: batches `[b, C, H, W]` of normalized images of the training split.
 
         Raises:
-            ModelError: too few images for what was asked.
+            ModelError: too few images.
         """
 
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
-        """Normalized images `[B, C, H, W]` to `[B, C', H', W']`, in their own precision."""
+        """Normalized images `[B, C, H, W]` to `[B, C', H', W']`, in the same precision."""

@@ -1,4 +1,4 @@
-"""What a text encoder is."""
+"""The interface of text encoders."""
 
 from __future__ import annotations
 
@@ -16,73 +16,46 @@ from vlfew.core.registry import Registry
 _SAVED = Registry(
     "saved text encoder",
     {
-        "huggingface": "vlfew.encoders.text.huggingface:from_saved",
-        "open_clip": "vlfew.encoders.open_clip_models:text_from_saved",
+        "huggingface": "vlfew.encoders.text.transformers_models:from_saved",
+        "open_clip": "vlfew.encoders.text.open_clip_models:from_saved",
     },
 )
+"""Called with a `TextEncoder.saved_config`, by its `kind`."""
 
 
 class TextEncoder(nn.Module):
-    """A pretrained encoder of texts.
+    """A pretrained text encoder with its tokenizer.
 
     Attributes:
         dim: width D of the embedding.
-        pretrained: whether the weights come from outside data.
-        seen_images: whether these data held images, as CLIP's did: its answers on classes that
-            were held out here are then not on unseen ones.
+        pretrained: whether the weights were trained on other data.
+        trained_with_images: whether these data included images, as CLIP's did, so that "unseen" classes may have been
+            seen.
     """
 
     dim: int
     pretrained: bool
-    seen_images: bool = False
+    trained_with_images: bool = False
 
     @abstractmethod
     def tokenize(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        """T texts to the model's inputs, each `[T, L]`, padded to the longest or to a fixed length."""
+        """T texts to the model's inputs, each `[T, L]`, padded to the longest text or to a fixed length."""
 
     def lengths(self, texts: Sequence[str]) -> list[int]:
-        """How long each of T texts is; texts of one length share a batch, and what is shorter is padded."""
+        """The length of each of T texts; texts of similar length share a batch, to save padding."""
         return [len(text) for text in texts]
 
     @abstractmethod
     def forward(self, tokens: Mapping[str, Tensor]) -> Features:
-        """Inputs `[T, L]` to float32 `embedding [T, D]` and `tokens [T, L, W]`, W the model's width."""
+        """Inputs `[T, L]` to float32 `embedding [T, D]` and `tokens [T, L, W]`, W being the model's width."""
 
     @abstractmethod
     def saved_config(self) -> dict[str, Any]:
-        """All that `from_saved` needs beside a state dict, tokenizer included, as JSON values."""
-
-    def token_ids(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
-        """What the encoder sees of each of T texts: equal ones it cannot tell apart."""
-        tokens = self.tokenize(texts)
-        ids = tokens["input_ids"]
-        mask = tokens.get("attention_mask", torch.ones_like(ids)).bool()
-        return [tuple(row[kept].tolist()) for row, kept in zip(ids, mask, strict=True)]
+        """What `from_saved` needs besides the weights, tokenizer included, as JSON values."""
 
     @abstractmethod
     def token_embedding(self) -> nn.Embedding:
         """The layer from token ids to vectors `[V, W]`."""
-
-    def with_context(self, tokens: Mapping[str, Tensor], first: int, context: Tensor) -> Features:
-        """`forward`, but for M tokens of each text, in whose place the encoder sees given vectors.
-
-        Args:
-            tokens: inputs `[T, L]`.
-            first: place of the first of these tokens.
-            context: `[M, W]`.
-        """
-        behind = first + len(context)
-
-        def replaced(_: nn.Module, __: object, vectors: Tensor) -> Tensor:
-            given = context.to(vectors.dtype).expand(len(vectors), -1, -1)
-            return torch.cat([vectors[:, :first], given, vectors[:, behind:]], dim=1)
-
-        hook = self.token_embedding().register_forward_hook(replaced)
-        try:
-            found: Features = self(tokens)
-        finally:
-            hook.remove()
-        return found
 
     @staticmethod
     def from_saved(config: Mapping[str, Any]) -> TextEncoder:
@@ -90,11 +63,39 @@ class TextEncoder(nn.Module):
         encoder: TextEncoder = _SAVED.get(config["kind"])(config)
         return encoder
 
+    def token_ids(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+        """The token ids of each of T texts, without padding; texts with equal ids have equal embeddings."""
+        tokens = self.tokenize(texts)
+        ids = tokens["input_ids"]
+        mask = tokens.get("attention_mask", torch.ones_like(ids)).bool()
+        return [tuple(row[used].tolist()) for row, used in zip(ids, mask, strict=True)]
+
+    def with_context(self, tokens: Mapping[str, Tensor], first: int, context: Tensor) -> Features:
+        """`forward` with M token vectors of each text replaced by learned ones.
+
+        Args:
+            tokens: inputs, each `[T, L]`.
+            first: position of the first replaced token.
+            context: their vectors `[M, W]`.
+        """
+        end = first + len(context)
+
+        def replace(_: nn.Module, __: object, vectors: Tensor) -> Tensor:
+            learned = context.to(vectors.dtype).expand(len(vectors), -1, -1)
+            return torch.cat([vectors[:, :first], learned, vectors[:, end:]], dim=1)
+
+        hook = self.token_embedding().register_forward_hook(replace)
+        try:
+            features: Features = self(tokens)
+        finally:
+            hook.remove()
+        return features
+
     @torch.no_grad()
     def encode(self, texts: Sequence[str], batch_size: int = 128) -> Tensor:
-        """Float32 embeddings `[T, D]` of T texts in their order, without gradients or dropout.
+        """Float32 embeddings `[T, D]` of T texts, without gradients or dropout.
 
-        Each distinct text is encoded once; texts of like length share a batch, so little is padded.
+        Each distinct text is encoded once, in batches of similar length.
         """
         device = next(self.parameters()).device
         distinct = sorted(set(texts))

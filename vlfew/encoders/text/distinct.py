@@ -1,4 +1,4 @@
-"""Classes whose words are one to an encoder cannot be learned by them."""
+"""Check that the texts of different classes differ for the text encoder."""
 
 from __future__ import annotations
 
@@ -8,25 +8,27 @@ from vlfew.core.errors import DataError
 from vlfew.encoders.text.base import TextEncoder
 
 
-def check_told_apart(encoder: TextEncoder, names: Sequence[str], texts: Sequence[Sequence[str]]) -> None:
-    """Refuses classes whose words are the same to the encoder: unknown to it, or cut where they differ.
+def check_distinct_texts(
+    encoder: TextEncoder, class_names: Sequence[str], class_texts: Sequence[Sequence[str]]
+) -> None:
+    """Checks that no two classes have the same tokens, as texts with unknown or truncated words may have.
 
     Args:
         encoder: of the texts.
-        names: of N classes.
-        texts: those of each of them.
+        class_names: of N classes.
+        class_texts: texts of each class.
 
     Raises:
-        DataError: all texts of two classes become the same tokens; says which classes.
+        DataError: all texts of two classes have the same tokens; says which classes.
     """
-    flat = iter(encoder.token_ids([text for of_class in texts for text in of_class]))
+    token_ids = iter(encoder.token_ids([text for texts in class_texts for text in texts]))
     seen: dict[frozenset[tuple[int, ...]], int] = {}
-    for number, of_class in enumerate(texts):
-        tokens = frozenset(next(flat) for _ in of_class)
+    for number, texts in enumerate(class_texts):
+        tokens = frozenset(next(token_ids) for _ in texts)
         other = seen.setdefault(tokens, number)
         if other != number and tokens:
             raise DataError(
-                f"classes {names[other]!r} and {names[number]!r} are the same to the text encoder "
-                f"({texts[other][0]!r} and {of_class[0]!r} become the same tokens); give one other words, or "
-                "train without words (text.encoder=null)"
+                f"classes {class_names[other]!r} and {class_names[number]!r} have the same tokens for the text "
+                f"encoder ({class_texts[other][0]!r} and {texts[0]!r}); change the text of one, or train without "
+                "text (text.encoder=null)"
             )

@@ -1,11 +1,9 @@
-"""Few-shot methods on a frozen model, compared on the same draws: accuracy against the number of shots."""
+"""Comparison of few-shot methods on a frozen model and the same draws: accuracy by number of shots."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from statistics import harmonic_mean
@@ -14,417 +12,272 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from vlfew.core.errors import ConfigError, DataError, did_you_mean
-from vlfew.core.files import write_atomic
+from vlfew.core.errors import ConfigError, DataError
 from vlfew.core.progress import Progress
 from vlfew.core.random import generator_at
-from vlfew.evaluation.accuracy import hits
+from vlfew.evaluation.accuracy import topk_correct
 from vlfew.evaluation.adaptation.hyperparameters import (
     VAL,
-    Choose,
-    check_choice,
-    choose_on_held_out_images,
-    choose_on_val_classes,
-    default_choice,
+    check_tune_on,
+    default_tune_on,
     held_out_temperature,
+    tune_on_held_out_images,
+    tune_on_val_classes,
 )
-from vlfew.evaluation.adaptation.methods import Method, Problem, find_methods
+from vlfew.evaluation.adaptation.methods import ALL, ComparedMethod, Task, find_methods
+from vlfew.evaluation.adaptation.result import AdaptationResult, Estimate, MethodResult, TuneOn
 from vlfew.evaluation.adaptation.support_sampling import (
     Draw,
     OnSmallClass,
-    Sides,
+    Splits,
     classes_with_enough,
     draw_classes,
     draw_images,
 )
 from vlfew.evaluation.calibration import expected_calibration_error
-from vlfew.evaluation.class_prompts import class_words, prompts
+from vlfew.evaluation.class_prompts import class_embeddings, class_prompts
 from vlfew.evaluation.context import EvaluationContext
-from vlfew.evaluation.results import mean_ci95
 
-HELD = 4
-"""At most so many images a class are held out to choose by, and no more than there are shots."""
-CHOOSING = 2048
-"""About so many images of other classes are asked in each draw to choose by."""
-ENOUGH = 100
-"""Other classes are drawn once for so many of them, or again, once a seed at most: few classes tell little."""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A number for each seed.
-
-    Attributes:
-        mean: over repeats.
-        ci95: half width of its 95% interval, by Student's t over repeats; None for a single seed.
-        values: one a seed.
-    """
-
-    mean: float
-    ci95: float | None
-    values: list[float]
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Figure:
-        mean, ci95 = mean_ci95(values)
-        return cls(mean, ci95 if len(values) > 1 else None, list(values))
+MAX_HELD_OUT = 4
+"""At most this many images per class are held out for tuning, and at most as many as there are shots."""
+TUNING_QUERIES = 2048
+"""About this many images of other classes are queries in each draw for tuning."""
+TUNING_CLASSES = 100
+"""Draws for tuning together have about this many classes, in at most one draw per repeat: few classes are noisy."""
 
 
-@dataclass(frozen=True)
-class Cell:
-    """A method with so many shots.
-
-    Attributes:
-        method: its name.
-        shots: images a class.
-        accuracy: share of the queries that are right; of the base classes, where there are new ones.
-        new: of the new classes; None where none were asked, or the method cannot answer without images.
-        harmonic: harmonic mean of both.
-        ece: expected calibration error of the softmax of the scores as they are.
-        ece_scaled: after temperature scaling; None where nothing is chosen.
-        temperatures: one a seed, by which scores were divided for that.
-        options: all options of the method, one mapping a seed.
-        seconds: to fit it and to score all queries, mean over repeats.
-        choosing_seconds: to choose its options, in all.
-    """
-
-    method: str
-    shots: int
-    accuracy: Figure
-    new: Figure | None
-    harmonic: Figure | None
-    ece: Figure
-    ece_scaled: Figure | None
-    temperatures: list[float]
-    options: list[dict[str, Any]]
-    seconds: float
-    choosing_seconds: float
-
-
-@dataclass(frozen=True)
-class Adaptation:
-    """A comparison, and all that its figures are worth nothing without.
-
-    Attributes:
-        data: name of the data source.
-        data_fingerprint: which images exactly.
-        split: whose classes are told apart.
-        support_split: where their support comes from.
-        classes: how many are told apart; where there are new ones, base and new together.
-        queries: images that were asked, of each seed.
-        shots: ascending.
-        repeats: of the draws, the same for all methods.
-        tune_on: `val`, by the classes of the validation split; `images`, by images of the tested
-            classes that were held out; `fixed`, nothing is chosen.
-        chosen_by: the same in words.
-        base_to_new: whether methods saw images of half of the classes alone.
-        methods: names, in order.
-        left_out: methods that need words, where there are none.
-        notes: what a reader must know.
-        input_size: `[C, H, W]` that the image stream saw.
-        templates: prompts that class names were put into.
-        cells: method by method, shots ascending.
-    """
-
-    model: str
-    command: str
-    data: str
-    data_fingerprint: str
-    split: str
-    support_split: str
-    trained_on: str
-    outside_data: bool
-    input_size: list[int]
-    classes: int
-    queries: list[int]
-    shots: list[int]
-    repeats: list[int]
-    tune_on: Choose
-    chosen_by: str
-    base_to_new: bool
-    templates: list[str]
-    descriptions: str
-    methods: list[str]
-    left_out: list[str]
-    notes: list[str]
-    cells: list[Cell]
-    interval: str = "over repeats"
-    seconds: float = 0.0
-
-    def cell(self, method: str, shots: int) -> Cell:
-        return next(c for c in self.cells if (c.method, c.shots) == (method, shots))
-
-    @property
-    def chance(self) -> float:
-        """Accuracy of guessing; of the base classes, where there are new ones."""
-        return 1 / (-(-self.classes // 2) if self.base_to_new else self.classes)
-
-
-def write_adaptation(path: Path, found: Adaptation) -> None:
-    """All of it as JSON; the file appears whole or not at all."""
-    write_atomic(path, json.dumps(asdict(found), indent=1, ensure_ascii=False) + "\n")
-
-
-def adapt(
+def compare_methods(
     context: EvaluationContext,
     *,
-    methods: Sequence[str] = ("all",),
+    methods: Sequence[str] = (ALL,),
     split: str = "test",
     shots: Sequence[int] = (1, 2, 4, 8, 16),
     repeats: int = 3,
     ways: int | Literal["all"] = "all",
-    tune_on: Choose | None = None,
+    tune_on: TuneOn | None = None,
     base_to_new: bool = False,
     on_small_class: OnSmallClass = "error",
     templates: Sequence[str] = ("{}",),
     descriptions: Path | None = None,
     fixed: Mapping[str, Mapping[str, Any]] | None = None,
-    model: str = "",
-    command: str = "",
-    trained_on: str = "",
-    outside_data: bool = False,
-    notes: Sequence[str] = (),
-) -> Adaptation:
-    """Every method on the same classes, support and queries, with every number of shots and every seed.
+) -> AdaptationResult:
+    """Evaluates every method on the same classes, support and queries, for every number of shots and every repeat.
 
-    A seed draws the support once for all methods, and fewer shots are the first of more, so that
+    A repeat draws the support once for all methods, and fewer shots are the first of more, so that
     differences are those of methods and of shots. Queries are all other images of the classes, the
-    same for every number of shots.
+    same for every number of shots. Where the data are split by image, the support comes from `train`.
 
     Args:
         context: the model and the data.
-        methods: names; `all` for all that need no training of the model.
-        split: whose classes are told apart. Where the data are split by image, the support comes
-            from `train`.
-        shots: ascending.
-        repeats: how many draws, 0, 1, 2 ...
-        ways: classes that a seed draws of the split, or `all`.
-        tune_on: how options and temperature are chosen, see `Adaptation`; by default `val` where there is
-            such a split of other classes, else `images`.
-        base_to_new: methods see images of half of the classes, which the seed draws, and are asked
-            about these and, by words alone, about the other half (Zhou et al. 2022, CoCoOp, section 4.1).
-        on_small_class: what is done about classes with too few images.
-        templates: prompts with `{}` for the name.
-        descriptions: JSON file of class name to texts that are used instead of the name.
-        fixed: by method, options that are not to be chosen, checked as `parse_fixed` does.
-        model, command, trained_on, outside_data, notes: for the readers of the result.
+        methods: names of methods; `all` for all that need no training of the model.
+        split: the split whose classes are evaluated.
+        shots: numbers of support images per class, ascending.
+        repeats: number of random draws of the support.
+        ways: classes that each repeat draws from the split, or `all`.
+        tune_on: what options and temperature are tuned on: `val-classes` (if possible), `held-out-images`, `none`.
+        base_to_new: fit on half of the classes, and evaluate also the other half by text alone.
+        on_small_class: `skip` leaves out classes with too few images; `error` stops.
+        templates: prompts with `{}` for the class name, or sets of them (`one`, `seven`, `eighty`), averaged.
+        descriptions: JSON file of class name to texts, used instead of prompts.
+        fixed: by method, options that are not tuned.
 
     Raises:
-        ConfigError: an unknown method or option, words where there are none, shots that do not ascend,
-            fewer than one seed, nothing to choose by.
+        ConfigError: an unknown method or option, a method that needs text where there is none, shots that do not
+            ascend, fewer than one repeat, nothing to tune on.
         DataError: no such split; a class with too few images, named.
         ModelError: what the model cannot do.
     """
-    began, data, numbers = time.perf_counter(), context.data, list(shots)
-    _check_numbers(numbers, repeats, ways, base_to_new)
-    tune_on = tune_on or default_choice(data, split)
-    check_choice(tune_on, data, split)
-    no_words = why_no_words(context, descriptions)
-    if base_to_new and no_words:
-        raise ConfigError(f"new classes are asked about by words alone, and {no_words}")
-    found, left_out = find_methods(methods, no_words, fixed or {})
-    given = _check_fixed(found, fixed or {})
-    # All draws come before the first image is encoded: what cannot be drawn is told at once.
-    sides = Sides(data, "train" if data.split_by == "image" else split, split)
-    _check_apart(sides)
-    held = min(numbers[-1], HELD) if tune_on == "held-out-images" else 0
-    drawn = _draw(sides, ways, numbers[-1], held, repeats, on_small_class)
-    draws = [_halves(draw, seed) if base_to_new else (draw, None) for seed, draw in enumerate(drawn)]
-    other_sides, others = Sides(data, VAL, VAL), []
+    start, data, shots = time.perf_counter(), context.data, list(shots)
+    _check_counts(shots, repeats, ways, base_to_new)
+    tune_on = tune_on or default_tune_on(data, split)
+    check_tune_on(tune_on, data, split)
+    no_text = why_no_text(context, descriptions)
+    if base_to_new and no_text:
+        raise ConfigError(f"new classes are evaluated by text alone, and {no_text}")
+    compared, skipped = find_methods(methods, no_text, fixed or {})
+    names = [method.name for method in compared]
+    # Everything is drawn before the first image is encoded, so that mistakes are raised at once.
+    splits = Splits(data, "train" if data.split_by == "image" else split, split)
+    if data.split_by == "image" and not splits.differ:
+        raise ConfigError(
+            f"{data.name} is split by image, and its support comes from {splits.support!r}; evaluate another split"
+        )
+    held_out = min(shots[-1], MAX_HELD_OUT) if tune_on == "held-out-images" else 0
+    draws = _draw(splits, ways, shots[-1], held_out, repeats, on_small_class)
+    base_new = [_halves(draw, seed) if base_to_new else (draw, None) for seed, draw in enumerate(draws)]
+    tuning_splits, tuning_draws = Splits(data, VAL, VAL), []
     if tune_on == "val-classes":
-        ways_of_others = len(draws[0][0].classes)
-        times = min(repeats, -(-ENOUGH // ways_of_others))
-        others = _draw(other_sides, ways_of_others, numbers[-1], 0, times, on_small_class, CHOOSING)
-    words: dict[int, Tensor] = {}
+        base_classes = len(base_new[0][0].classes)
+        times = min(repeats, -(-TUNING_CLASSES // base_classes))
+        tuning_draws = _draw(tuning_splits, base_classes, shots[-1], 0, times, on_small_class, TUNING_QUERIES)
+    embeddings: dict[int, Tensor] = {}
     texts: dict[int, list[str]] = {}
-    if base_to_new or any(method.needs_text for method in found):
-        classes = torch.cat([draw.classes for draw in (*drawn, *others)]).unique()
-        vectors = class_words(context, classes, templates, descriptions)
-        words = dict(zip(classes.tolist(), vectors, strict=True))
-        bare = prompts(data, classes, ("{}",), descriptions)
-        texts = dict(zip(classes.tolist(), bare, strict=True))
+    if base_to_new or any(method.needs_text for method in compared):
+        classes = torch.cat([draw.classes for draw in (*draws, *tuning_draws)]).unique()
+        vectors = class_embeddings(context, classes, templates, descriptions)
+        embeddings = dict(zip(classes.tolist(), vectors, strict=True))
+        names_alone = class_prompts(data, classes, ("{}",), descriptions)
+        texts = dict(zip(classes.tolist(), names_alone, strict=True))
 
-    def problems(of: Sides, draws: Sequence[Draw], k: int) -> list[Problem]:
-        said = [torch.stack([words[c] for c in d.classes.tolist()]) if words else None for d in draws]
-        named = [[texts[c] for c in d.classes.tolist()] if texts else None for d in draws]
-        told = zip(draws, said, named, strict=True)
-        return [Problem(context, of, d, k, w, t, seed) for seed, (d, w, t) in enumerate(told)]
+    def tasks(of: Splits, some: Sequence[Draw], k: int) -> list[Task]:
+        made = []
+        for seed, draw in enumerate(some):
+            numbers = draw.classes.tolist()
+            vectors = torch.stack([embeddings[c] for c in numbers]) if embeddings else None
+            made.append(
+                Task(context, of, draw, k, vectors, [texts[c] for c in numbers] if texts else None, seed)
+            )
+        return made
 
-    # Before the first method, whose seconds would else hold the time of encoding.
-    for name in {sides.support, sides.query, *([VAL] if others else [])}:
+    # Encoded before the first method, whose seconds would otherwise include it.
+    for name in {splits.support, splits.query, *([VAL] if tuning_draws else [])}:
         context.bank(name)
     cells = []
-    with Progress("adapting", len(found) * len(numbers), "cells") as bar:
-        for method in found:
-            for k in numbers:
-                told = problems(sides, [base for base, _ in draws], k)
-                new = problems(sides, [n for _, n in draws if n is not None], k)
-                by = problems(other_sides, others, k)
-                cells.append(_cell(method, told, new, by, tune_on, given.get(method.name, {})))
+    with Progress("adapting", len(compared) * len(shots), "cells") as bar:
+        for method in compared:
+            for k in shots:
+                base = tasks(splits, [b for b, _ in base_new], k)
+                new = tasks(splits, [n for _, n in base_new if n is not None], k)
+                tuning = tasks(tuning_splits, tuning_draws, k)
+                cells.append(_evaluate_method(method, base, new, tuning, tune_on))
                 bar.step(note=method.name)
-    return Adaptation(
-        model=model,
-        command=command,
+    return AdaptationResult(
         data=data.name,
         data_fingerprint=data.fingerprint,
         split=split,
-        support_split=sides.support,
-        trained_on=trained_on,
-        outside_data=outside_data,
+        support_split=splits.support,
         input_size=list(data.images.shape),
-        classes=len(drawn[0].classes),
-        queries=[len(draw.query) for draw in drawn],
-        shots=numbers,
-        repeats=list(range(repeats)),
+        classes=len(draws[0].classes),
+        queries=[len(draw.query) for draw in draws],
+        shots=shots,
+        repeats=repeats,
         tune_on=tune_on,
-        chosen_by=_chosen_by(tune_on, held, others),
+        tuning=_describe_tuning(tune_on, held_out, tuning_draws),
         base_to_new=base_to_new,
         templates=list(templates),
         descriptions="" if descriptions is None else str(descriptions),
-        methods=[method.name for method in found],
-        left_out=left_out,
-        notes=list(dict.fromkeys([*filter(None, data.note.split("; ")), *notes])),
+        methods=names,
+        skipped_methods=skipped,
+        notes=list(dict.fromkeys(filter(None, data.note.split("; ")))),
         cells=cells,
-        seconds=time.perf_counter() - began,
+        seconds=time.perf_counter() - start,
     )
 
 
-def why_no_words(context: EvaluationContext, descriptions: Path | None) -> str:
-    """Why classes have no words; "" where they have."""
+def why_no_text(context: EvaluationContext, descriptions: Path | None) -> str:
+    """Why classes have no text; "" where they have."""
     if not context.model.has_text:
-        return "this model has no text stream (it was trained without words)"
+        return "this model has no text encoder (it was trained without text)"
     if not context.data.names_are_text and descriptions is None:
-        return f"class names of {context.data.name} are codes, not words (such as {context.data.class_names[0]!r})"
+        return f"class names of {context.data.name} are codes, not text (such as {context.data.class_names[0]!r})"
     return ""
 
 
-def _cell(
-    method: Method,
-    problems: Sequence[Problem],
-    new: Sequence[Problem],
-    others: Sequence[Problem],
-    tune_on: Choose,
-    fixed: Mapping[str, Any],
-) -> Cell:
-    """One method on the problems of all repeats, which have the same number of shots."""
-    begin = time.perf_counter()
+def _evaluate_method(
+    method: ComparedMethod,
+    tasks: Sequence[Task],
+    new: Sequence[Task],
+    tuning: Sequence[Task],
+    tune_on: TuneOn,
+) -> MethodResult:
+    """One method on the tasks of all repeats, which have the same number of shots."""
+    start = time.perf_counter()
     temperatures: list[float] = []
-    options = [method.options(fixed)] * len(problems)
+    options = [method.options()] * len(tasks)
     if tune_on == "val-classes":
-        chosen, temperature = choose_on_val_classes(method, others, fixed)
-        options, temperatures = [chosen] * len(problems), [temperature] * len(problems)
+        chosen, temperature = tune_on_val_classes(method, tuning)
+        options, temperatures = [chosen] * len(tasks), [temperature] * len(tasks)
     elif tune_on == "held-out-images":
-        options = [choose_on_held_out_images(method, problem, fixed) for problem in problems]
-    choosing, seconds = time.perf_counter() - begin, 0.0
+        options = [tune_on_held_out_images(method, task) for task in tasks]
+    tuning_seconds, seconds = time.perf_counter() - start, 0.0
 
-    accuracies, on_new, ece, scaled = [], [], [], []
-    for seed, problem in enumerate(problems):
-        begin = time.perf_counter()
-        fitted = method.fit(problem, options[seed])
-        scores, target = fitted.score(problem.queries, problem.draw.query), problem.draw.target
-        seconds += time.perf_counter() - begin
-        accuracies.append(float(hits(scores, target).double().mean()))
+    accuracies, new_accuracies, ece, scaled = [], [], [], []
+    for repeat, task in enumerate(tasks):
+        start = time.perf_counter()
+        fitted = method.fit(task, options[repeat])
+        logits, target = fitted.logits(task.query_bank, task.draw.query), task.draw.target
+        seconds += time.perf_counter() - start
+        accuracies.append(float(topk_correct(logits, target).double().mean()))
         if tune_on == "held-out-images":
-            temperatures.append(held_out_temperature(fitted, problem))
-        ece.append(expected_calibration_error(scores, target))
-        scaled += [expected_calibration_error(scores, target, t) for t in temperatures[seed : seed + 1]]
-        for unseen in new[seed : seed + 1]:
-            if (carried := fitted.transfer(unseen)) is not None:
-                scores = carried.score(unseen.queries, unseen.draw.query)
-                on_new.append(float(hits(scores, unseen.draw.target).double().mean()))
-    harmonic = [harmonic_mean(both) for both in zip(accuracies, on_new, strict=False)]  # none without new
-    return Cell(
+            temperatures.append(held_out_temperature(fitted, task))
+        ece.append(expected_calibration_error(logits, target))
+        if temperatures:
+            scaled.append(expected_calibration_error(logits, target, temperatures[repeat]))
+        if new and (transferred := fitted.transfer(new[repeat])) is not None:
+            logits = transferred.logits(new[repeat].query_bank, new[repeat].draw.query)
+            new_accuracies.append(float(topk_correct(logits, new[repeat].draw.target).double().mean()))
+    harmonic = [
+        harmonic_mean(both) for both in zip(accuracies, new_accuracies, strict=False)
+    ]  # none without new
+    return MethodResult(
         method=method.name,
-        shots=problems[0].shots,
-        accuracy=Figure.of(accuracies),
-        new=Figure.of(on_new) if on_new else None,
-        harmonic=Figure.of(harmonic) if harmonic else None,
-        ece=Figure.of(ece),
-        ece_scaled=Figure.of(scaled) if scaled else None,
+        shots=tasks[0].shots,
+        accuracy=Estimate.of(accuracies),
+        new=Estimate.of(new_accuracies) if new_accuracies else None,
+        harmonic=Estimate.of(harmonic) if harmonic else None,
+        ece=Estimate.of(ece),
+        ece_scaled=Estimate.of(scaled) if scaled else None,
         temperatures=temperatures,
         options=options,
-        seconds=seconds / len(problems),
-        choosing_seconds=choosing,
+        seconds=seconds / len(tasks),
+        choosing_seconds=tuning_seconds,
     )
 
 
 def _draw(
-    sides: Sides,
+    splits: Splits,
     ways: int | Literal["all"],
     shots: int,
-    held: int,
+    held_out: int,
     repeats: int,
     on_small_class: OnSmallClass,
-    most_queries: int | None = None,
+    max_queries: int | None = None,
 ) -> list[Draw]:
-    """A draw for each seed. Of other classes to choose by there may be fewer than are told apart."""
-    classes = classes_with_enough(sides, shots, held, on_small_class)
+    """A draw for each repeat. Classes for tuning (with `max_queries`) may be fewer than `ways`."""
+    classes = classes_with_enough(splits, shots, held_out, on_small_class)
     wanted = len(classes) if ways == "all" else ways
-    if wanted > len(classes) and most_queries is None:
+    if wanted > len(classes) and max_queries is None:
         raise DataError(
-            f"{sides.data.name}: split {sides.query!r} has {len(classes)} classes that can be told apart, and "
+            f"{splits.data.name}: split {splits.query!r} has {len(classes)} classes with enough images, and "
             f"ways is {wanted}"
         )
     return [
-        draw_images(sides, draw_classes(classes, wanted, seed), shots, held, seed, most_queries)
+        draw_images(splits, draw_classes(classes, wanted, seed), shots, held_out, seed, max_queries)
         for seed in range(repeats)
     ]
 
 
 def _halves(draw: Draw, seed: int) -> tuple[Draw, Draw]:
-    """Base and new classes, drawn by the seed; where they are odd, one more is base."""
+    """Base and new classes (Zhou et al. 2022, CoCoOp, section 4.1), drawn randomly; an odd one is base."""
     order = torch.from_numpy(generator_at(seed, "adapt", "base").permutation(len(draw.classes)))
     half = -(-len(order) // 2)
     if len(order) - half < 2:
-        raise DataError(
-            f"{len(order)} classes have no two halves in which to tell classes apart: 4 are needed"
-        )
-    return draw.among(order[:half]), draw.among(order[half:])
+        raise DataError(f"base-to-new takes at least 4 classes, two in each half, and there are {len(order)}")
+    return draw.select_classes(order[:half]), draw.select_classes(order[half:])
 
 
-def _check_numbers(shots: Sequence[int], repeats: int, ways: int | Literal["all"], base_to_new: bool) -> None:
-    told = ",".join(map(str, shots))
+def _check_counts(shots: Sequence[int], repeats: int, ways: int | Literal["all"], base_to_new: bool) -> None:
     if not shots or shots[0] < 1 or any(b <= a for a, b in pairwise(shots)):
-        raise ConfigError(f"shots must be numbers from 1 up that ascend, such as 1,2,4,8,16, not {told!r}")
+        given = ",".join(map(str, shots))
+        raise ConfigError(f"shots must be ascending numbers from 1 up, such as 1,2,4,8,16, not {given!r}")
     if repeats < 1:
-        raise ConfigError(f"repeats is {repeats}; at least one draw is needed")
-    least = 4 if base_to_new else 2
-    if ways != "all" and ways < least:
-        raise ConfigError(f"ways is {ways}; it must be at least {least}")
+        raise ConfigError(f"repeats is {repeats}; it must be at least 1")
+    minimum = 4 if base_to_new else 2
+    if ways != "all" and ways < minimum:
+        raise ConfigError(f"ways is {ways}; it must be at least {minimum}")
 
 
-def _check_apart(sides: Sides) -> None:
-    """Where splits part the images, what methods are told is no part of what they are asked."""
-    if sides.data.split_by == "image" and not sides.apart:
-        raise ConfigError(
-            f"{sides.data.name} is split by image, and its support comes from {sides.support!r}; ask about "
-            "another split"
-        )
-
-
-def _check_fixed(
-    methods: Sequence[Method], fixed: Mapping[str, Mapping[str, Any]]
-) -> Mapping[str, Mapping[str, Any]]:
-    """The options that are not to be chosen, if their methods are compared."""
-    known = [method.name for method in methods]
-    for name in fixed:
-        if name not in known:
-            raise ConfigError(
-                f"options are fixed for {name!r}, which is not compared{did_you_mean(name, known)}"
-            )
-    return fixed
-
-
-def _chosen_by(tune_on: Choose, held: int, others: Sequence[Draw]) -> str:
-    """In words, where options and temperatures come from."""
+def _describe_tuning(tune_on: TuneOn, held_out: int, tuning_draws: Sequence[Draw]) -> str:
+    """In words, how options and temperatures were tuned."""
     if tune_on == "none":
-        return "nothing was chosen: options are the methods' defaults"
+        return "nothing was tuned: options are the methods' defaults"
     if tune_on == "held-out-images":
         return (
-            f"options and temperature by further images of the tested classes, as many a class as shots, at most "
-            f"{held}, that are no queries; for each seed"
+            "options and temperature were tuned on further images of the evaluated classes, as many per class as "
+            f"shots, at most {held_out}, that are no queries; for each repeat"
         )
     return (
-        f"options and temperature by {len(others[0].classes)} classes of the split {VAL!r}, with the same shots and "
-        f"{len(others[0].query):,} queries in {'one draw' if len(others) == 1 else f'each of {len(others)} draws'}"
+        f"options and temperature were tuned on {len(tuning_draws[0].classes)} classes of the split {VAL!r}, with the "
+        f"same shots and {len(tuning_draws[0].query):,} queries in "
+        f"{'one draw' if len(tuning_draws) == 1 else f'each of {len(tuning_draws)} draws'}"
     )

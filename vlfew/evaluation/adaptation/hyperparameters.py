@@ -1,91 +1,91 @@
-"""How the options of a few-shot method and its temperature are chosen: never by what is asked in the test."""
+"""How the options of a few-shot method and its temperature are tuned: never on the queries of the test."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from vlfew.core.errors import ConfigError
 from vlfew.data.labeled_images import LabeledImages
-from vlfew.evaluation.accuracy import hits
-from vlfew.evaluation.adaptation.methods import Fitted, Method, Problem
+from vlfew.evaluation.accuracy import topk_correct
+from vlfew.evaluation.adaptation.methods import ComparedMethod, FittedMethod, Task
+from vlfew.evaluation.adaptation.result import TuneOn
 from vlfew.evaluation.calibration import fit_temperature
 
-Choose = Literal["val-classes", "held-out-images", "none"]
 VAL = "val"
-"""The split whose classes are chosen by."""
+"""The split of other classes to tune on."""
 
 
-def default_choice(data: LabeledImages, split: str) -> Choose:
-    """By other classes where there are some for it, else by images of the classes themselves."""
-    return "val-classes" if data.split_by == "class" and VAL in data.splits and split != VAL else "held-out-images"
+def default_tune_on(data: LabeledImages, split: str) -> TuneOn:
+    """Other classes where there are some, otherwise further images of the evaluated classes."""
+    return (
+        "val-classes"
+        if data.split_by == "class" and VAL in data.splits and split != VAL
+        else "held-out-images"
+    )
 
 
-def check_choice(tune_on: Choose, data: LabeledImages, split: str) -> None:
-    """Refuses to choose by classes that are not others.
+def check_tune_on(tune_on: TuneOn, data: LabeledImages, split: str) -> None:
+    """Raises where there are no other classes to tune on.
 
     Raises:
-        ConfigError: the data are split by image, have no such split, or it is the one that is asked about.
+        ConfigError: the data are split by image, have no such split, or it is the one that is evaluated.
     """
     if tune_on != "val-classes":
         return
-    why = ""
+    reason = ""
     if data.split_by != "class":
-        why = f"{data.name} is split by image: all splits have the same classes"
+        reason = f"{data.name} is split by image: all splits have the same classes"
     elif VAL not in data.splits:
-        why = f"{data.name} has no split {VAL!r}"
+        reason = f"{data.name} has no split {VAL!r}"
     elif split == VAL:
-        why = f"these are the classes of {VAL!r} themselves"
-    if why:
+        reason = f"{VAL!r} is the evaluated split itself"
+    if reason:
         raise ConfigError(
-            f"options cannot be chosen by other classes: {why}; take --tune-on held-out-images or none"
+            f"options cannot be tuned on other classes: {reason}; use --tune-on held-out-images or none"
         )
 
 
-def choose_on_val_classes(
-    method: Method, problems: Sequence[Problem], fixed: Mapping[str, Any]
-) -> tuple[dict[str, Any], float]:
-    """Options and temperature for all repeats, by draws of other classes.
+def tune_on_val_classes(method: ComparedMethod, tasks: Sequence[Task]) -> tuple[dict[str, Any], float]:
+    """Options and temperature for all repeats, tuned on other classes.
 
     The options with the best mean accuracy, the defaults where they are among those; the temperature by
-    the answers of all problems together.
+    the predictions for all tasks together.
 
     Args:
-        method: to be set up.
-        problems: one a draw, all of N classes and with K shots.
-        fixed: options that are not to be chosen.
+        method: to be tuned.
+        tasks: one per draw, all of N classes and with K shots.
     """
-    target = torch.cat([p.draw.target for p in problems])
-    # Each draw has the same say, however many images it asks.
-    weight = torch.cat([torch.full((len(p.draw.target),), 1 / len(p.draw.target)) for p in problems])
+    target = torch.cat([task.draw.target for task in tasks])
+    # Each draw has the same weight, whatever its number of queries.
+    weight = torch.cat([torch.full((len(t.draw.target),), 1 / len(t.draw.target)) for t in tasks])
     best: tuple[float, dict[str, Any], Tensor] | None = None
-    for options in method.candidates(fixed):
-        fitted = ((p, method.fit(p, options)) for p in problems)
-        scores = torch.cat([f.score(p.queries, p.draw.query) for p, f in fitted])
-        accuracy = float((hits(scores, target) * weight).sum())
+    for options in method.candidates():
+        logits = torch.cat([method.fit(t, options).logits(t.query_bank, t.draw.query) for t in tasks])
+        accuracy = float((topk_correct(logits, target) * weight).sum())
         if best is None or accuracy > best[0] + 1e-9:
-            best = (accuracy, options, scores)
+            best = (accuracy, options, logits)
     assert best is not None
     return best[1], fit_temperature(best[2], target)
 
 
-def choose_on_held_out_images(method: Method, problem: Problem, fixed: Mapping[str, Any]) -> dict[str, Any]:
-    """Options that are best on the images held out, the defaults where they are among those."""
-    candidates = method.candidates(fixed)
+def tune_on_held_out_images(method: ComparedMethod, task: Task) -> dict[str, Any]:
+    """The options that are best on the held-out images, the defaults where they are among those."""
+    candidates = method.candidates()
     if len(candidates) == 1:
         return candidates[0]
-    positions, target = problem.draw.validation(problem.shots)
-    right = [
-        int(hits(method.fit(problem, options).score(problem.bank, positions), target).sum())
+    positions, target = task.draw.validation(task.shots)
+    correct = [
+        int(topk_correct(method.fit(task, options).logits(task.support_bank, positions), target).sum())
         for options in candidates
     ]
-    return candidates[right.index(max(right))]
+    return candidates[correct.index(max(correct))]
 
 
-def held_out_temperature(fitted: Fitted, problem: Problem) -> float:
-    """By the images held out."""
-    positions, target = problem.draw.validation(problem.shots)
-    return fit_temperature(fitted.score(problem.bank, positions), target)
+def held_out_temperature(fitted: FittedMethod, task: Task) -> float:
+    """The temperature fitted on the held-out images."""
+    positions, target = task.draw.validation(task.shots)
+    return fit_temperature(fitted.logits(task.support_bank, positions), target)

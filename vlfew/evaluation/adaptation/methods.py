@@ -1,4 +1,4 @@
-"""The few-shot methods that `adapt` compares: what fits a problem and then scores images."""
+"""The few-shot methods that are compared: what fits a few-shot task and then scores images."""
 
 from __future__ import annotations
 
@@ -6,304 +6,274 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vlfew.classifiers import CLASSIFIERS, SIMILARITIES
+from vlfew.classifiers import CLASSIFIERS
 from vlfew.classifiers.base import FewShotMethod
-from vlfew.classifiers.support import IMAGE, TEXT, Support
-from vlfew.core.config_file import parse_values
+from vlfew.classifiers.support import IMAGE, TEXT, SupportSet
 from vlfew.core.errors import ConfigError, did_you_mean
 from vlfew.core.features import Features, FeatureSpec
 from vlfew.core.registry import Registry
 from vlfew.evaluation.accuracy import scoring_device
-from vlfew.evaluation.adaptation.support_sampling import Draw, Sides
+from vlfew.evaluation.adaptation.support_sampling import Draw, Splits
 from vlfew.evaluation.context import EvaluationContext
-from vlfew.evaluation.feature_bank import FeatureBank, encode_images
-from vlfew.models.fine_tuning import TUNERS, Texts, Tuned
-from vlfew.similarities.base import cosine_matrix
+from vlfew.evaluation.feature_bank import FeatureBank, encode_subset
+from vlfew.models import FINE_TUNERS
+from vlfew.models.fine_tuning import ClassTexts, FineTunedModel
+from vlfew.similarities import SIMILARITIES
+from vlfew.similarities.cosine import cosine_matrix
 
 CHUNK = 4096
 """Queries that are scored at a time."""
 ALL = "all"
+"""In place of a method: all that need no training of the model."""
 
 
 @dataclass(frozen=True)
-class Problem:
-    """N classes, each said in K images and, where there are words, in words.
+class Task:
+    """N classes with K support images each and, where there is text, text embeddings.
 
     Attributes:
         context: the model and the data.
-        sides: where the images come from.
-        draw: which they are; more than K may be in it.
+        splits: where the images come from.
+        draw: the images; there may be more than K support images.
         shots: K.
-        words: `[N, D]`; None where classes have none.
-        texts: names of each class, in no prompt; None where they have none.
-        seed: of the draw, and of methods that draw something themselves.
+        text_embeddings: `[N, D]`; None where classes have no text.
+        texts: names of each class, without prompts; None where they have none.
+        seed: of the draw, and of methods with random numbers.
     """
 
     context: EvaluationContext
-    sides: Sides
+    splits: Splits
     draw: Draw
     shots: int
-    words: Tensor | None
+    text_embeddings: Tensor | None
     texts: list[list[str]] | None
     seed: int
 
     @property
-    def bank(self) -> FeatureBank:
-        """What the support and the images held out are in."""
-        return self.context.bank(self.sides.support)
+    def support_bank(self) -> FeatureBank:
+        """The bank with the support and the held-out images."""
+        return self.context.bank(self.splits.support)
 
     @property
-    def queries(self) -> FeatureBank:
-        """What the queries are in."""
-        return self.context.bank(self.sides.query)
+    def query_bank(self) -> FeatureBank:
+        """The bank with the queries."""
+        return self.context.bank(self.splits.query)
 
-    def support(self, words: bool) -> Support:
-        """The images of all classes and then, if wanted, their words; one item of words a class."""
+    def support(self, text: bool) -> SupportSet:
+        """The support images and, with `text`, one text embedding per class."""
         n, k = len(self.draw.classes), self.shots
-        items = self.bank.features.embedding[self.draw.support[:, :k].flatten()]
+        items = self.support_bank.features.embedding[self.draw.support[:, :k].flatten()]
         class_id, modality = torch.arange(n).repeat_interleave(k), torch.full((n * k,), IMAGE)
-        if words and self.words is not None:
-            items = torch.cat([items, self.words])
+        if text and self.text_embeddings is not None:
+            items = torch.cat([items, self.text_embeddings])
             class_id = torch.cat([class_id, torch.arange(n)])
             modality = torch.cat([modality, torch.full((n,), TEXT)])
-        return _support(self, items, class_id, modality)
+        return self._support_set(items, class_id, modality)
 
-    def named(self) -> Support:
-        """The classes by their words alone."""
-        assert self.words is not None
+    def text_support(self) -> SupportSet:
+        """The text embeddings of the classes alone."""
+        assert self.text_embeddings is not None
         n = len(self.draw.classes)
-        return _support(self, self.words, torch.arange(n), torch.full((n,), TEXT))
+        return self._support_set(self.text_embeddings, torch.arange(n), torch.full((n,), TEXT))
+
+    def _support_set(self, items: Tensor, class_id: Tensor, modality: Tensor) -> SupportSet:
+        names = tuple(self.context.data.class_names[c] for c in self.draw.classes.tolist())
+        items, class_id, modality = (t.to(scoring_device()) for t in (items, class_id, modality))
+        return SupportSet(Features(items), class_id, len(names), modality, class_names=names)
 
 
-def _support(problem: Problem, items: Tensor, class_id: Tensor, modality: Tensor) -> Support:
-    names = tuple(problem.context.data.class_names[c] for c in problem.draw.classes.tolist())
-    device = scoring_device()
-    return Support(
-        Features(items.to(device)), class_id.to(device), len(names), modality.to(device), class_names=names
-    )
-
-
-class Fitted(ABC):
-    """A method that has taken in a problem."""
+class FittedMethod(ABC):
+    """A method that was fitted to a task."""
 
     @abstractmethod
-    def score(self, bank: FeatureBank, positions: Tensor) -> Tensor:
-        """Scores `[Q, N]`, on the CPU, of the images at `positions [Q]` of a bank."""
+    def logits(self, bank: FeatureBank, positions: Tensor) -> Tensor:
+        """Logits `[Q, N]`, on the CPU, of the images at `positions [Q]` of a bank."""
 
     @abstractmethod
-    def transfer(self, problem: Problem) -> Fitted | None:
-        """The method, with what it has learned, on other classes by their words alone; None if it cannot."""
+    def transfer(self, task: Task) -> FittedMethod | None:
+        """The method, with what it has learned, on other classes by their text alone; None if it cannot."""
 
 
-class Method(ABC):
-    """A way from a few images and words of classes to scores.
+class ComparedMethod(ABC):
+    """A few-shot method by name, with options that can be tuned.
+
+    Args:
+        name: of the method.
+        registry: that it is in.
+        fixed: options that are not tuned.
 
     Attributes:
-        name: by which it is asked for.
-        needs_text: whether it goes by words, and every class must be said in some.
-        grid: option name to the values that validation may choose among.
+        needs_text: whether every class must have text.
+        grid: option name to the values that tuning may choose from.
+
+    Raises:
+        ConfigError: an unknown option or a wrong value.
     """
 
-    name: str
     needs_text: bool
     grid: Mapping[str, Sequence[Any]]
 
+    def __init__(self, name: str, registry: Registry, fixed: Mapping[str, Any]) -> None:
+        self.name, self.registry, self._schema = name, registry, registry.options(name)
+        checked = registry.checked(name, dict(fixed))
+        self.fixed = {key: checked[key] for key in fixed}
+
+    def options(self, chosen: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+        """All options: the fixed ones, the chosen ones, the others by default; random numbers depend on the task."""
+        return self._schema(**{**chosen, **self.fixed}).model_dump(exclude={"seed"})
+
+    def candidates(self) -> list[dict[str, Any]]:
+        """The combinations of options that tuning may choose from, the defaults first."""
+        free = {key: values for key, values in self.grid.items() if key not in self.fixed}
+        every = [self.options(dict(zip(free, values, strict=True))) for values in product(*free.values())]
+        default = self.options()
+        return [default, *(options for options in every if options != default)]
+
     @abstractmethod
-    def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """All options, those not given by default.
-
-        Raises:
-            ValidationError: one that it does not have, or cannot have.
-        """
-
-    @abstractmethod
-    def fit(self, problem: Problem, options: Mapping[str, Any]) -> Fitted:
-        """Takes in a problem."""
-
-    def candidates(self, fixed: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """What validation may choose among, the defaults first; what is fixed stays."""
-        free = {key: values for key, values in self.grid.items() if key not in fixed}
-        every = [dict(zip(free, values, strict=True)) for values in product(*free.values())]
-        default = self.options(fixed)
-        return [default, *(o for one in every if (o := self.options({**fixed, **one})) != default)]
+    def fit(self, task: Task, options: Mapping[str, Any]) -> FittedMethod:
+        """Fits the method to a task."""
 
 
-class FittedScorer(Fitted):
-    """A scorer that has its support."""
+class FittedClassifier(FittedMethod):
+    """A fitted few-shot classifier on frozen features."""
 
     def __init__(self, method: FewShotMethod) -> None:
         self.method = method
 
     @torch.no_grad()
-    def score(self, bank: FeatureBank, positions: Tensor) -> Tensor:
+    def logits(self, bank: FeatureBank, positions: Tensor) -> Tensor:
         images, device = bank.features.embedding, scoring_device()
         parts = (images[part].to(device) for part in positions.split(CHUNK))
-        return torch.cat([self.method.score(Features(part)).cpu() for part in parts])
+        return torch.cat([self.method.logits(Features(part)).cpu() for part in parts])
 
-    def transfer(self, problem: Problem) -> Fitted | None:
-        method = self.method.transfer(problem.named())
-        return None if method is None else FittedScorer(method)
-
-
-class ScorerMethod(Method):
-    """A registered scorer over frozen features.
-
-    Args:
-        name: in the registry.
-        fixed: options that are not to be chosen.
-    """
-
-    def __init__(self, name: str, fixed: Mapping[str, Any]) -> None:
-        component: type[FewShotMethod] = CLASSIFIERS.get(name)  # type: ignore[assignment]
-        self.name, self.grid, self._schema = name, component.grid, CLASSIFIERS.options(name)
-        # Of the scorer and not of its class: with some options it needs words. One that may go by either
-        # would without words be another method under its name.
-        self.needs_text = not _by_images_alone(component(FeatureSpec(1), **self.options(fixed)))
-
-    def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        # What it draws goes by the seed of the problem.
-        return self._schema(**given).model_dump(exclude={"seed"})
-
-    def fit(self, problem: Problem, options: Mapping[str, Any]) -> Fitted:
-        seeded = {"seed": problem.seed} if "seed" in self._schema.model_fields else {}
-        feature_spec = FeatureSpec(problem.bank.features.embedding.shape[1])
-        method = CLASSIFIERS.get(self.name)(feature_spec, **options, **seeded).to(scoring_device())
-        return FittedScorer(method.fit(problem.support(words=not _by_images_alone(method))))
+    def transfer(self, task: Task) -> FittedMethod | None:
+        method = self.method.transfer(task.text_support())
+        return None if method is None else FittedClassifier(method)
 
 
-def _by_images_alone(method: FewShotMethod) -> bool:
+class ClassifierMethod(ComparedMethod):
+    """A few-shot classifier on frozen features."""
+
+    def __init__(self, name: str, fixed: Mapping[str, Any] = MappingProxyType({})) -> None:
+        super().__init__(name, CLASSIFIERS, fixed)
+        component: Any = CLASSIFIERS.get(name)
+        self.grid = component.grid
+        # Of the instance, not of its class: with some options it needs text. One that can do without
+        # would be another method under its name.
+        self.needs_text = not _images_alone(component(FeatureSpec(1), **self.options()))
+
+    def fit(self, task: Task, options: Mapping[str, Any]) -> FittedMethod:
+        seed = {"seed": task.seed} if "seed" in self._schema.model_fields else {}
+        spec = FeatureSpec(task.support_bank.features.embedding.shape[1])
+        method = CLASSIFIERS.get(self.name)(spec, **options, **seed).to(scoring_device())
+        return FittedClassifier(method.fit(task.support(text=not _images_alone(method))))
+
+
+def _images_alone(method: FewShotMethod) -> bool:
     return method.needs_images and not method.needs_text
 
 
-class FittedTuner(Fitted):
-    """A model that was tuned, and classes by their words."""
+class FittedFineTuned(FittedMethod):
+    """A model that was fine-tuned, with classes by their text."""
 
-    def __init__(self, tuned: Tuned, context: EvaluationContext, texts: Texts) -> None:
-        self.tuned, self.context, self.words = tuned, context, tuned.say(texts)
+    def __init__(self, tuned: FineTunedModel, context: EvaluationContext, texts: ClassTexts) -> None:
+        self.tuned, self.context, self.classes = tuned, context, tuned.embed_classes(texts).cpu()
 
-    def score(self, bank: FeatureBank, positions: Tensor) -> Tensor:
+    def logits(self, bank: FeatureBank, positions: Tensor) -> Tensor:
         parts = []
         for part in positions.split(CHUNK):
             if self.tuned.model is self.context.model:
-                seen = bank.features.embedding[part]
+                images = bank.features.embedding[part]
             else:
-                index = bank.index[part]
-                seen = encode_images(self.tuned.model, bank.data, index, "again").embedding
-            parts.append(self.tuned.scale * cosine_matrix(seen, self.words))
+                images = encode_subset(self.tuned.model, bank.data, bank.index[part], "again").embedding
+            parts.append(self.tuned.scale * cosine_matrix(images, self.classes))
         return torch.cat(parts)
 
-    def transfer(self, problem: Problem) -> Fitted | None:
-        assert problem.texts is not None
-        return FittedTuner(self.tuned, self.context, problem.texts)
+    def transfer(self, task: Task) -> FittedMethod | None:
+        assert task.texts is not None
+        return FittedFineTuned(self.tuned, self.context, task.texts)
 
 
-class TunerMethod(Method):
-    """A registered tuner: gradient steps through the model itself, for every cell anew.
-
-    Args:
-        name: in the registry.
-    """
+class FineTuningMethod(ComparedMethod):
+    """A fine-tuning method: gradient steps through the model, anew for every task."""
 
     needs_text = True
 
-    def __init__(self, name: str) -> None:
-        self.name, self.grid, self._schema = name, {}, TUNERS.options(name)
+    def __init__(self, name: str, fixed: Mapping[str, Any] = MappingProxyType({})) -> None:
+        super().__init__(name, FINE_TUNERS, fixed)
+        self.grid = {}
 
-    def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        return self._schema(**given).model_dump(exclude={"seed"})
-
-    def fit(self, problem: Problem, options: Mapping[str, Any]) -> Fitted:
-        n, k = len(problem.draw.classes), problem.shots
-        images = problem.bank.index[problem.draw.support[:, :k].flatten()]
-        assert problem.texts is not None
-        tuned = TUNERS.get(self.name)(
-            problem.context.model,
-            problem.context.data.images.batch(images),
+    def fit(self, task: Task, options: Mapping[str, Any]) -> FittedMethod:
+        n, k = len(task.draw.classes), task.shots
+        index = task.support_bank.index[task.draw.support[:, :k].flatten()]
+        assert task.texts is not None
+        tuned = FINE_TUNERS.get(self.name)(
+            task.context.model,
+            task.context.data.images.batch(index),
             torch.arange(n).repeat_interleave(k),
-            problem.texts,
-            seed=problem.seed,
+            task.texts,
+            seed=task.seed,
             **options,
         )
-        return FittedTuner(tuned, problem.context, problem.texts)
+        return FittedFineTuned(tuned, task.context, task.texts)
 
 
-def cheap_methods() -> list[str]:
-    """Names of all that work on the features of frozen models, and need nothing more."""
+def frozen_methods() -> list[str]:
+    """Names of the few-shot classifiers that work on frozen features and need nothing more."""
     names = []
     for name in CLASSIFIERS.names():
+        if name in SIMILARITIES.names():
+            continue
         component: Any = CLASSIFIERS.get(name)
-        fields = CLASSIFIERS.options(name).model_fields.values()
-        if not (name in SIMILARITIES.names() or component.needs_map or component.transductive) and not any(
-            field.is_required() for field in fields
-        ):
+        required = any(f.is_required() for f in CLASSIFIERS.options(name).model_fields.values())
+        if not (component.needs_map or component.transductive or required):
             names.append(name)
     return names
 
 
 def find_methods(
-    asked: Sequence[str], no_words: str, fixed: Mapping[str, Mapping[str, Any]]
-) -> tuple[list[Method], list[str]]:
-    """The methods of these names, and those of `all` that were left out.
+    names: Sequence[str], no_text: str, fixed: Mapping[str, Mapping[str, Any]]
+) -> tuple[list[ComparedMethod], list[str]]:
+    """The methods of these names, and the names of those that are skipped for lack of text.
 
-    Tuners (`coop`, `lora`) come by name alone: they train through the model, for every cell anew.
+    Methods that fine-tune the model (`coop`, `lora`) are not part of `all`.
 
     Args:
-        asked: names; `all` stands for all cheap ones.
-        no_words: why classes have no words; "" where they have.
-        fixed: by method, options that are not to be chosen.
+        names: of methods; `all` stands for those on frozen features.
+        no_text: why classes have no text; "" where they have.
+        fixed: by method, options that are not tuned.
 
     Raises:
-        ConfigError: no such method, one twice, or one that needs words where there are none; says which
-            remain.
+        ConfigError: an unknown method, none, or a named one that needs text where there is none; fixed options of a
+            method that is not compared.
     """
-    cheap = cheap_methods()
-    known = [ALL, *cheap, *TUNERS.names()]
-    for name in asked:
+    frozen = frozen_methods()
+    known = [ALL, *frozen, *FINE_TUNERS.names()]
+    for name in names:
         if name not in known:
             raise ConfigError(f"unknown method {name!r}{did_you_mean(name, known)}")
-    names = list(dict.fromkeys(n for name in asked for n in (cheap if name == ALL else [name])))
-    if not names:
+    expanded = list(dict.fromkeys(n for name in names for n in (frozen if name == ALL else [name])))
+    if not expanded:
         raise ConfigError(f"no method is named; known: {', '.join(known)}")
-    methods: list[Method] = [
-        ScorerMethod(name, fixed.get(name, {})) if name in cheap else TunerMethod(name) for name in names
-    ]
-    if not no_words:
-        return methods, []
-    remaining = [name for name in cheap if not ScorerMethod(name, {}).needs_text]
-    for method in methods:
-        if method.needs_text and method.name in asked:
+    kinds: dict[str, Any] = {n: ClassifierMethod if n in frozen else FineTuningMethod for n in expanded}
+    methods: list[ComparedMethod] = [kinds[name](name, fixed.get(name, {})) for name in expanded]
+    skipped = [method.name for method in methods if method.needs_text and no_text]
+    for name in skipped:
+        if name in names:
+            without = [name for name in frozen if not ClassifierMethod(name).needs_text]
             raise ConfigError(
-                f"method {method.name!r} needs words, and {no_words}; without words remain: {', '.join(remaining)}"
+                f"method {name!r} needs text, and {no_text}; methods without text: {', '.join(without)}"
             )
-    left_out = [method.name for method in methods if method.needs_text]
-    return [method for method in methods if not method.needs_text], left_out
-
-
-def parse_fixed(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Options that are not to be chosen, by method, from `METHOD.KEY=VALUE`.
-
-    Raises:
-        ConfigError: of another form, an unknown method or option, or a value that it cannot have.
-    """
-    given: dict[str, list[str]] = {}
-    for setting in settings:
-        name, dot, option = setting.partition(".")
-        if not dot or "=" not in option:
-            raise ConfigError(f"{setting!r} is not of the form METHOD.KEY=VALUE, such as linear_probe.c=1")
-        known = [*cheap_methods(), *TUNERS.names()]
-        if name not in known:
-            raise ConfigError(f"unknown method {name!r}{did_you_mean(name, known)}")
-        given.setdefault(name, []).append(option)
-    return {
-        name: parse_values(options, _registry_of(name).options(name), f"method {name!r}")
-        for name, options in given.items()
-    }
-
-
-def _registry_of(name: str) -> Registry:
-    return TUNERS if name in TUNERS.names() else CLASSIFIERS
+    compared = [name for name in expanded if name not in skipped]
+    for name in fixed:
+        if name not in compared:
+            raise ConfigError(
+                f"options are fixed for {name!r}, which is not compared{did_you_mean(name, compared)}"
+            )
+    return [method for method in methods if method.name in compared], skipped

@@ -1,7 +1,7 @@
-"""What a search knows: its trials, kept on the disk by Optuna.
+"""The trials of a hyperparameter search, stored on disk by Optuna.
 
-Suggestions are counted, not consumed: those of a trial are a function of the seed, its number and the
-trials before it. A search that was killed goes on as if it had not been.
+The suggestions of a trial depend on the seed, its number and the trials before it, so an interrupted search continues
+as if it had not been interrupted.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ Pruner = Literal["median", "none"]
 State = Literal["finished", "pruned", "failed", "unfinished"]
 
 STARTUP = 10
-"""Trials that are drawn at random before the sampler goes by what it has seen."""
-COMPARED = 5
-"""Finished trials that a pruned one must have been compared with, at the same step."""
-SPARED = 0.25
-"""The part of the configured steps in which no trial is pruned: slow settings need not be bad ones."""
-TELLING = 10
-"""Finished trials from which on it is said which settings mattered."""
-GOOD = 5
-"""At least so many trials are taken as the good ones then."""
+"""Random trials before the sampler uses earlier results."""
+MIN_COMPARED = 5
+"""Finished trials needed at a step before a trial can be pruned there."""
+WARMUP_FRACTION = 0.25
+"""Fraction of the steps in which no trial is pruned: slow settings are not necessarily bad."""
+MIN_FOR_IMPORTANCE = 10
+"""Finished trials needed to estimate importances."""
+MIN_GOOD = 5
+"""Trials counted as good ones for that, at least."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ class Trial:
 
     Attributes:
         number: from 1.
-        values: of the settings that are searched.
-        state: `finished` and `pruned` ones were trained, whole or in part; a `failed` one could not be.
-        accuracy: the best on the validation split, a fraction; None before the first validation.
-        curve: accuracy by step.
-        why: it failed, else "".
-        twin: number of the earlier trial of the same values, whose answers these are; or None.
+        values: of the tuned keys.
+        state: `finished` (fully trained), `pruned` (stopped early), `failed` (could not be trained) or `unfinished`.
+        accuracy: best validation accuracy, 0 to 1; None before the first validation.
+        curve: validation accuracy by step.
+        why: the reason for a failure, otherwise empty.
+        duplicate_of: number of an earlier trial with the same values, whose results were copied; or None.
         as_configured: whether these are the values of the configuration itself.
     """
 
@@ -57,7 +57,7 @@ class Trial:
     accuracy: float | None
     curve: dict[int, float] = field(default_factory=dict)
     why: str = ""
-    twin: int | None = None
+    duplicate_of: int | None = None
     as_configured: bool = False
 
     @property
@@ -68,12 +68,12 @@ class Trial:
 
 @dataclass(frozen=True)
 class Importances:
-    """What mattered.
+    """Hyperparameter importances.
 
     Attributes:
-        shares: of each setting, the largest first; all together 1.
-        good: how many trials were taken as the good ones.
-        finished: among how many.
+        shares: of each key, largest first; they sum to 1.
+        good: number of trials counted as good.
+        finished: number of finished trials.
     """
 
     shares: dict[str, float]
@@ -82,20 +82,20 @@ class Importances:
 
 
 def holds_results(path: Path) -> bool:
-    """Whether anything was measured in a journal, of whatever version."""
+    """Whether a journal of any version contains measurements."""
     return path.is_file() and b'"intermediate_value"' in path.read_bytes()
 
 
 class Study:
-    """The trials of a search, and what to try next.
+    """The trials of a search, and the next one to run.
 
     Args:
-        path: of the journal; made if missing.
-        space: of the search.
-        pruner: `median` ends a trial whose best accuracy so far is below the median, over finished
-            trials, of the accuracies at the same step.
+        path: the journal; created if missing.
+        space: search space.
+        pruner: `median` stops a trial whose best accuracy so far is below the median accuracy of the finished
+            trials at the same step.
         seed: of the suggestions.
-        steps: of training, as configured.
+        steps: configured training steps.
 
     Raises:
         RunError: the journal cannot be read.
@@ -104,7 +104,7 @@ class Study:
     def __init__(self, path: Path, space: SearchSpace, pruner: Pruner, seed: int, steps: int) -> None:
         self.path, self.space, self.seed = path, space, seed
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        _mend(path)
+        _repair(path)
         try:
             storage = JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path))))
             self._study = optuna.create_study(
@@ -116,32 +116,32 @@ class Study:
             )
         except (ValueError, KeyError, TypeError, AssertionError, IndexError) as error:
             raise RunError(
-                f"{path} cannot be read by Optuna {optuna.__version__}: {first_line(error)}; search under another "
+                f"{path} cannot be read by Optuna {optuna.__version__}: {first_line(error)}; use another "
                 f"name=..., or remove {path.parent}"
             ) from None
 
     @property
     def trials(self) -> list[Trial]:
-        """All of them, in order."""
+        """All trials, in order."""
         begun = self._study.get_trials(deepcopy=False)
-        return [_told(t, self.space) for t in begun if t.state != TrialState.WAITING]
+        return [_from_optuna(t, self.space) for t in begun if t.state != TrialState.WAITING]
 
     @property
     def done(self) -> list[Trial]:
-        """Those that need no more work."""
+        """Trials that need no more work."""
         return [t for t in self.trials if t.state != "unfinished"]
 
     @property
     def best(self) -> Trial | None:
-        """The finished trial of the highest accuracy, the first of equals."""
+        """The finished trial with the highest accuracy; the first in a tie."""
         finished = [t for t in self.trials if t.state == "finished"]
         return max(finished, key=lambda t: (t.accuracy or 0.0, -t.number), default=None)
 
     def next(self, first: dict[str, Value] | None = None) -> OpenTrial:
-        """The trial to work on: the one that was interrupted, or else a new one.
+        """The trial to run: the interrupted one, or else a new one.
 
         Args:
-            first: values of the very first trial; drawn when not given.
+            first: values of the very first trial; sampled if not given.
         """
         study = self._study
         if first is not None and not study.get_trials(deepcopy=False):
@@ -157,10 +157,10 @@ class Study:
         else:
             trial = study.ask()
         for key, dimension in self.space.items():
-            # Values that were drawn before are given again.
+            # An interrupted trial is given the same values again.
             if isinstance(dimension, Choices):
                 trial.suggest_categorical(key, dimension.texts)
-            elif dimension.whole:
+            elif dimension.integer:
                 low, high, step = int(dimension.low), int(dimension.last), int(dimension.step or 1)
                 trial.suggest_int(key, low, high, step=step, log=dimension.log)
             else:
@@ -169,88 +169,90 @@ class Study:
         return OpenTrial(trial, self.space)
 
     def importances(self) -> Importances | str:
-        """How much each setting told good trials from the others; or what is missing to tell.
+        """How much each key separates good trials from the others; or what is missing to estimate that.
 
-        PED-ANOVA (Watanabe et al. 2023, "PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in
-        Arbitrary Subspaces"): for each setting, how far the density of its values among the good trials is
-        from that among all. Nothing in it is random.
+        PED-ANOVA (Watanabe et al. 2023, "PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in Arbitrary
+        Subspaces"): the divergence, for each key, between the density of its values among good trials and among all
+        trials. It is deterministic.
         """
         accuracies = sorted((t.accuracy or 0.0 for t in self.trials if t.state == "finished"), reverse=True)
         finished = len(accuracies)
-        if finished < TELLING:
-            return f"it takes {TELLING} finished trials, and there are {finished}"
-        wanted = max(GOOD, -(-finished // 10))
+        if finished < MIN_FOR_IMPORTANCE:
+            return f"this needs {MIN_FOR_IMPORTANCE} finished trials, and there are only {finished}"
+        wanted = max(MIN_GOOD, -(-finished // 10))
         good = sum(a >= accuracies[wanted - 1] for a in accuracies)
         if good == finished:
-            return "the finished trials are too much alike: there are none better than the rest"
+            return "the finished trials are too similar: none is better than the rest"
         evaluator = PedAnovaImportanceEvaluator(target_quantile=wanted / finished)
-        # The names are given: Optuna's own order of them changes from process to process.
+        # Optuna's own order of the names changes from process to process.
         shares = get_param_importances(self._study, evaluator=evaluator, params=list(self.space))
         return Importances(shares, good, finished)
 
 
 class OpenTrial:
-    """A trial at work: takes what comes of it.
+    """A running trial.
 
     Args:
-        trial: Optuna's.
-        space: of the search.
+        trial: of Optuna.
+        space: search space.
     """
 
     def __init__(self, trial: optuna.Trial, space: SearchSpace) -> None:
         self._trial, self._space = trial, space
 
     @property
-    def told(self) -> Trial:
-        """How it stands."""
-        return _told(self._trial.study.get_trials(deepcopy=False)[self._trial.number], self._space)
+    def snapshot(self) -> Trial:
+        """Its current state."""
+        return _from_optuna(self._trial.study.get_trials(deepcopy=False)[self._trial.number], self._space)
 
     def report(self, step: int, accuracy: float) -> bool:
-        """Takes a validation; returns whether the trial is to be pruned."""
-        # A resumed trial validates once more at steps that it has reported.
-        if step not in self.told.curve:
+        """Record a validation; returns whether the trial should be pruned."""
+        # A resumed trial validates again at steps that it has reported.
+        if step not in self.snapshot.curve:
             self._trial.report(accuracy, step)
         return self._trial.should_prune()
 
     def finish(self, accuracy: float) -> Trial:
-        """It was trained to its end, and is as good as `accuracy`."""
+        """Record a complete training."""
         return self._close(TrialState.COMPLETE, accuracy)
 
     def prune(self) -> Trial:
-        """It was ended early."""
+        """Record that it was stopped early."""
         return self._close(TrialState.PRUNED)
 
     def fail(self, why: str) -> Trial:
-        """It could not be trained. To the sampler it is one of the worst."""
+        """Record that it could not be trained; the sampler counts it among the worst."""
         self._trial.set_user_attr("why", why)
         return self._close(TrialState.PRUNED)
 
-    def copy(self, twin: Trial) -> Trial:
-        """It has the values of an earlier one, and so its answers."""
-        self._trial.set_user_attr("twin", twin.number)
-        for step, accuracy in twin.curve.items():
+    def copy(self, earlier: Trial) -> Trial:
+        """Copy the results of an earlier trial with the same values."""
+        self._trial.set_user_attr("twin", earlier.number)
+        for step, accuracy in earlier.curve.items():
             self.report(step, accuracy)
-        if twin.state == "finished":
-            return self._close(TrialState.COMPLETE, twin.accuracy)
-        return self.fail(twin.why) if twin.state == "failed" else self.prune()
+        if earlier.state == "finished":
+            return self._close(TrialState.COMPLETE, earlier.accuracy)
+        return self.fail(earlier.why) if earlier.state == "failed" else self.prune()
 
     def _close(self, state: TrialState, accuracy: float | None = None) -> Trial:
         self._trial.study.tell(self._trial, accuracy, state)
-        return self.told
+        return self.snapshot
 
 
 def _pruner(name: Pruner, steps: int) -> optuna.pruners.BasePruner:
     if name == "none":
         return optuna.pruners.NopPruner()
     return optuna.pruners.MedianPruner(
-        n_startup_trials=COMPARED, n_warmup_steps=round(SPARED * steps), n_min_trials=COMPARED
+        n_startup_trials=MIN_COMPARED,
+        n_warmup_steps=round(WARMUP_FRACTION * steps),
+        n_min_trials=MIN_COMPARED,
     )
 
 
-def _told(trial: FrozenTrial, space: SearchSpace) -> Trial:
-    """What Optuna keeps of a trial, in our words."""
+def _from_optuna(trial: FrozenTrial, space: SearchSpace) -> Trial:
+    """A trial as Optuna stores it."""
     metadata = trial.user_attrs
-    drawn = {key: trial.params[key] for key in space if key in trial.params}
+    sampled = {key: trial.params[key] for key in space if key in trial.params}
     fixed = bool(metadata.get("as_configured"))
     curve = dict(sorted(trial.intermediate_values.items()))
     state: State = "unfinished"
@@ -259,19 +261,19 @@ def _told(trial: FrozenTrial, space: SearchSpace) -> Trial:
         state = "finished" if finished else "failed" if metadata.get("why") else "pruned"
     return Trial(
         number=trial.number + 1,
-        # As drawn, numbers have more digits than anybody can read.
-        values=drawn if fixed else {key: space[key].value(value) for key, value in drawn.items()},
+        # Sampled numbers have more digits than are readable.
+        values=sampled if fixed else {key: space[key].value(value) for key, value in sampled.items()},
         state=state,
         accuracy=trial.value if state == "finished" else max(curve.values(), default=None),
         curve=curve,
         why=metadata.get("why", ""),
-        twin=metadata.get("twin"),
+        duplicate_of=metadata.get("twin"),
         as_configured=fixed,
     )
 
 
-def _mend(path: Path) -> None:
-    """Takes away what a crash can leave: a lock, and a last line that was cut short."""
+def _repair(path: Path) -> None:
+    """Remove what a crash can leave behind: a lock, and a truncated last line."""
     path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
     if path.is_file() and not (content := path.read_bytes()).endswith(b"\n"):
         write_atomic(path, content[: content.rfind(b"\n") + 1])

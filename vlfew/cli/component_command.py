@@ -1,0 +1,105 @@
+"""Commands whose options are those of a registered component.
+
+A component's keyword-only parameters, their types, defaults and docstring lines are its options on the command line.
+They are read from the source, so help and completion import neither the component nor torch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import rich_click as click
+
+from vlfew.core.registry import Registry
+from vlfew.core.signatures import Option
+
+_LITERAL = re.compile(r"Literal\[([^\]]*)\]")
+
+
+class ComponentGroup(click.RichGroup):
+    """A group with one command per component of a registry.
+
+    Args:
+        registry: gives the components; called on first use.
+        build: makes the command of a component from its name and options.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        registry: Callable[[], Registry],
+        build: Callable[[str, list[Option]], click.Command],
+        **settings: Any,
+    ) -> None:
+        super().__init__(*args, **settings)
+        self.registry, self.build = registry, build
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return self.registry().names()
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        registry = self.registry()
+        if cmd_name not in registry.names():
+            registry.get(cmd_name)  # raises, with the closest name
+        command = self.build(cmd_name, registry.signature(cmd_name))
+        command.help = registry.summary(cmd_name)
+        return command
+
+
+def component_flags(options: Iterable[Option], prefix: str = "") -> list[click.Option]:
+    """Flags of a component's options; all values are strings, for `component_values`.
+
+    Args:
+        options: of the component.
+        prefix: put before each name, as in `--tip_adapter.beta`.
+    """
+    return [_flag(option, prefix) for option in options]
+
+
+def component_values(given: dict[str, Any], options: Iterable[Option], prefix: str = "") -> dict[str, Any]:
+    """The options that were given, by name; lists of numbers may have commas (`--shots 1,2,4`)."""
+    values: dict[str, Any] = {}
+    for option in options:
+        value = given.get(_identifier(option, prefix))
+        if value is None or value == ():
+            continue
+        if isinstance(value, tuple):
+            numeric = re.search(r"\b(int|float)\b", option.annotation)
+            value = [part for one in value for part in (one.split(",") if numeric else [one])]
+            if len(value) == 1 and re.search(r"(^|\| )str\b", option.annotation):
+                value = value[0]
+        values[option.name] = value
+    return values
+
+
+def _identifier(option: Option, prefix: str) -> str:
+    return re.sub(r"\W", "__", f"{prefix}{option.name}")
+
+
+def _flag(option: Option, prefix: str) -> click.Option:
+    name = f"{prefix}{option.name}" if prefix else option.name.replace("_", "-")
+    text = f"{option.help[:1].upper()}{option.help[1:]}"
+    if option.default not in (None, "None", "()", "[]"):
+        text += f" [default: {option.default.strip(chr(39))}]"
+    if option.annotation == "bool":
+        return click.Option([f"--{name}/--no-{name}", _identifier(option, prefix)], default=None, help=text)
+    return click.Option(
+        [f"--{name}", _identifier(option, prefix)],
+        multiple=bool(re.search(r"\b(list|tuple|Sequence)\[", option.annotation)),
+        metavar=_metavar(option.annotation),
+        help=text,
+        required=option.default is None,
+    )
+
+
+def _metavar(annotation: str) -> str:
+    """`INT|all` of `int | Literal['all']`."""
+    choices = [word.strip("'\" ") for literal in _LITERAL.findall(annotation) for word in literal.split(",")]
+    rest = _LITERAL.sub("", annotation)
+    kinds = {"int": "INT", "float": "FLOAT", "Path": "PATH", "str": "TEXT"}
+    return (
+        "|".join([*(shown for kind, shown in kinds.items() if re.search(rf"\b{kind}\b", rest)), *choices])
+        or "VALUE"
+    )

@@ -1,0 +1,93 @@
+"""`vlfew train`, `tune`, `recipes` and `completion`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import rich_click as click
+
+from vlfew.cli.options import print_table, runs_option
+from vlfew.core.recipes import find_recipe, list_recipes
+
+
+def _complete_recipe(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    return [recipe.name for recipe in list_recipes() if recipe.name.startswith(incomplete)]
+
+
+config_argument = click.argument("config", metavar="CONFIG", shell_complete=_complete_recipe)
+overrides_argument = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+
+
+@click.command()
+@config_argument
+@overrides_argument
+@runs_option
+def train(config: str, overrides: tuple[str, ...], runs: Path) -> None:
+    """Train, evaluate and report.
+
+    CONFIG is a YAML file or the name of a recipe (`vlfew recipes`). The same command again resumes an interrupted run
+    or shows a finished one.
+    """
+    from vlfew.workflows.train import train as train_run
+
+    train_run(find_recipe(config), overrides, runs)
+
+
+@click.command()
+@config_argument
+@overrides_argument
+@click.option(
+    "--space",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="YAML file: keys with {low:, high:} or {choices: [...]}.",
+)
+@click.option(
+    "--trials", type=click.IntRange(1), default=20, show_default=True, help="In all, with earlier calls."
+)
+@click.option(
+    "--pruner",
+    type=click.Choice(["median", "none"]),
+    default="median",
+    show_default=True,
+    help="Whether trials below the median are stopped early.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the suggestions.")
+@runs_option
+def tune(
+    config: str, overrides: tuple[str, ...], space: Path, trials: int, pruner: str, seed: int, runs: Path
+) -> None:
+    """Search hyperparameters on the validation split.
+
+    CONFIG is a YAML file or the name of a recipe. The same command again continues the search.
+    """
+    from vlfew.workflows.tune import tune as tune_config
+
+    tune_config(find_recipe(config), overrides, space, runs, trials=trials, pruner=pruner, seed=seed)  # type: ignore[arg-type]
+
+
+@click.command()
+@click.argument("name", required=False, metavar="[NAME]")
+def recipes(name: str | None) -> None:
+    """List the configurations that come with the package, or print one of them."""
+    if name is not None:
+        print(find_recipe(name).read_text(encoding="utf-8"), end="")
+        return
+    rows = [[r.name, r.summary, r.needs, r.time] for r in list_recipes()]
+    print_table(["name", "what", "needs", "training time (CPU)"], rows)
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script of a shell, to be evaluated in its startup file.
+
+    For bash: eval "$(vlfew completion bash)" in ~/.bashrc
+    """
+    from click.shell_completion import get_completion_class
+
+    from vlfew.cli import app
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    print(kind(app, {}, "vlfew", "_VLFEW_COMPLETE").source())

@@ -1,0 +1,110 @@
+"""The options of a component, read from its source without importing it.
+
+Listing options for help and shell completion must not wait for torch. Values are checked later against the real
+signature (`Registry.options`).
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Option:
+    """A keyword-only parameter of a component.
+
+    Attributes:
+        name: of the parameter.
+        annotation: its type, as in the source.
+        default: its default, as in the source; None if it is required.
+        help: its line in the docstring's Args.
+    """
+
+    name: str
+    annotation: str
+    default: str | None
+    help: str
+
+
+def component_summary(target: str) -> str:
+    """The first sentence of the docstring of `"module:attribute"`."""
+    node, _ = _definition(target)
+    return (ast.get_docstring(node) or "").partition("\n\n")[0].replace("\n", " ")
+
+
+def component_options(target: str) -> list[Option]:
+    """The keyword-only parameters of `"module:attribute"`; a class that takes `**options` inherits its base's."""
+    node, tree = _definition(target)
+    help_lines = _argument_help(ast.get_docstring(node) or "")
+    if isinstance(node, ast.FunctionDef):
+        return _keyword_options(node, help_lines)
+    init = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
+    own = _keyword_options(init, help_lines | _argument_help(ast.get_docstring(init) or "")) if init else []
+    if (init is None or init.args.kwarg is not None) and node.bases:
+        base = _resolve(ast.unparse(node.bases[0]), target.partition(":")[0], tree)
+        if base is not None:
+            own += [option for option in component_options(base) if option.name not in {o.name for o in own}]
+    return [Option(o.name, o.annotation, o.default, o.help or help_lines.get(o.name, "")) for o in own]
+
+
+@cache
+def _module(name: str) -> ast.Module:
+    # Modules of this package are found by their path: `find_spec` would import the packages around them.
+    path = Path(__file__).parents[2] / Path(*name.split(".")).with_suffix(".py")
+    if not path.is_file():
+        spec = find_spec(name)
+        if spec is None or spec.origin is None:
+            raise ModuleNotFoundError(name)
+        path = Path(spec.origin)
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _definition(target: str) -> tuple[ast.FunctionDef | ast.ClassDef, ast.Module]:
+    module, _, attribute = target.partition(":")
+    tree = _module(module)
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == attribute:
+            return node, tree
+    elsewhere = _resolve(attribute, module, tree)
+    if elsewhere is None or elsewhere == target:
+        raise AttributeError(f"{module} has no {attribute}")
+    return _definition(elsewhere)
+
+
+def _resolve(name: str, module: str, tree: ast.Module) -> str | None:
+    """`"module:name"` of a name that is defined in a module or imported into it from this package."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
+            return f"{module}:{name}"
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vlfew"):
+            for alias in node.names:
+                if (alias.asname or alias.name) == name:
+                    return f"{node.module}:{alias.name}"
+    return None
+
+
+def _keyword_options(function: ast.FunctionDef, help_lines: dict[str, str]) -> list[Option]:
+    options = []
+    for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True):
+        annotation = "" if argument.annotation is None else ast.unparse(argument.annotation)
+        text = None if default is None else ast.unparse(default)
+        options.append(Option(argument.arg, annotation, text, help_lines.get(argument.arg, "")))
+    return options
+
+
+def _argument_help(docstring: str) -> dict[str, str]:
+    """The entries of the section `Args:` of a Google-style docstring, each on one line."""
+    section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)+)", inspect.cleandoc(docstring), re.MULTILINE)
+    if section is None:
+        return {}
+    entries: dict[str, str] = {}
+    for names, text in re.findall(r"^ {4}(\w[\w, ]*): (.*(?:\n {5,}.*)*)", section[1], re.MULTILINE):
+        for name in names.split(","):
+            entries[name.strip()] = re.sub(r"\s*\n\s*", " ", text)
+    return entries

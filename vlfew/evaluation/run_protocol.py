@@ -1,0 +1,116 @@
+"""From a protocol's name and options to a result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from vlfew.core.errors import VlfewError
+from vlfew.core.files import atomic_file
+from vlfew.data.labeled_images import LabeledImages
+from vlfew.evaluation import PROTOCOLS
+from vlfew.evaluation.context import EvaluationContext, ModelRequired, ProtocolResult
+from vlfew.evaluation.results import Result
+
+DRAWN = ("episodes", "trials", "repeats")
+"""Options that count random draws: one is enough to find out whether any can be drawn."""
+
+
+def check_protocol(protocol: str, options: Mapping[str, Any], data: LabeledImages) -> None:
+    """Raises what running the protocol would raise for these data and options, without a model.
+
+    Args:
+        protocol: its name.
+        options: of the protocol; the others have their defaults.
+        data: read at the model's input size.
+
+    Raises:
+        VlfewError: unknown protocol or option, unknown split, too few classes or images, a file that
+            cannot be read: whatever the protocol raises before it needs a model.
+    """
+    checked = PROTOCOLS.checked(protocol, dict(options))
+    files = {key: path for key, path in checked.items() if key.endswith("_file") and path is not None}
+    with TemporaryDirectory() as folder, suppress(ModelRequired):
+        # A file that does not exist yet is written when the protocol runs, not now.
+        checked |= {key: Path(folder) / key for key, path in files.items() if not path.exists()}
+        if not any(path.exists() for path in files.values()):
+            checked |= {k: min(v, 1) for k, v in checked.items() if k in DRAWN and isinstance(v, int)}
+        PROTOCOLS.get(protocol)(EvaluationContext(None, data), **checked)
+
+
+def run_protocol(
+    context: EvaluationContext,
+    protocol: str,
+    options: Mapping[str, Any],
+    *,
+    command: str = "",
+    trained_on: str = "",
+    outside_data: bool = False,
+    notes: Sequence[str] = (),
+) -> tuple[Result, ProtocolResult]:
+    """Runs a protocol.
+
+    Args:
+        context: the model and the data.
+        protocol: its name.
+        options: of the protocol; the others have their defaults.
+        command: that repeats the evaluation.
+        trained_on: `data/split` that the model was trained on.
+        outside_data: whether weights learned from images outside the training split were used.
+        notes: what a reader of the result must know of the model.
+
+    Raises:
+        VlfewError: unknown protocol or option, or what the protocol raises.
+    """
+    checked = PROTOCOLS.checked(protocol, dict(options))
+    outcome = PROTOCOLS.get(protocol)(context, **checked)
+    data = context.data
+    own_data = trained_on.rpartition("/")[0] == data.name
+    seen = f"{data.name} is split by image: the classes of this split were trained on"
+    all_notes = [data.note, seen if own_data and data.split_by == "image" else "", *notes]
+    # Which results may be compared (LFW's terms): those that learned from the same data, by the same labels.
+    terms = data.training_labels if own_data and not outside_data else "outside data"
+    fields = {
+        "protocol": protocol,
+        "data": data.name,
+        "split": checked.get("split"),
+        "accuracy": outcome.accuracy,
+        "ci95": outcome.ci95,
+        "episodes": outcome.episodes,
+        "seed": checked.get("seed", 0),
+        "input_size": list(data.images.shape),
+        "outside_data": outside_data,
+        "options": {k: str(v) if isinstance(v, Path) else v for k, v in checked.items() if v is not None},
+        "protocol_class": terms if data.training_labels else "",
+        "command": command,
+        "data_fingerprint": data.fingerprint,
+        "trained_on": trained_on,
+        "skipped_images": len(data.skipped),
+        "note": "; ".join(filter(None, all_notes)),
+    }
+    return Result(**{**fields, **outcome.details}), outcome
+
+
+def save_per_episode(path: Path, accuracies: Sequence[np.ndarray | None]) -> None:
+    """Writes the accuracy of each episode as a float64 `.npy` file, for paired comparisons.
+
+    Args:
+        path: of the file.
+        accuracies: `[episodes]` of each run, one after the other in the file; None without episodes.
+
+    Raises:
+        VlfewError: the protocol drew no episodes.
+    """
+    drawn = [values for values in accuracies if values is not None]
+    if len(drawn) < len(accuracies):
+        raise VlfewError(
+            f"there are no episodes to write to {path}: every image was scored once, against all classes; "
+            "give a number of ways, or leave the file out"
+        )
+    with atomic_file(path) as temporary, open(temporary, "wb") as file:
+        np.save(file, np.concatenate(drawn))

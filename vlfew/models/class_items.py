@@ -1,0 +1,95 @@
+"""The items of classes, as `FewShotClassifier` takes them: images, texts and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vlfew.core.errors import DataError
+from vlfew.models.dual_stream import DualStream
+from vlfew.models.inputs import check_images, check_texts, describe_value
+
+if TYPE_CHECKING:
+    from vlfew.models.inputs import ImageInput
+
+Item: TypeAlias = "str | ImageInput"
+BATCH_SIZE = 64
+
+
+def split_items(
+    classes: Mapping[Any, Item | Sequence[Item]],
+) -> tuple[list[ImageInput], list[Any], dict[Any, list[str]]]:
+    """Images, their labels, and the texts of each class, from classes and their items (`str` is a text).
+
+    Raises:
+        DataError: no dict or an empty one, a class without items, an image that cannot be read, or a text in the place
+            of an image or the reverse.
+    """
+    if not isinstance(classes, Mapping) or not classes:
+        raise DataError(
+            f"classes must be a dict from each class to its texts or images, got {describe_value(classes)}"
+        )
+    images: list[ImageInput] = []
+    labels: list[Any] = []
+    texts: dict[Any, list[str]] = {}
+    for name, given in classes.items():
+        items: Sequence[Any] = given if isinstance(given, list | tuple) else [given]
+        if not items:
+            raise DataError(f"class {name!r} has no items; add a text, an image or both")
+        own = [item for item in items if not isinstance(item, str)]
+        check_images(own, f"class {name!r}: ")
+        images += own
+        labels += [name] * len(own)
+        if len(own) < len(items):
+            texts[name] = text_list(name, [item for item in items if isinstance(item, str)])
+    return images, labels, texts
+
+
+def text_list(label: Any, texts: str | Sequence[str]) -> list[str]:
+    """The text or texts of a class as a list.
+
+    Raises:
+        DataError: something else than texts.
+    """
+    texts = [texts] if isinstance(texts, str) else list(texts)
+    check_texts(texts, f"class {label!r}: ")
+    return texts
+
+
+def encode_labels(y: Any, text_labels: Sequence[Any]) -> tuple[np.ndarray, Tensor]:
+    """The sorted classes, and the place in them of each label of images `y` and, after them, of texts.
+
+    Raises:
+        DataError: labels of one kind are numbers and those of the other strings.
+    """
+    parts = [np.asarray(part) for part in (y, text_labels) if part is not None and len(part)]
+    if len({part.dtype.kind in "USO" for part in parts}) > 1:
+        raise DataError(
+            f"texts are for classes such as {text_labels[0]!r}, but labels are such as {parts[0][0]!r}; "
+            "use the same labels for both"
+        )
+    classes, class_id = np.unique(np.concatenate(parts), return_inverse=True)
+    return classes, torch.from_numpy(class_id)
+
+
+def pixel_batches(model: DualStream, images: Any) -> Iterator[Tensor]:
+    """Preprocessed images, uint8 `[B, C, H, W]`, in batches, of paths, Pillow images, arrays or preprocessed images.
+
+    Raises:
+        DataError: no list of images, an empty one, or an image that cannot be read.
+    """
+    if isinstance(images, Tensor):
+        yield from images.split(BATCH_SIZE)
+        return
+    if getattr(images, "ndim", 0) == 1:  # a column of a table
+        images = list(images)
+    check_images(images)
+    if not len(images):
+        raise DataError("there are no images to classify")
+    for start in range(0, len(images), BATCH_SIZE):
+        yield model.preprocess(images[start : start + BATCH_SIZE])

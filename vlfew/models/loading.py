@@ -1,0 +1,64 @@
+"""Models by name: run folders, hub repositories and published pretrained models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vlfew.core.errors import ModelError
+from vlfew.encoders import BACKBONES, PRETRAINED_MODELS
+from vlfew.encoders.image.backbone import PretrainedModel
+from vlfew.models.dual_stream import DualStream
+from vlfew.models.inputs import describe_value
+from vlfew.models.serialization import fingerprint_of
+from vlfew.models.spec import ModelSpec, TextSpec
+
+
+def load(name: str | Path) -> DualStream:
+    """Loads a model by name, on the CPU, in evaluation mode.
+
+    Args:
+        name: a run folder, a Hugging Face hub id (`owner/name`), or a published model: `open_clip:ARCH/TAG` or
+            `transformers:NAME`, both with their text encoder in their joint space where they have one, or
+            `timm:NAME` (images alone).
+
+    Raises:
+        ModelError: no model of that name; says where it was looked for.
+    """
+    if not isinstance(name, str | Path):
+        raise ModelError(f"a model's name must be a str or a Path, got {describe_value(name)}")
+    folder, text = Path(name), str(name)
+    if text.partition(":")[0] + ":" in PRETRAINED_MODELS.names() and not folder.is_dir():
+        return _load_published(text)
+    # A path whose parent folder exists is a mistyped path rather than a hub id.
+    is_hub_id = (
+        text.count("/") == 1 and not folder.parent.is_dir() and not text.startswith((".", "/", "runs/"))
+    )
+    if folder.is_dir() or is_hub_id:
+        return DualStream.from_pretrained(name)
+    raise ModelError(
+        f"there is no model {text!r}: neither a run folder, nor a hub id (owner/name), nor open_clip:ARCH/TAG, "
+        "transformers:NAME or timm:NAME"
+    )
+
+
+def _load_published(name: str) -> DualStream:
+    """A published model in the joint space it was trained for."""
+    published: PretrainedModel = PRETRAINED_MODELS.get(name)()
+    preprocessor = published.preprocessor
+    takes_pretrained = "pretrained" in BACKBONES.options(name).model_fields
+    spec = ModelSpec(
+        backbone=name,
+        backbone_options={"pretrained": True} if takes_pretrained else {},
+        backbone_frozen=True,
+        text=None if published.text is None else TextSpec(encoder=published.text, projection="none"),
+        embedding_dim=None,
+        image_size=preprocessor.image_size,
+        channels=preprocessor.channels,
+        resize=preprocessor.resize,
+        center_crop=preprocessor.center_crop,
+        interpolation=preprocessor.interpolation,
+    )
+    model = DualStream.from_spec(spec)
+    model.spec.outside_data = model.pretrained_on_images
+    model.fingerprint = fingerprint_of(model)
+    return model.eval()

@@ -1,0 +1,244 @@
+"""Evaluate a model by a protocol: the public `vlfew.evaluate`, and the evaluations of a configuration."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vlfew.core.errors import DataError, error_context
+from vlfew.data.labeled_images import LabeledImages
+from vlfew.evaluation import NEEDS_TEXT, PROTOCOLS
+from vlfew.evaluation.accuracy import scoring_device
+from vlfew.evaluation.context import EvaluationContext, ProtocolResult
+from vlfew.evaluation.repeats import merge_results
+from vlfew.evaluation.results import Result, read_results
+from vlfew.evaluation.run_protocol import check_protocol, run_protocol, save_per_episode
+from vlfew.models.dual_stream import DualStream
+from vlfew.models.loading import load
+from vlfew.training.run_folder import RunFolder
+from vlfew.workflows.evaluation_data import DataOptions, data_settings, load_evaluation_data
+
+if TYPE_CHECKING:
+    from vlfew.core.config import Config
+
+
+def evaluate(
+    model: DualStream | str | Path,
+    data: LabeledImages | str | None = None,
+    protocol: str = "few-shot",
+    *,
+    root: str | Path | None = None,
+    data_options: DataOptions = (),
+    per_episode: Path | None = None,
+    **options: Any,
+) -> Result:
+    """Evaluates a model by a protocol; nothing is trained and nothing is tuned.
+
+        result = vlfew.evaluate("runs/quickstart", "glyphs", "few-shot", ways=20)
+
+    Args:
+        model: a model, or its name: a run folder, a hub id, `open_clip:ARCH/TAG`, `transformers:NAME`,
+            `timm:NAME`. The members of a repeated run are evaluated one by one and their results merged.
+        data: a data set, the name of a source, or None for the data that the model was trained on.
+        protocol: name of the protocol, see `vlfew.evaluation.PROTOCOLS`.
+        root: folder of the data, for a source by name.
+        data_options: of the source, and `resize` and `center_crop`; a mapping or `key=value` strings.
+        per_episode: a `.npy` file to write the accuracy of each episode to.
+        options: of the protocol; the others have their defaults.
+
+    Returns:
+        The accuracy with its 95% interval, and all it takes to compare it with others.
+
+    Raises:
+        VlfewError: unknown names or options, data that cannot be read, or what the protocol raises.
+    """
+    PROTOCOLS.checked(protocol, options)  # before any file is read
+    run = None if isinstance(model, DualStream) else RunFolder(Path(model))
+    members = [] if run is None else run.members
+    if isinstance(data, LabeledImages) or (isinstance(model, DualStream) and model.path is None):
+        command = _python_call(protocol, options)
+    else:
+        name = model.path if isinstance(model, DualStream) else model
+        command = evaluate_command(str(name), protocol, data, options, root, data_settings(data_options))
+    results, per_member = [], []
+    models: Sequence[DualStream | str | Path] = [member.path for member in members] or [model]
+    for one in models:
+        loaded = one if isinstance(one, DualStream) else load(one).to(scoring_device())
+        context = EvaluationContext(loaded, load_evaluation_data(loaded, data, root, data_options))
+        result, outcome = _run(context, protocol, options, command)
+        results.append(result)
+        per_member.append(outcome.per_episode)
+    if per_episode is not None:
+        save_per_episode(per_episode, per_member)
+    return merge_results(results, *run.repeated) if run is not None and members else results[0]
+
+
+def _run(
+    context: EvaluationContext, protocol: str, options: Mapping[str, Any], command: str
+) -> tuple[Result, ProtocolResult]:
+    """Runs a protocol and records what is known of the model's training."""
+    model = context.model
+    return run_protocol(
+        context,
+        protocol,
+        options,
+        command=command,
+        trained_on=trained_on(model),
+        outside_data=model.spec.outside_data,
+        notes=training_notes(model.metadata, context.data),
+    )
+
+
+def trained_on(model: DualStream) -> str:
+    """`data/split` that the model was trained on; the name of its image encoder where it was not trained here."""
+    return str(model.metadata.get("trained_on", model.spec.backbone))
+
+
+def training_notes(metadata: Mapping[str, Any], data: LabeledImages) -> list[str]:
+    """The notes of the training, and a warning where the data have changed since.
+
+    Args:
+        metadata: of the model.
+        data: that the model is evaluated on.
+    """
+    notes = list(metadata.get("notes", []))
+    name, fingerprint = str(metadata.get("trained_on", "")), metadata.get("data_fingerprint")
+    if name.rpartition("/")[0] == data.name and fingerprint not in (None, data.fingerprint):
+        seen = "classes" if data.split_by == "class" else "images"
+        notes.append(
+            f"not the data it was trained on ({data.name} {fingerprint}, now {data.fingerprint}): "
+            f"{seen} of the test split may have been trained on"
+        )
+    return notes
+
+
+def configured_evaluations(config: Config, has_text: bool) -> list[tuple[str, dict[str, Any]]]:
+    """Protocols and options that a configuration lists; without text, only those that need none."""
+    return [(e.protocol, e.options) for e in config.evaluate if has_text or e.protocol not in NEEDS_TEXT]
+
+
+def check_configured_evaluations(config: Config, data: LabeledImages) -> None:
+    """Raises before training what the configured evaluations would raise after it.
+
+    Raises:
+        DataError: a split that the data do not have.
+        ConfigError: any other problem, with the name of the protocol.
+    """
+    for protocol, options in configured_evaluations(config, data.names_are_text):
+        split = PROTOCOLS.checked(protocol, options).get("split")
+        if split is not None and split not in data.splits:
+            why = f": {data.note}" if data.note else ""
+            raise DataError(
+                f"evaluate: {protocol} needs the split {split!r}, which {data.name} as configured does not have{why}; "
+                "train without evaluations (evaluate=[]), or name another split"
+            )
+        with error_context(f"evaluate: {protocol}"):
+            check_protocol(protocol, options, data)
+
+
+def evaluate_run(
+    run: RunFolder, config: Config, data: LabeledImages
+) -> tuple[EvaluationContext, list[Result]]:
+    """Evaluates the trained model of a run by the protocols that its configuration lists.
+
+    Accuracies of single episodes are written to `episodes/` in the run folder.
+
+    Args:
+        run: folder with the trained model.
+        config: of the run.
+        data: of the run.
+
+    Returns:
+        The loaded model with its encoded splits, and the results.
+    """
+    model = load(run.path).to(scoring_device())
+    context, results = EvaluationContext(model, data), list[Result]()
+    evaluations = configured_evaluations(config, model.has_text)
+    for number, (protocol, options) in enumerate(evaluations):
+        command = evaluate_command(str(run.path), protocol, config.data.name, options)
+        result, outcome = _run(context, protocol, options, command)
+        if outcome.per_episode is not None:
+            result.per_episode = f"episodes/{number:02d}-{protocol}.npy"
+            save_per_episode(run.path / result.per_episode, [outcome.per_episode])
+        results.append(result)
+    if skipped := len(config.evaluate) - len(evaluations):
+        print(
+            f"note       {skipped} evaluation(s) with text skipped: this run has no text encoder",
+            file=sys.stderr,
+        )
+    return context, results
+
+
+def merge_member_results(run: RunFolder) -> list[Result]:
+    """The results of a repeated run: those of its members, merged one evaluation at a time.
+
+    Accuracies of single episodes are written one member after the other.
+    """
+    members, (key, values) = run.members, run.repeated
+    merged = []
+    for number, same in enumerate(zip(*(read_results(m.results) for m in members), strict=True)):
+        result = merge_results(same, key, values)
+        result.command = result.command.replace(str(members[0].path), str(run.path), 1)
+        files = [m.path / r.per_episode for m, r in zip(members, same, strict=True) if r.per_episode]
+        if len(files) == len(members):
+            result.per_episode = f"episodes/{number:02d}-{result.protocol}.npy"
+            save_per_episode(run.path / result.per_episode, [np.load(file) for file in files])
+        merged.append(result)
+    return merged
+
+
+def print_results(results: Sequence[Result]) -> None:
+    """Prints a table of results; nothing where there are none."""
+    if not results:
+        return
+    from rich.console import Console
+
+    from vlfew.report.tables import results_table
+
+    console = Console()
+    # Into a file or pipe, rich would fold the table to 80 columns.
+    Console(width=console.width if console.is_terminal else 160).print(results_table(list(results)))
+
+
+def evaluate_command(
+    model: str,
+    protocol: str,
+    data: str | None,
+    options: Mapping[str, Any],
+    root: str | Path | None = None,
+    settings: Sequence[str] = (),
+) -> str:
+    """The command line that gives a result again.
+
+    Args:
+        model: its name.
+        protocol: name of the protocol.
+        data: name of the data source; None for the model's own.
+        options: of the protocol, without defaults.
+        root: folder of the data.
+        settings: data options as `data.key=value`.
+    """
+    flags = {"data": data, "root": root, **options}
+    return shlex.join(["vlfew", "evaluate", protocol, model, *command_flags(flags), *settings])
+
+
+def command_flags(options: Mapping[str, Any]) -> list[str]:
+    """Options as flags of a command; sequences repeat theirs, True is a flag alone, None and False are left out."""
+    words: list[str] = []
+    for key, value in options.items():
+        flag = "--" + (key if "." in key else key.replace("_", "-"))  # `tip_adapter.beta` is METHOD.OPTION
+        for one in value if isinstance(value, list | tuple) else [value]:
+            if one is not None and one is not False:
+                words += [flag] if one is True else [flag, str(one)]
+    return words
+
+
+def _python_call(protocol: str, options: Mapping[str, Any]) -> str:
+    """The call that gives a result again, where model or data are objects without a name."""
+    arguments = ["model", "data", repr(protocol), *(f"{key}={value!r}" for key, value in options.items())]
+    return f"vlfew.evaluate({', '.join(arguments)})"

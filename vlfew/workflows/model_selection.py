@@ -1,0 +1,67 @@
+"""How the best weights of a training are chosen: on the validation split, never on the test split."""
+
+from __future__ import annotations
+
+from vlfew.core.config import Config, ProtocolConfig
+from vlfew.core.errors import ConfigError, DataError, error_context
+from vlfew.data.labeled_images import LabeledImages
+from vlfew.evaluation import NEEDS_TEXT, PROTOCOLS
+from vlfew.evaluation.run_protocol import check_protocol
+from vlfew.training.validation import ModelSelection
+
+
+def choose_model_selection(config: Config, data: LabeledImages, has_text: bool) -> ModelSelection | None:
+    """Protocol and options of validations; None without a validation split.
+
+    Where none is configured, or the configured one needs text that the run does not have: one-shot episodes, 5-way
+    with 15 queries or as large as the validation split allows, among classes of two images or more; where there are
+    none, retrieval by text.
+
+    Raises:
+        ConfigError: another split than `val`; `model_selection` or `training.patience` without a validation split.
+        DataError: the validation split is too small.
+    """
+    configured = config.model_selection
+    if "val" not in data.splits:
+        for key, value in (("model_selection", configured), ("training.patience", config.training.patience)):
+            if value is not None:
+                raise ConfigError(
+                    f"{key} needs a validation split, and {data.name} as configured has none; leave it out, and "
+                    "the weights of the last step are saved"
+                )
+        return None
+    if configured is not None and (has_text or configured.protocol not in NEEDS_TEXT):
+        return _checked(configured, data)
+    # A class with one image has no query.
+    sizes = [len(index) for index in data.by_class("val").values() if len(index) > 1]
+    if len(sizes) >= 2:
+        options = {
+            "split": "val",
+            "ways": min(5, len(sizes)),
+            "queries": max(1, min(15, min(sizes) - 1)),
+            "episodes": 500,
+            "on_small_class": "skip",
+        }
+        return ModelSelection("few-shot", PROTOCOLS.checked("few-shot", options))
+    if has_text and len(data.classes("val")) > 1:
+        # Images with a text of their own each, such as captions.
+        return ModelSelection("retrieval", PROTOCOLS.checked("retrieval", {"split": "val"}))
+    with_text = ", or train with text (text.encoder)" if data.names_are_text else ""
+    raise DataError(
+        f"{data.name}: split 'val' has {len(sizes)} class(es) with two images or more, and model selection needs at "
+        f"least 2; add classes or images{with_text}"
+    )
+
+
+def _checked(configured: ProtocolConfig, data: LabeledImages) -> ModelSelection:
+    """The configured protocol, which must not use the test split."""
+    options = PROTOCOLS.checked(configured.protocol, {"split": "val"} | configured.options)
+    for key, allowed in (("split", ("val",)), ("calibrate", ("val",)), ("support_split", ("train", None))):
+        if key in options and options[key] not in allowed:
+            raise ConfigError(
+                f"model_selection.{key} must be {allowed[0]!r}, not {options[key]!r}: the test split has no part in "
+                "choosing a model"
+            )
+    with error_context(f"model_selection: {configured.protocol}"):
+        check_protocol(configured.protocol, options, data)
+    return ModelSelection(configured.protocol, options)
