@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> None:
     print(f"{'method':<20} {'tuning s':>10} {'fits s':>7}   accuracy at {shots[0]} and {shots[-1]} shots, %")
     for method in result.methods:
         cells = [result.cell(method, k) for k in shots]
-        tuning, fits = sum(c.choosing_seconds for c in cells), repeats * sum(c.seconds for c in cells)
+        tuning, fits = sum(c.tuning_seconds for c in cells), repeats * sum(c.seconds for c in cells)
         first, last = 100 * cells[0].accuracy.mean, 100 * cells[-1].accuracy.mean
         print(f"{method:<20} {tuning:>10.1f} {fits:>7.1f}   {first:.1f} {last:.1f}")
     print(f"{len(result.methods)} methods, {result.tuning}: {took:.1f} s")

@@ -10,11 +10,13 @@ import argparse
 import io
 import itertools
 import statistics
+import sys
 import tempfile
 import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -168,6 +170,14 @@ def _jpegs(count: int, size: int) -> ImageStore:
 def _quickstart(args: argparse.Namespace) -> None:
     from vlfew.workflows.train import train
 
+    try:
+        import vlfew.report  # noqa: F401
+    except ImportError as error:  # its libraries are too large to be carried along
+        print(f"without the report page: {error}")
+        report: Any = ModuleType("vlfew.report")
+        report.__path__ = [str(Path(__file__).parents[1] / "vlfew" / "report")]
+        report.write_report = lambda run, *_, **__: run.report
+        sys.modules["vlfew.report"] = report
     config = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
     quick = [
         "optim.steps=2",

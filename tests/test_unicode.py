@@ -44,7 +44,7 @@ def make(root: Path) -> Path:
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """Runs `vlfew ...` to its good end; returns what it printed."""
+    """Run `vlfew ...` and expect success; returns its output."""
     with pytest.raises(SystemExit) as done:
         main([str(a) for a in arguments])
     captured = capsys.readouterr()
@@ -70,7 +70,7 @@ def test_names_of_any_script_come_through(tmp_path: Path, capsys: pytest.Capture
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         show = ("data", "show", "folder", "--root", root, "--image-size", 16, "--sheet", sheet)
-        out = run(capsys, *show, "--split", "train")
+        out = run(capsys, *show, "--sheet-split", "train")
     assert sheet.is_file() and all(name in out for name in NAMES[2:])
 
 

@@ -6,14 +6,14 @@ from pydantic import ValidationError
 from vlfew.core.errors import VlfewError
 from vlfew.core.registry import Registry
 from vlfew.losses import LOSSES
-from vlfew.losses.contrastive import PairContrastive
+from vlfew.losses.contrastive import ContrastiveLoss
 
 
 def test_get_imports_the_component():
-    assert LOSSES.get("contrastive") is PairContrastive
+    assert LOSSES.get("contrastive") is ContrastiveLoss
 
 
-def test_unknown_name_suggests_the_nearest():
+def test_unknown_name_suggests_the_closest():
     with pytest.raises(VlfewError, match=r"unknown loss 'contrastiv'; did you mean 'contrastive'\?"):
         LOSSES.get("contrastiv")
 
@@ -38,13 +38,13 @@ class Wide(Narrow):
         super().__init__(size, width=width, **options)
 
 
-def test_a_class_that_hands_options_on_has_those_of_its_base():
+def test_a_class_that_takes_options_inherits_those_of_its_base():
     registry = Registry("thing", {"wide": f"{__name__}:Wide", "narrow": f"{__name__}:Narrow"})
     schema = registry.options("wide")
     assert schema(name="x").model_dump() == {"depth": 0.5, "width": 9, "name": "x"}
     assert set(registry.options("narrow").model_fields) == {"width", "name"}
     with pytest.raises(ValidationError):
-        schema(width=1)  # what the base must be given
+        schema(width=1)  # the base requires `name`
     with pytest.raises(ValidationError):
         schema(name="x", size=1)
 

@@ -35,7 +35,7 @@ def photo(size: tuple[int, int] = (40, 30), seed: int = 0) -> Image.Image:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM"])
-@pytest.mark.parametrize("reading", [GRAY, COLOR])
+@pytest.mark.parametrize("preprocessor", [GRAY, COLOR])
 def test_every_kind_is_read(kind: str, preprocessor: ImagePreprocessor) -> None:
     image = read_image(encoded(photo(), kind), preprocessor)
     assert image.dtype == torch.uint8 and image.shape == (preprocessor.channels, 8, 8)

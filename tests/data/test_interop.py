@@ -18,7 +18,7 @@ from vlfew.data.image_stores import DecodedOnDemand
 from vlfew.data.interop import from_huggingface, from_torchvision, to_huggingface, to_torch_dataset
 from vlfew.data.splits import split_by_class
 from vlfew.evaluation.context import EvaluationContext
-from vlfew.evaluation.run_protocol import check_protocol, evaluate
+from vlfew.evaluation.run_protocol import check_protocol, run_protocol
 from vlfew.models.dual_stream import DualStream
 from vlfew.models.spec import ModelSpec
 
@@ -56,11 +56,9 @@ def accuracy(data: LabeledImages, split: str) -> float:
     spec = ModelSpec(
         backbone="conv4", backbone_options={"width": 8}, embedding_dim=None, image_size=16, channels=3
     )
-    asked = {"split": split, "ways": 2, "shots": 1, "queries": 2, "episodes": 20}
-    result, outcome = evaluate(
-        EvaluationContext(DualStream.from_spec(spec).eval(), data),
-        "few-shot", asked, command="", trained_on="nothing", outside_data=False,
-    )  # fmt: skip
+    options = {"split": split, "ways": 2, "shots": 1, "queries": 2, "episodes": 20}
+    context = EvaluationContext(DualStream.from_spec(spec).eval(), data)
+    result, outcome = run_protocol(context, "few-shot", options)
     assert result.data == data.name and result.split == split and result.data_fingerprint == data.fingerprint
     assert outcome.per_episode is not None and len(outcome.per_episode) == 20
     return result.accuracy

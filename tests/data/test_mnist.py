@@ -77,7 +77,7 @@ def test_every_layout_gives_the_same_data(
 
 
 @pytest.mark.parametrize(
-    "reading",
+    "preprocessor",
     [READING, ImagePreprocessor(32, 3), ImagePreprocessor(20, 1, "crop"), ImagePreprocessor(11, 3, "crop")],
 )
 def test_pixels_are_those_of_the_same_images_in_files(folder: Path, preprocessor: ImagePreprocessor) -> None:

@@ -1,4 +1,4 @@
-"""A scorer for tests: prototypes whose scores are multiplied by an option, wrongly so by default."""
+"""A few-shot method for tests: prototypes with logits times an option, whose default is wrong."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from vlfew.core.features import Features, FeatureSpec
 
 class Knob(Prototypes):
     """Args:
-    feature_spec: where the embeddings are.
-    factor: of the scores; below zero, the least alike class is named.
-    seed: is noted.
+    feature_spec: of the embeddings.
+    factor: of the logits; below zero, the least similar class is predicted.
+    seed: is stored.
     """
 
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {"factor": (5.0, 9.0)}

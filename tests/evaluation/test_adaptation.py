@@ -50,7 +50,7 @@ def run(data: LabeledImages | None = None, has_text: bool = True, **options: Any
 
 def figures(cell: MethodResult) -> MethodResult:
     """Without the times."""
-    return replace(cell, seconds=0.0, choosing_seconds=0.0)
+    return replace(cell, seconds=0.0, tuning_seconds=0.0)
 
 
 def unit(vector: Tensor) -> Tensor:

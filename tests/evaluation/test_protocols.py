@@ -110,7 +110,7 @@ def test_ragged_queries_count_once_each() -> None:
     data = make_data(classes=9, images=6)
     keep = torch.ones(54, dtype=torch.bool)
     keep[[12, 13, 14, 30]] = False
-    kept = LabeledImages(
+    ragged = LabeledImages(
         "ragged",
         InMemory(data.images.batch(keep.nonzero().flatten())),
         data.labels[keep],
@@ -119,7 +119,7 @@ def test_ragged_queries_count_once_each() -> None:
         {"test": torch.arange(50)},
         "ragged",
     )
-    context = EvaluationContext(FakeModel(), kept)
+    context = EvaluationContext(FakeModel(), ragged)
     _, outcome = run(context, "few-shot", ways="all", shots=2, queries="all", episodes=5)
     assert outcome.per_episode is not None
     answers = outcome.per_episode * (50 - 9 * 2)
@@ -137,16 +137,17 @@ def test_zero_shot_against_all_classes(context: EvaluationContext) -> None:
     result, outcome = run(context, "zero-shot", templates=templates)
     bank, data = context.bank("test"), context.data
     classes = data.classes("test").tolist()
-    words = [
+    text_embeddings = [
         prototype([FakeModel.text(t.replace("{}", data.class_names[c])) for t in templates]) for c in classes
     ]
     query = [(bank.labels == c).nonzero().flatten().tolist() for c in classes]
     embedding = bank.features.embedding
-    assert result.accuracy == pytest.approx(brute(embedding, query, words))
-    assert result.get("top5") == pytest.approx(brute(embedding, query, words, top=5))
+    assert result.accuracy == pytest.approx(brute(embedding, query, text_embeddings))
+    assert result.get("top5") == pytest.approx(brute(embedding, query, text_embeddings, top=5))
     assert result.accuracy < result.get("top5") < 1
     right = [
-        brute(embedding, [q if k == c else [] for k in range(7)], words) * 8 for c, q in enumerate(query)
+        brute(embedding, [q if k == c else [] for k in range(7)], text_embeddings) * 8
+        for c, q in enumerate(query)
     ]
     assert result.ci95 == pytest.approx(cluster_ci95(right, [8] * 7))
     assert outcome.episodes == 7 and result.get("ways") == 7
@@ -182,22 +183,24 @@ def test_every_true_text_of_a_class_is_used(context: EvaluationContext) -> None:
     both = EvaluationContext(context.model, LabeledImages(**{**vars(data), "class_texts": texts}))
     result, _ = run(both, "zero-shot")
     bank, classes = context.bank("test"), data.classes("test").tolist()
-    words = [prototype([FakeModel.text(t) for t in texts[c]]) for c in classes]
+    text_embeddings = [prototype([FakeModel.text(t) for t in texts[c]]) for c in classes]
     query = [(bank.labels == c).nonzero().flatten().tolist() for c in classes]
-    assert result.accuracy == pytest.approx(brute(bank.features.embedding, query, words))
+    assert result.accuracy == pytest.approx(brute(bank.features.embedding, query, text_embeddings))
 
 
 def test_descriptions_replace_names_and_codes(context: EvaluationContext, tmp_path: Path) -> None:
-    coded = EvaluationContext(FakeModel(), make_data(classes=21, images=8, words=False))
+    coded = EvaluationContext(FakeModel(), make_data(classes=21, images=8, descriptions=False))
     names = [coded.data.class_names[c] for c in coded.data.classes("test").tolist()]
-    file = tmp_path / "words.json"
-    words = {n: context.data.class_names[c] for n, c in zip(names, coded.data.classes("test"), strict=True)}
-    file.write_text(json.dumps(words))
+    file = tmp_path / "descriptions.json"
+    descriptions = {
+        n: context.data.class_names[c] for n, c in zip(names, coded.data.classes("test"), strict=True)
+    }
+    file.write_text(json.dumps(descriptions))
     described, _ = run(coded, "zero-shot", descriptions=file)
     named, _ = run(context, "zero-shot")
     assert described.accuracy == named.accuracy
-    del words[names[0]]
-    file.write_text(json.dumps(words))
+    del descriptions[names[0]]
+    file.write_text(json.dumps(descriptions))
     with pytest.raises(DataError, match=f"codes, not text.*{names[0]}"):
         run(coded, "zero-shot", descriptions=file)
 
@@ -225,16 +228,16 @@ def test_images_and_text_on_the_same_episodes(context: EvaluationContext, weight
     result, _ = run(context, "multimodal", text_weight=weight, **options)
     bank, names = context.bank("test"), context.data.class_names
     drawn, embedding = sample_episodes(bank.labels, **options), bank.features.embedding
-    expected: dict[str, list[float]] = {"both": [], "images": [], "words": []}
+    expected: dict[str, list[float]] = {"both": [], "images": [], "text": []}
     for support, query, classes in zip(drawn.support, drawn.query, drawn.classes, strict=True):
         images = [prototype(list(embedding[s])) for s in support]
-        words = [unit(FakeModel.text(names[c])) for c in classes.tolist()]
-        both = [unit((1 - weight) * p + weight * w) for p, w in zip(images, words, strict=True)]
-        for name, of_class in (("both", both), ("images", images), ("words", words)):
+        text_embeddings = [unit(FakeModel.text(names[c])) for c in classes.tolist()]
+        both = [unit((1 - weight) * p + weight * w) for p, w in zip(images, text_embeddings, strict=True)]
+        for name, of_class in (("both", both), ("images", images), ("text", text_embeddings)):
             expected[name].append(brute(embedding, query.tolist(), of_class))
     assert result.accuracy == pytest.approx(np.mean(expected["both"]))
     assert result.get("image_accuracy") == pytest.approx(np.mean(expected["images"]))
-    assert result.get("text_accuracy") == pytest.approx(np.mean(expected["words"]))
+    assert result.get("text_accuracy") == pytest.approx(np.mean(expected["text"]))
     assert (result.accuracy == result.get("image_accuracy")) is (weight == 0)
 
 

@@ -66,8 +66,8 @@ def rank(query: Tensor, items: list[tuple[Tensor, bool]]) -> int:
 def test_ranks_and_recalls_match_a_loop(data: st.DataObject, classes: int) -> None:
     # Few distinct vectors and few distinct texts: ties and shared captions are common.
     vector = st.sampled_from([(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (2, 1, -1), (-1, 2, 2)])
-    word = st.sampled_from("abcdefgh")
-    texts = [data.draw(st.lists(word, min_size=1, max_size=4, unique=True)) for _ in range(classes)]
+    letter = st.sampled_from("abcdefgh")
+    texts = [data.draw(st.lists(letter, min_size=1, max_size=4, unique=True)) for _ in range(classes)]
     labels = sorted([*range(classes), *data.draw(st.lists(st.integers(0, classes - 1), max_size=4))])
     of_image = [torch.tensor(data.draw(vector)).float() for _ in labels]
     of_text = {w: torch.tensor(data.draw(vector)).float() for w in "abcdefgh"}
@@ -101,10 +101,10 @@ def test_the_interval_of_the_mean_is_that_of_images_when_each_has_one_caption() 
     """Each image is then a cluster with one answer each way: the mean of its two answers."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(40, 3, generator=generator)
-    words = {f"w{n}": p + 0.4 * torch.randn(3, generator=generator) for n, p in enumerate(images)}
-    context = EvaluationContext(Known(images, words), captioned([[w] for w in words], list(range(40))))
+    captions = {f"w{n}": p + 0.4 * torch.randn(3, generator=generator) for n, p in enumerate(images)}
+    context = EvaluationContext(Known(images, captions), captioned([[w] for w in captions], list(range(40))))
     result, _ = run(context, "retrieval")
-    scores = torch.tensor([[cosine(w, p) for p in images] for w in words.values()])
+    scores = torch.tensor([[cosine(w, p) for p in images] for w in captions.values()])
     right = torch.arange(40)
     both = ((scores.argmax(1) == right).double() + (scores.argmax(0) == right).double()) / 2
     _, ci95 = mean_ci95(both.tolist())

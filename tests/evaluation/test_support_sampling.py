@@ -51,13 +51,13 @@ def test_support_validation_and_queries_are_disjoint(shots: int, held_out: int, 
 
 
 def test_support_depends_on_the_seed_and_the_class_alone() -> None:
-    whole = one(4, 2, 7)
-    assert whole.support[:, :2].equal(one(2, 0, 7).support)
-    assert not whole.support.equal(one(4, 2, 8).support)
+    full = one(4, 2, 7)
+    assert full.support[:, :2].equal(one(2, 0, 7).support)
+    assert not full.support.equal(one(4, 2, 8).support)
     splits = Splits(dots(LABELS), "test", "test")
     some = draw_images(splits, torch.tensor([1, 3]), 4, 2, 7)
-    assert some.support.equal(whole.support[[1, 3]])
-    halved = whole.select_classes(torch.tensor([3, 1]))
+    assert some.support.equal(full.support[[1, 3]])
+    halved = full.select_classes(torch.tensor([3, 1]))
     assert halved.classes.tolist() == [1, 3] and halved.support.equal(some.support)
     assert halved.query.equal(some.query) and halved.target.equal(some.target)
 
@@ -74,9 +74,9 @@ def test_queries_of_another_split() -> None:
 
 
 def test_the_number_of_queries_is_limited() -> None:
-    draw, whole = one(2, 0, 0, max_queries=12), one(2, 0, 0)
+    draw, full = one(2, 0, 0, max_queries=12), one(2, 0, 0)
     assert draw.target.bincount().tolist() == [3] * 4
-    assert set(draw.query.tolist()) < set(whole.query.tolist())
+    assert set(draw.query.tolist()) < set(full.query.tolist())
     assert one(2, 0, 0, max_queries=1).target.bincount().tolist() == [1] * 4
 
 

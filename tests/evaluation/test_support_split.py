@@ -22,11 +22,11 @@ from vlfew.report.formatting import setting
 @pytest.fixture
 def data() -> LabeledImages:
     """Six classes of five images: three of each for training, two for test; a class is in one of them only."""
-    whole = dots([c for c in range(6) for _ in range(5)], spread=0.8)
+    every = dots([c for c in range(6) for _ in range(5)], spread=0.8)
     place = torch.arange(30) % 5
-    train, test = (place < 3) & (whole.labels != 5), (place >= 3) & (whole.labels != 0)
+    train, test = (place < 3) & (every.labels != 5), (place >= 3) & (every.labels != 0)
     return replace(
-        whole,
+        every,
         splits={"train": train.nonzero().flatten(), "test": test.nonzero().flatten()},
         split_by="image",
     )

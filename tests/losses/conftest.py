@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from vlfew.similarities import SIMILARITIES
 from vlfew.core.features import Features, FeatureSpec
 from vlfew.losses import LOSSES
 from vlfew.losses.base import LossContext
 from vlfew.losses.batch import EncodedBatch
+from vlfew.similarities import SIMILARITIES
 
 MAP = (5, 3, 4)
 """C, H and W of the maps."""

@@ -10,10 +10,10 @@ from torchvision.ops import sigmoid_focal_loss
 
 from tests.compare import assert_close
 from tests.losses.conftest import LABELS, build, encoded
-from vlfew.similarities import SIMILARITIES
 from vlfew.core.errors import ConfigError, ModelError
 from vlfew.core.features import Features, FeatureSpec
 from vlfew.losses.batch import BatchPairs, EncodedBatch, balanced_mean
+from vlfew.similarities import SIMILARITIES
 
 COLLAPSING = {"temperature": 1.0, "bias": -1.0, "learned": False}
 """Over cosines: p = sigmoid(-(1 - cos)), a distance in [0, 2] through a sigmoid."""

@@ -10,7 +10,7 @@ from vlfew.core.features import Features, FeatureSpec
 from vlfew.losses import LOSSES
 from vlfew.losses.base import LossContext
 from vlfew.losses.batch import BatchPairs, EncodedBatch
-from vlfew.losses.objective import Objective, WeightedLoss, select_losses, losses_with
+from vlfew.losses.objective import Objective, WeightedLoss, losses_with, select_losses
 
 TERMS = [
     WeightedLoss("supervised_contrastive"),

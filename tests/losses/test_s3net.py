@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from vlfew.losses.weighted_contrastive import center_vectors
 
 from tests.compare import assert_close, relative_difference
 from tests.losses.conftest import LABELS, MAP, build, encoded, unit
@@ -15,6 +14,7 @@ from vlfew.core.features import Features, FeatureSpec
 from vlfew.losses import LOSSES
 from vlfew.losses.base import LossContext
 from vlfew.losses.batch import EncodedBatch
+from vlfew.losses.weighted_contrastive import center_vectors
 from vlfew.models.dual_stream import DualStream
 from vlfew.models.spec import ModelSpec
 

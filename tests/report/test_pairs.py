@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from bokeh.models import ImageURL
 from torch import Tensor
 
 from tests.evaluation.fakes import Pixels, dots
@@ -102,7 +103,11 @@ def bank_of(embedding: Tensor, labels: list[int]) -> FeatureBank:
 def drawn(embedding: Tensor, labels: list[int]) -> tuple[Any, dict[str, Any]]:
     """The map, and class name to the renderer of its points."""
     part = embedding_map(bank_of(embedding, labels), 0)
-    return part, {renderer.name: renderer for renderer in part["chart"].figure.renderers}
+    renderers = part["chart"].figure.renderers
+    examples = [one for one in renderers if isinstance(one.glyph, ImageURL)]
+    points = {one.name: one for one in renderers if one not in examples}
+    assert [one.name for one in examples] == list(points)  # an example of each class, hidden with it
+    return part, points
 
 
 def test_an_embedding_of_two_numbers_is_the_map() -> None:

@@ -77,7 +77,7 @@ def test_texts_are_mapped_by_class_neighbors(config: Path, bert_folder: Path) ->
     for folder, word in zip(folders, names, strict=True):
         (named / "train" / word).mkdir(parents=True)
         for image in folder.iterdir():
-            (kept / "train" / word / image.name).write_bytes(image.read_bytes())
+            (named / "train" / word / image.name).write_bytes(image.read_bytes())
     run = train(
         config,
         f"data.root={named}",

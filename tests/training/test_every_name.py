@@ -1,4 +1,4 @@
-"""Every backbone, preprocessing, text encoder, similarity, loss, optimizer and activation, for two steps of the real loop.
+"""Every backbone, preprocessing, text encoder, similarity, loss, optimizer and activation, for two steps of training.
 
 A name that is added to a registry and not started here fails `test_none_is_left_out`.
 """
@@ -16,11 +16,11 @@ from PIL import Image
 
 from tests.encoders.conftest import TEXT, clip_folder, no_hub  # noqa: F401
 from tests.encoders.towers import save
-from vlfew.similarities import SIMILARITIES
 from vlfew.core.config import OptimConfig
 from vlfew.encoders import BACKBONES, PREPROCESSING, TEXT_ENCODERS
 from vlfew.encoders.activations import Activation
 from vlfew.losses import LOSSES
+from vlfew.similarities import SIMILARITIES
 from vlfew.workflows.train import train
 
 CONFIG = """

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from tests.conftest import make_data
 from vlfew.core.config import Config
 from vlfew.models import load
-from vlfew.training.run_folder import RunFolder
 from vlfew.training.callbacks import Callback, Evaluation
+from vlfew.training.run_folder import RunFolder
 from vlfew.training.trainer import Trainer
 from vlfew.workflows.assemble import assemble
 from vlfew.workflows.train import fit, make_trainer

@@ -241,7 +241,7 @@ def test_an_impossible_evaluation_is_an_error_before_training(config):
             "model_selection.method=weighted_l1: this model has no trained weighted_l1; train",
         ),
         (
-            "evaluate=[{protocol: few-shot}, {protocol: verification, pairs: 8, folds: 2, similarity: cross_attention}]",
+            "evaluate=[{protocol: few-shot}, {protocol: verification, pairs: 8, similarity: cross_attention}]",
             "evaluate.1.similarity=cross_attention: this model has no trained cross_attention; train",
         ),
     ],

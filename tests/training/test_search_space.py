@@ -1,4 +1,4 @@
-"""The space of a search: what can be written, what is drawn from it, and every mistake at once."""
+"""The search space: how it is written, what is sampled from it, and all mistakes at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from vlfew.core.config_file import override_text, override_value
 from vlfew.core.errors import ConfigError
-from vlfew.training.tune.search_space import Choices, Range, read_space, text_of
+from vlfew.training.tune.search_space import Choices, Range, SearchSpace, read_space, text_of
+from vlfew.workflows.assemble import read_config
 
 MINIMAL = "objective:\n  - {loss: contrastive}\nimage: {backbone: conv4, width: 8}\n"
 
@@ -23,26 +24,30 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-def problems(config: Path, text: str, *overrides: str) -> list[str]:
-    """What is wrong with a space, without the name of its file."""
+def read(config: Path, text: str, *overrides: str) -> SearchSpace:
+    """The search space written in `text`, checked against a configuration."""
     path = config.parent / "space.yaml"
     path.write_text(text)
+    return read_space(path, lambda override: read_config(config, [*overrides, override]))
+
+
+def problems(config: Path, text: str) -> list[str]:
+    """What is wrong with a search space, without the name of its file."""
     with pytest.raises(ConfigError) as error:
-        read_space(path, config, overrides)
-    return [problem.removeprefix(str(path)) for problem in error.value.problems]
+        read(config, text)
+    return [problem.removeprefix(str(config.parent / "space.yaml")) for problem in error.value.problems]
 
 
 def test_ranges_and_choices_are_read_by_the_type_of_their_bounds(config: Path) -> None:
-    path = config.parent / "space.yaml"
-    path.write_text(
+    space = read(
+        config,
         "optim.lr: {low: 1e-4, high: 1e-2, log: true}\n"
         "optim.steps: {low: 100, high: 420, step: 100}\n"
         "augment.hflip: {low: 0, high: 0.5}\n"
         "optim.max_grad_norm: {choices: [1.0, null]}\n"
         "objective.0.margin: {low: 0.1, high: 0.7, step: 0.2}\n"
-        "image: {choices: [{backbone: conv4}, {backbone: resnet12}]}\n"
+        "image: {choices: [{backbone: conv4}, {backbone: resnet12}]}\n",
     )
-    space = read_space(path, config, [])
     assert space == {
         "optim.lr": Range(1e-4, 1e-2, log=True),
         "optim.steps": Range(100, 420, step=100),
@@ -52,11 +57,11 @@ def test_ranges_and_choices_are_read_by_the_type_of_their_bounds(config: Path) -
         "image": Choices(('{"backbone": "conv4"}', '{"backbone": "resnet12"}')),
     }
     assert [d.where.rpartition(":")[2] for d in space.values()] == list("123456")
-    whole = [d.whole for d in space.values() if isinstance(d, Range)]
-    assert whole == [False, True, False, False]
+    integer = [d.integer for d in space.values() if isinstance(d, Range)]
+    assert integer == [False, True, False, False]
     steps = space["optim.steps"]
     assert isinstance(steps, Range) and steps.last == 400
-    assert str(steps) == "100 to 400 by 100, whole"
+    assert str(steps) == "100 to 400 by 100, integer"
     assert str(space["optim.lr"]) == "0.0001 to 0.01, logarithmic"
 
 
@@ -75,7 +80,7 @@ def test_every_mistake_is_listed_at_once_with_its_line(config: Path) -> None:
         ":1: unknown key 'optim.lrr'; did you mean 'lr'?",
         ":2: 'optim.lr' has low 0.1, which must be below high 0.01",
         ":3: 'augment.hflip' is logarithmic, so low 0 must be above 0",
-        ":4: 'optim.max_grad_norm.choices' must list two values or more, got []",
+        ":4: 'optim.max_grad_norm.choices' must list at least two values, got []",
         ":5: 'optim.steps' has choices and low; give choices, or low and high",
         ":8: unknown key 'image.width.hihg'; did you mean 'high'?",
         ":9: 'optim.name': input should be 'adamw', 'adam', 'sgd' or 'rmsprop', got 'sdg'",
@@ -83,9 +88,9 @@ def test_every_mistake_is_listed_at_once_with_its_line(config: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "problem"),
     [
-        ("optim.lr: 0.1", "'optim.lr' wants {low:, high:} or {choices: [...]}, got 0.1"),
+        ("optim.lr: 0.1", "'optim.lr' needs {low:, high:} or {choices: [...]}, got 0.1"),
         ("optim.lr: {low: 0.1}", "'optim.lr' has no high; give low and high, or choices"),
         ("optim.lr: {}", "'optim.lr' has no low and no high; give low and high, or choices"),
         ("optim.lr: {low: a, high: 1}", "'optim.lr.low' must be a number, got 'a'"),
@@ -93,39 +98,38 @@ def test_every_mistake_is_listed_at_once_with_its_line(config: Path) -> None:
         ("optim.lr: {low: 0.1, high: 1.0, log: 3}", "'optim.lr.log' must be true or false, got 3"),
         ("optim.lr: {low: 0.1, high: 1.0, log: true, step: 0.1}", "'optim.lr' has log and step; give one"),
         ("optim.lr: {low: 0.1, high: 1.0, step: 2.0}", "'optim.lr.step' must be above 0 and fit"),
-        ("optim.steps: {low: 10, high: 20, step: 0.5}", "'optim.steps.step' must be whole as the bounds are"),
-        ("optim.max_grad_norm: {choices: [1.0]}", "'optim.max_grad_norm.choices' must list two values or more, got [1.0]"),
-        ("optim.max_grad_norm: {choices: [1.0, 2.0, 1.0]}", "'optim.max_grad_norm.choices' lists a value twice"),
-        # The type of the setting: fractions of a step, and less than none of a rate.
+        ("optim.steps: {low: 10, high: 20, step: 0.5}", "'optim.steps.step' must be an integer like the bounds"),
+        ("optim.max_grad_norm: {choices: [1.0]}", "'optim.max_grad_norm.choices' must list at least two values, got [1.0]"),
+        ("optim.max_grad_norm: {choices: [1.0, 2.0, 1.0]}", "'optim.max_grad_norm.choices' repeats a value"),
+        # Wrong for the type of the key.
         ("optim.steps: {low: 100.0, high: 1000.0}", "'optim.steps': input should be a valid integer"),
         ("optim.lr: {low: -0.1, high: 1.0}", "'optim.lr': input should be greater than 0, got -0.1"),
         ("objective.3.margin: {low: 0.1, high: 1.0}", "there is no 'objective.3.margin' to set"),
         ("objective.0.marign: {low: 0.1, high: 1.0}", "did you mean 'margin'?"),
-        # What does not go with the rest of the configuration.
+        # Inconsistent with the rest of the configuration.
         ("image.backbone: {choices: [conv4, letnet]}", "unknown backbone 'letnet'"),
         ("image.backbone: {choices: [conv4, resnet12]}", "with image.backbone=resnet12: "),
-        ("seed: {low: 0, high: 9}", "'seed' is not for a search to set: the best of some seeds"),
-        ("model_selection.ways: {low: 2, high: 5}", "'model_selection.ways' is not for a search to set: trials are compared by it"),
-        ("name: {choices: [a, b]}", "'name' is not for a search to set"),
-        ("training.eval_every: {low: 2, high: 9}", "is not for a search to set: the best of more"),
+        ("seed: {low: 0, high: 9}", "'seed' cannot be tuned: the best of several seeds"),
+        ("model_selection.ways: {low: 2, high: 5}", "'model_selection.ways' cannot be tuned: trials are compared by it"),
+        ("name: {choices: [a, b]}", "'name' cannot be tuned"),
+        ("training.eval_every: {low: 2, high: 9}", "cannot be tuned: the best of more"),
     ],
 )  # fmt: skip
-def test_what_is_no_good(config: Path, line: str, said: str) -> None:
+def test_invalid_entries(config: Path, line: str, problem: str) -> None:
     found = problems(config, line + "\n")
-    assert all(problem.startswith(":1: ") for problem in found)
-    assert said in found[0]
+    assert all(one.startswith(":1: ") for one in found)
+    assert problem in found[0]
 
 
-def test_a_space_of_nothing_and_none_at_all(config: Path) -> None:
-    assert "names no setting to try" in problems(config, "")[0]
-    with pytest.raises(ConfigError, match=r"spaec\.yaml: no such space; did you mean 'space\.yaml'\?"):
-        read_space(config.parent / "spaec.yaml", config, [])
+def test_empty_and_missing_search_space(config: Path) -> None:
+    assert "names no key to tune" in problems(config, "")[0]
+    with pytest.raises(ConfigError, match=r"spaec\.yaml: no such search space; did you mean 'space\.yaml'\?"):
+        read_space(config.parent / "spaec.yaml", print)
 
 
-def test_a_configuration_is_tried_with_its_overrides(config: Path) -> None:
-    path = config.parent / "space.yaml"
-    path.write_text("image.widths: {choices: [[8, 8], [4, 4]]}\n")
-    assert list(read_space(path, config, ["image={backbone: resnet12}"])) == ["image.widths"]
+def test_values_are_checked_together_with_the_overrides(config: Path) -> None:
+    widths = "image.widths: {choices: [[8, 8], [4, 4]]}\n"
+    assert list(read(config, widths, "image={backbone: resnet12}")) == ["image.widths"]
 
 
 numbers = st.floats(-1e6, 1e6)
@@ -138,7 +142,7 @@ numbers = st.floats(-1e6, 1e6)
     parts=st.integers(0, 40),
     log=st.booleans(),
 )
-def test_what_is_drawn_lies_in_the_range(
+def test_sampled_values_are_in_the_range(
     low: float, extent: float, part: float, parts: int, log: bool
 ) -> None:
     low = abs(low) + 1e-6 if log else low
@@ -146,17 +150,17 @@ def test_what_is_drawn_lies_in_the_range(
     assume(high > low and extent > 1e-9 * abs(low))
     found = Range(low, high, log, step=None if log or not parts else extent / parts)
     steps = 0 if found.step is None else round(part * parts)
-    drawn = low + (part * extent if found.step is None else steps * found.step)
-    value = found.value(min(drawn, found.last))
+    sampled = low + (part * extent if found.step is None else steps * found.step)
+    value = found.value(min(sampled, found.last))
     assert low <= value <= high
-    # Not further off than the four digits that it is tried to.
-    assert abs(value - drawn) <= 1e-3 * max(extent, abs(drawn) if log else 0.0)
+    # Rounding keeps four digits.
+    assert abs(value - sampled) <= 1e-3 * max(extent, abs(sampled) if log else 0.0)
     assert found.find(value) == value
     assert float(override_value(text_of(value))) == value
 
 
 @given(low=st.integers(-1000, 1000), extent=st.integers(1, 1000), step=st.integers(1, 50))
-def test_whole_steps_end_at_or_below_the_upper_bound(low: int, extent: int, step: int) -> None:
+def test_integer_steps_end_at_or_below_the_upper_bound(low: int, extent: int, step: int) -> None:
     assume(step <= extent)
     found = Range(low, low + extent, step=step)
     inside = list(range(low, low + extent + 1, step))
@@ -164,7 +168,7 @@ def test_whole_steps_end_at_or_below_the_upper_bound(low: int, extent: int, step
     assert [v for v in range(low - 2, low + extent + 3) if found.find(v) is not None] == inside
 
 
-def test_a_number_has_no_more_digits_than_matter() -> None:
+def test_values_are_rounded_to_the_digits_that_matter() -> None:
     assert Range(1e-4, 1e-1, log=True).value(0.00123456789) == 0.001235
     assert Range(0.0, 30.0).value(17.3812345) == 17.38
     assert Range(0.1, 0.7, step=0.1).value(0.1 + 2 * 0.1) == 0.3
@@ -173,7 +177,7 @@ def test_a_number_has_no_more_digits_than_matter() -> None:
     assert bounds.value(1.23456) == 1.23456 and math.isclose(bounds.value(1.234565), 1.234565)
 
 
-def test_a_value_of_the_configuration_is_found_where_it_is_in_the_range() -> None:
+def test_a_configured_value_is_found_if_it_is_in_the_range() -> None:
     assert Range(0.1, 0.5, step=0.2).find(0.3) == 0.3 and Range(0.1, 0.5, step=0.2).find(0.2) is None
     assert Range(1, 5).find(2) == 2 and Range(1, 5).find(2.0) == 2 and Range(0.0, 1.0).find(None) is None
     assert Range(1, 5).find(True) is None and Range(1, 5).find(2.5) is None and Range(1, 5).find(6) is None
@@ -189,11 +193,11 @@ texts = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc", "Cf
         max_leaves=6,
     )
 )
-def test_an_override_is_read_as_the_value_it_was_written_for(value: object) -> None:
+def test_override_text_reads_back_as_the_same_value(value: object) -> None:
     assert override_value(override_text(value)) == value
 
 
-def test_a_setting_and_what_holds_it_are_not_both_searched(config: Path) -> None:
-    """The one would undo the other, and the trial be told by values that it never had."""
+def test_a_key_and_its_section_cannot_both_be_tuned(config: Path) -> None:
+    """One would undo the other, and the trial would be recorded with values that it did not have."""
     (found,) = problems(config, "optim.lr: {low: 1e-3, high: 1e-2}\noptim: {choices: [{lr: 1}, {lr: 2}]}\n")
-    assert found.startswith(":2: 'optim' holds 'optim.lr' (") and "would undo it" in found
+    assert found.startswith(":2: 'optim' contains 'optim.lr' (") and "would undo it" in found

@@ -18,11 +18,11 @@ from PIL import Image
 
 from tests.conftest import real_data
 from tests.load_script import load_script
-from vlfew.similarities import SIMILARITIES
 from vlfew.core.errors import ConfigError
 from vlfew.core.features import Features, FeatureSpec
 from vlfew.losses import LOSSES
 from vlfew.losses.batch import EncodedBatch
+from vlfew.similarities import SIMILARITIES
 from vlfew.workflows.assemble import read_config
 from vlfew.workflows.train import train
 

@@ -1,4 +1,4 @@
-"""What a search knows and tries next, with a formula in place of trainings."""
+"""Suggestions, pruning and importances of a search, with a formula in place of training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from vlfew.core.errors import RunError
 from vlfew.training.tune.search_space import Choices, Range, SearchSpace
-from vlfew.training.tune.study import MIN_COMPARED, MIN_GOOD, MIN_FOR_IMPORTANCE, OpenTrial, Pruner, Study, Trial
+from vlfew.training.tune.study import (
+    MIN_COMPARED,
+    MIN_FOR_IMPORTANCE,
+    MIN_GOOD,
+    OpenTrial,
+    Pruner,
+    Study,
+    Trial,
+)
 
 SPACE: SearchSpace = {
     "optim.lr": Range(1e-4, 1e-1, log=True),
@@ -32,8 +40,8 @@ def accuracy(trial: Trial) -> float:
     return 0.9 - 0.2 * abs(math.log10(rate / 0.003)) - 1e-4 * width
 
 
-def answer(trial: OpenTrial) -> Trial:
-    """Goes through the validations of a trial, and closes it."""
+def run_trial(trial: OpenTrial) -> Trial:
+    """Report the validations of a trial and close it."""
     final = accuracy(trial.snapshot)
     for step in STEPS:
         if trial.report(step, final * step / 30):
@@ -43,7 +51,7 @@ def answer(trial: OpenTrial) -> Trial:
 
 def search(study: Study, trials: int) -> list[Trial]:
     while len(study.done) < trials:
-        answer(study.next())
+        run_trial(study.next())
     return study.trials
 
 
@@ -57,7 +65,7 @@ def test_the_same_seed_suggests_the_same(tmp_path: Path) -> None:
     assert len({str(t.values) for t in one}) == 12
 
 
-def test_it_tries_what_is_good_more_often_than_chance(tmp_path: Path) -> None:
+def test_later_suggestions_are_better_than_random(tmp_path: Path) -> None:
     late = []
     for seed in range(2):
         (tmp_path / str(seed)).mkdir()
@@ -66,16 +74,16 @@ def test_it_tries_what_is_good_more_often_than_chance(tmp_path: Path) -> None:
         late += [abs(math.log10(float(t.values["optim.lr"]) / 0.003)) for t in trials[15:]]
         best = study.best
         assert best is not None and best.accuracy == max(t.accuracy or 0 for t in trials)
-    # At random, this far from the best value in powers of ten: three of them, with the best in the middle.
+    # Random suggestions span three powers of ten, with the best value near the middle.
     assert median(late) < 0.75 * 2 / 3
 
 
 @pytest.mark.parametrize(("pruner", "reported"), [("none", 0), ("median", 1), ("median", 3)])
-def test_interrupted_anywhere_it_goes_on_as_if_it_had_not_been(
+def test_an_interrupted_search_continues_with_the_same_trials(
     tmp_path: Path, pruner: Pruner, reported: int
 ) -> None:
-    (tmp_path / "whole").mkdir()
-    whole = search(study_at(tmp_path / "whole", pruner), 13)
+    (tmp_path / "reference").mkdir()
+    reference = search(study_at(tmp_path / "reference", pruner), 13)
     for number in range(13):
         study = study_at(tmp_path, pruner)
         assert len(study.done) == number
@@ -84,16 +92,16 @@ def test_interrupted_anywhere_it_goes_on_as_if_it_had_not_been(
         for step in STEPS[:reported]:
             if trial.report(step, final * step / 30):
                 break
-        # Another process takes the trial up.
+        # Another process continues the trial.
         again = study_at(tmp_path, pruner)
         assert [t.state for t in again.trials[number:]] == ["unfinished"]
-        taken = again.next()
-        assert taken.snapshot == trial.snapshot
-        assert answer(taken).number == number + 1
-    assert study_at(tmp_path, pruner).trials == whole
+        resumed = again.next()
+        assert resumed.snapshot == trial.snapshot
+        assert run_trial(resumed).number == number + 1
+    assert study_at(tmp_path, pruner).trials == reference
 
 
-def test_a_crash_may_leave_a_lock_and_half_a_line(tmp_path: Path) -> None:
+def test_a_leftover_lock_and_a_truncated_line_are_repaired(tmp_path: Path) -> None:
     before = search(study_at(tmp_path), 3)
     journal = tmp_path / "study.journal"
     journal.write_bytes(journal.read_bytes() + b'{"op_code":4,"work')
@@ -105,7 +113,7 @@ def test_a_crash_may_leave_a_lock_and_half_a_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ['{"op_code": 99, "worker_id": "x"}\n', "{}\n", "[]\nnothing\n{}\n"])
-def test_a_journal_that_cannot_be_read(tmp_path: Path, content: str) -> None:
+def test_an_unreadable_journal(tmp_path: Path, content: str) -> None:
     (tmp_path / "study.journal").write_text(content)
     with pytest.raises(RunError, match=r"study\.journal cannot be read by Optuna 5\.") as error:
         study_at(tmp_path)
@@ -114,7 +122,7 @@ def test_a_journal_that_cannot_be_read(tmp_path: Path, content: str) -> None:
 
 @settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(curves=st.lists(st.lists(st.integers(0, 20), min_size=4, max_size=4), min_size=8, max_size=12))
-def test_pruned_is_what_falls_below_the_median_of_the_finished(
+def test_trials_below_the_median_of_the_finished_ones_are_pruned(
     tmp_path_factory: pytest.TempPathFactory, curves: list[list[int]]
 ) -> None:
     study = study_at(tmp_path_factory.mktemp("pruned"), "median")
@@ -122,20 +130,20 @@ def test_pruned_is_what_falls_below_the_median_of_the_finished(
     for curve in curves:
         trial = study.next()
         for place, (step, value) in enumerate(zip((5, 10, 20, 30), curve, strict=True)):
-            # In the first quarter none is.
+            # None is pruned in the first quarter of the steps.
             seen = [other[place] for other in finished] if step >= 8 else []
             expected = len(seen) >= MIN_COMPARED and max(curve[: place + 1]) < median(seen)
             assert trial.report(step, value / 20) == expected
             if expected:
-                told = trial.prune()
-                assert told.state == "pruned" and told.accuracy == max(curve[: place + 1]) / 20
+                pruned = trial.prune()
+                assert pruned.state == "pruned" and pruned.accuracy == max(curve[: place + 1]) / 20
                 break
         else:
             assert trial.finish(max(curve) / 20).state == "finished"
             finished.append(curve)
 
 
-def test_a_trial_that_failed_says_why_and_is_not_sought_again(tmp_path: Path) -> None:
+def test_failed_trials_have_a_reason_and_are_suggested_less(tmp_path: Path) -> None:
     study = study_at(tmp_path)
     for _ in range(30):
         trial = study.next()
@@ -143,18 +151,18 @@ def test_a_trial_that_failed_says_why_and_is_not_sought_again(tmp_path: Path) ->
             failed = trial.fail("no")
             assert (failed.state, failed.why, failed.accuracy) == ("failed", "no", None)
         else:
-            answer(trial)
+            run_trial(trial)
     states = [t.state for t in study.trials]
     assert states[:10].count("failed") >= 2 and states[20:].count("failed") <= 3
 
 
-def test_the_first_trial_can_be_given_and_keeps_all_its_digits(tmp_path: Path) -> None:
+def test_given_values_of_the_first_trial_are_not_rounded(tmp_path: Path) -> None:
     first = {"optim.lr": 0.00123456789, "image.width": 16, "optim.max_grad_norm": "null"}
     trial = study_at(tmp_path).next(first)
     assert trial.snapshot.values == first and trial.snapshot.as_configured
-    # Interrupted, and given again: there is one first trial.
+    # Interrupted and given again, it is still one trial.
     study = study_at(tmp_path)
-    assert answer(study.next(first)).number == 1
+    assert run_trial(study.next(first)).number == 1
     second = study.next(first).snapshot
     assert second.number == 2 and not second.as_configured and second.values != first
     assert study.trials[0].overrides == [
@@ -164,27 +172,30 @@ def test_the_first_trial_can_be_given_and_keeps_all_its_digits(tmp_path: Path) -
     ]
 
 
-def test_a_copy_has_the_answers_of_its_twin(tmp_path: Path) -> None:
+def test_a_duplicate_copies_the_results_of_the_earlier_trial(tmp_path: Path) -> None:
     study = study_at(tmp_path, "median")
     done = search(study, 12)
     done.append(study.next().fail("no"))
-    for duplicate_of in (next(t for t in done if t.state == state) for state in ("finished", "pruned", "failed")):
-        copy = study.next().copy(duplicate_of)
+    for earlier in (next(t for t in done if t.state == state) for state in ("finished", "pruned", "failed")):
+        copy = study.next().copy(earlier)
         assert (copy.state, copy.accuracy, copy.curve, copy.why) == (
-            duplicate_of.state,
-            duplicate_of.accuracy,
-            duplicate_of.curve,
-            duplicate_of.why,
+            earlier.state,
+            earlier.accuracy,
+            earlier.curve,
+            earlier.why,
         )
-        assert copy.duplicate_of == duplicate_of.number < copy.number
+        assert copy.duplicate_of == earlier.number < copy.number
     best = study.best
     assert best is not None and best.duplicate_of is None
 
 
-def test_what_mattered_is_told_once_there_is_enough_to_tell_it_by(tmp_path: Path) -> None:
+def test_importances_need_enough_finished_trials(tmp_path: Path) -> None:
     study = study_at(tmp_path)
     search(study, MIN_FOR_IMPORTANCE - 1)
-    assert study.importances() == f"this needs {MIN_FOR_IMPORTANCE} finished trials, and there are only {MIN_FOR_IMPORTANCE - 1}"
+    assert (
+        study.importances()
+        == f"this needs {MIN_FOR_IMPORTANCE} finished trials, and there are only {MIN_FOR_IMPORTANCE - 1}"
+    )
     search(study, 25)
     found = study.importances()
     assert not isinstance(found, str)
@@ -194,9 +205,9 @@ def test_what_mattered_is_told_once_there_is_enough_to_tell_it_by(tmp_path: Path
     assert study_at(tmp_path).importances() == found
 
 
-def test_nothing_mattered_where_all_are_equally_good(tmp_path: Path) -> None:
+def test_no_importances_where_all_trials_are_equal(tmp_path: Path) -> None:
     study = study_at(tmp_path)
     for _ in range(MIN_FOR_IMPORTANCE):
         study.next().finish(0.5)
-    said = study.importances()
-    assert isinstance(said, str) and "too much alike" in said
+    problem = study.importances()
+    assert isinstance(problem, str) and "too similar" in problem

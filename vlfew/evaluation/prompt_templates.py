@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated
 
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
@@ -73,5 +72,5 @@ def _validate(templates: str | tuple[str, ...]) -> str | tuple[str, ...]:
     return templates
 
 
-Templates = Annotated[str | tuple[str, ...], AfterValidator(_validate)]
-"""An option: a template with `{}`, the name of a set, or several of either."""
+ValidTemplates = AfterValidator(_validate)
+"""Marks an option as templates, so that a wrong one is found when a configuration is read."""

@@ -38,6 +38,6 @@ class CrossAttentionClassesLoss(EpisodeLoss):
         classes, queries, index = maps
         weights = attention.query_weights(classes, queries)  # [E, N * Q, N, m]
         own = maps.own_class()
-        weight = weights[:, torch.arange(len(own), device=query.device), own]
+        weight = weights[:, torch.arange(len(own), device=own.device), own]
         logits = self.dense(queries.vectors * weight.unsqueeze(-1))
         return position_cross_entropy(logits, batch.require_target()[index])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -59,6 +58,28 @@ def text_list(label: Any, texts: str | Sequence[str]) -> list[str]:
     texts = [texts] if isinstance(texts, str) else list(texts)
     check_texts(texts, f"class {label!r}: ")
     return texts
+
+
+def encode_texts(model: DualStream | None, texts: Mapping[Any, Any]) -> tuple[Tensor, list[Any]]:
+    """Embeddings `[T, D]` of all texts of the classes, and the class of each; without a model, texts are embeddings.
+
+    Raises:
+        DataError: something else than texts or, without a model, embeddings of one width.
+        ModelError: the model has no text encoder.
+    """
+    per_class: dict[Any, Any]
+    embedding = torch.empty(0)
+    if model is not None:
+        per_class = {label: text_list(label, own) for label, own in texts.items()}
+        if texts:
+            embedding = model.encode_text([text for own in per_class.values() for text in own]).cpu()
+    else:
+        try:
+            per_class = {label: np.atleast_2d(np.asarray(own, np.float64)) for label, own in texts.items()}
+            embedding = torch.tensor(np.concatenate([*per_class.values()])) if texts else embedding
+        except ValueError:
+            raise DataError("without a model, texts must be embeddings [D] or [T, D] of one width") from None
+    return embedding, [label for label, own in per_class.items() for _ in own]
 
 
 def encode_labels(y: Any, text_labels: Sequence[Any]) -> tuple[np.ndarray, Tensor]:

@@ -40,10 +40,9 @@ BATCH_SIZE = 64
 
 
 class DualStreamOutput(NamedTuple):
-    """Output of `DualStream.forward`.
+    """Output of `DualStream.forward`; None where there was no such input.
 
-    `image` has `embedding [B, D]` and what else the image encoder provides; `text` is `[T, D]`. Either is None
-    where there was no such input.
+    `image` has `embedding [B, D]` and what else the image encoder provides; `text` is `[T, D]`.
     """
 
     image: Features | None = None
@@ -91,7 +90,9 @@ class DualStream(nn.Module, Comparison, HubModel):
         self.right_backbone: Backbone | None = None
         if right_backbone is not None:
             if text_encoder is not None:
-                raise ModelError("share_weights: false leaves no joint space for texts; use text: null")
+                raise ModelError(
+                    "share_weights: false leaves no joint space for texts; set text.encoder: null"
+                )
             self.right_backbone = right_backbone.to(memory_format=torch.channels_last)
             self.right_projection = build.image_projection(right_backbone, spec.embedding_dim)
         self.text_encoder = text_encoder
@@ -151,9 +152,7 @@ class DualStream(nn.Module, Comparison, HubModel):
 
     def _text_stream(self, text: Tokens | Tensor) -> Tensor:
         """Tokens, each `[T, L]`, or encoded texts `[T, D_text]` to `[T, D]`."""
-        encoded = self._encode_tokens(text)
-        assert self.text_projection is not None
-        projected: Tensor = self.text_projection(encoded)
+        projected: Tensor = self.text_projection(self._encode_tokens(text))  # type: ignore[misc]
         return projected
 
     def _encode_tokens(self, text: Tokens | Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from vlfew.core.checks import check_range
 from vlfew.core.errors import ConfigError, DataError, ModelError
 from vlfew.core.features import Features, FeatureSpec
 from vlfew.models import FINE_TUNERS
-from vlfew.models.class_items import Item, encode_labels, pixel_batches, split_items, text_list
+from vlfew.models.class_items import Item, encode_labels, encode_texts, pixel_batches, split_items, text_list
 from vlfew.models.classifier_file import read_classifier, write_classifier
 from vlfew.models.dual_stream import DualStream
 from vlfew.models.inputs import describe_value
@@ -144,15 +144,13 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         features: Features | None = None
         if X is not None or y is not None or not texts:
             features, y = self._encode_labeled(X, y)
-        per_class = {label: self._encode_texts(label, own) for label, own in texts.items()}
-        text_labels = [label for label, own in per_class.items() for _ in own]
-        if per_class:
-            try:
-                embedding = torch.cat([*per_class.values()])
-                features = Features(embedding) if features is None else append_texts(features, embedding)
-            except RuntimeError:
-                raise DataError("embeddings of texts and features must have the same width") from None
-        assert features is not None
+        embedding, text_labels = encode_texts(self.model_, texts)
+        if features is None:
+            features = Features(embedding)
+        elif len(embedding):
+            if embedding.shape[1] != features.embedding.shape[1]:
+                raise DataError("embeddings of texts and features must have the same width")
+            features = append_texts(features, embedding)
         self.classes_, class_id = encode_labels(y, text_labels)
         modality = torch.full_like(class_id, IMAGE)
         modality[len(class_id) - len(text_labels) :] = TEXT
@@ -257,15 +255,6 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         if self.model_ is None:
             return Features(torch.tensor(validate_data(self, X, reset=False, dtype=np.float64)))
         return Features.cat([self.model_.image_features(batch) for batch in pixel_batches(self.model_, X)])
-
-    def _encode_texts(self, label: Any, texts: Any) -> Tensor:
-        """Embeddings `[T, D]` of the texts of a class."""
-        if self.model_ is not None:
-            return self.model_.encode_text(text_list(label, texts)).cpu()
-        try:
-            return torch.as_tensor(np.atleast_2d(np.asarray(texts, dtype=np.float64)))
-        except ValueError:
-            raise DataError(f"class {label!r}: without a model, texts must be embeddings [T, D]") from None
 
     def _fit_support(self, features: Features, class_id: Tensor, modality: Tensor) -> None:
         names = tuple(map(str, self.classes_))

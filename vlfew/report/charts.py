@@ -118,8 +118,10 @@ def draw_chart(
     axis = axis or Axis()
     if axis.categories:
         options["x_range"] = list(axis.categories)
-    kind = "log" if axis.log else "auto"
-    plot = figure(x_axis_type=kind, x_axis_label=axis.name or None, tools="", **({"height": 250} | options))
+    kind: Any = "log" if axis.log else "auto"
+    plot: Any = figure(
+        x_axis_type=kind, x_axis_label=axis.name or None, tools="", **({"height": 250} | options)
+    )
     plot.xgrid.visible = False
     if axis.ticks:
         plot.xaxis.ticker = models.FixedTicker(ticks=list(axis.ticks))
@@ -139,20 +141,21 @@ def draw_chart(
     return Chart(title, plot, [(one.name, one.color) for one in series] if legend else [])
 
 
-def _draw(plot: figure, one: Series, axis: Axis, percents: bool) -> Any:
+def _draw(plot: Any, one: Series, axis: Axis, percents: bool) -> Any:
     """Draws a series; all of its renderers have its name. Returns the one that shows values when hovering."""
     values = [f"{100 * y:.2f}%" if percents else f"{y:,.4g}" for y in one.y]
-    text = one.text or [f"{axis.name} {x}: {y}" for x, y in zip(one.x, values, strict=True)]
-    columns = {
+    places = [x if isinstance(x, str) else f"{x:,g}" for x in one.x]
+    text = one.text or [f"{axis.name} {x}: {y}" for x, y in zip(places, values, strict=True)]
+    columns: dict[str, Any] = {
         "x": one.x,
         "y": one.y,
         "text": text,
         "low": one.low,
         "high": one.high,
         "raw": one.raw,
-    } | one.columns
+    } | dict(one.columns)
     source = models.ColumnDataSource({key: list(values) for key, values in columns.items() if len(values)})
-    shared = {"source": source, "name": one.name, "color": one.color}
+    shared: dict[str, Any] = {"source": source, "name": one.name, "color": one.color}
     if len(one.low) and one.bars:
         plot.segment("x", "low", "x", "high", line_width=1.5, alpha=0.7, **shared)
     elif len(one.low):
@@ -165,7 +168,7 @@ def _draw(plot: figure, one: Series, axis: Axis, percents: bool) -> Any:
     elif one.line and len(one.x) > 1:
         drawn = plot.line("x", "y", line_width=2.2, line_join="round", alpha=one.alpha, **shared)
     if one.marker or drawn is None:  # a single point is not a line
-        look = {"fill_color": None, "line_width": 2} if one.hollow else {}
+        look: dict[str, Any] = {"fill_color": None, "line_width": 2} if one.hollow else {}
         marker = one.marker or "circle"
         drawn = plot.scatter("x", "y", marker=marker, size=one.size, alpha=one.alpha, **shared, **look)
         drawn.nonselection_glyph = None

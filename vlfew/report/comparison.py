@@ -98,11 +98,8 @@ def write_comparison(compared: RunComparison, out: Path) -> None:
         "Configuration": (configuration if keys else SAME_CONFIGURATION) if several else None,
     }
     names = [run.name for run in runs]
-    heading = (
-        f"{len(runs)} runs"
-        if len(runs) > NAMES
-        else " and ".join([", ".join(names[:-1]), names[-1]][not several :])
-    )
+    heading = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+    heading = heading if len(runs) <= NAMES else f"{len(runs)} runs"
     notes = [
         f"{run.name}: {note}"
         for run in runs

@@ -58,15 +58,26 @@ def embedding_map(bank: FeatureBank, seed: int) -> dict[str, Any] | str:
         series.append(Series(name, x, y, PALETTE[number], [""] * len(x), columns={"image": images}, **look))
     axis = Axis("first component" if not flat else "first dimension")
     chart = draw_chart("", series, axis, height=560, match_aspect=True)
-    return {
-        "chart": chart,
+    for own, group, one in zip(positions, groups, series, strict=True):
+        # An example in the middle of its class, shown and hidden with it.
+        (image,) = bank_thumbnails(bank, own[:1], [one.name])
+        x, y = group.median(0).values.tolist()
+        side: dict[str, Any] = {
+            "w": 28,
+            "h": 28,
+            "w_units": "screen",
+            "h_units": "screen",
+            "anchor": "center",
+        }
+        chart.figure.image_url([image.src], x, y, name=one.name, **side)
+    facts = {
         "images": len(embedding),
         "classes": len(classes),
         "among": among,
-        "share": None if flat else share,
         "split": bank.split,
         "seed": seed,
     }
+    return facts | {"chart": chart, "share": None if flat else share}
 
 
 def _sample(bank: FeatureBank, seed: int) -> tuple[list[int], list[Tensor], str]:

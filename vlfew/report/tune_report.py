@@ -27,6 +27,8 @@ SHOWN = 10
 """Most trials in the table for the terminal."""
 REACH = 4
 """Charts reach this many times as far below the best trial as the median does; lower trials are at the edge."""
+ROOM = 0.05
+"""Margin at the ends of the axis of a setting, as a share of its length."""
 LETTERS = 24
 """Most letters of the name of a choice."""
 STATES = ("finished", "pruned", "failed", "unfinished")
@@ -71,8 +73,8 @@ class SearchResult:
     def warning(self) -> str:
         """How to take the accuracy of the best trial."""
         return (
-            f"The best of {counted(len(self.trials), 'trial')} was chosen on the validation split, so its accuracy there "
-            "is optimistic. Evaluate it on the test split, which no trial has seen."
+            f"The best of {counted(len(self.trials), 'trial')} was chosen on the validation split, so its accuracy "
+            "there is optimistic. Evaluate it on the test split, which no trial has seen."
         )
 
 
@@ -168,9 +170,13 @@ def _settings(searched: SearchResult) -> list[Chart]:
         def place(trial: Trial, key: str = key, names: dict[str, str] = names) -> float | str:
             return names[str(trial.values[key])] if names else float(trial.values[key])
 
-        log = isinstance(dimension, Range) and dimension.log
+        log, span = isinstance(dimension, Range) and dimension.log, {}
+        if isinstance(dimension, Range):
+            low, high = float(dimension.low), float(dimension.last)
+            room = (high / low) ** ROOM if log else ROOM * (high - low)
+            span = {"x_range": (low / room, high * room) if log else (low - room, high + room)}
         axis = Axis("", log=log, categories=list(names.values()))
-        charts.append(draw_chart(key, _dots(searched, place, trials, key), axis, percents=True))
+        charts.append(draw_chart(key, _dots(searched, place, trials, key), axis, percents=True, **span))
     return charts
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
@@ -12,6 +15,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import InitProcessGroupKwargs
+from torch import distributed
 
 from vlfew.core.errors import ConfigError
 from vlfew.training.trackers import check_trackers
@@ -72,3 +76,36 @@ def make_accelerator(precision: str, trackers: Sequence[str] = (), folder: Path 
         log_with=list(trackers) or None,
         project_dir=None if folder is None else str(folder),
     )
+
+
+@contextmanager
+def closing_process_group() -> Iterator[None]:
+    """Ends the process group on leaving, if there is one, and with it the threads that serve it.
+
+    A thread of gloo frees the tensors of a collective after the collective has returned. If it waits for the
+    interpreter's lock while the interpreter shuts down, the process aborts (`terminate called without an active
+    exception`). `destroy_process_group` alone does not end these threads: the group lives as long as anything refers
+    to it, as models under DistributedDataParallel do. All references must therefore be gone before the process ends:
+    no model or trainer may outlive the block.
+    """
+    if distributed.is_available():
+        # Imported later (DistributedDataParallel does so), its default arguments would hold the group forever.
+        import torch.distributed.nn.functional  # noqa: F401
+    try:
+        yield
+    except BaseException as error:
+        if _has_process_group():
+            # Frames that have ended hold the trainer for as long as the exception lives.
+            chain: BaseException | None = error
+            while chain is not None:
+                traceback.clear_frames(chain.__traceback__)
+                chain = chain.__context__
+        raise
+    finally:
+        if _has_process_group():
+            gc.collect()
+            distributed.destroy_process_group()
+
+
+def _has_process_group() -> bool:
+    return distributed.is_available() and distributed.is_initialized()

@@ -23,7 +23,6 @@ from vlfew.evaluation.adaptation.result import AdaptationResult
 from vlfew.evaluation.context import EvaluationContext
 from vlfew.evaluation.feature_bank import encode_split
 from vlfew.evaluation.feature_cache import cached_split_features
-from vlfew.evaluation.prompt_templates import read_templates
 from vlfew.models.dual_stream import DualStream
 from vlfew.models.loading import load
 from vlfew.training.run_folder import RunFolder
@@ -66,7 +65,6 @@ def adapt(
     checked = _COMPARISON.checked("adapt", given)
     # Mistyped names are raised before anything is read.
     find_methods(checked["methods"], "", checked["fixed"] or {})
-    read_templates(checked["templates"])
     name = str((model.path or model.spec.backbone) if isinstance(model, DualStream) else model)
     loaded = model if isinstance(model, DualStream) else load(model).to(scoring_device())
     if not loaded.spec.share_weights:

@@ -28,7 +28,7 @@ from vlfew.training.callbacks import (
     StopSignal,
 )
 from vlfew.training.data_statistics import fit_class_reference
-from vlfew.training.hardware import use_all_cores
+from vlfew.training.hardware import closing_process_group, use_all_cores
 from vlfew.training.run_folder import RunFolder, member_names
 from vlfew.training.trackers import TrackerLogger
 from vlfew.training.trainer import Trainer
@@ -57,13 +57,10 @@ def train(config_path: Path, overrides: Sequence[str] = (), runs: Path = Path("r
         VlfewError: a mistake in configuration or data, an interrupted or diverged training.
     """
     config = read_config(config_path, overrides)
-    try:
+    with closing_process_group():
         if config.repeat is None:
             return _train_and_evaluate(config, runs)
         return _train_repeatedly(config, config_path, overrides, runs)
-    finally:
-        if distributed.is_available() and distributed.is_initialized():
-            distributed.destroy_process_group()
 
 
 def _train_and_evaluate(config: Config, runs: Path) -> RunFolder:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from statistics import harmonic_mean
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
@@ -37,6 +37,7 @@ from vlfew.evaluation.adaptation.support_sampling import (
 from vlfew.evaluation.calibration import expected_calibration_error
 from vlfew.evaluation.class_prompts import class_embeddings, class_prompts
 from vlfew.evaluation.context import EvaluationContext
+from vlfew.evaluation.prompt_templates import ValidTemplates, as_list
 
 MAX_HELD_OUT = 4
 """At most this many images per class are held out for tuning, and at most as many as there are shots."""
@@ -54,10 +55,10 @@ def compare_methods(
     shots: Sequence[int] = (1, 2, 4, 8, 16),
     repeats: int = 3,
     ways: int | Literal["all"] = "all",
-    tune_on: TuneOn | None = None,
+    tune_on: Literal["val-classes", "held-out-images", "none"] | None = None,
     base_to_new: bool = False,
-    on_small_class: OnSmallClass = "error",
-    templates: Sequence[str] = ("{}",),
+    on_small_class: Literal["error", "skip"] = "error",
+    templates: Annotated[str | tuple[str, ...], ValidTemplates] = ("{}",),
     descriptions: Path | None = None,
     fixed: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> AdaptationResult:
@@ -154,7 +155,7 @@ def compare_methods(
         tune_on=tune_on,
         tuning=_describe_tuning(tune_on, held_out, tuning_draws),
         base_to_new=base_to_new,
-        templates=list(templates),
+        templates=as_list(templates),
         descriptions="" if descriptions is None else str(descriptions),
         methods=names,
         skipped_methods=skipped,
@@ -220,7 +221,7 @@ def _evaluate_method(
         temperatures=temperatures,
         options=options,
         seconds=seconds / len(tasks),
-        choosing_seconds=tuning_seconds,
+        tuning_seconds=tuning_seconds,
     )
 
 

@@ -52,7 +52,7 @@ class MethodResult:
         temperatures: one per repeat, by which logits were divided for that.
         options: all options of the method, one mapping per repeat.
         seconds: to fit and to score all queries, mean over repeats.
-        choosing_seconds: to tune the options, in total.
+        tuning_seconds: to tune the options, in total.
     """
 
     method: str
@@ -65,7 +65,7 @@ class MethodResult:
     temperatures: list[float]
     options: list[dict[str, Any]]
     seconds: float
-    choosing_seconds: float
+    tuning_seconds: float
 
 
 @dataclass(frozen=True)

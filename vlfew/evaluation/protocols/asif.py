@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from vlfew.evaluation.accuracy import scoring_device
 from vlfew.evaluation.class_prompts import class_prompts
 from vlfew.evaluation.context import EvaluationContext, ProtocolResult
 from vlfew.evaluation.feature_bank import encode_subset, split_indices
-from vlfew.evaluation.prompt_templates import Templates, as_list
+from vlfew.evaluation.prompt_templates import ValidTemplates, as_list
 from vlfew.evaluation.protocols.zero_shot import classify_by_text, draw_queries
 
 ANCHOR_SPLIT = "train"
@@ -35,7 +35,7 @@ def asif(
     queries: int | Literal["all"] = "all",
     episodes: int = 10_000,
     seed: int = 0,
-    templates: Templates = ("{}",),
+    templates: Annotated[str | tuple[str, ...], ValidTemplates] = ("{}",),
     descriptions: Path | None = None,
     text_encoder: str = "minilm",
     anchors: int = 2000,

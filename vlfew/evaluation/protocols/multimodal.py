@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from vlfew.evaluation.accuracy import episode_accuracies, scoring_device
 from vlfew.evaluation.class_prompts import class_embeddings, class_prompts
 from vlfew.evaluation.context import EvaluationContext, ProtocolResult
 from vlfew.evaluation.episodes import Episodes
-from vlfew.evaluation.prompt_templates import Templates, as_list
+from vlfew.evaluation.prompt_templates import ValidTemplates, as_list
 from vlfew.evaluation.protocols.few_shot import check_shots, episode_logits
 from vlfew.evaluation.split_episodes import split_episodes
 from vlfew.evaluation.statistics import mean_ci95
@@ -40,7 +40,7 @@ def multimodal(
     seed: int = 0,
     text_weight: float | Literal["validated"] = 0.5,
     calibrate: str = "val",
-    templates: Templates = ("{}",),
+    templates: Annotated[str | tuple[str, ...], ValidTemplates] = ("{}",),
     descriptions: Path | None = None,
     episodes_file: Path | None = None,
 ) -> ProtocolResult:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from vlfew.evaluation.class_prompts import class_embeddings
 from vlfew.evaluation.context import EvaluationContext, ProtocolResult
 from vlfew.evaluation.episodes import CountOrAll, Episodes, check_two_classes
 from vlfew.evaluation.feature_bank import FeatureBank
-from vlfew.evaluation.prompt_templates import Templates, as_list
+from vlfew.evaluation.prompt_templates import ValidTemplates, as_list
 from vlfew.evaluation.split_episodes import split_episodes
 from vlfew.evaluation.statistics import cluster_ci95, mean_ci95
 from vlfew.similarities.cosine import cosine_matrix
@@ -31,7 +31,7 @@ def zero_shot(
     queries: int | Literal["all"] = "all",
     episodes: int = 10_000,
     seed: int = 0,
-    templates: Templates = ("{}",),
+    templates: Annotated[str | tuple[str, ...], ValidTemplates] = ("{}",),
     descriptions: Path | None = None,
 ) -> ProtocolResult:
     """Accuracy of images classified by the text embeddings of the classes, by cosine similarity.
