@@ -1,9 +1,9 @@
-"""`python scripts/results.py RUN [RUN ...]`: results of run folders as Markdown, beside what others published.
+"""`python scripts/results.py RUN [RUN ...]`: results of run folders as Markdown, next to published results.
 
-A table for each data set of `scripts/published.yaml` that a run was evaluated on: a row for each published system, with
-its figure and the protocol that it was measured by, and ours by that protocol and by the standard one, each in a column
-of its own; below it the commands that make our figures again. Where no run that was given answers, there is a dash.
-What no system asks for stands in a last table.
+One table for each data set of `scripts/published.yaml` that a run was evaluated on, with a row for each published
+system: its result and protocol, and our results by that protocol and by the standard one, in separate columns. Below
+it are the commands that reproduce our results. A dash means that none of the given runs has the result. Results that
+no published system refers to are in a last table.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from vlfew.core.errors import ConfigError, VlfewError
 from vlfew.evaluation.results import Result
 from vlfew.models.serialization import read_metadata
-from vlfew.report.load_run import FinishedRun, load_runs
 from vlfew.report.formatting import accuracy, duration, extras, percent, setting
+from vlfew.report.load_run import FinishedRun, load_runs
 from vlfew.workflows.assemble import read_config
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
@@ -55,7 +55,7 @@ NOTHING = "-"
 
 
 class Ours(BaseModel):
-    """Which result of ours answers: one of the run `run`, whose fields are the further keys.
+    """Names one of our results; further keys are fields or options that it must have.
 
     Attributes:
         run: name of the configuration; with `/` for a cell of a sweep.
@@ -67,25 +67,25 @@ class Ours(BaseModel):
     run: str
     protocol: str
 
-    def fits(self, result: Result) -> bool:
-        """Whether it is such a result."""
+    def matches(self, result: Result) -> bool:
+        """Whether it is that result."""
         fields = result.options | result.model_dump()
         wanted = {"protocol": self.protocol} | (self.model_extra or {})
         return all(fields.get(key) == value for key, value in wanted.items())
 
 
 class System(BaseModel):
-    """What others measured.
+    """A published system.
 
     Attributes:
         system: what it is.
-        source: whose; a letter or a citation.
-        figure: as they print it, in percent; None where they tell none.
-        protocol: by which they measured, in words.
-        checked: whether the figure was looked up where it was first published.
-        config: that is nearest to it, from `configs`.
-        own: ours by their protocol.
-        standard: ours by the standard protocol of the data set.
+        source: a citation, or the letter of a study.
+        figure: their accuracy in percent, as printed; None if there is none.
+        protocol: a description of their protocol.
+        checked: whether the figure was checked in the original publication.
+        config: our configuration that is closest to it, from `configs`.
+        own: our result by their protocol.
+        standard: our result by the standard protocol of the data set.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -101,7 +101,12 @@ class System(BaseModel):
 
 
 class DataSet(BaseModel):
-    """What was published on a data set; `standard` is its standard protocol, in words."""
+    """Published results on a data set.
+
+    Attributes:
+        standard: a description of its standard protocol.
+        systems: the published systems.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -110,10 +115,10 @@ class DataSet(BaseModel):
 
 
 def read_published(path: Path) -> dict[str, DataSet]:
-    """The data sets of a file.
+    """Read published results, by data set.
 
     Raises:
-        ConfigError: it cannot be read, or is not of that form; names the place.
+        ConfigError: the file cannot be read, or a key is missing, unknown or invalid.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -123,14 +128,14 @@ def read_published(path: Path) -> dict[str, DataSet]:
         return TypeAdapter(dict[str, DataSet]).validate_python(content)
     except ValidationError as error:
         places = ((".".join(map(str, e["loc"])), e["msg"]) for e in error.errors())
-        raise ConfigError(f"{path}: {place or 'all of it'}: {said}" for place, said in places) from None
+        raise ConfigError(f"{path}: {place or 'the file'}: {problem}" for place, problem in places) from None
 
 
 def read_runs(paths: Sequence[Path]) -> dict[str, FinishedRun]:
-    """The finished runs by the names of their configurations.
+    """Finished runs by the names of their configurations.
 
     Raises:
-        VlfewError: a folder without a finished run, or two runs of one name.
+        VlfewError: a folder without a finished run, or two runs with the same name.
     """
     runs: dict[str, FinishedRun] = {}
     for path in paths:
@@ -143,25 +148,25 @@ def read_runs(paths: Sequence[Path]) -> dict[str, FinishedRun]:
     return runs
 
 
-def answer(ours: Ours | None, runs: Mapping[str, FinishedRun]) -> tuple[FinishedRun, Result] | None:
-    """The result that answers, and its run; None where no run that was given does.
+def find_result(ours: Ours | None, runs: Mapping[str, FinishedRun]) -> tuple[FinishedRun, Result] | None:
+    """The named result with its run; None if no given run has it.
 
     Raises:
-        ConfigError: several results do.
+        ConfigError: several results match.
     """
     if ours is None or ours.run not in runs:
         return None
     run = runs[ours.run]
-    found = [result for result in run.results if ours.fits(result)]
-    if len(found) > 1:
+    matching = [result for result in run.results if ours.matches(result)]
+    if len(matching) > 1:
         raise ConfigError(
-            f"{PUBLISHED.name}: {len(found)} results of {ours.run} are {ours.model_dump()}; say which by further keys"
+            f"{PUBLISHED.name}: {len(matching)} results of {ours.run} match {ours.model_dump()}; add keys to choose one"
         )
-    return (run, found[0]) if found else None
+    return (run, matching[0]) if matching else None
 
 
 def tables(published: Mapping[str, DataSet], runs: Mapping[str, FinishedRun]) -> Iterator[str]:
-    """Everything as Markdown, block by block."""
+    """All tables as blocks of Markdown."""
     placed: list[Result] = []
     evaluated_on = {result.data for run in runs.values() for result in run.results}
     for name, data in published.items():
@@ -169,32 +174,32 @@ def tables(published: Mapping[str, DataSet], runs: Mapping[str, FinishedRun]) ->
             continue
         rows, commands = [], dict[str, None]()
         for system in data.systems:
-            answers = [answer(system.own, runs), answer(system.standard, runs)]
-            placed += [found[1] for found in answers if found]
-            commands |= dict.fromkeys(_command(*found) for found in answers if found)
-            rows.append(_system(system, *answers))
+            ours = [find_result(system.own, runs), find_result(system.standard, runs)]
+            placed += [found[1] for found in ours if found]
+            commands |= dict.fromkeys(_command(*found) for found in ours if found)
+            rows.append(_system_row(system, *ours))
         yield f"## {name}\n\nStandard protocol: {data.standard}.\n"
         table = markdown(SYSTEM_COLUMNS, rows) + "\n"
         yield table + ("\n```console\n" + "\n".join(commands) + "\n```\n" if commands else "")
-    left = [(run, r) for run in runs.values() for r in run.results if not any(r is other for other in placed)]
-    if left:
+    other = [(run, r) for run in runs.values() for r in run.results if not any(r is one for one in placed)]
+    if other:
         yield "## Further results\n"
-        yield markdown(RESULT_COLUMNS, [_result(run, r) for run, r in left]) + "\n"
+        yield markdown(RESULT_COLUMNS, [_result_row(run, r) for run, r in other]) + "\n"
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table; a bar within a cell stays in it."""
+    """A Markdown table; bars within cells are escaped."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def _system(
+def _system_row(
     system: System, own: tuple[FinishedRun, Result] | None, standard: tuple[FinishedRun, Result] | None
 ) -> list[str]:
     found = [both for both in (own, standard) if both]
 
     def each(*values: str) -> str:
-        """What is told of both answers, once where it is the same."""
+        """The values of both results, once if they are equal."""
         return "; ".join(dict.fromkeys(values)) or NOTHING
 
     return [
@@ -218,27 +223,27 @@ def _figure(found: tuple[FinishedRun, Result] | None) -> str:
 
 
 def _runs(result: Result) -> str:
-    """`3 over seed: 98.9, 99.0, 99.0`, or the seed of the only one."""
-    figures: list[float] | None = result.get("accuracies")
-    if not figures:
+    """`3 over seed: 98.9, 99.0, 99.0`, or `1`."""
+    accuracies: list[float] | None = result.get("accuracies")
+    if not accuracies:
         return "1"
-    return f"{len(figures)} over {result.get('over')}: {', '.join(percent(a, 1) for a in figures)}"
+    return f"{len(accuracies)} over {result.get('over')}: {', '.join(percent(a, 1) for a in accuracies)}"
 
 
 def _time(run: FinishedRun) -> str:
-    """How long a training took; from the shortest to the longest of several."""
-    abouts: list[dict[str, Any]] = [read_metadata(m.path) for m in run.folder.members] or [run.metadata]
-    seconds = sorted(metadata["seconds"] for metadata in abouts if "seconds" in metadata)
+    """Training time; for several runs, from the shortest to the longest."""
+    members: list[dict[str, Any]] = [read_metadata(m.path) for m in run.folder.members] or [run.metadata]
+    seconds = sorted(metadata["seconds"] for metadata in members if "seconds" in metadata)
     if not seconds:
         return NOTHING
     return " to ".join(dict.fromkeys((duration(seconds[0]), duration(seconds[-1]))))
 
 
 def _steps(run: FinishedRun, config: str | None) -> str:
-    """`2,000 steps`, and of how many, where its configuration asks for another number: `200 of 27,000 steps`."""
+    """`2,000 steps`; `200 of 27,000 steps` if its configuration has more."""
     steps = run.config.optim.steps
-    whole = steps if config is None else read_config(PUBLISHED.parent.parent / config).optim.steps
-    return f"{steps:,} steps" if steps == whole else f"{steps:,} of {whole:,} steps"
+    configured = steps if config is None else read_config(PUBLISHED.parent.parent / config).optim.steps
+    return f"{steps:,} steps" if steps == configured else f"{steps:,} of {configured:,} steps"
 
 
 def _size(result: Result) -> str:
@@ -246,12 +251,12 @@ def _size(result: Result) -> str:
 
 
 def _command(run: FinishedRun, result: Result) -> str:
-    """The command that makes the result again, on the run where it lies now."""
-    words = shlex.split(result.command)
-    return shlex.join([*words[:3], str(run.folder.path), *words[4:]])  # vlfew evaluate PROTOCOL RUN ...
+    """The command that reproduces the result, with the current path of the run."""
+    parts = shlex.split(result.command)
+    return shlex.join([*parts[:3], str(run.folder.path), *parts[4:]])  # vlfew evaluate PROTOCOL RUN ...
 
 
-def _result(run: FinishedRun, result: Result) -> list[str]:
+def _result_row(run: FinishedRun, result: Result) -> list[str]:
     return [
         result.protocol,
         f"{result.data}/{result.split}",
@@ -268,12 +273,12 @@ def _result(run: FinishedRun, result: Result) -> list[str]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Prints the tables.
+    """Print the tables.
 
     Raises:
-        VlfewError: a folder without a finished run, two of one name, or a file of published figures that is no good.
+        VlfewError: a folder without a finished run, two runs with the same name, or invalid published results.
     """
-    print("† not looked up in the publication it first stood in.\n")
+    print("† not checked in the original publication.\n")
     for block in tables(read_published(PUBLISHED), read_runs([Path(name) for name in arguments])):
         print(block)
 

@@ -34,22 +34,22 @@ def real_data(*parts: str) -> Path:
 
 
 def make_data(
-    classes: int = 12, images: int = 6, size: int = 16, words: bool = True, groups: int | None = None
+    classes: int = 12, images: int = 6, size: int = 16, has_text: bool = True, groups: int | None = None
 ) -> LabeledImages:
-    """Images that a tiny model can tell apart: each class is a pattern, each image it with noise."""
+    """Images that a tiny model can classify: each class is a pattern, each image adds noise."""
     generator = torch.Generator().manual_seed(0)
     patterns = torch.rand(classes, 1, size, size, generator=generator)
     noise = torch.rand(classes, images, 1, size, size, generator=generator)
     tensor = (255 * (0.8 * patterns[:, None] + 0.2 * noise)).to(torch.uint8).flatten(0, 1)
     labels = torch.arange(classes).repeat_interleave(images)
     part = torch.arange(classes) % 3
-    names = tuple(f"word{c} thing" if words else f"s{c}" for c in range(classes))
+    names = tuple(f"word{c} thing" if has_text else f"s{c}" for c in range(classes))
     return LabeledImages(
         name="tiny",
         images=InMemory(tensor),
         labels=labels,
         class_names=names,
-        names_are_text=words,
+        names_are_text=has_text,
         splits={
             name: (part[labels] == p).nonzero().flatten() for p, name in enumerate(("train", "val", "test"))
         },

@@ -1,4 +1,4 @@
-"""The command line as its users meet it."""
+"""The command line."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def succeeds(capsys, *arguments: str) -> tuple[str, str]:
 
 
 def test_help_answers_at_once():
-    """0.6 s, in processor time, which other work on the machine does not stretch."""
+    """In 0.6 s of processor time, which other work on the machine does not lengthen."""
     help_command = [sys.executable, "-m", "vlfew.cli", "--help"]
     subprocess.run(help_command, capture_output=True, env=ENVIRONMENT)  # compiles the bytecode
     took = []
@@ -63,7 +63,7 @@ def test_missing_config(capsys, tmp_path):
     assert "no such configuration file" in fails(capsys, "train", str(tmp_path / "none.yaml"))
 
 
-def test_a_folder_that_is_no_run(capsys, tmp_path):
+def test_a_folder_without_a_model(capsys, tmp_path):
     line = fails(capsys, "evaluate", "few-shot", str(tmp_path), "--data", "glyphs")
     assert "holds no model" in line
 
@@ -83,7 +83,7 @@ def test_unknown_data_source(capsys):
     assert "did you mean 'omniglot'?" in fails(capsys, "data", "show", "omniglt")
 
 
-def test_data_option_that_is_none(capsys):
+def test_unknown_option_of_a_data_source(capsys):
     line = fails(capsys, "data", "show", "omniglot", "--rotatoins")
     assert "--rotations" in line
 
@@ -99,7 +99,7 @@ def test_prepare_needs_exactly_one_way(capsys):
 
 
 def test_models_and_data_list(capsys):
-    for arguments, words in (
+    for arguments, expected in (
         (["models"], ["wavelet", "pca", "koch", "timm:NAME", "minilm"]),
         (["data", "list"], ["glyphs", "omniglot", "att_faces", "mnist"]),
     ):
@@ -107,7 +107,7 @@ def test_models_and_data_list(capsys):
             main(arguments)
         assert error.value.code == 0
         out = capsys.readouterr().out
-        assert all(word in out for word in words)
+        assert all(text in out for text in expected)
 
 
 def test_data_show_writes_a_sheet(capsys, tmp_path):
@@ -126,17 +126,17 @@ def test_data_show_writes_a_sheet(capsys, tmp_path):
         assert min(image.size) > 100
 
 
-def test_data_show_tells_of_classes_too_few_to_be_split_and_frames_as_asked(capsys, tmp_path):
+def test_data_show_notes_too_few_classes_and_applies_resize(capsys, tmp_path):
     for c, name in enumerate("abc"):
         (tmp_path / "few" / f"kind {name}").mkdir(parents=True)
         for n in range(5):
-            image = Image.new("RGB", (20, 40), (250, 0, 0))  # the middle square is all of the class
+            image = Image.new("RGB", (20, 40), (250, 0, 0))  # the middle square is not red
             image.paste((0, 80 * c, 250), (0, 10, 20, 30))
             image.save(tmp_path / "few" / f"kind {name}" / f"{n}.png")
     red = {}
-    for framing in ("stretch", "crop"):
-        sheet = tmp_path / f"{framing}.png"
-        show = ["data", "show", "folder", "--root", str(tmp_path / "few"), "--resize", framing]
+    for resize in ("stretch", "crop"):
+        sheet = tmp_path / f"{resize}.png"
+        show = ["data", "show", "folder", "--root", str(tmp_path / "few"), "--resize", resize]
         with pytest.raises(SystemExit) as error:
             main([*show, "--sheet", str(sheet)])
         assert error.value.code == 0
@@ -147,7 +147,7 @@ def test_data_show_tells_of_classes_too_few_to_be_split_and_frames_as_asked(caps
         )
         assert "train      3 classes, 15 images" in out
         with Image.open(sheet) as image:
-            red[framing] = any(
+            red[resize] = any(
                 r > 200 and g < 50 and b < 50 for _, (r, g, b) in image.convert("RGB").getcolors(1 << 24)
             )
     assert red == {"stretch": True, "crop": False}
@@ -186,7 +186,7 @@ def dual_run(tmp_path_factory):
     return folder
 
 
-def test_classify_by_words_images_and_both(capsys, dual_run, tmp_path):
+def test_classify_by_text_images_and_both(capsys, dual_run, tmp_path):
     for name, level in (("dark.png", 10), ("light.png", 240)):
         Image.effect_noise((24, 24), level / 4).point(lambda v, level=level: (v + level) // 2).save(
             tmp_path / name
@@ -220,7 +220,7 @@ def test_classify_names_the_image_it_cannot_read(capsys, dual_run, tmp_path):
     assert "a.png" in line
 
 
-def test_an_output_file_of_another_kind_is_not_replaced(tmp_path, capsys):
+def test_an_output_file_with_another_suffix_is_not_replaced(tmp_path, capsys):
     (tmp_path / "keep.yaml").write_text("name: keep")
     with pytest.raises(SystemExit) as error:
         main(["report", "runs/x", "--out", str(tmp_path / "keep.yaml")])
@@ -232,7 +232,7 @@ def test_an_output_file_of_another_kind_is_not_replaced(tmp_path, capsys):
     "arguments",
     [["evaluate", "few-shot", "runs/x", "--json"], ["report", "runs/x", "--out"]],
 )
-def test_a_folder_where_a_file_is_to_be_written_is_told_before_anything_is_done(arguments, tmp_path, capsys):
+def test_a_folder_as_output_file_is_rejected_first(arguments, tmp_path, capsys):
     with pytest.raises(SystemExit) as error:
         main([*arguments, str(tmp_path)])
     assert error.value.code == 2 and "directory" in capsys.readouterr().err
@@ -250,7 +250,7 @@ def coin(context, *, split: str = "test", sides: int | Literal["many"] = 2, fair
 
     Args:
         context: the model and the data.
-        split: which images are guessed.
+        split: of the images.
         sides: sides of the coin, or `many`.
         fair: whether all sides are equally likely.
     """

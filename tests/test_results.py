@@ -20,7 +20,7 @@ GLYPHS = """
 glyphs:
   standard: 20-way
   systems:
-    - system: a twin
+    - system: a Siamese network
       source: X
       figure: "70.5"
       protocol: 5-way | own draw
@@ -42,7 +42,7 @@ def published(folder: Path, text: str = GLYPHS) -> Path:
 
 
 def cells(block: str) -> list[list[str]]:
-    """The rows of a Markdown table, its head first."""
+    """The rows of a Markdown table, starting with the header."""
     lines = [line for line in block.splitlines() if line.startswith("|")]
     return [[c.strip() for c in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines if "---" not in line]
 
@@ -63,11 +63,11 @@ def test_each_result_is_in_the_column_of_its_protocol(tmp_path: Path, runs: list
         script.read_published(published(tmp_path)), script.read_runs(runs)
     )
     assert "glyphs" in heading and "20-way" in heading
-    head, twin, person = cells(table)
-    row = dict(zip(head, twin, strict=True))
+    head, siamese, person = cells(table)
+    row = dict(zip(head, siamese, strict=True))
     assert (
         row["theirs %"] == "70.5"
-        and row["system"] == "a twin (X)"
+        and row["system"] == "a Siamese network (X)"
         and row["config"] == "`configs/quickstart.yaml`"
     )
     assert row["their protocol"] == r"5-way \| own draw"
@@ -80,7 +80,7 @@ def test_each_result_is_in_the_column_of_its_protocol(tmp_path: Path, runs: list
         and row["outside data"] == "no"
     )
     assert int(row["parameters"].replace(",", "")) > 0
-    assert f"vlfew evaluate few-shot {runs[0]} --ways 5" in table.splitlines()  # where the run is now
+    assert f"vlfew evaluate few-shot {runs[0]} --ways 5" in table.splitlines()  # the current path of the run
     other = dict(zip(head, person, strict=True))
     assert other["theirs %"] == "95 †"  # not checked
     assert {v for k, v in other.items() if k.startswith("ours") or k in ("runs", "parameters")} == {"-"}
@@ -90,14 +90,14 @@ def test_each_result_is_in_the_column_of_its_protocol(tmp_path: Path, runs: list
 def test_other_results_are_in_a_last_table(tmp_path: Path, runs: list[Path]) -> None:
     *_, last = script.tables(script.read_published(published(tmp_path)), script.read_runs(runs))
     (head, row) = cells(last)
-    found = dict(zip(head, row, strict=True))
-    assert found["setting"] == "7-way 1-shot" and found["accuracy %"] == "**40.00 ± 1.00**"
+    cell = dict(zip(head, row, strict=True))
+    assert cell["setting"] == "7-way 1-shot" and cell["accuracy %"] == "**40.00 ± 1.00**"
 
 
 def test_a_missing_run_is_a_dash(tmp_path: Path, runs: list[Path]) -> None:
     _, table, *further = script.tables(script.read_published(published(tmp_path)), script.read_runs(runs[:1]))
-    head, twin, _ = cells(table)
-    row = dict(zip(head, twin, strict=True))
+    head, siamese, _ = cells(table)
+    row = dict(zip(head, siamese, strict=True))
     assert row["ours, standard protocol %"] == "-" and "90.00" in row["ours, their protocol %"]
     assert further == []
 
@@ -105,7 +105,7 @@ def test_a_missing_run_is_a_dash(tmp_path: Path, runs: list[Path]) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("ways: 20", "shots: 1", "2 results of second are"),
+        ("ways: 20", "shots: 1", "2 results of second match"),
         ("checked: yes", "checkd: yes", "glyphs.systems.0.checkd"),
         ("      source: X\n", "", "glyphs.systems.0.source"),
         ("own: {run: first,", "own: {", "glyphs.systems.0.own.run"),

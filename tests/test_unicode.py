@@ -1,4 +1,4 @@
-"""Class names of any script come through: data show, results and report say them as they are."""
+"""Class names in any script are shown unchanged by data show, results and report."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     return captured.out
 
 
-def test_names_of_any_script_come_through(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_in_any_script_are_unchanged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = make(tmp_path / "données 📦")
     (tmp_path / "run.yaml").write_text(CONFIG.format(root=root), encoding="utf-8")
     run(capsys, "train", tmp_path / "run.yaml", "--runs", tmp_path / "runs")
@@ -74,7 +74,7 @@ def test_names_of_any_script_come_through(tmp_path: Path, capsys: pytest.Capture
     assert sheet.is_file() and all(name in out for name in NAMES[2:])
 
 
-def test_an_output_that_lacks_the_characters_is_no_reason_to_fail(tmp_path: Path) -> None:
+def test_characters_missing_from_the_output_encoding_are_escaped(tmp_path: Path) -> None:
     root = make(tmp_path / "six")
     done = vlfew(
         *("data", "show", "folder", "--root", root, "--image-size", 16, "--sheet", tmp_path / "a.png"),

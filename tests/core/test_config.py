@@ -52,7 +52,7 @@ def test_wrong_type_of_a_component_option(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (
             "data: {name: lfw, fold: 11}\n",
@@ -64,20 +64,20 @@ def test_wrong_type_of_a_component_option(tmp_path):
         ),
     ],
 )
-def test_a_component_option_out_of_its_range_is_one_line(tmp_path, text, said):
+def test_a_component_option_out_of_its_range_is_one_line(tmp_path, text, message):
     with pytest.raises(ConfigError) as error:
         read_config(write(tmp_path, MINIMAL + text))
     (line,) = error.value.problems
-    assert said in line
+    assert message in line
 
 
 def test_component_options_get_their_types(tmp_path):
-    """A loss must not meet the string that YAML made of a quoted number."""
+    """A quoted number in YAML is a string; the loss gets a number."""
     path = write(tmp_path, "objective:\n  - {loss: contrastive, margin: '2', normalize: 'no'}\n")
     assert read_config(path).objective[0].options == {"margin": 2.0, "normalize": False}
 
 
-def test_override_is_named_in_its_problem(tmp_path):
+def test_a_problem_of_an_override_names_it(tmp_path):
     path = write(tmp_path, MINIMAL)
     with pytest.raises(ConfigError, match=r"^override optim.lrr=1: unknown key 'optim.lrr'"):
         load_config(path, ["optim.lrr=1"])
@@ -98,7 +98,7 @@ def test_override_is_named_in_its_problem(tmp_path):
         "evaluate=[{protocol: few-shto}]",
     ],
 )
-def test_mistakes_of_an_override_are_told_of_it_and_not_of_the_file(tmp_path, override):
+def test_mistakes_in_an_override_name_the_override_and_not_the_file(tmp_path, override):
     path = write(
         tmp_path, MINIMAL + "optim: {steps: 2}\nimage: {backbone: conv4}\nevaluate: [{protocol: few-shot}]\n"
     )
@@ -107,7 +107,7 @@ def test_mistakes_of_an_override_are_told_of_it_and_not_of_the_file(tmp_path, ov
     assert [line.startswith(f"override {override}: ") for line in error.value.problems] == [True]
 
 
-def test_a_list_is_said_where_it_stands_last(tmp_path):
+def test_a_list_is_located_in_the_file_that_sets_it_last(tmp_path):
     (tmp_path / "base.yaml").write_text("objective:\n  - loss: contrastive\n    margin: 2\n")
     path = write(tmp_path, "base: base.yaml\nname: x\nobjective: [{loss: contrastive, margin: two}]\n")
     with pytest.raises(ConfigError, match=r"^[^\n]*run.yaml:3: 'objective.0.margin'"):
@@ -162,7 +162,7 @@ def test_unusable_files(tmp_path, text, message):
         load_config(write(tmp_path, text))
 
 
-def test_missing_file_suggests_a_neighbor(tmp_path):
+def test_a_missing_file_suggests_a_similar_name(tmp_path):
     write(tmp_path, MINIMAL)
     with pytest.raises(ConfigError, match=r"no such configuration file; did you mean 'run.yaml'\?"):
         load_config(tmp_path / "rnu.yaml")
@@ -189,7 +189,7 @@ def test_dump_reads_back_to_the_same(tmp_path_factory, lr, steps, root, template
     assert yaml.safe_load(dump_config(again)) == yaml.safe_load(dump_config(config))
 
 
-def test_a_list_of_plain_values_differs_as_one():
+def test_a_list_of_plain_values_is_compared_as_one_value():
     a, b = (
         Config.model_validate(
             {"objective": [{"loss": "contrastive"}], "image": {"backbone": "x", "widths": w}}

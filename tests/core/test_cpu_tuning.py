@@ -1,4 +1,4 @@
-"""What commands set for their process: freed memory is kept, unless the user set otherwise; denormals are nought."""
+"""Process settings of commands: freed memory is reused, denormal numbers are treated as zero."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import sys
 
 import pytest
 
-# Takes and gives back 16 MiB forty times over; prints how many pages the system had to supply anew.
+# Allocates and frees 64 MiB forty times; prints the number of page faults.
 TOUCH = """
 import resource, sys
 from vlfew.core.cpu_tuning import keep_freed_memory
-if sys.argv[1] == "kept":
+if sys.argv[1] == "tuned":
     keep_freed_memory()
 import numpy as np
 np.ones(2**21)
@@ -25,10 +25,10 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-def pages(how: str, **settings: str) -> int:
+def pages(setting: str, **settings: str) -> int:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
     done = subprocess.run(
-        [sys.executable, "-c", TOUCH, how],
+        [sys.executable, "-c", TOUCH, setting],
         env={**environment, "MALLOC_ARENA_MAX": "1", **settings},
         capture_output=True,
         text=True,
@@ -38,14 +38,14 @@ def pages(how: str, **settings: str) -> int:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
-def test_freed_memory_is_used_again_rather_than_fetched_anew():
-    assert pages("kept") * 5 < pages("as it was")
+def test_freed_memory_is_reused():
+    assert pages("tuned") * 5 < pages("default")
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
-def test_what_the_user_set_stays():
-    assert pages("kept", MALLOC_MMAP_THRESHOLD_="65536") * 2 > pages(
-        "as it was", MALLOC_MMAP_THRESHOLD_="65536"
+def test_the_users_own_settings_take_precedence():
+    assert pages("tuned", MALLOC_MMAP_THRESHOLD_="65536") * 2 > pages(
+        "default", MALLOC_MMAP_THRESHOLD_="65536"
     )
 
 
@@ -61,9 +61,11 @@ print(float("1e-200") * float("1e-110") > 0)
 
 
 @pytest.mark.skipif(
-    sys.platform != "linux" or platform.machine() != "x86_64", reason="a register of x86-64, by way of libm"
+    sys.platform != "linux" or platform.machine() != "x86_64", reason="a register of x86-64, set through libm"
 )
-@pytest.mark.parametrize(("how", "left"), [("as it was", 2**20), ("flushed", 0)])
-def test_denormals_are_nought_in_all_threads_until_it_ends(how, left):
-    done = subprocess.run([sys.executable, "-c", DENORMALS, how], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [str(left), "True"]
+@pytest.mark.parametrize(("setting", "nonzero"), [("default", 2**20), ("flushed", 0)])
+def test_denormals_are_zero_in_all_threads_within_the_block(setting, nonzero):
+    done = subprocess.run(
+        [sys.executable, "-c", DENORMALS, setting], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [str(nonzero), "True"]

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files are written completely or not at all."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from vlfew.core.errors import VlfewError
 from vlfew.core.files import atomic_file, write_atomic
 
 
-def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "new" / "figures.json"
     write_atomic(path, "old")
     with pytest.raises(ZeroDivisionError), atomic_file(path) as temporary:
@@ -17,6 +17,6 @@ def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None
     assert path.read_text() == "old" and [p.name for p in path.parent.iterdir()] == ["figures.json"]
 
 
-def test_a_folder_is_not_written_over(tmp_path: Path) -> None:
-    with pytest.raises(VlfewError, match=r"is a folder, and a file is to be written"):
+def test_a_folder_is_not_overwritten(tmp_path: Path) -> None:
+    with pytest.raises(VlfewError, match=r"is a folder, not a file"):
         write_atomic(tmp_path, "new")

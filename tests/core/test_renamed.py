@@ -71,17 +71,31 @@ def test_a_run_folder_of_an_old_version_is_read(tmp_path: Path) -> None:
         "start_from": None,
         "sampling": {"classes": 8, "pictures": 2, "more_words": 3, "pairs": None},
         "augment": {"flip": 0.5, "each": 0.7},
-        "optim": {"warmup": 7, "clip": None, "schedule": "exponential", "decay": 0.5, "decay_every": 3, "layers": []},
+        "optim": {
+            "warmup": 7,
+            "clip": None,
+            "schedule": "exponential",
+            "decay": 0.5,
+            "decay_every": 3,
+            "layers": [],
+        },
         "training": {"validate_every": 5, "checkpoint_every": 6, "accumulation": 2},
         "select": {"protocol": "few-shot", "too_few": "leave_out", "scorer": "prototypes"},
-        "evaluate": [{"protocol": "pictures-and-words", "ways": 3}, {"protocol": "verification", "scorer": "cosine"}],
+        "evaluate": [
+            {"protocol": "pictures-and-words", "ways": 3},
+            {"protocol": "verification", "scorer": "cosine"},
+        ],
         "repeat": {"key": "seed", "values": [0, 1]},
     }
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(old))
     config = load_saved_config(path)
     assert (config.data.resize, config.data.center_crop, config.image.backbone) == ("stretch", 0.5, "embed2d")
-    assert (config.image.tta, config.image.share_weights, config.image.center_embeddings) == ("rot90", True, True)
+    assert (config.image.tta, config.image.share_weights, config.image.center_embeddings) == (
+        "rot90",
+        True,
+        True,
+    )
     assert config.text.class_neighbors is not None and config.text.class_neighbors.temperature == 0.1
     assert (config.similarity.name, config.fallback_loss.loss) == ("euclidean", "triplet")
     assert (config.sampling.classes_per_batch, config.sampling.extra_text_negatives) == (8, 3)

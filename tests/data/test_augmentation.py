@@ -8,7 +8,7 @@ from vlfew.core.config import AugmentConfig
 from vlfew.core.random import generator_at
 from vlfew.data.augmentation import BatchAugment
 
-EVERYTHING = AugmentConfig(
+ALL_AUGMENTATIONS = AugmentConfig(
     rotate=15,
     shear=10,
     shear_y=8,
@@ -28,44 +28,44 @@ def images(count=8, channels=1, size=24, seed=0):
     return torch.randint(0, 256, (count, channels, size, size), generator=generator, dtype=torch.uint8)
 
 
-def test_no_settings_change_nothing():
+def test_default_settings_change_nothing():
     x = images()
     assert torch.equal(BatchAugment(AugmentConfig(), 0)(x, 5, 8, 0), x.float())
 
 
-def test_a_share_of_the_batch_gets_what_it_gets_in_the_whole():
-    x, augment = images(), BatchAugment(EVERYTHING, 0)
-    whole = augment(x, 7, 8, 0)
+def test_a_part_of_a_batch_is_augmented_as_in_the_full_batch():
+    x, augment = images(), BatchAugment(ALL_AUGMENTATIONS, 0)
+    batch = augment(x, 7, 8, 0)
     parts = [augment(x[:4], 7, 8, 0), augment(x[4:], 7, 8, 4)]
-    assert torch.equal(torch.cat(parts), whole)
+    assert torch.equal(torch.cat(parts), batch)
 
 
-def test_steps_and_seeds_differ_and_repeat():
+def test_augmentation_depends_on_step_and_seed_only():
     x = images()
-    first = BatchAugment(EVERYTHING, 0)(x, 1, 8, 0)
-    assert torch.equal(first, BatchAugment(EVERYTHING, 0)(x, 1, 8, 0))
-    assert not torch.equal(first, BatchAugment(EVERYTHING, 0)(x, 2, 8, 0))
-    assert not torch.equal(first, BatchAugment(EVERYTHING, 1)(x, 1, 8, 0))
+    first = BatchAugment(ALL_AUGMENTATIONS, 0)(x, 1, 8, 0)
+    assert torch.equal(first, BatchAugment(ALL_AUGMENTATIONS, 0)(x, 1, 8, 0))
+    assert not torch.equal(first, BatchAugment(ALL_AUGMENTATIONS, 0)(x, 2, 8, 0))
+    assert not torch.equal(first, BatchAugment(ALL_AUGMENTATIONS, 1)(x, 1, 8, 0))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_values_stay_in_range_and_shape(channels):
-    out = BatchAugment(EVERYTHING, 0)(images(64, channels), 0, 64, 0)
+    out = BatchAugment(ALL_AUGMENTATIONS, 0)(images(64, channels), 0, 64, 0)
     assert out.shape == (64, channels, 24, 24) and out.dtype == torch.float32
     assert out.min() >= 0 and out.max() <= 255
 
 
 def test_flat_images_stay_flat_under_geometry():
-    """What comes in from outside is the border, not black."""
+    """Pixels from outside the image repeat its border instead of being black."""
     flat = torch.full((16, 1, 20, 20), 255, dtype=torch.uint8)
-    out = BatchAugment(AugmentConfig(elastic=0.1, rotate=40, shear=20, scale=0.4, translate=0.3, hflip=0.5), 0)(
-        flat, 0, 16, 0
-    )
+    out = BatchAugment(
+        AugmentConfig(elastic=0.1, rotate=40, shear=20, scale=0.4, translate=0.3, hflip=0.5), 0
+    )(flat, 0, 16, 0)
     torch.testing.assert_close(out, torch.full_like(out, 255.0))
 
 
-def test_elastic_moves_places_apart_within_its_bound():
-    """A dot moves by at most the bound, and two dots of one image by different amounts."""
+def test_elastic_shifts_vary_within_the_image_and_are_bounded():
+    """A dot moves by at most the bound, and two dots of an image move by different amounts."""
     dots = torch.zeros(64, 1, 41, 41, dtype=torch.uint8)
     dots[:, :, 10, 10] = dots[:, :, 30, 30] = 255
     out = BatchAugment(AugmentConfig(elastic=0.1), 0)(dots, 0, 64, 0)[:, 0]
@@ -84,12 +84,12 @@ def test_flip_mirrors_some_images_exactly():
     x = images(64)
     out = BatchAugment(AugmentConfig(hflip=0.5), 0)(x, 0, 64, 0)
     mirrored = [(out[i] - x[i].float().flip(-1)).abs().max() < 1e-2 for i in range(64)]
-    kept = [(out[i] - x[i].float()).abs().max() < 1e-2 for i in range(64)]
-    assert all(m != k for m, k in zip(mirrored, kept, strict=True))
+    unchanged = [(out[i] - x[i].float()).abs().max() < 1e-2 for i in range(64)]
+    assert all(m != u for m, u in zip(mirrored, unchanged, strict=True))
     assert 15 < sum(mirrored) < 49
 
 
-def test_translation_stays_within_its_bound():
+def test_translation_is_bounded():
     dot = torch.zeros(64, 1, 41, 41, dtype=torch.uint8)
     dot[:, :, 20, 20] = 255
     out = BatchAugment(AugmentConfig(translate=0.1), 0)(dot, 0, 64, 0)
@@ -106,7 +106,7 @@ def test_translation_stays_within_its_bound():
         {"rotate": 30, "shear": 20, "shear_y": 25, "scale": 0.3, "translate": 0.2, "apply_prob": 0.5},
     ],
 )
-def test_affine_maps_are_those_of_the_counted_draws(settings):
+def test_affine_maps_follow_the_counted_random_numbers(settings):
     """Rotation after both shears after scaling, as a product of matrices in plain Python."""
     s, seed, step, total, start = AugmentConfig(**settings), 3, 11, 24, 8
     x = images(16)
@@ -129,29 +129,29 @@ def test_affine_maps_are_those_of_the_counted_draws(settings):
     torch.testing.assert_close(BatchAugment(s, seed)(x, step, total, start), expected, rtol=0, atol=0.02)
 
 
-def shifts(each):
-    """How far each of 400 dots went along both axes, in fractions of the image."""
+def shifts(apply_prob):
+    """Displacement of each of 400 dots along both axes, in fractions of the image."""
     dot = torch.zeros(400, 1, 41, 41, dtype=torch.uint8)
     dot[:, :, 20, 20] = 255
-    out = BatchAugment(AugmentConfig(translate=0.2, apply_prob=each), 0)(dot, 0, 400, 0)[:, 0]
+    out = BatchAugment(AugmentConfig(translate=0.2, apply_prob=apply_prob), 0)(dot, 0, 400, 0)[:, 0]
     mass = out / out.sum(dim=(1, 2), keepdim=True)
     return [((mass.sum(d) * torch.arange(41.0)).sum(1) - 20) / 41 for d in (1, 2)]
 
 
-def test_each_part_is_applied_as_often_as_asked_and_on_its_own():
+def test_each_part_is_applied_independently_with_its_probability():
     across, down = shifts(0.5)
     moved = torch.stack([across.abs() > 1e-4, down.abs() > 1e-4])
     assert ((moved.float().mean(1) - 0.5).abs() < 0.1).all()
-    assert abs(moved.all(0).float().mean() - 0.25) < 0.1  # neither together nor in turns
+    assert abs(moved.all(0).float().mean() - 0.25) < 0.1  # neither always together nor alternating
     assert 0.9 * 0.2 < across.abs().max() <= 0.2 + 1e-3
     always, never = shifts(1.0), shifts(0.0)
-    # Where a part is applied, it is what it always is.
+    # Where a part is applied, its value is that of apply_prob=1.
     torch.testing.assert_close(across[moved[0]], always[0][moved[0]], atol=1e-5, rtol=0)
     assert (torch.stack(always).abs() > 1e-4).float().mean() > 0.98
     assert torch.stack(never).abs().max() < 1e-4
 
 
-def test_shear_y_slants_rows_and_keeps_columns():
+def test_shear_y_slants_rows_but_not_columns():
     row, column = torch.zeros(2, 32, 1, 41, 41, dtype=torch.uint8)
     row[:, :, 20, :] = column[:, :, :, 20] = 255
     augment = BatchAugment(AugmentConfig(shear_y=25), 0)
@@ -164,9 +164,11 @@ def test_shear_y_slants_rows_and_keeps_columns():
     torch.testing.assert_close(augment(column, 0, 32, 0), column.float(), atol=0.02, rtol=0)
 
 
-def test_erase_blanks_a_box_of_up_to_a_quarter():
+def test_random_erasing_covers_a_box_of_up_to_a_quarter():
     x = images(64, size=40)
     changed = (
-        (BatchAugment(AugmentConfig(random_erasing=1.0), 0)(x, 0, 64, 0) != x.float()).float().mean(dim=(1, 2, 3))
+        (BatchAugment(AugmentConfig(random_erasing=1.0), 0)(x, 0, 64, 0) != x.float())
+        .float()
+        .mean(dim=(1, 2, 3))
     )
     assert changed.min() > 0.005 and changed.max() < 0.3

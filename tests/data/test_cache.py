@@ -1,4 +1,4 @@
-"""Decoded images are kept between starts, and never trusted when damaged."""
+"""Decoded images are cached on disk, and damaged cache files are rebuilt."""
 
 import os
 from dataclasses import replace
@@ -14,7 +14,7 @@ from vlfew.data import cache as cache_module
 from vlfew.data.cache import cache_file, read_cached
 from vlfew.data.image_files import list_files
 
-READING = ImagePreprocessor(image_size=8, channels=1, on_bad_image="skip")
+PREPROCESSOR = ImagePreprocessor(image_size=8, channels=1, on_bad_image="skip")
 
 
 @pytest.fixture
@@ -30,84 +30,87 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def decodings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Counts the images of each decoding that really happens."""
+    """The number of images of each call that decodes."""
     counts: list[int] = []
-    real = cache_module.read_many
+    original = cache_module.read_many
 
     def counted(files, preprocessor, label):
         counts.append(len(files))
-        return real(files, preprocessor, label)
+        return original(files, preprocessor, label)
 
     monkeypatch.setattr(cache_module, "read_many", counted)
     return counts
 
 
-def check(found: tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]) -> None:
-    images, kept, skipped = found
-    assert kept.tolist() == [n for n in range(20) if n != 7]
-    assert images[:, 0, 3, 3].tolist() == [10 * n for n in kept.tolist()]
+def check(result: tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]) -> None:
+    images, numbers, skipped = result
+    assert numbers.tolist() == [n for n in range(20) if n != 7]
+    assert images[:, 0, 3, 3].tolist() == [10 * n for n in numbers.tolist()]
     assert skipped == ("07.png",)
 
 
-def test_the_second_start_decodes_nothing(folder: Path, decodings: list[int]) -> None:
+def test_the_second_run_decodes_nothing(folder: Path, decodings: list[int]) -> None:
     for _ in range(3):
-        check(read_cached(list_files(folder), READING, "reading"))
+        check(read_cached(list_files(folder), PREPROCESSOR, "reading"))
     assert decodings == [20]
 
 
-def test_what_is_read_otherwise_or_changed_is_decoded_anew(folder: Path, decodings: list[int]) -> None:
-    read_cached(list_files(folder), READING, "reading")
-    read_cached(list_files(folder), replace(READING, channels=3), "reading")
-    read_cached(list_files(folder), replace(READING, resize="crop"), "reading")
-    read_cached(list_files(folder), replace(READING, seed=7), "reading")  # of splits: the same images
+def test_changed_images_and_preprocessing_are_decoded_again(folder: Path, decodings: list[int]) -> None:
+    read_cached(list_files(folder), PREPROCESSOR, "reading")
+    read_cached(list_files(folder), replace(PREPROCESSOR, channels=3), "reading")
+    read_cached(list_files(folder), replace(PREPROCESSOR, resize="crop"), "reading")
+    # The seed of splits does not change images.
+    read_cached(list_files(folder), replace(PREPROCESSOR, seed=7), "reading")
     assert len(decodings) == 3
     Image.new("L", (8, 8), 99).save(folder / "03.png")
     os.utime(folder / "03.png", ns=(1, 1))
-    images, _, _ = read_cached(list_files(folder), READING, "reading")
+    images, _, _ = read_cached(list_files(folder), PREPROCESSOR, "reading")
     assert len(decodings) == 4 and images[3, 0, 0, 0] == 99
 
 
-def test_an_archive_is_known_by_its_checksums(folder: Path, decodings: list[int], tmp_path: Path) -> None:
+def test_an_archive_is_identified_by_its_checksums(
+    folder: Path, decodings: list[int], tmp_path: Path
+) -> None:
     with ZipFile(tmp_path / "a.zip", "w") as archive:
         for path in sorted(folder.iterdir()):
             archive.write(path, path.name)
-    check(read_cached(list_files(tmp_path / "a.zip"), READING, "reading"))
+    check(read_cached(list_files(tmp_path / "a.zip"), PREPROCESSOR, "reading"))
     (tmp_path / "a.zip").rename(tmp_path / "b.zip")
-    check(read_cached(list_files(tmp_path / "b.zip"), READING, "reading"))
+    check(read_cached(list_files(tmp_path / "b.zip"), PREPROCESSOR, "reading"))
     assert decodings == [20]
 
 
 @pytest.mark.parametrize("damage", ["short", "empty", "bit", "header"])
 def test_a_damaged_cache_file_is_rebuilt(folder: Path, decodings: list[int], damage: str) -> None:
     files = list_files(folder)
-    read_cached(files, READING, "reading")
-    path = cache_file(files, READING)
+    read_cached(files, PREPROCESSOR, "reading")
+    path = cache_file(files, PREPROCESSOR)
     content = bytearray(path.read_bytes())
     if damage == "bit":
         content[-200] ^= 1
     if damage == "header":
         content[:8] = b"\xff" * 8
     path.write_bytes({"short": content[:-50], "empty": b""}.get(damage, content))
-    check(read_cached(files, READING, "reading"))
-    check(read_cached(files, READING, "reading"))
+    check(read_cached(files, PREPROCESSOR, "reading"))
+    check(read_cached(files, PREPROCESSOR, "reading"))
     assert decodings == [20, 20]
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(
+def test_an_unwritable_cache_is_not_needed(
     folder: Path, decodings: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    check(read_cached(list_files(folder), READING, "reading"))
-    check(read_cached(list_files(folder), READING, "reading"))
+    check(read_cached(list_files(folder), PREPROCESSOR, "reading"))
+    check(read_cached(list_files(folder), PREPROCESSOR, "reading"))
     assert decodings == [20, 20]
 
 
 @pytest.mark.filterwarnings("error")
-def test_changing_the_images_leaves_the_cache_as_it_was(folder: Path) -> None:
+def test_changing_the_images_does_not_change_the_cache(folder: Path) -> None:
     files = list_files(folder)
-    read_cached(files, READING, "reading")
-    images, _, _ = read_cached(files, READING, "reading")
+    read_cached(files, PREPROCESSOR, "reading")
+    images, _, _ = read_cached(files, PREPROCESSOR, "reading")
     images.zero_()
-    check(read_cached(files, READING, "reading"))
-    assert not list(cache_file(files, READING).parent.glob("*.part"))
+    check(read_cached(files, PREPROCESSOR, "reading"))
+    assert not list(cache_file(files, PREPROCESSOR).parent.glob("*.part"))

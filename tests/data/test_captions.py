@@ -1,4 +1,4 @@
-"""Images with captions: files of either kind, and every mistake named in one line."""
+"""Images with captions: both file formats, and every mistake reported in one line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 from vlfew.core.errors import DataError
 from vlfew.data import ImagePreprocessor, LabeledImages, load_data
 
-READING = ImagePreprocessor(image_size=8, channels=3)
+PREPROCESSOR = ImagePreprocessor(image_size=8, channels=3)
 ROWS = [(f"in/{n}.png", f"a thing of kind {n}") for n in range(10)]
 
 
@@ -28,15 +28,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def load(root: Path, **options: Any) -> LabeledImages:
-    return load_data("captions", root, READING, **options)
+    return load_data("captions", root, PREPROCESSOR, **options)
 
 
-def write_csv(root: Path, rows: list[tuple[str, ...]], head: str = "file,caption") -> None:
-    lines = [head, *(",".join(f'"{cell}"' for cell in row) for row in rows)]
+def write_csv(root: Path, rows: list[tuple[str, ...]], header: str = "file,caption") -> None:
+    lines = [header, *(",".join(f'"{cell}"' for cell in row) for row in rows)]
     (root / "captions.csv").write_text("\n".join(lines) + "\n")
 
 
-def test_every_image_is_a_class_said_by_its_captions(folder: Path) -> None:
+def test_every_image_is_a_class_with_its_captions_as_texts(folder: Path) -> None:
     write_csv(folder, [*ROWS, ("./in/3.png", "another view, of the same"), ("in/4.png", "a thing of kind 3")])
     data = load(folder)
     assert data.image_names == tuple(name for name, _ in ROWS) and data.names_are_text
@@ -49,7 +49,7 @@ def test_every_image_is_a_class_said_by_its_captions(folder: Path) -> None:
     assert {split: len(index) for split, index in data.splits.items()} == {"train": 6, "val": 2, "test": 2}
 
 
-def test_images_of_one_first_caption_are_told_apart(folder: Path) -> None:
+def test_images_with_the_same_caption_have_distinct_names(folder: Path) -> None:
     write_csv(folder, [(name, "the same") for name, _ in ROWS])
     assert load(folder).class_names[:2] == ("the same (in/0.png)", "the same (in/1.png)")
 
@@ -67,7 +67,7 @@ def test_json_lines_and_given_splits(folder: Path) -> None:
     assert data.note == ""
 
 
-def test_the_fingerprint_follows_captions_and_splits(folder: Path) -> None:
+def test_the_fingerprint_covers_captions_and_splits(folder: Path) -> None:
     write_csv(folder, ROWS)
     first = load(folder).fingerprint
     assert load(folder).fingerprint == first != load(folder, test_fraction=0.4).fingerprint
@@ -78,12 +78,12 @@ def test_the_fingerprint_follows_captions_and_splits(folder: Path) -> None:
 def test_images_without_captions_are_counted(folder: Path) -> None:
     write_csv(folder, ROWS[:7])
     data = load(folder)
-    assert len(data.images) == 7 and data.note == "images without a caption that are left aside: 3"
+    assert len(data.images) == 7 and data.note == "images ignored because they have no caption: 3"
 
 
-def test_a_bad_image_is_named_or_skipped(folder: Path) -> None:
+def test_an_unreadable_image_is_named_or_skipped(folder: Path) -> None:
     write_csv(folder, ROWS)
-    (folder / "in" / "4.png").write_bytes(b"no image")
+    (folder / "in" / "4.png").write_bytes(b"not an image")
     with pytest.raises(DataError, match=r"in/4\.png: cannot be read"):
         load(folder)
     data = load_data("captions", folder, ImagePreprocessor(image_size=8, channels=3, on_bad_image="skip"))
@@ -92,19 +92,19 @@ def test_a_bad_image_is_named_or_skipped(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "head", "message"),
+    ("rows", "header", "message"),
     [
         (
             [("in/17.png", "x")],
             "file,caption",
-            r"captions\.csv:2: there is no image 'in/17\.png'.*did you mean",
+            r"captions\.csv:2: no image 'in/17\.png'.*did you mean",
         ),
-        ([("../in/1.png", "x")], "file,caption", r"captions\.csv:2: there is no image"),
+        ([("../in/1.png", "x")], "file,caption", r"captions\.csv:2: no image"),
         ([("in/1.png", " ")], "file,caption", r"captions\.csv:2: the caption of in/1\.png is empty"),
-        ([*ROWS, ROWS[2]], "file,caption", r"captions\.csv:12: in/2\.png has this caption already"),
+        ([*ROWS, ROWS[2]], "file,caption", r"captions\.csv:12: in/2\.png already has this caption"),
         (ROWS, "image,caption", r"captions\.csv:2: no 'file': file and caption are needed, got image"),
         (ROWS, "file,text", r"captions\.csv:2: no 'caption'"),
-        ([], "file,caption", r"captions\.csv: no captions in it"),
+        ([], "file,caption", r"captions\.csv: contains no captions"),
         (
             [("in/1.png", "x", "tset")],
             "file,caption,split",
@@ -118,24 +118,29 @@ def test_a_bad_image_is_named_or_skipped(folder: Path) -> None:
         (
             [("in/1.png", "x", "test"), ("in/2.png", "y", "")],
             "file,caption,split",
-            r"in/2\.png has no split, and others have",
+            r"in/2\.png has no split, but others have one",
         ),
     ],
 )
-def test_mistakes_are_named(folder: Path, rows: list[tuple[str, ...]], head: str, message: str) -> None:
-    write_csv(folder, rows, head)
+def test_mistakes_in_caption_files_are_reported(
+    folder: Path, rows: list[tuple[str, ...]], header: str, message: str
+) -> None:
+    write_csv(folder, rows, header)
     with pytest.raises(DataError, match=message) as caught:
         load(folder)
     assert "\n" not in str(caught.value)
 
 
-def test_a_comma_outside_quotes_cuts_no_caption_short(folder: Path) -> None:
+def test_a_comma_outside_quotes_never_truncates_a_caption(folder: Path) -> None:
     (folder / "captions.csv").write_text("file,caption\nin/0.png,a thing, on a mat\n")
-    with pytest.raises(DataError, match=r"captions.csv:2: 3 columns where the head has 2; texts with commas"):
+    with pytest.raises(
+        DataError,
+        match=r"captions.csv:2: 3 columns, but the header has 2; put texts with commas in double quotes",
+    ):
         load(folder)
 
 
-def test_there_must_be_one_caption_file(folder: Path) -> None:
+def test_exactly_one_caption_file_is_needed(folder: Path) -> None:
     with pytest.raises(DataError, match=r"neither captions\.csv nor captions\.jsonl"):
         load(folder)
     write_csv(folder, ROWS)
@@ -143,13 +148,13 @@ def test_there_must_be_one_caption_file(folder: Path) -> None:
     with pytest.raises(DataError, match=r"both .* keep one"):
         load(folder)
     (folder / "captions.csv").unlink()
-    with pytest.raises(DataError, match=r"captions\.jsonl:1: 'file' is 3, and one text"):
+    with pytest.raises(DataError, match=r"captions\.jsonl:1: 'file' is 3, but must be one text"):
         load(folder)
 
 
-def test_a_list_of_captions_in_json_lines_is_told(folder: Path) -> None:
+def test_a_list_of_captions_in_one_json_line_is_rejected(folder: Path) -> None:
     (folder / "captions.jsonl").write_text(json.dumps({"file": "in/1.png", "caption": ["x", "y"]}))
     with pytest.raises(
-        DataError, match=r"'caption' is \['x', 'y'\], and one text is wanted; give each its own"
+        DataError, match=r"'caption' is \['x', 'y'\], but must be one text; give each its own row"
     ):
         load(folder)

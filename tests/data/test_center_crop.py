@@ -1,4 +1,4 @@
-"""The middle part of an image."""
+"""Cropping the center of images."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from vlfew.data.preprocess import ImagePreprocessor, center_range
 
 
 @given(st.integers(1, 3000), st.floats(0.001, 1))
-def test_the_middle_lies_in_the_middle(length: int, part: float) -> None:
-    first, last = center_range(length, part)
+def test_the_range_is_centered(length: int, fraction: float) -> None:
+    first, last = center_range(length, fraction)
     assert 0 <= first < last <= length
     assert abs(first - (length - last)) <= 1
-    assert last - first == max(1, round(length * part))
+    assert last - first == max(1, round(length * fraction))
 
 
-def test_what_lies_outside_is_cut_away_before_resizing() -> None:
+def test_images_are_cropped_before_resizing() -> None:
     pixels = np.zeros((20, 40), np.uint8)
     pixels[5:15, 10:30] = 200
-    whole = read_image(Image.fromarray(pixels), ImagePreprocessor(8, 1))
-    inside = read_image(Image.fromarray(pixels), ImagePreprocessor(8, 1, center_crop=0.5))
-    assert (inside == 200).all() and whole.min() == 0
+    full = read_image(Image.fromarray(pixels), ImagePreprocessor(8, 1))
+    center = read_image(Image.fromarray(pixels), ImagePreprocessor(8, 1, center_crop=0.5))
+    assert (center == 200).all() and full.min() == 0
 
 
 @pytest.mark.parametrize("center_crop", [1.0, 0.5])
-def test_a_large_jpeg_keeps_its_detail(tmp_path: Path, center_crop: float) -> None:
-    """Decoded at a fraction of its size only as far as the part that is kept allows."""
+def test_a_cropped_large_jpeg_has_full_detail(tmp_path: Path, center_crop: float) -> None:
+    """Decoding at a fraction of the size takes the crop into account."""
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8).repeat(8, 0).repeat(8, 1)
     Image.fromarray(pixels).save(tmp_path / "a.jpg", quality=95)
     first, last = center_range(512, center_crop)
@@ -42,11 +42,15 @@ def test_a_large_jpeg_keeps_its_detail(tmp_path: Path, center_crop: float) -> No
         .crop((first, first, last, last))
         .resize((64, 64), Image.Resampling.BILINEAR)
     )
-    read = read_image(tmp_path / "a.jpg", ImagePreprocessor(64, 1, center_crop=center_crop))[0].numpy().astype(int)
+    read = (
+        read_image(tmp_path / "a.jpg", ImagePreprocessor(64, 1, center_crop=center_crop))[0]
+        .numpy()
+        .astype(int)
+    )
     assert np.abs(read - np.array(exact).astype(int)).mean() < 12
 
 
-def test_another_middle_is_another_cache_file() -> None:
+def test_the_cache_file_depends_on_the_crop() -> None:
     files = [cache_file([], ImagePreprocessor(8, 1, center_crop=c)) for c in (1.0, 0.5)]
     assert files[0] != files[1]
     assert cache_file([], ImagePreprocessor(8, 1, seed=1)) == files[0]

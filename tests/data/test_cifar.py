@@ -1,4 +1,4 @@
-"""CIFAR-FS and FC100: the published splits, over CIFAR-100 in every form that it comes in."""
+"""CIFAR-FS and FC100: the published splits of CIFAR-100 in every supported format."""
 
 import os
 import pickle
@@ -26,7 +26,7 @@ from vlfew.data.class_split import read_class_list
 from vlfew.data.data_root import find_data
 from vlfew.data.prepare import download, prepare
 
-READING = ImagePreprocessor(image_size=32, channels=3)
+PREPROCESSOR = ImagePreprocessor(image_size=32, channels=3)
 SOURCES = ("cifar_fs", "fc100")
 CLASSES = sorted(entry.name for entry in read_class_list("cifar_fs"))
 
@@ -38,14 +38,14 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pixels(name: str, test: bool) -> np.ndarray:
-    """An image whose red tells the class, with blue below in test images."""
+    """An image whose red encodes the class; test images have a blue lower half."""
     image = np.zeros((32, 32, 3), np.uint8)
     image[:, :, 0] = CLASSES.index(name)
     image[16:, :, 2] = 255 * test
     return image
 
 
-# Pickles as Python 2 wrote them: every string is bytes, arrays are made by `numpy.core`.
+# Pickles as written by Python 2: strings are bytes, and `numpy.core` creates arrays.
 
 
 def text(value: str | bytes) -> bytes:
@@ -63,10 +63,10 @@ def array(values: np.ndarray) -> bytes:
     shape = number(values.shape[0]) + number(values.shape[1]) + b"\x86"
     kind = b"cnumpy\ndtype\n(" + text("u1") + number(0) + number(1) + b"tR"
     kind += b"(" + number(3) + text("|") + b"NNN" + number(-1) + number(-1) + number(0) + b"tb"
-    made = (
+    empty = (
         b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n" + number(0) + b"\x85" + text("b") + b"tR"
     )
-    return made + b"(" + number(1) + shape + kind + b"\x89" + text(values.tobytes()) + b"tb"
+    return empty + b"(" + number(1) + shape + kind + b"\x89" + text(values.tobytes()) + b"tb"
 
 
 def listed(items: Iterable[bytes]) -> bytes:
@@ -139,19 +139,19 @@ def make_saved(root: Path) -> Path:
     return root
 
 
-FORMS: dict[str, Callable[[Path], Path]] = {
+FORMATS: dict[str, Callable[[Path], Path]] = {
     "pickles": make_pickles,
-    "pickles below": lambda root: make_pickles(root / "cifar-100-python").parent,
+    "pickles in a subfolder": lambda root: make_pickles(root / "cifar-100-python").parent,
     "pickles of Python 3": lambda root: make_pickles(root, lambda content: pickle.dumps(content, 2)),
     "folders": make_folders,
-    "one folder a class": lambda root: make_folders(root, (".", ".")),
+    "one folder per class": lambda root: make_folders(root, (".", ".")),
     "parquet": make_parquet,
     "saved": make_saved,
 }
 
 
 @pytest.mark.parametrize("name, counts", [("cifar_fs", (64, 16, 20)), ("fc100", (60, 20, 20))])
-def test_the_lists_are_the_published_ones(name: str, counts: tuple[int, ...]) -> None:
+def test_class_lists_match_the_publications(name: str, counts: tuple[int, ...]) -> None:
     entries = read_class_list(name)
     assert tuple(Counter(e.split for e in entries).values()) == counts
     assert sorted(e.name for e in entries) == CLASSES and len(set(CLASSES)) == 100
@@ -160,7 +160,7 @@ def test_the_lists_are_the_published_ones(name: str, counts: tuple[int, ...]) ->
     assert set(Counter(superclass.values()).values()) == {5} and len(set(superclass.values())) == 20
 
 
-def test_no_superclass_of_fc100_is_in_two_splits() -> None:
+def test_superclasses_of_fc100_are_in_one_split_each() -> None:
     splits = defaultdict(set)
     for entry in read_class_list("fc100"):
         splits[entry.group].add(entry.split)
@@ -169,7 +169,7 @@ def test_no_superclass_of_fc100_is_in_two_splits() -> None:
 
 
 def check(data: LabeledImages, name: str) -> None:
-    """Every image has the class that it shows, in the split that the list says."""
+    """Check that every image has the class that its pixels encode, in the published split."""
     images = data.images.batch(torch.arange(200))
     reds = images[:, 0, 0, 0].tolist()
     assert [data.class_names[c] for c in data.labels.tolist()] == [display_name(CLASSES[r]) for r in reds]
@@ -183,32 +183,32 @@ def check(data: LabeledImages, name: str) -> None:
     assert data.names_are_text and "aquarium fish" in data.class_names and data.name == name
     group = data.class_group
     assert group is not None and data.group_names[group[data.class_names.index("trout")]] == "fish"
-    assert data.note == "200 of 60,000 images at hand"
+    assert data.note == "200 of 60,000 images available"
 
 
 @pytest.mark.parametrize("name", SOURCES)
-@pytest.mark.parametrize("form", FORMS)
-def test_every_form_is_read(form: str, name: str, tmp_path: Path) -> None:
-    root = FORMS[form](tmp_path / "cifar")
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_every_format_is_read(format_name: str, name: str, tmp_path: Path) -> None:
+    root = FORMATS[format_name](tmp_path / "cifar")
     for limit in (10, 0):
-        data = load_data(name, root, READING, memory_limit_mb=limit)
+        data = load_data(name, root, PREPROCESSOR, memory_limit_mb=limit)
         check(data, name)
         if data.image_names:
-            shown = [CLASSES[r] for r in data.images.batch(torch.arange(200))[:, 0, 0, 0].tolist()]
-            assert [n.rpartition("_s_")[0] for n in data.image_names] == shown
+            classes = [CLASSES[r] for r in data.images.batch(torch.arange(200))[:, 0, 0, 0].tolist()]
+            assert [n.rpartition("_s_")[0] for n in data.image_names] == classes
 
 
-def test_the_fingerprint_knows_the_split_not_the_place(tmp_path: Path) -> None:
-    for form in ("pickles", "folders", "parquet"):
-        first = FORMS[form](tmp_path / form)
-        told = {name: load_data(name, first, READING).fingerprint for name in SOURCES}
-        moved = first.rename(tmp_path / f"{form} moved")
-        assert told == {name: load_data(name, moved, READING).fingerprint for name in SOURCES}
-        assert len(set(told.values())) == 2
+def test_the_fingerprint_covers_the_split_not_the_location(tmp_path: Path) -> None:
+    for format_name in ("pickles", "folders", "parquet"):
+        first = FORMATS[format_name](tmp_path / format_name)
+        fingerprints = {name: load_data(name, first, PREPROCESSOR).fingerprint for name in SOURCES}
+        moved = first.rename(tmp_path / f"{format_name} moved")
+        assert fingerprints == {name: load_data(name, moved, PREPROCESSOR).fingerprint for name in SOURCES}
+        assert len(set(fingerprints.values())) == 2
 
 
-class Evil:
-    """What a pickle can be made to do: run a command."""
+class Malicious:
+    """An object whose pickle calls a function when it is loaded."""
 
     def __init__(self, function: Callable[..., object], *arguments: object) -> None:
         self.call = function, arguments
@@ -219,22 +219,22 @@ class Evil:
 
 @pytest.mark.parametrize("which", ["train", "test", "meta"])
 @pytest.mark.parametrize("how", ["system", "eval", "getattr"])
-def test_a_pickle_that_runs_something_is_refused(which: str, how: str, tmp_path: Path) -> None:
+def test_a_malicious_pickle_is_rejected(which: str, how: str, tmp_path: Path) -> None:
     root, trace = make_pickles(tmp_path / "cifar"), tmp_path / "trace"
-    evil = {
-        "system": Evil(os.system, f"touch {trace}"),
-        "eval": Evil(eval, f"open({str(trace)!r}, 'w')"),
-        "getattr": Evil(getattr, dict, "get"),
+    malicious = {
+        "system": Malicious(os.system, f"touch {trace}"),
+        "eval": Malicious(eval, f"open({str(trace)!r}, 'w')"),
+        "getattr": Malicious(getattr, dict, "get"),
     }[how]
-    (root / which).write_bytes(pickle.dumps({"data": evil, "fine_label_names": [evil]}, 2))
+    (root / which).write_bytes(pickle.dumps({"data": malicious, "fine_label_names": [malicious]}, 2))
     with pytest.raises(
-        DataError, match=rf"{which}: not a pickle of CIFAR-100: refused: it asks for \S+"
+        DataError, match=rf"{which}: not a pickle of CIFAR-100: rejected: it uses \S+"
     ) as caught:
-        load_data("fc100", root, READING)
+        load_data("fc100", root, PREPROCESSOR)
     assert not trace.exists() and "\n" not in str(caught.value)
 
 
-def test_what_is_in_a_pickle_is_checked(tmp_path: Path) -> None:
+def test_the_content_of_a_pickle_is_checked(tmp_path: Path) -> None:
     good = part(CLASSES[:3], False)
     for change, message in (
         ({"data": None}, "expected data, an array"),
@@ -256,7 +256,7 @@ def test_what_is_in_a_pickle_is_checked(tmp_path: Path) -> None:
 
 @settings(max_examples=150)
 @given(data=st.data())
-def test_damaged_pickles_never_end_in_a_traceback(data: st.DataObject, tmp_path_factory: Any) -> None:
+def test_damaged_pickles_raise_data_errors_only(data: st.DataObject, tmp_path_factory: Any) -> None:
     content = bytearray(by_python_2(part(CLASSES[:1], False))[:400])
     for _ in range(data.draw(st.integers(0, 3))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
@@ -267,38 +267,38 @@ def test_damaged_pickles_never_end_in_a_traceback(data: st.DataObject, tmp_path_
     assert "\n" not in str(caught.value)
 
 
-def test_a_part_of_the_images_and_bad_ones(tmp_path: Path) -> None:
+def test_missing_and_unreadable_images_are_counted(tmp_path: Path) -> None:
     root = make_folders(tmp_path / "cifar")
-    bad = root / "train" / "apple" / "apple_s_0.png"
-    bad.write_bytes(b"text")
+    unreadable = root / "train" / "apple" / "apple_s_0.png"
+    unreadable.write_bytes(b"text")
     with pytest.raises(DataError, match=r"apple_s_0\.png: cannot be read"):
-        load_data("fc100", root, READING)
+        load_data("fc100", root, PREPROCESSOR)
     for path in (root / "test").rglob("*.png"):
         path.unlink()
     data = load_data("fc100", root, ImagePreprocessor(32, 3, on_bad_image="skip"))
-    assert data.note == "99 of 60,000 images at hand" and data.skipped == ("train/apple/apple_s_0.png",)
+    assert data.note == "99 of 60,000 images available" and data.skipped == ("train/apple/apple_s_0.png",)
     assert len(data.image_names) == len(data.labels) == 99
 
 
-def test_what_is_no_cifar_100_is_named(tmp_path: Path) -> None:
+def test_other_content_is_rejected_by_name(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"empty: no CIFAR-100 in it: neither train, test and meta"):
-        load_data("cifar_fs", tmp_path / "empty", READING)
+    with pytest.raises(DataError, match=r"empty: contains no CIFAR-100: neither train, test and meta"):
+        load_data("cifar_fs", tmp_path / "empty", PREPROCESSOR)
     root = make_folders(tmp_path / "cifar")
     (root / "train" / "apple").rename(root / "train" / "aple")
-    with pytest.raises(DataError, match=r"cifar_fs: there is no class 'aple'; did you mean 'apple'\?"):
-        load_data("cifar_fs", root, READING)
+    with pytest.raises(DataError, match=r"cifar_fs: unknown class 'aple'; did you mean 'apple'\?"):
+        load_data("cifar_fs", root, PREPROCESSOR)
     pickles = make_pickles(tmp_path / "pickles")
     (pickles / "test").unlink()
     with pytest.raises(DataError, match=r"test: cannot be read: No such file"):
-        load_data("cifar_fs", pickles, READING)
+        load_data("cifar_fs", pickles, PREPROCESSOR)
     (pickles / "meta").write_bytes(dictionary(fine_label_names=listed([text("apple")])))
     with pytest.raises(DataError, match=r"meta: expected fine_label_names, a list of 100 names"):
-        load_data("cifar_fs", pickles, READING)
+        load_data("cifar_fs", pickles, PREPROCESSOR)
     rows = huggingface()["train"].rename_column("fine_label", "label")
     rows.save_to_disk(tmp_path / "other")
     with pytest.raises(DataError, match="no column 'fine_label'"):
-        load_data("cifar_fs", tmp_path / "other", READING)
+        load_data("cifar_fs", tmp_path / "other", PREPROCESSOR)
 
 
 def make_archive(path: Path) -> Path:
@@ -309,7 +309,7 @@ def make_archive(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_one_folder_serves_both(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_data_sets_share_one_folder(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VLFEW_DATA", raising=False)
     with pytest.raises(
         DataError, match=rf"no data for '{name}': looked in \S+/cifar100; .*prepare {name} --from"
@@ -319,23 +319,23 @@ def test_one_folder_serves_both(name: str, tmp_path: Path, monkeypatch: pytest.M
     assert target == tmp_path / "cache" / "vlfew" / "data" / "cifar100"
     for source in SOURCES:
         assert find_data(source) == target
-        check(load_data(source, preprocessor=READING), source)
+        check(load_data(source, preprocessor=PREPROCESSOR), source)
     other = next(source for source in SOURCES if source != name)
-    with pytest.raises(DataError, match="cifar100 is there already"):
+    with pytest.raises(DataError, match="cifar100 exists; remove it first"):
         prepare(other, tmp_path / "cifar-100-python.tar.gz")
     monkeypatch.setenv("VLFEW_DATA", str(target.parent))
-    check(load_data(other, preprocessor=READING), other)
+    check(load_data(other, preprocessor=PREPROCESSOR), other)
 
 
-@pytest.mark.parametrize("kept", ["train", "test"])
-def test_a_lone_part_is_prepared(kept: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("present", ["train", "test"])
+def test_one_part_alone_is_prepared(present: str, tmp_path: Path) -> None:
     root = make_folders(tmp_path / "cifar")
-    (root / {"train": "test", "test": "train"}[kept]).rename(tmp_path / "aside")
-    assert (prepare("fc100", root, tmp_path / "there") / kept / "apple").is_dir()
+    (root / {"train": "test", "test": "train"}[present]).rename(tmp_path / "removed")
+    assert (prepare("fc100", root, tmp_path / "target") / present / "apple").is_dir()
 
 
 class FakeCIFAR100:
-    """Stands in for torchvision's class: leaves what it would leave."""
+    """Replaces torchvision's class and creates the files that it would download."""
 
     base_folder = "cifar-100-python"
     filename = "cifar-100-python.tar.gz"
@@ -350,7 +350,7 @@ class Offline(FakeCIFAR100):
         raise URLError("no route to host")
 
 
-def test_download_says_what_and_leaves_what_is_read(
+def test_download_prints_size_and_source_and_extracts_the_pickles(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("VLFEW_DATA", raising=False)
@@ -360,13 +360,13 @@ def test_download_says_what_and_leaves_what_is_read(
     assert not any((tmp_path / "cache" / "vlfew" / "data").iterdir())
     monkeypatch.setattr("torchvision.datasets.CIFAR100", FakeCIFAR100)
     assert sorted(p.name for p in download("fc100").iterdir()) == ["meta", "test", "train"]
-    said = capsys.readouterr().err
-    assert "169 MB" in said and FakeCIFAR100.url in said
-    check(load_data("cifar_fs", preprocessor=READING), "cifar_fs")
+    printed = capsys.readouterr().err
+    assert "169 MB" in printed and FakeCIFAR100.url in printed
+    check(load_data("cifar_fs", preprocessor=PREPROCESSOR), "cifar_fs")
 
 
-def test_all_images_are_at_hand() -> None:
-    data = load_data("cifar_fs", real_data("cifar100"), READING, memory_limit_mb=0)
+def test_the_real_data_set_is_complete() -> None:
+    data = load_data("cifar_fs", real_data("cifar100"), PREPROCESSOR, memory_limit_mb=0)
     assert len(data.labels) == 60_000 and data.note == ""
     assert data.labels.bincount().unique().tolist() == [600]
     assert [len(data.classes(s)) for s in ("train", "val", "test")] == [64, 16, 20]

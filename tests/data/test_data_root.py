@@ -1,4 +1,4 @@
-"""Where data are looked for, and what is said when they are not there."""
+"""Where data are searched, and the message if they are missing."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]
     return tmp_path / "data", tmp_path / "cache" / "vlfew" / "data"
 
 
-def test_the_data_root_comes_first_and_the_name_before_others(places: tuple[Path, Path]) -> None:
+def test_the_data_root_precedes_the_cache_and_the_name_its_alternatives(places: tuple[Path, Path]) -> None:
     root, cache = places
     for folder in (cache / "old_things", cache / "things", root / "old_things", root / "things"):
         folder.mkdir(parents=True)
@@ -29,30 +29,32 @@ def test_the_data_root_comes_first_and_the_name_before_others(places: tuple[Path
     assert find_data("things") == cache / "things"
 
 
-def test_an_explicit_folder_is_all_that_is_looked_at(places: tuple[Path, Path], tmp_path: Path) -> None:
+def test_an_explicit_folder_is_the_only_one_searched(places: tuple[Path, Path], tmp_path: Path) -> None:
     (places[0] / "things").mkdir(parents=True)
     assert find_data("things", tmp_path, ALSO) == tmp_path
     with pytest.raises(DataError, match="nowhere is not a folder"):
         find_data("things", tmp_path / "nowhere", ALSO)
 
 
-def test_nowhere_says_where_it_looked_and_what_to_do(places: tuple[Path, Path]) -> None:
-    for also, beside in (((), ""), (ALSO, " (or things.zip or old_things beside it)")):
+def test_missing_data_name_the_searched_places_and_the_way_out(places: tuple[Path, Path]) -> None:
+    for also, alternatives in (((), ""), (ALSO, " (or things.zip or old_things next to it)")):
         with pytest.raises(DataError) as error:
             find_data("things", also=also)
-        looked = f"looked in {places[0] / 'things'} and {places[1] / 'things'}{beside}; set VLFEW_DATA"
-        assert looked in str(error.value) and "vlfew data prepare things --from PATH" in str(error.value)
+        searched = (
+            f"looked in {places[0] / 'things'} and {places[1] / 'things'}{alternatives}; set VLFEW_DATA"
+        )
+        assert searched in str(error.value) and "vlfew data prepare things --from PATH" in str(error.value)
 
 
-def test_what_cannot_be_prepared_is_not_said_to_be(places: tuple[Path, Path]) -> None:
+def test_sources_without_prepare_do_not_suggest_it(places: tuple[Path, Path]) -> None:
     with pytest.raises(DataError, match=r"set VLFEW_DATA or data.root$"):
         load_data("pairs", file="pairs.csv")
 
 
-def test_a_folder_as_a_string_and_options_that_are_not_there(tmp_path: Path) -> None:
+def test_a_folder_as_a_string_and_unknown_options(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="neither captions"):
         load_data("captions", str(tmp_path))
-    with pytest.raises(ConfigError, match=r"reading=vlfew.Reading\(image_size=...\)"):
+    with pytest.raises(ConfigError, match=r"preprocessor=vlfew\.ImagePreprocessor\(image_size=\.\.\.\)"):
         load_data("captions", image_size=32)
     with pytest.raises(
         ConfigError, match="captions has no option 'val_fractoin'; did you mean 'val_fraction'"
@@ -60,7 +62,7 @@ def test_a_folder_as_a_string_and_options_that_are_not_there(tmp_path: Path) -> 
         load_data("captions", tmp_path, val_fractoin=0.5)
 
 
-def test_sources_say_their_other_names(places: tuple[Path, Path]) -> None:
+def test_sources_are_found_by_their_alternative_names(places: tuple[Path, Path]) -> None:
     root, _ = places
     root.mkdir()
     (root / "orl_faces.zip").touch()

@@ -1,4 +1,4 @@
-"""Images of every kind come out as people see them, and damaged ones as one line."""
+"""Images of every format are decoded as viewers show them; damaged images give a one-line error."""
 
 import io
 import struct
@@ -36,38 +36,38 @@ def photo(size: tuple[int, int] = (40, 30), seed: int = 0) -> Image.Image:
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM"])
 @pytest.mark.parametrize("preprocessor", [GRAY, COLOR])
-def test_every_kind_is_read(kind: str, preprocessor: ImagePreprocessor) -> None:
+def test_every_format_is_read(kind: str, preprocessor: ImagePreprocessor) -> None:
     image = read_image(encoded(photo(), kind), preprocessor)
     assert image.dtype == torch.uint8 and image.shape == (preprocessor.channels, 8, 8)
-    wanted = (
+    expected = (
         photo()
         .convert("L" if preprocessor.channels == 1 else "RGB")
         .resize((8, 8), Image.Resampling.BILINEAR)
     )
-    wanted = np.asarray(wanted).astype(int).reshape(8, 8, -1).transpose(2, 0, 1)
-    assert np.abs(image.numpy() - wanted).mean() < 8  # JPEG, WebP and GIF lose a little
+    expected = np.asarray(expected).astype(int).reshape(8, 8, -1).transpose(2, 0, 1)
+    assert np.abs(image.numpy() - expected).mean() < 8  # JPEG, WebP and GIF are lossy
 
 
-def test_path_file_and_image_are_the_same_image(tmp_path: Path) -> None:
+def test_path_file_and_pillow_image_give_the_same_tensor(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     photo().save(path)
-    wanted = read_image(path, COLOR)
+    expected = read_image(path, COLOR)
     for source in (path.read_bytes(), io.BytesIO(path.read_bytes()), photo()):
-        assert torch.equal(read_image(source, COLOR), wanted)
+        assert torch.equal(read_image(source, COLOR), expected)
 
 
-def test_turned_as_exif_says() -> None:
+def test_the_exif_orientation_is_applied() -> None:
     upright = Image.new("L", (16, 16), 255)
     upright.paste(0, (0, 0, 16, 8))  # dark above
     exif = Image.Exif()
-    exif[0x0112] = 6  # the camera lay on its side: turn a quarter clockwise to show
+    exif[0x0112] = 6  # the camera was on its side: rotate by 90 degrees clockwise to show
     stored = upright.transpose(Image.Transpose.ROTATE_90)
     image = read_image(encoded(stored, "JPEG", exif=exif, quality=95), GRAY)[0].float()
     assert image[:3].mean() < 20 and image[5:].mean() > 235
 
 
 def stored(upright: np.ndarray, orientation: int) -> np.ndarray:
-    """The image as a camera held that way stores it; the table of the EXIF standard."""
+    """The image as stored by a camera in that orientation, by the table of the EXIF standard."""
     return {
         1: upright,
         2: upright[:, ::-1],
@@ -81,7 +81,7 @@ def stored(upright: np.ndarray, orientation: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_orientation_ends_upright(orientation: int) -> None:
+def test_every_orientation_is_decoded_upright(orientation: int) -> None:
     upright = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -90,7 +90,7 @@ def test_every_orientation_ends_upright(orientation: int) -> None:
 
 
 def png(color_type: int, depth: int, rows: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG of 8 x 8 pixels, by hand: Pillow reads kinds that it does not write."""
+    """A PNG of 8 x 8 pixels, written here because Pillow reads formats that it cannot write."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -125,14 +125,14 @@ def sixteen(*values: int) -> bytes:
         (png(3, 2, b"\x55" * 16, (b"PLTE", b"\0\0\0\x00\x00\x00"), (b"tRNS", b"\xff\x80")), (127,) * 3),
     ],
 )
-def test_kinds_of_png_against_known_pixels(content: bytes, color: tuple[int, int, int]) -> None:
+def test_png_formats_against_known_pixels(content: bytes, color: tuple[int, int, int]) -> None:
     image = read_image(content, COLOR)
-    wanted = torch.tensor(color)[:, None, None].expand(3, 8, 8)
-    assert (image.int() - wanted).abs().max() <= 1
+    expected = torch.tensor(color)[:, None, None].expand(3, 8, 8)
+    assert (image.int() - expected).abs().max() <= 1
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
-def test_gray_among_color_is_the_same_gray(mode: str) -> None:
+def test_gray_is_the_same_in_every_mode(mode: str) -> None:
     level = 255 if mode == "1" else 102
     if mode == "I;16":
         image = Image.fromarray(np.full((8, 8), 257 * level, np.uint16))
@@ -143,17 +143,19 @@ def test_gray_among_color_is_the_same_gray(mode: str) -> None:
         assert (read_image(content, preprocessor) == level).all()
 
 
-def test_sixteen_bit_gray_is_scaled_not_cut() -> None:
+def test_sixteen_bit_gray_is_scaled_not_clipped() -> None:
     values = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
-    wanted = np.round(values / 257).astype(int)
+    expected = np.round(values / 257).astype(int)
     for kind in ("PNG", "TIFF"):
-        assert np.abs(read_image(encoded(Image.fromarray(values), kind), GRAY)[0].numpy() - wanted).max() <= 1
+        assert (
+            np.abs(read_image(encoded(Image.fromarray(values), kind), GRAY)[0].numpy() - expected).max() <= 1
+        )
     pgm = b"P5 8 8 65535\n" + values.astype(">u2").tobytes()
-    assert np.abs(read_image(pgm, COLOR)[1].numpy() - wanted).max() <= 1
+    assert np.abs(read_image(pgm, COLOR)[1].numpy() - expected).max() <= 1
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
-def test_transparent_parts_are_white_whatever_color_hides_there(mode: str) -> None:
+def test_transparent_pixels_are_white_whatever_their_color(mode: str) -> None:
     image = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
     image.paste((0, 0, 0, 255), (0, 0, 4, 8))
     if mode == "P":
@@ -167,7 +169,7 @@ def test_transparent_parts_are_white_whatever_color_hides_there(mode: str) -> No
     assert (image[:, :, 4:] == 255).all() and (image[:, :, :4] == 0).all()
 
 
-def test_half_transparent_is_mixed_with_white() -> None:
+def test_half_transparent_pixels_are_blended_with_white() -> None:
     content = encoded(Image.new("RGBA", (8, 8), (0, 0, 0, 128)))
     assert (read_image(content, GRAY).int() - 127).abs().max() <= 1
 
@@ -182,13 +184,13 @@ def test_cmyk_and_palette_and_bilevel() -> None:
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
-def test_an_animation_is_its_first_frame(kind: str) -> None:
+def test_the_first_frame_of_an_animation_is_read(kind: str) -> None:
     frames = [Image.new("RGB", (8, 8), color) for color in ("black", "white", "white")]
     content = encoded(frames[0], kind, save_all=True, append_images=frames[1:], duration=100)
     assert read_image(content, GRAY).max() < 10
 
 
-def test_squash_keeps_all_and_crop_keeps_the_middle() -> None:
+def test_stretch_shows_the_whole_image_and_crop_its_center() -> None:
     image = Image.new("L", (24, 8), 0)
     image.paste(255, (8, 0, 16, 8))
     assert (read_image(image, ImagePreprocessor(image_size=8, channels=1, resize="crop")) == 255).all()
@@ -196,18 +198,18 @@ def test_squash_keeps_all_and_crop_keeps_the_middle() -> None:
     assert stretched[:, 0].max() < 40 and stretched[:, 4].min() > 200
 
 
-def test_reduction_is_antialiased() -> None:
+def test_downscaling_is_antialiased() -> None:
     board = Image.fromarray((np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8))
     assert (read_image(board, GRAY).int() - 128).abs().max() < 20
 
 
-def test_a_large_jpeg_is_reduced_like_any_image() -> None:
+def test_a_large_jpeg_is_downscaled_like_any_image() -> None:
     image = photo((1024, 768), seed=3)
     fast = read_image(encoded(image, "JPEG", quality=95), COLOR).int()
     assert (fast - read_image(image, COLOR).int()).abs().float().mean() < 4
 
 
-def test_too_many_pixels_are_refused_before_decoding() -> None:
+def test_too_many_pixels_are_rejected_before_decoding() -> None:
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
@@ -217,7 +219,7 @@ def test_too_many_pixels_are_refused_before_decoding() -> None:
         read_image(bomb, GRAY, "bomb.png")
 
 
-def test_too_many_bytes_are_refused_before_they_are_unpacked(
+def test_too_many_bytes_are_rejected_before_unpacking(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with ZipFile(tmp_path / "a.zip", "w", ZIP_DEFLATED) as archive:
@@ -229,20 +231,20 @@ def test_too_many_bytes_are_refused_before_they_are_unpacked(
         read_image(bomb, GRAY)
 
 
-def test_a_image_with_a_bomb_for_a_comment_is_refused() -> None:
+def test_a_decompression_bomb_in_a_comment_is_rejected() -> None:
     comment = (b"zTXt", b"Comment\0\0" + zlib.compress(bytes(200 * 2**20), 9))
     with pytest.raises(DataError, match=r"^x: cannot be read: \S"):
         read_image(png(0, 8, bytes(64), comment), GRAY, "x")
 
 
-def test_the_pixel_limit_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pixel_limit_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode_module, "MAX_PIXELS", 1000)
     with pytest.raises(DataError, match=r"40x30 pixels, above the limit of 1,000"):
         read_image(encoded(photo()), GRAY, "big.png")
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"GIF89a", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"])
-def test_what_is_no_image_is_named_in_one_line(content: bytes, tmp_path: Path) -> None:
+def test_a_file_without_an_image_is_named_in_one_line(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "cat.jpg"
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"cat\.jpg: cannot be read: \S") as caught:
@@ -260,13 +262,13 @@ def test_a_missing_file_and_float_pixels_are_named(tmp_path: Path) -> None:
 
 @settings(max_examples=120)
 @given(kind=st.sampled_from(["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM"]), data=st.data())
-def test_damage_never_ends_in_a_traceback(kind: str, data: st.DataObject) -> None:
+def test_damaged_images_raise_data_errors_only(kind: str, data: st.DataObject) -> None:
     content = bytearray(encoded(photo(), kind))
     for _ in range(data.draw(st.integers(0, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    cut = data.draw(st.integers(0, len(content)))
+    length = data.draw(st.integers(0, len(content)))
     try:
-        image = read_image(bytes(content[:cut]), COLOR, "x")
+        image = read_image(bytes(content[:length]), COLOR, "x")
     except DataError as error:
         assert str(error).startswith("x: cannot be read: ") and "\n" not in str(error)
     else:
@@ -274,43 +276,45 @@ def test_damage_never_ends_in_a_traceback(kind: str, data: st.DataObject) -> Non
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "PPM"])
-def test_a_image_cut_in_half_is_never_accepted(kind: str) -> None:
+def test_a_truncated_image_is_rejected(kind: str) -> None:
     content = encoded(photo((64, 64)), kind)
     with pytest.raises(DataError, match=r"half: cannot be read"):
         read_image(content[: len(content) // 2], GRAY, "half")
 
 
-def many(tmp_path: Path, count: int, bad: set[int]) -> list[Path]:
+def many(tmp_path: Path, count: int, unreadable: set[int]) -> list[Path]:
     paths = []
     for n in range(count):
         paths.append(tmp_path / f"{n:03}.png")
         content = encoded(Image.new("L", (8, 8), n))
-        paths[-1].write_bytes(content[:40] if n in bad else content)
+        paths[-1].write_bytes(content[:40] if n in unreadable else content)
     return paths
 
 
-def test_read_many_keeps_order(tmp_path: Path) -> None:
-    images, kept, skipped = read_many(many(tmp_path, 150, set()), GRAY, "reading")
-    assert images[:, 0, 0, 0].tolist() == list(range(150)) == kept.tolist()
+def test_read_many_preserves_the_order(tmp_path: Path) -> None:
+    images, numbers, skipped = read_many(many(tmp_path, 150, set()), GRAY, "reading")
+    assert images[:, 0, 0, 0].tolist() == list(range(150)) == numbers.tolist()
     assert skipped == ()
 
 
-def test_read_many_stops_at_the_first_bad_image_and_names_it(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"041\.png: cannot be read: .*on_bad_image=skip, or --skip-bad"):
+def test_read_many_stops_at_the_first_unreadable_image(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"041\.png: cannot be read: .*on_bad_image=skip, or vlfew data show --skip-bad"
+    ):
         read_many(many(tmp_path, 120, {41, 99}), GRAY, "reading")
 
 
 def test_read_many_skips_and_counts(tmp_path: Path) -> None:
     paths = many(tmp_path, 120, {0, 41, 119})
-    images, kept, skipped = read_many(paths, ImagePreprocessor(8, 1, on_bad_image="skip"), "reading")
+    images, numbers, skipped = read_many(paths, ImagePreprocessor(8, 1, on_bad_image="skip"), "reading")
     assert skipped == (str(paths[0]), str(paths[41]), str(paths[119]))
-    assert kept.tolist() == [n for n in range(120) if n not in (0, 41, 119)]
-    assert images[:, 0, 0, 0].tolist() == kept.tolist()
+    assert numbers.tolist() == [n for n in range(120) if n not in (0, 41, 119)]
+    assert images[:, 0, 0, 0].tolist() == numbers.tolist()
 
 
-def test_read_many_of_none() -> None:
-    images, kept, skipped = read_many([], COLOR, "reading")
-    assert images.shape == (0, 3, 8, 8) and len(kept) == 0 and skipped == ()
+def test_read_many_without_images() -> None:
+    images, numbers, skipped = read_many([], COLOR, "reading")
+    assert images.shape == (0, 3, 8, 8) and len(numbers) == 0 and skipped == ()
 
 
 @given(
@@ -318,15 +322,15 @@ def test_read_many_of_none() -> None:
     st.integers(1, 40),
     st.integers(1, 60),
     st.sampled_from([1, 3]),
-    st.sampled_from(["squash", "crop"]),
+    st.sampled_from(["stretch", "crop"]),
 )
 @settings(max_examples=60)
-def test_squares_at_once_are_those_one_by_one(
+def test_squares_are_resized_in_a_batch_as_one_by_one(
     count: int, side: int, size: int, channels: int, resize: str
 ) -> None:
     images = np.random.default_rng(side).integers(0, 256, (count, side, side), np.uint8)
     preprocessor = ImagePreprocessor(size, channels, resize)
-    found = resize_squares(torch.from_numpy(images), preprocessor)
-    assert found.shape == (count, channels, size, size)
-    for image, resized in zip(images, found, strict=True):
+    batch = resize_squares(torch.from_numpy(images), preprocessor)
+    assert batch.shape == (count, channels, size, size)
+    for image, resized in zip(images, batch, strict=True):
         assert torch.equal(resized, read_image(Image.fromarray(image), preprocessor))

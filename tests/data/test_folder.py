@@ -1,4 +1,4 @@
-"""One's own folder: layouts, words and codes, and every mistake named in one line."""
+"""The `folder` source: layouts, class names that are text or codes, and every mistake reported in one line."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from vlfew.data.prepare import prepare
 from vlfew.data.splits import split_by_class
 
 ORL = Path(os.environ.get("VLFEW_DATA", "")) / "orl_faces.zip"
-READING = ImagePreprocessor(image_size=8, channels=3)
+PREPROCESSOR = ImagePreprocessor(image_size=8, channels=3)
 CLASSES = ("cat", "hot_dog", "red-fox", "tench", "mug", "yak")
 
 
@@ -51,11 +51,11 @@ def split(tmp_path: Path) -> Path:
     return tmp_path / "split"
 
 
-def load(root: Path, preprocessor: ImagePreprocessor = READING, **options: Any) -> LabeledImages:
+def load(root: Path, preprocessor: ImagePreprocessor = PREPROCESSOR, **options: Any) -> LabeledImages:
     return load_data("folder", root, preprocessor, **options)
 
 
-def refused(root: Path, message: str, **options: Any) -> None:
+def fails_with(root: Path, message: str, **options: Any) -> None:
     with pytest.raises(DataError, match=message) as caught:
         load(root, **options)
     assert "\n" not in str(caught.value)
@@ -80,18 +80,18 @@ def test_class_folders_are_split_by_class(flat: Path) -> None:
         assert shades.tolist() == [CLASSES.index(folder)] * 3
 
 
-def test_split_folders_are_taken_as_they_are(split: Path) -> None:
+def test_split_folders_are_used_as_given(split: Path) -> None:
     data = load(split)
     assert names(data, "train") == {"a cat", "a dog", "a fox", "a yak"}
     assert names(data, "val") == {"a mug"} and names(data, "test") == {"a cup", "a pen"}
     assert data.note == ""
 
 
-def test_without_val_a_part_of_the_training_classes_is_held_out(split: Path, tmp_path: Path) -> None:
-    (split / "val").rename(tmp_path / "aside")
+def test_without_val_some_training_classes_are_held_out(split: Path, tmp_path: Path) -> None:
+    (split / "val").rename(tmp_path / "removed")
     data = load(split)
     assert len(names(data, "val")) == 2 and len(names(data, "train")) == 2 and "held out" in data.note
-    refused(split, "val_fraction=0.99 of 4 training classes leaves fewer than 2", val_fraction=0.99)
+    fails_with(split, "val_fraction=0.99 of 4 training classes leaves fewer than 2", val_fraction=0.99)
     assert set(load(split, val_fraction=0).splits) == {"train", "test"}
     (split / "train" / "a yak").rename(tmp_path / "a yak")
     data = load(split)
@@ -99,15 +99,15 @@ def test_without_val_a_part_of_the_training_classes_is_held_out(split: Path, tmp
     assert "3 training classes are too few to hold some out" in data.note
     (split / "train" / "a fox").rename(tmp_path / "a fox")
     (split / "train" / "a dog").rename(tmp_path / "a dog")
-    refused(split, "of 1 training classes leaves fewer than 2 for training")
+    fails_with(split, "of 1 training classes leaves fewer than 2 for training")
 
 
-def test_validation_goes_by_other_names(split: Path) -> None:
+def test_validation_has_alternative_names(split: Path) -> None:
     (split / "val").rename(split / "validation")
     assert names(load(split), "val") == {"a mug"}
 
 
-def test_other_files_are_left_aside_and_counted(flat: Path) -> None:
+def test_other_files_are_ignored_and_counted(flat: Path) -> None:
     (flat / "cat" / "notes.txt").write_text("x")
     (flat / "cat" / ".hidden.png").write_text("x")
     (flat / "__MACOSX").mkdir()
@@ -116,7 +116,7 @@ def test_other_files_are_left_aside_and_counted(flat: Path) -> None:
     assert len(data.images) == 18 and data.note.endswith(": 2")
 
 
-def test_images_may_lie_deeper_and_have_large_suffixes(flat: Path) -> None:
+def test_images_may_be_in_subfolders_with_uppercase_suffixes(flat: Path) -> None:
     fill(flat / "cat" / "kittens", 2)
     (flat / "cat" / "0.png").rename(flat / "cat" / "0.PNG")
     data = load(flat)
@@ -131,14 +131,16 @@ def test_links_to_folders_are_followed_once(flat: Path, tmp_path: Path) -> None:
     assert "pen" in data.class_names and len(data.images) == 21
 
 
-def test_large_sets_are_decoded_as_asked_for(flat: Path) -> None:
+def test_large_data_sets_are_decoded_on_demand(flat: Path) -> None:
     small, large = load(flat), load(flat, memory_limit_mb=0)
     assert isinstance(small.images, InMemory) and isinstance(large.images, DecodedOnDemand)
     assert torch.equal(large.images.batch(torch.arange(18)), small.images.tensor)
     assert small.fingerprint == large.fingerprint
 
 
-def test_the_fingerprint_follows_the_content_not_the_place_or_the_reading(flat: Path, tmp_path: Path) -> None:
+def test_the_fingerprint_covers_the_content_not_the_location_or_preprocessing(
+    flat: Path, tmp_path: Path
+) -> None:
     first = load(flat).fingerprint
     moved = flat.rename(tmp_path / "moved")
     assert load(moved, ImagePreprocessor(image_size=9, channels=1)).fingerprint == first
@@ -150,14 +152,14 @@ def test_the_fingerprint_follows_the_content_not_the_place_or_the_reading(flat: 
 @pytest.mark.parametrize(
     "names", [("s1", "s2", "s17"), ("n01532829", "n01558993", "n02099601"), ("1", "2", "3")]
 )
-def test_codes_are_no_words(tmp_path: Path, names: tuple[str, ...]) -> None:
+def test_codes_are_not_text(tmp_path: Path, names: tuple[str, ...]) -> None:
     for name in names:
         fill(tmp_path / "codes" / "test" / name)
     data = load(tmp_path / "codes")
     assert not data.names_are_text and set(data.class_names) == set(names)
 
 
-def test_one_code_among_words_leaves_the_set_without_words(flat: Path) -> None:
+def test_a_single_code_means_that_names_are_not_text(flat: Path) -> None:
     fill(flat / "class_7")
     assert not load(flat).names_are_text
 
@@ -165,18 +167,18 @@ def test_one_code_among_words_leaves_the_set_without_words(flat: Path) -> None:
 @pytest.mark.parametrize(
     "code", ["s17", "n01532829", "character03", "42", "class_7", "Person-3", "id9", "abc_12"]
 )
-def test_codes_by_rule(code: str) -> None:
+def test_names_recognized_as_codes(code: str) -> None:
     assert is_code(code) and display_name(code) == code
 
 
 @pytest.mark.parametrize(
-    "word, shown", [("hot_dog", "hot dog"), ("boeing-747", "boeing 747"), ("é", "é"), ("_", "_")]
+    "name, displayed", [("hot_dog", "hot dog"), ("boeing-747", "boeing 747"), ("é", "é"), ("_", "_")]
 )
-def test_words_by_rule(word: str, shown: str) -> None:
-    assert not is_code(word) and display_name(word) == shown
+def test_names_recognized_as_text(name: str, displayed: str) -> None:
+    assert not is_code(name) and display_name(name) == displayed
 
 
-def test_classes_yaml_gives_words(tmp_path: Path) -> None:
+def test_classes_yaml_gives_texts(tmp_path: Path) -> None:
     root = tmp_path / "wordnet"
     for name in ("n01532829", "n01558993", "n02099601"):
         fill(root / "test" / name)
@@ -189,7 +191,7 @@ def test_classes_yaml_gives_words(tmp_path: Path) -> None:
     assert data.note == ""
 
 
-def test_two_classes_of_one_word_stay_apart(flat: Path) -> None:
+def test_classes_with_the_same_text_have_distinct_names(flat: Path) -> None:
     (flat / "classes.yaml").write_text("cat: crane\nmug: crane\n")
     data = load(flat)
     assert {"crane (cat)", "crane (mug)"} < set(data.class_names)
@@ -200,9 +202,9 @@ def test_two_classes_of_one_word_stay_apart(flat: Path) -> None:
     "content, message",
     [
         ("catt: a cat", r"classes\.yaml: no class folder 'catt'; did you mean 'cat'\?"),
-        ("cat: []", "'cat' needs words"),
-        ("cat: {a: b}", "'cat' needs words"),
-        ("cat: ' '", "'cat' needs words"),
+        ("cat: []", "'cat' needs a text or a list of texts"),
+        ("cat: {a: b}", "'cat' needs a text or a list of texts"),
+        ("cat: ' '", "'cat' needs a text or a list of texts"),
         ("- cat", "expected lines like"),
         ('cat: "a\0b"', r"classes\.yaml: not YAML"),
         ("../cat: a cat", r"no class folder '\.\./cat'; did you mean 'cat'"),
@@ -210,9 +212,9 @@ def test_two_classes_of_one_word_stay_apart(flat: Path) -> None:
         (b"cat: \xff\xfe", "UTF-8"),
     ],
 )
-def test_mistakes_in_classes_yaml(flat: Path, content: str | bytes, message: str) -> None:
+def test_mistakes_in_classes_yaml_are_reported(flat: Path, content: str | bytes, message: str) -> None:
     (flat / "classes.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
-    refused(flat, message)
+    fails_with(flat, message)
 
 
 def test_captions_are_texts_of_the_class(split: Path) -> None:
@@ -227,25 +229,25 @@ def test_captions_are_texts_of_the_class(split: Path) -> None:
     assert texts["a dog"] == ("a dog",) and data.note == ""
 
 
-@pytest.mark.parametrize("place", ["flat", "split", "no val"])
-def test_captions_of_held_out_classes_are_not_read(
-    flat: Path, split: Path, tmp_path: Path, place: str
+@pytest.mark.parametrize("layout", ["flat", "split", "no val"])
+def test_captions_of_held_out_classes_are_ignored(
+    flat: Path, split: Path, tmp_path: Path, layout: str
 ) -> None:
-    root = flat if place == "flat" else split
-    if place == "no val":
-        (split / "val").rename(tmp_path / "aside")
+    root = flat if layout == "flat" else split
+    if layout == "no val":
+        (split / "val").rename(tmp_path / "removed")
     images = sorted(p.relative_to(root) for p in root.rglob("0.png"))
-    lines = [json.dumps({"file_name": p.as_posix(), "text": f"seen: {p.parent.name}"}) for p in images]
+    lines = [json.dumps({"file_name": p.as_posix(), "text": f"caption: {p.parent.name}"}) for p in images]
     (root / "metadata.jsonl").write_text("\n".join(lines))
     data = load(root)
     trained = set(data.classes("train").tolist())
     for number, texts in enumerate(data.class_texts):
-        assert any(t.startswith("seen: ") for t in texts) is (number in trained)
+        assert any(t.startswith("caption: ") for t in texts) is (number in trained)
     held_out = len(data.class_names) - len(trained)
-    assert held_out and data.note.endswith(f"captions are left aside: {held_out}")
+    assert held_out and data.note.endswith(f"captions are ignored: {held_out}")
 
 
-def test_captions_make_no_words_of_codes(tmp_path: Path) -> None:
+def test_captions_do_not_turn_codes_into_text(tmp_path: Path) -> None:
     root = tmp_path / "codes"
     places = ("train/s1", "train/s2", "val/s3", "test/s4")
     for place in places:
@@ -268,9 +270,9 @@ def test_captions_make_no_words_of_codes(tmp_path: Path) -> None:
         (
             "metadata.csv",
             "file_name,text\n../flat/cat/0.png,a\n",
-            r"metadata\.csv:2: there is no image '\.\./",
+            r"metadata\.csv:2: no image '\.\./",
         ),
-        ("metadata.csv", "file_name,text\n/etc/passwd,a\n", r"metadata\.csv:2: there is no image '/etc"),
+        ("metadata.csv", "file_name,text\n/etc/passwd,a\n", r"metadata\.csv:2: no image '/etc"),
         ("metadata.csv", "file,text\ncat/0.png,a\n", r"metadata\.csv:2: no 'file_name'.*file, text"),
         ("metadata.csv", "file_name,caption\ncat/0.png,a\n", r"no 'text'.*caption"),
         ("metadata.csv", "file_name,text\ncat/0.png\n", r"metadata\.csv:2: no 'text'"),
@@ -283,23 +285,23 @@ def test_captions_make_no_words_of_codes(tmp_path: Path) -> None:
         ("metadata.jsonl", '{"file_name": "dog.png", "text": "a"}\n', r"metadata\.jsonl:1: .*'dog\.png'"),
     ],
 )
-def test_mistakes_in_metadata(flat: Path, name: str, content: str, message: str) -> None:
+def test_mistakes_in_metadata_are_reported(flat: Path, name: str, content: str, message: str) -> None:
     (flat / name).write_text(content)
-    refused(flat, message)
+    fails_with(flat, message)
 
 
-def test_nothing_there(tmp_path: Path) -> None:
+def test_a_folder_without_images_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    refused(tmp_path / "empty", "no images in folders named after their classes")
+    fails_with(tmp_path / "empty", "no images in folders named after their classes")
     Image.new("L", (8, 8)).save(tmp_path / "empty" / "loose.png")
-    refused(tmp_path / "empty", "no images in folders")
+    fails_with(tmp_path / "empty", "no images in folders")
 
 
 def test_an_empty_class_is_named(flat: Path, split: Path) -> None:
     (flat / "zebra").mkdir()
-    refused(flat, "no images of class 'zebra'")
+    fails_with(flat, "no images of class 'zebra'")
     (split / "val" / "zebra").mkdir()
-    refused(split, "no images of class 'zebra'")
+    fails_with(split, "no images of class 'zebra'")
 
 
 @pytest.mark.parametrize(
@@ -312,7 +314,7 @@ def test_an_empty_class_is_named(flat: Path, split: Path) -> None:
         (6, {"train": 2, "val": 2, "test": 2}, ""),
     ],
 )
-def test_few_classes_are_split_as_far_as_they_go(
+def test_few_classes_are_split_as_far_as_possible(
     tmp_path: Path, classes: int, sizes: dict[str, int], missing: str
 ) -> None:
     for name in ("cat", "dog", "owl", "pen", "yak", "zebra")[:classes]:
@@ -324,58 +326,58 @@ def test_few_classes_are_split_as_far_as_they_go(
     assert (f"by evaluate=[] sampling.classes_per_batch={classes}, or" in data.note) == ("test" in missing)
 
 
-def test_a_single_class_is_refused(tmp_path: Path) -> None:
+def test_a_single_class_is_rejected(tmp_path: Path) -> None:
     fill(tmp_path / "one" / "cat")
-    refused(tmp_path / "one", r"1 class \(cat\): there is nothing to tell it apart from; add another")
+    fails_with(tmp_path / "one", r"1 class \(cat\): nothing to distinguish it from; add another")
 
 
 @pytest.mark.parametrize("twin", ["a cat", "A_Cat", "Ａ cat"])
 def test_a_class_in_two_splits_is_named(split: Path, twin: str) -> None:
     fill(split / "test" / twin)
-    refused(split, r"is in both '(train|test)' and '(train|test)'")
+    fails_with(split, r"is in both '(train|test)' and '(train|test)'")
 
 
 @pytest.mark.parametrize(
     "one, other",
     [("Hot-Dog", "hot_dog"), ("caf\u00e9", "cafe\u0301"), ("ﬁsh", "fish"), ("Straße", "STRASSE"), ("①", "1")],
 )
-def test_two_folders_of_one_name(flat: Path, one: str, other: str) -> None:
+def test_two_folders_of_the_same_class_are_rejected(flat: Path, one: str, other: str) -> None:
     for name in (one, other):
         if not (flat / name).exists():
             fill(flat / name)
-    refused(flat, f"'({one}|{other})' and '({one}|{other})' name one class")
+    fails_with(flat, f"folders '({one}|{other})' and '({one}|{other})' are the same class")
 
 
-def test_words_that_fold_into_one_stay_apart(flat: Path) -> None:
+def test_texts_that_differ_in_case_only_have_distinct_names(flat: Path) -> None:
     (flat / "classes.yaml").write_text("cat: Crane\nmug: crane\n")
     assert {"Crane (cat)", "crane (mug)"} < set(load(flat).class_names)
 
 
-def test_split_folders_beside_classes(split: Path) -> None:
+def test_split_folders_next_to_classes_are_rejected(split: Path) -> None:
     fill(split / "zebra")
-    refused(split, "stands beside 'zebra'")
+    fails_with(split, "split folder 'test' is next to 'zebra'")
 
 
 @pytest.mark.skipif(not ORL.is_file(), reason="no orl_faces.zip under VLFEW_DATA")
-def test_faces_have_codes_for_names(tmp_path: Path) -> None:
+def test_the_names_of_att_faces_are_codes(tmp_path: Path) -> None:
     data = load(prepare("folder", ORL, tmp_path / "faces"))
     assert len(data.class_names) == 40 and len(data.images) == 400 and not data.names_are_text
     assert data.images.batch(torch.arange(400)).float().std() > 20
 
 
-def test_an_empty_split_folder(split: Path) -> None:
+def test_an_empty_split_folder_is_rejected(split: Path) -> None:
     (split / "valid").mkdir()
-    refused(split, "valid: no class folders")
+    fails_with(split, "valid: contains no class folders")
 
 
-def test_a_class_may_be_called_train(flat: Path) -> None:
+def test_a_class_may_be_named_train(flat: Path) -> None:
     fill(flat / "train")
     assert "train" in load(flat).class_names
 
 
-def test_bad_images(flat: Path) -> None:
+def test_unreadable_images_are_named_or_skipped(flat: Path) -> None:
     (flat / "cat" / "1.png").write_bytes((flat / "cat" / "1.png").read_bytes()[:40])
-    refused(flat, r"cat/1\.png: cannot be read")
+    fails_with(flat, r"cat/1\.png: cannot be read")
     skip = ImagePreprocessor(image_size=8, channels=3, on_bad_image="skip")
     for limit in (100, 0):
         data = load(flat, skip, memory_limit_mb=limit)
@@ -387,10 +389,10 @@ def test_bad_images(flat: Path) -> None:
         load(flat, skip)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_image_that_may_not_be_read_is_named_or_skipped(flat: Path) -> None:
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can read every file")
+def test_an_image_without_read_permission_is_named_or_skipped(flat: Path) -> None:
     (flat / "cat" / "1.png").chmod(0o000)
-    refused(flat, r"cat/1\.png: cannot be read: Permission denied")
+    fails_with(flat, r"cat/1\.png: cannot be read: Permission denied")
     data = load(flat, ImagePreprocessor(image_size=8, channels=3, on_bad_image="skip"))
     assert data.skipped == ("cat/1.png",) and len(data.images) == 17
 
@@ -398,19 +400,19 @@ def test_a_image_that_may_not_be_read_is_named_or_skipped(flat: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"just text", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0\0\x10JFIF\0", b"<svg/>"]
 )
-def test_what_only_looks_like_a_image_is_named_or_skipped(flat: Path, content: bytes) -> None:
+def test_a_file_without_an_image_is_named_or_skipped(flat: Path, content: bytes) -> None:
     (flat / "cat" / "x.jpg").write_bytes(content)
-    refused(flat, r"cat/x\.jpg: cannot be read: \S+.*on_bad_image=skip, or --skip-bad")
+    fails_with(flat, r"cat/x\.jpg: cannot be read: \S+.*on_bad_image=skip, or vlfew data show --skip-bad")
     data = load(flat, ImagePreprocessor(image_size=8, channels=3, on_bad_image="skip"))
     assert data.skipped == ("cat/x.jpg",) and len(data.images) == 18
 
 
 @pytest.mark.parametrize("fractions", [(-0.1, 0.2), (0.5, 0.5), (-1, 0.5), (0.7, 0.05)])
-def test_fractions_that_cannot_be(flat: Path, fractions: tuple[float, float]) -> None:
-    refused(flat, "val_fraction=", val_fraction=fractions[0], test_fraction=fractions[1])
+def test_invalid_fractions_are_rejected(flat: Path, fractions: tuple[float, float]) -> None:
+    fails_with(flat, "val_fraction=", val_fraction=fractions[0], test_fraction=fractions[1])
 
 
-def test_a_part_of_nothing_is_no_split(flat: Path) -> None:
+def test_a_fraction_of_zero_omits_the_split(flat: Path) -> None:
     assert set(load(flat, val_fraction=0).splits) == {"train", "test"}
     data = load(flat, val_fraction=0, test_fraction=0)
     assert set(data.splits) == {"train"} and len(names(data, "train")) == 6 and data.note == ""
@@ -422,17 +424,17 @@ def test_a_part_of_nothing_is_no_split(flat: Path) -> None:
     test=st.floats(0.01, 0.4),
     seed=st.integers(0, 5),
 )
-def test_splits_by_class_are_disjoint_complete_and_seeded(
+def test_splits_by_class_are_disjoint_complete_and_depend_on_the_seed(
     labels: list[int], val: float, test: float, seed: int
 ) -> None:
     names, labels = [f"class {n}" for n in range(12)], [*range(12), *labels]
     tensor = torch.tensor(labels)
     splits = split_by_class(tensor, names, val_fraction=val, test_fraction=test, seed=seed)
-    of_class = defaultdict(set)
+    splits_of_class = defaultdict(set)
     for split_name, index in splits.items():
         for n in index.tolist():
-            of_class[labels[n]].add(split_name)
-    assert all(len(s) == 1 for s in of_class.values())
+            splits_of_class[labels[n]].add(split_name)
+    assert all(len(s) == 1 for s in splits_of_class.values())
     assert sorted(n for index in splits.values() for n in index.tolist()) == list(range(len(labels)))
     assert all(len({labels[n] for n in index.tolist()}) >= 2 for index in splits.values())
     again = split_by_class(tensor, names, val_fraction=val, test_fraction=test, seed=seed)

@@ -1,4 +1,4 @@
-"""The glyph rule, on the real fonts and on too few of them."""
+"""The definition of glyphs, with the real fonts and with too few of them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def glyphs():
     return load_data("glyphs", None, ImagePreprocessor(image_size=32))
 
 
-def test_size_is_what_the_rule_gives(glyphs):
-    # Font and Unicode versions move these a little.
+def test_the_number_of_classes_and_images_follows_the_definition(glyphs):
+    # The numbers depend slightly on the versions of the fonts and of Unicode.
     assert 4_000 < len(glyphs.class_names) < 5_000
     assert 33_000 < len(glyphs.images) < 40_000
     assert glyphs.names_are_text and glyphs.images.shape == (1, 32, 32)
@@ -31,17 +31,17 @@ def test_no_image_is_in_two_classes(glyphs):
         index = torch.arange(start, min(start + 4096, len(glyphs.images)))
         for image, label in zip(glyphs.images.batch(index), glyphs.labels[index].tolist(), strict=True):
             key = hashlib.sha1(image.numpy().tobytes()).digest()
-            assert key not in label_of, "an image stands twice"
+            assert key not in label_of, "an image occurs twice"
             label_of[key] = label
 
 
-def test_characters_that_look_alike_are_one_class_with_all_names(glyphs):
+def test_identical_characters_are_one_class_with_all_names(glyphs):
     texts = dict(zip(glyphs.class_names, glyphs.class_texts, strict=True))
     names = texts["latin capital letter h"]
     assert {"greek capital letter eta", "cyrillic capital letter en"} <= set(names)
 
 
-def test_splits_part_the_classes(glyphs):
+def test_every_class_is_in_one_split(glyphs):
     classes = {name: set(glyphs.classes(name).tolist()) for name in ("train", "val", "test")}
     assert sum(map(len, classes.values())) == len(glyphs.class_names)
     assert len(set.union(*classes.values())) == len(glyphs.class_names)
@@ -57,7 +57,7 @@ def test_another_seed_gives_another_split_of_the_same_images(monkeypatch: pytest
     assert other.fingerprint != one.fingerprint
 
 
-def test_folder_without_fonts_is_refused(tmp_path: Path):
+def test_a_folder_without_fonts_is_rejected(tmp_path: Path):
     with pytest.raises(DataError, match=r"no fonts \(\*.ttf\)"):
         load_data("glyphs", tmp_path, ImagePreprocessor())
 

@@ -1,4 +1,4 @@
-"""What lies in a folder or archive: hidden things left out, odd ones named."""
+"""Files of a folder or archive: hidden files are ignored, unusable names reported."""
 
 import os
 from pathlib import Path
@@ -10,24 +10,24 @@ from vlfew.core.errors import DataError
 from vlfew.data.image_files import list_files
 
 HIDDEN = (".DS_Store", "cat/.x.png", ".git/a.png", "__MACOSX/cat/._a.png", "cat/Icon\r")
-SHOWN = ("a/b/c.png", "cat/1.png", "loose.png", "naïve 🐈\u200d⬛ 猫/é.png", "x__MACOSX/1.png")
+VISIBLE = ("a/b/c.png", "cat/1.png", "loose.png", "naïve 🐈\u200d⬛ 猫/é.png", "x__MACOSX/1.png")
 
 
-def test_hidden_files_are_left_out_of_folders_and_archives(tmp_path: Path) -> None:
+def test_hidden_files_in_folders_and_archives_are_ignored(tmp_path: Path) -> None:
     with ZipFile(tmp_path / "a.zip", "w") as archive:
-        for name in (*HIDDEN, *SHOWN):
+        for name in (*HIDDEN, *VISIBLE):
             path = tmp_path / "folder" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(name)
             archive.writestr(name, name)
     for place in (tmp_path / "folder", tmp_path / "a.zip"):
         files = list_files(place)
-        assert [file.name for file in files] == sorted(SHOWN)
-        assert [file.read().decode() for file in files] == sorted(SHOWN)
-        assert [file.size for file in files] == [len(name.encode()) for name in sorted(SHOWN)]
+        assert [file.name for file in files] == sorted(VISIBLE)
+        assert [file.read().decode() for file in files] == sorted(VISIBLE)
+        assert [file.size for file in files] == [len(name.encode()) for name in sorted(VISIBLE)]
 
 
-def test_links(tmp_path: Path) -> None:
+def test_links_are_followed_without_loops(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     (folder / "cat").mkdir(parents=True)
     (folder / "cat" / "1.png").write_text("x")
@@ -46,7 +46,7 @@ def test_links(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [b"caf\xe9", b"a\nb", b"a\x1b[31mb", b"\x7f"])
-def test_names_that_no_message_could_show_are_named_all_the_same(name: bytes, tmp_path: Path) -> None:
+def test_names_with_control_characters_are_reported_printably(name: bytes, tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(name)).mkdir()
     (tmp_path / os.fsdecode(name) / "1.png").write_text("x")
     with pytest.raises(
@@ -56,8 +56,8 @@ def test_names_that_no_message_could_show_are_named_all_the_same(name: bytes, tm
     assert str(caught.value).isprintable()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can read every file")
+def test_a_folder_without_read_permission_is_named(tmp_path: Path) -> None:
     (tmp_path / "cat").mkdir()
     (tmp_path / "cat" / "1.png").write_text("x")
     for mode in (0o000, 0o444):
@@ -69,7 +69,7 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path) -> None:
             (tmp_path / "cat").chmod(0o755)
 
 
-def test_what_is_no_archive_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_archive_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_text("text")
-    with pytest.raises(DataError, match=r"a\.zip: not a zip archive that can be read"):
+    with pytest.raises(DataError, match=r"a\.zip: not a readable zip archive"):
         list_files(tmp_path / "a.zip")

@@ -1,4 +1,4 @@
-"""torchvision and Hugging Face data sets come in and go out with the same images and labels."""
+"""Conversion of torchvision and Hugging Face data sets preserves images and labels."""
 
 import unicodedata
 from pathlib import Path
@@ -22,7 +22,7 @@ from vlfew.evaluation.run_protocol import check_protocol, run_protocol
 from vlfew.models.dual_stream import DualStream
 from vlfew.models.spec import ModelSpec
 
-READING = ImagePreprocessor(image_size=8, channels=3)
+PREPROCESSOR = ImagePreprocessor(image_size=8, channels=3)
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +42,9 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("limit, kind", [(10, InMemory), (0, DecodedOnDemand)])
 def test_torchvision_folder(folder: Path, limit: int, kind: type) -> None:
     splits = {"train": torch.arange(8), "test": torch.arange(8, 12)}
-    data = from_torchvision(ImageFolder(folder), READING, name="mine", splits=splits, memory_limit_mb=limit)
+    data = from_torchvision(
+        ImageFolder(folder), PREPROCESSOR, name="mine", splits=splits, memory_limit_mb=limit
+    )
     assert isinstance(data.images, kind) and data.name == "mine" and data.names_are_text
     assert data.class_names == ("hot dog", "mug", "red fox")
     images = data.images.batch(torch.arange(12))
@@ -51,7 +53,7 @@ def test_torchvision_folder(folder: Path, limit: int, kind: type) -> None:
 
 
 def accuracy(data: LabeledImages, split: str) -> float:
-    """Of an untrained model, by one image a class."""
+    """One-shot accuracy of an untrained model."""
     torch.manual_seed(0)
     spec = ModelSpec(
         backbone="conv4", backbone_options={"width": 8}, embedding_dim=None, image_size=16, channels=3
@@ -74,7 +76,7 @@ def test_an_image_folder_is_split_and_evaluated(tmp_path: Path) -> None:
     source = ImageFolder(tmp_path)
     splits = split_by_class(torch.tensor(source.targets), source.classes, seed=0)
     data = from_torchvision(source, ImagePreprocessor(16, 3), name="kinds", splits=splits)
-    assert accuracy(data, "test") == 1.0  # the images of a class are all one
+    assert accuracy(data, "test") == 1.0  # all images of a class are equal
     with pytest.raises(DataError, match="need 5 classes, but the split has 2"):
         check_protocol("few-shot", {"ways": 5, "queries": 1}, data)
 
@@ -84,8 +86,8 @@ def test_fake_data_are_evaluated_at_chance() -> None:
     assert 0.2 < accuracy(data, "all") < 0.8
 
 
-class Pairs(torch.utils.data.Dataset):
-    """The least that is asked of a data set."""
+class Minimal(torch.utils.data.Dataset):
+    """The minimal interface of a data set."""
 
     def __len__(self) -> int:
         return 4
@@ -94,18 +96,21 @@ class Pairs(torch.utils.data.Dataset):
         return Image.new("L", (9, 9), 10 * number), 7 * (number % 2)
 
 
-def test_any_pairs_by_number_will_do() -> None:
-    source: Any = Pairs()
-    for data in (from_torchvision(source, READING), from_torchvision(source, READING, memory_limit_mb=0)):
+def test_any_sequence_of_images_and_labels_is_accepted() -> None:
+    source: Any = Minimal()
+    for data in (
+        from_torchvision(source, PREPROCESSOR),
+        from_torchvision(source, PREPROCESSOR, memory_limit_mb=0),
+    ):
         assert data.class_names == ("0", "7") and data.labels.tolist() == [0, 1, 0, 1]
         assert data.images.batch(torch.arange(4))[:, 2, 0, 0].tolist() == [0, 10, 20, 30]
     parts = torch.utils.data.Subset(ConcatDataset([source, source]), [1, 4])
-    assert from_torchvision(parts, READING).images.batch(torch.arange(2))[:, 0, 0, 0].tolist() == [10, 0]
+    assert from_torchvision(parts, PREPROCESSOR).images.batch(torch.arange(2))[:, 0, 0, 0].tolist() == [10, 0]
 
 
 def test_torchvision_without_targets_or_classes() -> None:
     source = FakeData(size=12, image_size=(3, 8, 8), num_classes=3)
-    data = from_torchvision(source, READING)
+    data = from_torchvision(source, PREPROCESSOR)
     assert data.labels.tolist() == [int(source[n][1]) for n in range(12)]
     assert not data.names_are_text and data.indices("all").tolist() == list(range(12))
     assert torch.equal(data.images.batch(torch.tensor([5]))[0], PILToTensor()(source[5][0]))
@@ -114,14 +119,14 @@ def test_torchvision_without_targets_or_classes() -> None:
 def test_torchvision_synonyms_are_texts(folder: Path) -> None:
     source: Any = ImageFolder(folder)
     source.classes = [("crane",), ("mug", "cup"), ("crane",)]
-    data = from_torchvision(source, READING)
+    data = from_torchvision(source, PREPROCESSOR)
     assert data.class_texts == (("crane",), ("mug", "cup"), ("crane",))
     assert len(set(data.class_names)) == 3 and data.names_are_text
 
 
-def test_torchvision_with_a_transform_is_told_so(folder: Path) -> None:
+def test_torchvision_with_a_transform_is_rejected(folder: Path) -> None:
     with pytest.raises(DataError, match=r"torchvision\[0\]: .*without a transform"):
-        from_torchvision(ImageFolder(folder, PILToTensor()), READING)
+        from_torchvision(ImageFolder(folder, PILToTensor()), PREPROCESSOR)
 
 
 def huggingface(rows: range, **features: Any) -> Any:
@@ -140,7 +145,7 @@ def test_huggingface_parts_are_splits(limit: int, kind: type) -> None:
     from datasets import DatasetDict
 
     source = DatasetDict({"train": huggingface(range(9)), "validation": huggingface(range(9, 15))})
-    data = from_huggingface(source, READING, memory_limit_mb=limit)
+    data = from_huggingface(source, PREPROCESSOR, memory_limit_mb=limit)
     assert isinstance(data.images, kind)
     assert data.class_names == ("tench", "great auk", "mug") and data.names_are_text
     assert data.indices("train").tolist() == list(range(9)) and data.indices("val").tolist() == list(
@@ -148,48 +153,48 @@ def test_huggingface_parts_are_splits(limit: int, kind: type) -> None:
     )
     assert data.images.batch(torch.arange(15))[:, 0, 0, 0].tolist() == list(range(15))
     assert data.labels.tolist() == [n % 3 for n in range(15)]
-    assert data.fingerprint == from_huggingface(source, READING).fingerprint
+    assert data.fingerprint == from_huggingface(source, PREPROCESSOR).fingerprint
 
 
 def test_huggingface_labels_of_text_and_numbers() -> None:
     from datasets import Value
 
-    words = huggingface(range(4)).remove_columns("label").add_column("label", ["b", "a", "b", "c"])
-    data = from_huggingface(words, READING)
+    text = huggingface(range(4)).remove_columns("label").add_column("label", ["b", "a", "b", "c"])
+    data = from_huggingface(text, PREPROCESSOR)
     assert data.class_names == ("a", "b", "c") and data.labels.tolist() == [1, 0, 1, 2]
     numbers = huggingface(range(4)).cast_column("label", Value("int64"))
-    assert not from_huggingface(numbers, READING).names_are_text
+    assert not from_huggingface(numbers, PREPROCESSOR).names_are_text
 
 
-def test_names_that_fold_into_one_stay_apart() -> None:
+def test_names_that_differ_in_case_only_are_distinguished() -> None:
     names = ["Cat", "cat", "caf\u00e9", "cafe\u0301", "dog"]
     rows = huggingface(range(5)).remove_columns("label").add_column("label", names)
-    data = from_huggingface(rows, READING)
+    data = from_huggingface(rows, PREPROCESSOR)
     folded = [unicodedata.normalize("NFKC", name).casefold() for name in data.class_names]
     assert len(set(folded)) == 5 and "dog" in data.class_names
 
 
-def test_huggingface_sixteen_bits_are_not_cut() -> None:
+def test_huggingface_sixteen_bits_are_scaled_not_clipped() -> None:
     from datasets import ClassLabel, Dataset, Features
     from datasets import Image as Feature
 
     image = Image.fromarray(np.full((8, 8), 128 * 257, np.uint16))
     features = Features({"image": Feature(), "label": ClassLabel(names=["a", "b"])})
     source = Dataset.from_dict({"image": [image], "label": [0]}, features=features)
-    assert (from_huggingface(source, READING).images.batch(torch.tensor([0])) == 128).all()
+    assert (from_huggingface(source, PREPROCESSOR).images.batch(torch.tensor([0])) == 128).all()
 
 
-def test_huggingface_mistakes_are_named() -> None:
+def test_huggingface_column_mistakes_are_reported() -> None:
     source = huggingface(range(4))
-    with pytest.raises(DataError, match="no column 'image'"):
-        from_huggingface(source, READING, image="image")
+    with pytest.raises(DataError, match="no column 'photo'"):
+        from_huggingface(source, PREPROCESSOR, image="photo")
     with pytest.raises(DataError, match=r"did you mean 'label'"):
-        from_huggingface(source, READING, label="labels")
-    with pytest.raises(DataError, match=r"'label' holds .*, not images"):
-        from_huggingface(source, READING, image="label")
+        from_huggingface(source, PREPROCESSOR, label="labels")
+    with pytest.raises(DataError, match=r"'label' contains .*, not images"):
+        from_huggingface(source, PREPROCESSOR, image="label")
 
 
-def test_huggingface_bad_rows_are_named_or_skipped() -> None:
+def test_huggingface_unreadable_rows_are_named_or_skipped() -> None:
     from datasets import ClassLabel, Dataset, Features
     from datasets import Image as Feature
 
@@ -198,31 +203,31 @@ def test_huggingface_bad_rows_are_named_or_skipped() -> None:
     features = Features({"image": Feature(), "label": ClassLabel(names=["a", "b"])})
     source = Dataset.from_dict({"image": rows, "label": [0, 0, 1, 1]}, features=features)
     with pytest.raises(DataError, match=r"mine\[1\]: cannot be read"):
-        from_huggingface(source, READING, name="mine")
+        from_huggingface(source, PREPROCESSOR, name="mine")
     data = from_huggingface(source, ImagePreprocessor(8, 3, on_bad_image="skip"), name="mine")
     assert data.skipped == ("mine[1]", "mine[2]") and data.labels.tolist() == [0, 1]
     assert data.indices("all").tolist() == [0, 1]
 
 
-def test_a_row_without_a_class_is_named() -> None:
+def test_a_row_without_a_label_is_named() -> None:
     source = huggingface(range(4)).remove_columns("label").add_column("label", ["b", None, "b", "c"])
     with pytest.raises(DataError, match=r"huggingface\[1\]: None is not the label"):
-        from_huggingface(source, READING)
+        from_huggingface(source, PREPROCESSOR)
 
 
-def test_out_to_torch(folder: Path) -> None:
+def test_conversion_to_torch(folder: Path) -> None:
     splits = {"train": torch.arange(8), "test": torch.arange(8, 12)}
-    data = from_torchvision(ImageFolder(folder), READING, splits=splits)
-    out: Any = to_torch_dataset(data, "test")
-    assert len(out) == 4 and out.targets == [2] * 4
-    image, label = out[3]
+    data = from_torchvision(ImageFolder(folder), PREPROCESSOR, splits=splits)
+    dataset: Any = to_torch_dataset(data, "test")
+    assert len(dataset) == 4 and dataset.targets == [2] * 4
+    image, label = dataset[3]
     assert label == 2 and image.dtype == torch.uint8 and image[1, 0, 0] == 3
-    batch, labels = next(iter(torch.utils.data.DataLoader(out, batch_size=4)))
+    batch, labels = next(iter(torch.utils.data.DataLoader(dataset, batch_size=4)))
     assert batch.shape == (4, 3, 8, 8) and labels.tolist() == [2] * 4
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_out_to_huggingface_and_back(folder: Path, channels: int) -> None:
+def test_conversion_to_huggingface_and_back(folder: Path, channels: int) -> None:
     preprocessor = ImagePreprocessor(image_size=8, channels=channels)
     data = from_torchvision(ImageFolder(folder), preprocessor)
     back = from_huggingface(to_huggingface(data, "all"), preprocessor)

@@ -1,4 +1,4 @@
-"""LFW from a folder and a tar: its views, its folds, its lists and what may be wrong with them."""
+"""LFW from a folder and a tar archive: views, folds, lists and mistakes in them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.conftest import real_data
 from vlfew.core.errors import DataError
 from vlfew.data import ImagePreprocessor, LabeledImages, load_data
 
-READING = ImagePreprocessor(image_size=8, channels=3)
+PREPROCESSOR = ImagePreprocessor(image_size=8, channels=3)
 PEOPLE = {f"Ann_{chr(65 + n // 2)}{chr(97 + n)}": 1 + n % 3 for n in range(20)}
 
 
@@ -25,7 +25,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Twenty people, two in each of ten folds; a third have one, two and three images."""
+    """Twenty people, two in each of ten folds; a third each have one, two and three images."""
     root = tmp_path / "lfw"
     for seed, (person, count) in enumerate(PEOPLE.items()):
         folder = root / "lfw-deepfunneled" / person
@@ -36,9 +36,9 @@ def root(tmp_path: Path) -> Path:
     names = list(PEOPLE)
     lines, pairs = ["10"], ["10\t1"]
     for fold in range(10):
-        own = names[2 * fold : 2 * fold + 2]
-        lines += ["2", *(f"{p}\t{PEOPLE[p]}" for p in own)]
-        one, other = sorted(own, key=lambda p: -PEOPLE[p])
+        in_fold = names[2 * fold : 2 * fold + 2]
+        lines += ["2", *(f"{p}\t{PEOPLE[p]}" for p in in_fold)]
+        one, other = sorted(in_fold, key=lambda p: -PEOPLE[p])
         pairs += [f"{one}\t1\t2" if PEOPLE[one] > 1 else f"{one}\t1\t1", f"{one}\t1\t{other}\t1"]
     (root / "people.txt").write_text("\n".join(lines) + "\n")
     (root / "pairs.txt").write_text("\n".join(pairs) + "\n")
@@ -53,7 +53,7 @@ def people(data: LabeledImages, split: str) -> set[str]:
 
 
 def test_a_fold_of_view_2(root: Path) -> None:
-    data = load_data("lfw", root, READING, fold=10)
+    data = load_data("lfw", root, PREPROCESSOR, fold=10)
     names = list(PEOPLE)
     assert people(data, "test") == set(names[18:]) and people(data, "val") == set(names[:2])
     assert people(data, "train") == set(names[2:18])
@@ -67,24 +67,24 @@ def test_a_fold_of_view_2(root: Path) -> None:
 
 
 def test_all_folds_for_a_model_trained_elsewhere(root: Path) -> None:
-    data = load_data("lfw", root, READING, fold="all")
+    data = load_data("lfw", root, PREPROCESSOR, fold="all")
     assert list(data.splits) == ["test"] and len(data.indices("test")) == len(data.images)
     assert data.pairs["test"].fold.tolist() == [[n, n] for n in range(10) for _ in range(2)]
 
 
-def test_the_files_of_a_pair_are_those_of_its_line(root: Path) -> None:
-    data = load_data("lfw", root, READING, fold="all")
+def test_the_images_of_a_pair_are_those_of_its_line(root: Path) -> None:
+    data = load_data("lfw", root, PREPROCESSOR, fold="all")
     pairs = data.pairs["test"]
     lines = (root / "pairs.txt").read_text().splitlines()[1:]
     for line, i, j in zip(lines, pairs.i.tolist(), pairs.j.tolist(), strict=True):
-        words = line.split("\t")
-        other = words[0] if len(words) == 3 else words[2]
-        assert data.image_names[i].endswith(f"/{words[0]}_{int(words[1]):04}.jpg")
-        assert data.image_names[j].endswith(f"/{other}_{int(words[-1]):04}.jpg")
+        fields = line.split("\t")
+        other = fields[0] if len(fields) == 3 else fields[2]
+        assert data.image_names[i].endswith(f"/{fields[0]}_{int(fields[1]):04}.jpg")
+        assert data.image_names[j].endswith(f"/{other}_{int(fields[-1]):04}.jpg")
 
 
-def test_view_1_holds_a_part_of_its_training_people_out(root: Path) -> None:
-    data = load_data("lfw", root, READING, protocol="view-1", validation_fraction=0.25)
+def test_view_1_holds_out_a_fraction_of_the_training_people(root: Path) -> None:
+    data = load_data("lfw", root, PREPROCESSOR, protocol="view-1", validation_fraction=0.25)
     names = list(PEOPLE)
     assert people(data, "test") == set(names[12:])
     assert people(data, "train") | people(data, "val") == set(names[:12])
@@ -92,8 +92,8 @@ def test_view_1_holds_a_part_of_its_training_people_out(root: Path) -> None:
     assert len(data.pairs["test"]) == 2 and "val" not in data.pairs
 
 
-def test_one_image_a_person_and_a_partner(root: Path) -> None:
-    data = load_data("lfw", root, READING, protocol="one-image")
+def test_one_image_per_person_and_a_partner_image(root: Path) -> None:
+    data = load_data("lfw", root, PREPROCESSOR, protocol="one-image")
     assert len(data.images) == 2 * len(PEOPLE)
     assert data.labels.bincount().tolist() == [2] * len(PEOPLE)
     parts = [people(data, s) for s in ("train", "val", "test")]
@@ -103,19 +103,19 @@ def test_one_image_a_person_and_a_partner(root: Path) -> None:
     assert int(pairs.same.sum()) == len(parts[2]) == len(pairs) // 2
     images = data.images.batch(torch.arange(len(data.images)))
     assert all(not images[n].equal(images[n + len(PEOPLE)]) for n in range(len(PEOPLE)))
-    again = load_data("lfw", root, READING, protocol="one-image")
+    again = load_data("lfw", root, PREPROCESSOR, protocol="one-image")
     assert again.images.batch(torch.arange(40)).equal(images) and again.fingerprint == data.fingerprint
 
 
-def test_a_tar_is_read_as_the_folder_is(root: Path, tmp_path: Path) -> None:
-    folder = load_data("lfw", root, READING)
+def test_a_tar_archive_equals_the_folder(root: Path, tmp_path: Path) -> None:
+    folder = load_data("lfw", root, PREPROCESSOR)
     packed = tmp_path / "packed"
     packed.mkdir()
     for path in root.glob("*.txt"):
         (packed / path.name).write_bytes(path.read_bytes())
     with tarfile.open(packed / "lfw-deepfunneled.tar", "w") as archive:
         archive.add(root / "lfw-deepfunneled", "lfw-deepfunneled")
-    tar = load_data("lfw", packed, READING)
+    tar = load_data("lfw", packed, PREPROCESSOR)
     every = torch.arange(len(folder.images))
     assert tar.images.batch(every).equal(folder.images.batch(every))
     assert tar.fingerprint == folder.fingerprint
@@ -126,56 +126,58 @@ def test_the_center_crop_is_in_the_note(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "file, old, new, said",
+    "file, old, new, message",
     [
         ("pairs.txt", "\t1\t2", "\t1\t9", r"pairs\.txt:\d+: the image Ann_\w+_0009\.jpg is missing"),
-        ("pairs.txt", "10\t1\n", "10\t2\n", r"pairs\.txt: 20 pairs, where its first line says 40"),
+        ("pairs.txt", "10\t1\n", "10\t2\n", r"pairs\.txt: 20 pairs, but the first line announces 40"),
         ("pairs.txt", "10\t1\n", "ten\n", r"pairs\.txt:1: expected the number of pairs"),
         ("pairs.txt", "\t1\t2", "\t1\t²", r"the image Ann_\w+_000²\.jpg is missing"),
         ("pairs.txt", "\t1\t2", "\t1", r"pairs\.txt:\d+: expected a person and two numbers"),
         ("pairs.txt", "\t1\t2", "\tone\t2", r"the image Ann_\w+_0one\.jpg is missing"),
-        ("people.txt", "Ann_Aa\t1", "Nobody\t1", r"people\.txt:3: there is no image of Nobody"),
+        ("people.txt", "Ann_Aa\t1", "Nobody\t1", r"people\.txt:3: no image of Nobody"),
         ("people.txt", "Ann_Ab\t2", "Ann_Ab", r"people\.txt:4: expected a person and a number"),
         ("people.txt", "Ann_Bc\t3", "Ann_Aa\t1", r"people\.txt:6: Ann_Aa is in set 1 as well as in set 2"),
     ],
 )
-def test_a_line_that_is_wrong_is_named(root: Path, file: str, old: str, new: str, said: str) -> None:
+def test_mistakes_in_lists_are_reported_with_their_line(
+    root: Path, file: str, old: str, new: str, message: str
+) -> None:
     text = (root / file).read_text()
     assert old in text
     (root / file).write_text(text.replace(old, new, 1))
-    with pytest.raises(DataError, match=said):
-        load_data("lfw", root, READING)
+    with pytest.raises(DataError, match=message):
+        load_data("lfw", root, PREPROCESSOR)
 
 
-def test_what_is_missing_is_said(root: Path, tmp_path: Path) -> None:
+def test_missing_and_unexpected_files_are_named(root: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"neither lfw-deepfunneled/ nor lfw-deepfunneled\.tar"):
-        load_data("lfw", tmp_path / "empty", READING)
+        load_data("lfw", tmp_path / "empty", PREPROCESSOR)
     (root / "pairs.txt").unlink()
     with pytest.raises(DataError, match=r"the list pairs\.txt is missing"):
-        load_data("lfw", root, READING)
+        load_data("lfw", root, PREPROCESSOR)
     (root / "lfw-deepfunneled" / "Ann_Aa" / "portrait.jpg").write_bytes(b"x")
     with pytest.raises(DataError, match=r"Ann_Aa/portrait\.jpg .* is not like First_Last"):
-        load_data("lfw", root, READING)
+        load_data("lfw", root, PREPROCESSOR)
 
 
-def test_other_pairs_are_other_data(root: Path) -> None:
-    before = load_data("lfw", root, READING).fingerprint
+def test_the_fingerprint_covers_the_pairs(root: Path) -> None:
+    before = load_data("lfw", root, PREPROCESSOR).fingerprint
     text = (root / "pairs.txt").read_text().replace("\t1\t2\n", "\t2\t1\n")
     (root / "pairs.txt").write_text(text)
-    assert load_data("lfw", root, READING).fingerprint != before
+    assert load_data("lfw", root, PREPROCESSOR).fingerprint != before
 
 
-def test_lists_that_are_no_text(root: Path) -> None:
+def test_a_list_that_is_not_text_is_named(root: Path) -> None:
     (root / "pairs.txt").write_bytes(b"10\t1\n\xff\xfe")
     with pytest.raises(DataError, match=r"pairs\.txt: cannot be read as UTF-8"):
-        load_data("lfw", root, READING)
+        load_data("lfw", root, PREPROCESSOR)
 
 
-def test_a_pair_whose_image_cannot_be_read_is_never_left_out(root: Path) -> None:
-    word = (root / "pairs.txt").read_text().splitlines()[1].split("\t")[0]
-    (root / "lfw-deepfunneled" / word / f"{word}_0001.jpg").write_text("not an image")
-    with pytest.raises(DataError, match=rf"pairs\.txt:2: the image {word}_0001\.jpg cannot be read"):
+def test_pairs_with_unreadable_images_are_never_skipped(root: Path) -> None:
+    person = (root / "pairs.txt").read_text().splitlines()[1].split("\t")[0]
+    (root / "lfw-deepfunneled" / person / f"{person}_0001.jpg").write_text("not an image")
+    with pytest.raises(DataError, match=rf"pairs\.txt:2: the image {person}_0001\.jpg cannot be read"):
         load_data("lfw", root, ImagePreprocessor(8, 3, on_bad_image="skip"))
 
 
@@ -183,51 +185,53 @@ def test_the_real_lists() -> None:
     root = real_data("lfw")
     from vlfew.data.sources.lfw import _pairs, _people, check
 
-    found = check(root)
-    at = {key: n for n, key in enumerate(found.images)}
-    folds = _people(found, "people.txt")
-    assert len(found.images) == 13233 and len(found.numbers) == 5749
+    lfw = check(root)
+    at = {key: n for n, key in enumerate(lfw.images)}
+    folds = _people(lfw, "people.txt")
+    assert len(lfw.images) == 13233 and len(lfw.numbers) == 5749
     assert len(folds) == 10 and sum(map(len, folds)) == 5749
-    pairs = _pairs(found, "pairs.txt", at, folds)
+    pairs = _pairs(lfw, "pairs.txt", at, folds)
     assert len(pairs) == 6000 and pairs.fold[:, 0].equal(pairs.fold[:, 1])
     for fold in range(10):
-        own = pairs.fold[:, 0] == fold
-        assert int(own.sum()) == 600 and int(pairs.same[own].sum()) == 300
-    (train,), (test,) = _people(found, "peopleDevTrain.txt"), _people(found, "peopleDevTest.txt")
+        in_fold = pairs.fold[:, 0] == fold
+        assert int(in_fold.sum()) == 600 and int(pairs.same[in_fold].sum()) == 300
+    (train,), (test,) = _people(lfw, "peopleDevTrain.txt"), _people(lfw, "peopleDevTest.txt")
     assert (len(train), len(test)) == (4038, 1711) and not train & test
-    assert len(_pairs(found, "pairsDevTest.txt", at, [test])) == 1000
+    assert len(_pairs(lfw, "pairsDevTest.txt", at, [test])) == 1000
 
 
-def test_image_restricted_tells_of_pairs_and_of_nobody(root: Path) -> None:
-    free, data = (
-        load_data("lfw", root, READING, fold=10, training_labels=labels)
+def test_image_restricted_has_pairs_but_no_identities(root: Path) -> None:
+    unrestricted, data = (
+        load_data("lfw", root, PREPROCESSOR, fold=10, training_labels=labels)
         for labels in ("unrestricted", "image-restricted")
     )
     assert data.training_labels == "image-restricted" and "View 2, image-restricted" in data.note
-    assert data.fingerprint != free.fingerprint and "train" not in free.pairs
+    assert data.fingerprint != unrestricted.fingerprint and "train" not in unrestricted.pairs
     lines = (root / "pairs.txt").read_text().splitlines()[1:]
     for split, folds in (("val", range(1)), ("train", range(1, 9))):
         pairs = data.pairs[split]
-        told = [line for fold in folds for line in lines[2 * fold : 2 * fold + 2]]
-        assert len(pairs) == len(told)
-        for line, i, j, same in zip(told, pairs.i, pairs.j, pairs.same, strict=True):
-            words = line.split("\t")
-            other = words[0] if len(words) == 3 else words[2]
-            assert data.image_names[i].endswith(f"/{words[0]}_{int(words[1]):04}.jpg")
-            assert data.image_names[j].endswith(f"/{other}_{int(words[-1]):04}.jpg")
-            assert same.item() == (len(words) == 3)
+        expected = [line for fold in folds for line in lines[2 * fold : 2 * fold + 2]]
+        assert len(pairs) == len(expected)
+        for line, i, j, same in zip(expected, pairs.i, pairs.j, pairs.same, strict=True):
+            fields = line.split("\t")
+            other = fields[0] if len(fields) == 3 else fields[2]
+            assert data.image_names[i].endswith(f"/{fields[0]}_{int(fields[1]):04}.jpg")
+            assert data.image_names[j].endswith(f"/{other}_{int(fields[-1]):04}.jpg")
+            assert same.item() == (len(fields) == 3)
         used = data.indices(split)
         assert set(used.tolist()) == {*pairs.i.tolist(), *pairs.j.tolist()}
-        # A class of its own for every image: no loss and no protocol can go by who is in it.
+        # Every image is its own class: no loss and no protocol can use identities.
         assert len(data.labels[used].unique()) == len(used) < len(data.labels)
     test = data.indices("test")
-    assert test.equal(free.indices("test")) and data.pairs["test"].i.equal(free.pairs["test"].i)
-    names = [[d.class_names[c] for c in d.labels[test].tolist()] for d in (data, free)]
+    assert test.equal(unrestricted.indices("test")) and data.pairs["test"].i.equal(
+        unrestricted.pairs["test"].i
+    )
+    names = [[d.class_names[c] for c in d.labels[test].tolist()] for d in (data, unrestricted)]
     assert names[0] == names[1]
     assert len(set(data.class_names)) == len(data.class_names) == int(data.labels.max()) + 1
 
 
 @pytest.mark.parametrize("options", [{"fold": "all"}, {"protocol": "view-1"}, {"protocol": "one-image"}])
-def test_there_must_be_a_training_to_restrict(root: Path, options: dict) -> None:
-    with pytest.raises(DataError, match="take protocol=view-2 and a fold from 1 to 10"):
-        load_data("lfw", root, READING, training_labels="image-restricted", **options)
+def test_image_restricted_needs_view_2_and_a_fold(root: Path, options: dict) -> None:
+    with pytest.raises(DataError, match="set protocol=view-2 and a fold from 1 to 10"):
+        load_data("lfw", root, PREPROCESSOR, training_labels="image-restricted", **options)

@@ -1,4 +1,4 @@
-"""Omniglot from folders and archives: splits by alphabet, drawers, quarter turns, official runs."""
+"""Omniglot from folders and archives: splits by alphabet, drawers, rotations, official runs."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ from vlfew.data import ImagePreprocessor, LabeledImages, load_data
 from vlfew.data.sources.omniglot import load_runs
 from vlfew.evaluation.split_episodes import split_episodes
 
-READING = ImagePreprocessor(image_size=16, channels=1)
+PREPROCESSOR = ImagePreprocessor(image_size=16, channels=1)
 REAL = Path(os.environ.get("VLFEW_DATA", "")) / "omniglot"
 needs_real = pytest.mark.skipif(
     not (os.environ.get("VLFEW_DATA") and REAL.is_dir()), reason="no omniglot under VLFEW_DATA"
@@ -37,7 +37,7 @@ def drawing(path: Path, seed: int) -> None:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Six background and two evaluation alphabets of three characters by four people."""
+    """Six background and two evaluation alphabets of three characters drawn by four people."""
     root = tmp_path / "omniglot"
     number = 0
     for part, alphabets in (("background", "ABCDEF"), ("evaluation", "XY")):
@@ -63,32 +63,32 @@ def alphabets(data: LabeledImages, split: str) -> set[str]:
     return {data.class_names[c].split("/")[0] for c in data.classes(split).tolist()}
 
 
-def test_splits_are_whole_alphabets(root: Path) -> None:
-    data = load_data("omniglot", root, READING, validation_alphabets=2)
+def test_alphabets_are_never_split(root: Path) -> None:
+    data = load_data("omniglot", root, PREPROCESSOR, validation_alphabets=2)
     assert alphabets(data, "test") == {"X", "Y"}
     assert len(alphabets(data, "val")) == 2 and len(alphabets(data, "train")) == 4
     assert alphabets(data, "val") | alphabets(data, "train") == set("ABCDEF")
     assert sum(len(i) for i in data.splits.values()) == len(data.images) == 96
     assert not data.names_are_text and data.class_names[0] == "A/character01"
-    assert data.note == "24 of 1,623 characters, 96 of 32,460 drawings at hand"
+    assert data.note == "24 of 1,623 characters, 96 of 32,460 drawings available"
     for name, group in zip(data.class_names, data.class_group.tolist(), strict=True):
         assert data.group_names[group] == name.split("/")[0]
 
 
-def test_validation_is_drawn_from_the_seed(root: Path) -> None:
+def test_validation_depends_on_the_seed(root: Path) -> None:
     def drawn(seed: int) -> frozenset[str]:
         data = load_data("omniglot", root, ImagePreprocessor(16, 1, seed=seed), validation_alphabets=2)
         return frozenset(alphabets(data, "val"))
 
     assert drawn(3) == drawn(3)
     assert len({drawn(seed) for seed in range(12)}) > 1
-    assert "val" not in load_data("omniglot", root, READING, validation_alphabets=0).splits
+    assert "val" not in load_data("omniglot", root, PREPROCESSOR, validation_alphabets=0).splits
     with pytest.raises(DataError, match=r"validation_alphabets=6 of 6"):
-        load_data("omniglot", root, READING, validation_alphabets=6)
+        load_data("omniglot", root, PREPROCESSOR, validation_alphabets=6)
 
 
-def test_drawers_and_images_belong_together(root: Path) -> None:
-    data = load_data("omniglot", root, READING, validation_alphabets=1)
+def test_drawers_and_images_match(root: Path) -> None:
+    data = load_data("omniglot", root, PREPROCESSOR, validation_alphabets=1)
     number = data.class_names.index("B/character02")
     index = (data.labels == number).nonzero().flatten()
     assert data.source_id[index].tolist() == [0, 1, 9, 19]
@@ -97,20 +97,20 @@ def test_drawers_and_images_belong_together(root: Path) -> None:
 
 
 def test_archives_give_the_same_data_as_folders(root: Path, tmp_path: Path) -> None:
-    folders = load_data("omniglot", root, READING, validation_alphabets=2)
-    archives = load_data("omniglot", zipped(root, tmp_path / "zips"), READING, validation_alphabets=2)
+    folders = load_data("omniglot", root, PREPROCESSOR, validation_alphabets=2)
+    archives = load_data("omniglot", zipped(root, tmp_path / "zips"), PREPROCESSOR, validation_alphabets=2)
     assert folders.fingerprint == archives.fingerprint and folders.class_names == archives.class_names
     assert torch.equal(folders.images.tensor, archives.images.tensor)
     assert torch.equal(folders.source_id, archives.source_id)
 
 
 @pytest.mark.parametrize("rotations, mirrors, times", [(True, False, 4), (False, True, 2), (True, True, 8)])
-def test_turned_and_mirrored_characters_are_training_classes_only(
+def test_rotated_and_mirrored_characters_are_training_classes_only(
     rotations: bool, mirrors: bool, times: int, root: Path
 ) -> None:
-    upright = load_data("omniglot", root, READING, validation_alphabets=2)
+    upright = load_data("omniglot", root, PREPROCESSOR, validation_alphabets=2)
     options = {"rotations": rotations, "mirrors": mirrors, "validation_alphabets": 2}
-    data = load_data("omniglot", root, READING, **options)
+    data = load_data("omniglot", root, PREPROCESSOR, **options)
     assert len(data.classes("train")) == times * len(upright.classes("train"))
     assert len(data.splits["train"]) == times * len(upright.splits["train"])
     for split in ("val", "test"):
@@ -135,53 +135,53 @@ def test_turned_and_mirrored_characters_are_training_classes_only(
 
 def test_missing_drawings_are_allowed_and_missing_parts_are_not(root: Path, tmp_path: Path) -> None:
     (root / "images_background/A/character01/0001_02.png").unlink()
-    assert "95 of 32,460" in load_data("omniglot", root, READING).note
+    assert "95 of 32,460" in load_data("omniglot", root, PREPROCESSOR).note
     shutil.rmtree(root / "images_evaluation")
     with pytest.raises(DataError, match=r"images_evaluation\.zip"):
-        load_data("omniglot", root, READING)
+        load_data("omniglot", root, PREPROCESSOR)
     (root / "images_evaluation").mkdir()
     with pytest.raises(DataError, match=r"no drawings .*images_evaluation"):
-        load_data("omniglot", root, READING)
+        load_data("omniglot", root, PREPROCESSOR)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="images_background"):
-        load_data("omniglot", tmp_path / "empty", READING)
+        load_data("omniglot", tmp_path / "empty", PREPROCESSOR)
     with pytest.raises(DataError, match="not a folder"):
-        load_data("omniglot", tmp_path / "nowhere", READING)
+        load_data("omniglot", tmp_path / "nowhere", PREPROCESSOR)
 
 
-def test_an_alphabet_in_both_parts_is_refused(root: Path) -> None:
+def test_an_alphabet_in_both_parts_is_rejected(root: Path) -> None:
     drawing(root / "images_evaluation/C/character01/0099_01.png", 0)
     with pytest.raises(DataError, match="'C' is in both"):
-        load_data("omniglot", root, READING)
+        load_data("omniglot", root, PREPROCESSOR)
 
 
 @pytest.mark.parametrize("name", ["cat.png", "0001_00.png", "0001_21.png"])
-def test_a_file_of_another_kind_is_named(root: Path, name: str) -> None:
+def test_an_unexpected_file_is_named(root: Path, name: str) -> None:
     drawing(root / "images_background/A/character01" / name, 0)
     with pytest.raises(DataError, match=name.replace(".", r"\.")):
-        load_data("omniglot", root, READING)
+        load_data("omniglot", root, PREPROCESSOR)
 
 
-def test_bad_drawings(root: Path) -> None:
-    bad = root / "images_background/A/character01/0001_02.png"
-    bad.write_bytes(b"")
+def test_unreadable_drawings_are_named_or_skipped(root: Path) -> None:
+    unreadable = root / "images_background/A/character01/0001_02.png"
+    unreadable.write_bytes(b"")
     with pytest.raises(DataError, match=r"0001_02\.png"):
-        load_data("omniglot", root, READING)
+        load_data("omniglot", root, PREPROCESSOR)
     data = load_data("omniglot", root, ImagePreprocessor(16, 1, on_bad_image="skip"), validation_alphabets=1)
     assert len(data.skipped) == 1 and data.skipped[0].endswith("0001_02.png") and len(data.images) == 95
     assert data.source_id[data.labels == 0].tolist() == [0, 9, 19]
 
 
-def test_an_archive_that_is_none_is_named(root: Path) -> None:
+def test_a_damaged_archive_is_named(root: Path) -> None:
     shutil.rmtree(root / "images_evaluation")
-    (root / "images_evaluation.zip").write_bytes(b"PK\x03\x04 cut short")
-    with pytest.raises(DataError, match=r"images_evaluation\.zip: not a zip archive"):
-        load_data("omniglot", root, READING)
+    (root / "images_evaluation.zip").write_bytes(b"PK\x03\x04 truncated")
+    with pytest.raises(DataError, match=r"images_evaluation\.zip: not a readable zip archive"):
+        load_data("omniglot", root, PREPROCESSOR)
 
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
-    """Two runs of three characters; the test image of each is its training image."""
+    """Two runs of three characters; each test image equals its training image."""
     folder = tmp_path / "runs"
     for run in ("run01", "run02"):
         lines = []
@@ -193,44 +193,44 @@ def runs(tmp_path: Path) -> Path:
     return folder
 
 
-def test_runs_know_their_answers(runs: Path, tmp_path: Path) -> None:
+def test_runs_have_their_answers(runs: Path, tmp_path: Path) -> None:
     with ZipFile(tmp_path / "one_shot_runs.zip", "w") as archive:
         for path in runs.rglob("*"):
             archive.write(path, path.relative_to(runs))
     for place in (runs, tmp_path / "one_shot_runs.zip"):
-        found = load_runs(place, READING)
-        assert [run.name for run in found] == ["run01", "run02"]
-        for run in found:
+        loaded = load_runs(place, PREPROCESSOR)
+        assert [run.name for run in loaded] == ["run01", "run02"]
+        for run in loaded:
             assert run.train.shape == run.test.shape == (3, 1, 16, 16) and run.answer.dtype == torch.int64
             assert torch.equal(run.test, run.train[run.answer]) and run.answer.tolist() == [1, 2, 0]
 
 
 @pytest.mark.parametrize(
-    "missing, named",
+    "missing, message",
     [
         ("training/class03.png", r"run02/class_labels\.txt:2: run02/training/class03\.png is missing"),
         ("test/item03.png", r"run02/class_labels\.txt:3: run02/test/item03\.png is missing"),
         ("class_labels.txt", r"run02/class_labels\.txt is missing"),
     ],
 )
-def test_a_missing_file_of_a_run_is_named(runs: Path, missing: str, named: str) -> None:
+def test_a_missing_file_of_a_run_is_named(runs: Path, missing: str, message: str) -> None:
     (runs / "run02" / missing).unlink()
-    with pytest.raises(DataError, match=named):
-        load_runs(runs, READING)
+    with pytest.raises(DataError, match=message):
+        load_runs(runs, PREPROCESSOR)
 
 
 @pytest.mark.parametrize(
-    "lines, named",
+    "lines, message",
     [
         ("run01/test/item01.png run01/training/class02.png\n", "no line for run01/test/item02"),
         ("run01/test/item01.png\n", r"class_labels\.txt:1: expected a test and a training"),
         ("run01/training/class01.png run01/test/item01.png\n", "expected a test and a training"),
     ],
 )
-def test_a_missing_or_odd_line_is_named(runs: Path, lines: str, named: str) -> None:
+def test_a_missing_or_malformed_line_is_named(runs: Path, lines: str, message: str) -> None:
     (runs / "run01/class_labels.txt").write_text(lines)
-    with pytest.raises(DataError, match=named):
-        load_runs(runs, READING)
+    with pytest.raises(DataError, match=message):
+        load_runs(runs, PREPROCESSOR)
 
 
 def test_damaged_images_of_runs_are_never_skipped(runs: Path, tmp_path: Path) -> None:
@@ -238,22 +238,22 @@ def test_damaged_images_of_runs_are_never_skipped(runs: Path, tmp_path: Path) ->
     with pytest.raises(DataError, match=r"item02\.png"):
         load_runs(runs, ImagePreprocessor(16, 1, on_bad_image="skip"))
     with pytest.raises(DataError, match="no such folder"):
-        load_runs(tmp_path / "nowhere", READING)
+        load_runs(tmp_path / "nowhere", PREPROCESSOR)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no runNN"):
-        load_runs(tmp_path / "empty", READING)
+        load_runs(tmp_path / "empty", PREPROCESSOR)
 
 
 @needs_real
-def test_the_official_runs_are_within_one_alphabet() -> None:
-    found = load_runs(REAL, READING)
-    assert len(found) >= 1
-    for run in found:
+def test_the_official_runs_have_twenty_classes_each() -> None:
+    loaded = load_runs(REAL, PREPROCESSOR)
+    assert len(loaded) >= 1
+    for run in loaded:
         assert run.train.shape == (20, 1, 16, 16) and sorted(run.answer.tolist()) == list(range(20))
 
 
 @needs_real
-def test_all_characters_are_at_hand() -> None:
+def test_the_real_data_set_is_complete() -> None:
     from vlfew.data.sources.omniglot import check
 
     classes = check(REAL)
@@ -263,8 +263,8 @@ def test_all_characters_are_at_hand() -> None:
 
 
 @needs_real
-def test_the_official_runs_are_drawings_of_careful_drawers() -> None:
-    """What docs/results.md says of runs 01 to 10, by pixels: five alphabets, drawers 1 to 8, one a side."""
+def test_the_official_runs_come_from_few_drawers_and_alphabets() -> None:
+    """As docs/results.md states: runs 01 to 10 have five alphabets and drawers 1 to 8, one drawer per side."""
     from vlfew.data.image_files import list_files
 
     def pixels(content: bytes) -> bytes:
@@ -278,12 +278,12 @@ def test_the_official_runs_are_drawings_of_careful_drawers() -> None:
     for file in list_files(REAL / "one_shot_runs.zip"):
         if file.name.endswith(".png"):
             sides[file.name.rpartition("/")[0]].add(drawn[pixels(file.read())])
-    assert len(sides) == 20 and all(len(found) == 1 for found in sides.values())
-    assert len({alphabet for found in sides.values() for alphabet, _ in found}) == 5
+    assert len(sides) == 20 and all(len(sources) == 1 for sources in sides.values())
+    assert len({alphabet for sources in sides.values() for alphabet, _ in sources}) == 5
 
 
-def test_ten_of_all_alphabets_to_test(root: Path) -> None:
-    lake = load_data("omniglot", root, READING, validation_alphabets=1)
+def test_own_40_10_tests_on_any_alphabets(root: Path) -> None:
+    lake = load_data("omniglot", root, PREPROCESSOR, validation_alphabets=1)
     seen = set()
     for seed in range(8):
         data = load_data(
@@ -291,21 +291,21 @@ def test_ten_of_all_alphabets_to_test(root: Path) -> None:
         )
         parts = [alphabets(data, split) for split in ("train", "val", "test")]
         assert [len(part) for part in parts] == [5, 1, 2] and set.union(*parts) == set("ABCDEFXY")
-        assert data.note.startswith("6 alphabets to develop with and 2 to test, not the authors' split")
+        assert data.note.startswith("6 development and 2 test alphabets, not the authors' split")
         assert data.fingerprint != lake.fingerprint
         seen |= parts[2]
     assert len(seen) > 3 and seen - {"X", "Y"}  # background alphabets are tested as well
 
 
 @needs_real
-def test_forty_and_ten_of_the_real_alphabets() -> None:
-    data = load_data("omniglot", REAL, READING, split="own-40-10")
+def test_own_40_10_of_the_real_alphabets() -> None:
+    data = load_data("omniglot", REAL, PREPROCESSOR, split="own-40-10")
     counts = [len(alphabets(data, split)) for split in ("train", "val", "test")]
     if len(data.group_names) == 50:
         assert counts == [35, 5, 10]
-    # A character is drawn once by each hand, so a query and its match are by two.
+    # Each person draws a character once, so a query and its match have different drawers.
     episodes = split_episodes(data, "test", 20, 1, 1, 352, 0)
     index = data.indices("test")
     support, query = (data.source_id[index[part]] for part in (episodes.support, episodes.query))
     assert episodes.support.shape == (352, 20, 1) and not (support == query).any()
-    assert any(len(data.class_group[own].unique()) > 1 for own in episodes.classes)
+    assert any(len(data.class_group[classes].unique()) > 1 for classes in episodes.classes)

@@ -1,4 +1,4 @@
-"""Pairs of one's own: who is who, in which fold, and what a file may have wrong."""
+"""The `pairs` source: identities, folds, and mistakes in the file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vlfew.core.errors import DataError
 from vlfew.data import ImagePreprocessor, load_data
 from vlfew.evaluation.run_protocol import check_protocol
 
-READING = ImagePreprocessor(image_size=8, channels=1)
+PREPROCESSOR = ImagePreprocessor(image_size=8, channels=1)
 ROWS = [("a1", "a2", 1), ("a2", "a3", 1), ("b1", "b2", 1), ("a1", "b1", 0), ("c1", "b2", 0), ("c1", "c2", 1)]
 
 
@@ -30,19 +30,20 @@ def write(root: Path, rows: list[tuple[object, ...]], header: str = "first,secon
     (root / "pairs.csv").write_text("\n".join(lines) + "\n")
 
 
-def test_people_are_joined_by_the_pairs_that_are_the_same(root: Path) -> None:
+def test_identities_are_joined_by_same_pairs(root: Path) -> None:
     write(root, ROWS)
-    data = load_data("pairs", root, READING, folds=3)
-    who = dict(zip(data.image_names, data.labels.tolist(), strict=True))
+    data = load_data("pairs", root, PREPROCESSOR, folds=3)
+    label_of = dict(zip(data.image_names, data.labels.tolist(), strict=True))
     groups = [
-        {who[f"sub/{n}.png"] for n in names} for names in (("a1", "a2", "a3"), ("b1", "b2"), ("c1", "c2"))
+        {label_of[f"sub/{n}.png"] for n in names}
+        for names in (("a1", "a2", "a3"), ("b1", "b2"), ("c1", "c2"))
     ]
     assert [len(g) for g in groups] == [1, 1, 1] and len(set.union(*groups)) == 3
     pairs = data.pairs["test"]
     named = [(data.image_names[i], data.image_names[j]) for i, j in zip(pairs.i, pairs.j, strict=True)]
     assert named == [(f"sub/{a}.png", f"sub/{b}.png") for a, b, _ in ROWS]
     assert pairs.same.tolist() == [bool(r[2]) for r in ROWS]
-    # Identities, not pairs, are dealt into folds: a pair of two people may lie across.
+    # Identities, not pairs, are assigned to folds: a pair of two people may have two folds.
     fold = {
         data.labels[n].item(): f
         for pair, fs in zip(zip(pairs.i, pairs.j, strict=True), pairs.fold.tolist(), strict=True)
@@ -51,26 +52,26 @@ def test_people_are_joined_by_the_pairs_that_are_the_same(root: Path) -> None:
     assert sorted(fold.values()) == [0, 1, 2]
 
 
-def test_folds_and_ids_as_given(root: Path) -> None:
+def test_given_folds_and_ids_are_used(root: Path) -> None:
     rows = [
         ("a1", "a2", "yes", "A", "A", "x"),
         ("a1", "b1", "no", "A", "B", "x"),
         ("c1", "c2", "true", "C", "C", "y"),
     ]
     write(root, rows, "first,second,same,first_id,second_id,fold")
-    data = load_data("pairs", root, READING)
+    data = load_data("pairs", root, PREPROCESSOR)
     assert data.class_names == ("A", "B", "C")
     assert data.pairs["test"].fold.tolist() == [[0, 0], [0, 0], [1, 1]]
 
 
 @pytest.mark.parametrize(
-    "rows, header, said",
+    "rows, header, message",
     [
-        ([*ROWS, ("a1", "d9", 1)], "first,second,same", r"pairs\.csv:8: there is no image 'sub/d9\.png'"),
+        ([*ROWS, ("a1", "d9", 1)], "first,second,same", r"pairs\.csv:8: no image 'sub/d9\.png'"),
         ([*ROWS, ("a1", "a3", 0)], "first,second,same", r"pairs\.csv:8: .* other lines make them the same"),
         ([*ROWS, ("a1", "a3", 2)], "first,second,same", r"pairs\.csv:8: same must be 1 or 0, not '2'"),
         (ROWS, "left,right,same", "the columns must be first, second, same"),
-        ([], "first,second,same", "no pairs in it"),
+        ([], "first,second,same", "contains no pairs"),
         ([*ROWS, ("a1", "a1", 1)], "first,second,same", r"pairs\.csv:8: sub/a1\.png is paired with itself"),
         (
             [("a1", "a2", 1, "x"), ("b1", "b2", 1)],
@@ -82,7 +83,7 @@ def test_folds_and_ids_as_given(root: Path) -> None:
             "first,second,same,first_id,second_id",
             r"pairs\.csv:3: first_id, second_id is missing",
         ),
-        ([("a1", "a2", 1, "")], "first,second,same,fold", r"pairs\.csv:2: no fold"),
+        ([("a1", "a2", 1, "")], "first,second,same,fold", r"pairs\.csv:2: empty fold"),
         ([("a1", "a2", 1, "A", "B")], "first,second,same,first_id,second_id", "the ids are 'A' and 'B'"),
         (
             [("a1", "a2", 1, "A", "A"), ("a1", "b1", 0, "X", "B")],
@@ -96,37 +97,37 @@ def test_folds_and_ids_as_given(root: Path) -> None:
         ),
     ],
 )  # fmt: skip
-def test_mistakes_are_named_with_their_line(root: Path, rows: list, header: str, said: str) -> None:
+def test_mistakes_are_reported_with_their_line(root: Path, rows: list, header: str, message: str) -> None:
     write(root, rows, header)
-    with pytest.raises(DataError, match=said):
-        load_data("pairs", root, READING)
+    with pytest.raises(DataError, match=message):
+        load_data("pairs", root, PREPROCESSOR)
 
 
-def test_a_image_that_cannot_be_read_is_never_skipped(root: Path) -> None:
+def test_an_unreadable_image_is_never_skipped(root: Path) -> None:
     write(root, ROWS)
-    (root / "sub" / "b2.png").write_text("no image")
+    (root / "sub" / "b2.png").write_text("not an image")
     with pytest.raises(
-        DataError, match=r"pairs\.csv:4: sub/b2\.png cannot be read, and pairs are never left out"
+        DataError, match=r"pairs\.csv:4: sub/b2\.png cannot be read, and pairs are never skipped"
     ):
         load_data("pairs", root, ImagePreprocessor(8, 1, on_bad_image="skip"))
 
 
-def test_one_image_has_one_name(root: Path) -> None:
+def test_paths_are_normalized(root: Path) -> None:
     lines = "first,second,same\nsub/a1.png,./sub/a2.png,1\nsub/../sub/a1.png,sub/b1.png,0\n"
     (root / "pairs.csv").write_text(lines)
-    assert load_data("pairs", root, READING).image_names == ("sub/a1.png", "sub/a2.png", "sub/b1.png")
+    assert load_data("pairs", root, PREPROCESSOR).image_names == ("sub/a1.png", "sub/a2.png", "sub/b1.png")
 
 
-def test_a_fold_of_one_label_is_refused(root: Path) -> None:
+def test_a_fold_with_one_label_is_rejected(root: Path) -> None:
     rows = [("a1", "a2", 1, "x"), ("a1", "b1", 0, "x"), ("c1", "c2", 1, "y")]
     write(root, rows, "first,second,same,fold")
     with pytest.raises(DataError, match="fold 2: the pairs are all the same"):
-        check_protocol("verification", {}, load_data("pairs", root, READING))
+        check_protocol("verification", {}, load_data("pairs", root, PREPROCESSOR))
 
 
-def test_no_file(root: Path) -> None:
+def test_a_missing_file_is_named(root: Path) -> None:
     with pytest.raises(DataError, match=r"pairs\.csv: no such file; it must be a CSV with the columns first"):
-        load_data("pairs", root, READING)
+        load_data("pairs", root, PREPROCESSOR)
 
 
 GIVEN = [
@@ -136,10 +137,10 @@ GIVEN = [
 HEADER = "first,second,same,first_id,second_id"
 
 
-def test_a_fold_to_test_one_to_choose_and_the_others_to_train(root: Path) -> None:
+def test_a_fold_for_testing_the_next_for_validation_the_others_for_training(root: Path) -> None:
     write(root, GIVEN, HEADER + ",fold")
     for fold, order in ((1, "ABC"), (2, "BCA"), (3, "CAB")):
-        data = load_data("pairs", root, READING, fold=fold)
+        data = load_data("pairs", root, PREPROCESSOR, fold=fold)
         for split, who in zip(("test", "val", "train"), order, strict=True):
             assert [data.class_names[c] for c in data.classes(split).tolist()] == [who.lower()]
             pairs = data.pairs[split]
@@ -147,21 +148,21 @@ def test_a_fold_to_test_one_to_choose_and_the_others_to_train(root: Path) -> Non
                 f"sub/{who.lower()}{n}.png" for n in (1, 2)
             ]
         assert not data.note
-    assert list(load_data("pairs", root, READING).splits) == ["test"]
+    assert list(load_data("pairs", root, PREPROCESSOR).splits) == ["test"]
 
 
-def test_pairs_across_splits_are_left_out_and_counted(root: Path) -> None:
+def test_pairs_across_splits_are_omitted_and_counted(root: Path) -> None:
     rows = [r[:5] for r in GIVEN] + [("a1", "b1", 0, "a", "b"), ("c1", "b2", 0, "c", "b")]
     write(root, rows, HEADER)
-    data = load_data("pairs", root, READING, fold=2)
-    assert data.note == "2 of 5 pairs lie across splits and are left out"
+    data = load_data("pairs", root, PREPROCESSOR, fold=2)
+    assert data.note == "2 of 5 pairs are across splits and omitted"
     assert [len(data.pairs[s]) for s in ("train", "val", "test")] == [1, 1, 1]
 
 
-def test_a_fold_that_there_is_not(root: Path) -> None:
+def test_an_unknown_fold_is_rejected(root: Path) -> None:
     write(root, GIVEN, HEADER + ",fold")
     with pytest.raises(DataError, match=r"pairs\.csv: fold=4 of 3 folds"):
-        load_data("pairs", root, READING, fold=4)
+        load_data("pairs", root, PREPROCESSOR, fold=4)
     write(root, GIVEN[:2], HEADER + ",fold")
-    with pytest.raises(DataError, match=r"fold=1 of 2 folds; training takes at least 3"):
-        load_data("pairs", root, READING, fold=1)
+    with pytest.raises(DataError, match=r"fold=1 of 2 folds; training needs at least 3"):
+        load_data("pairs", root, PREPROCESSOR, fold=1)

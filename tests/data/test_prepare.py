@@ -1,4 +1,4 @@
-"""Archives are unpacked safely, checked, and moved into place whole or not at all."""
+"""Archives are unpacked safely, checked, and moved into place atomically."""
 
 import gzip
 import io
@@ -75,18 +75,18 @@ MAKERS: dict[str, Callable[[Path, dict[str, bytes]], Path]] = {
 }
 
 
-def refused(name: str, source: Path, home: Path, message: str) -> None:
-    """Refused in one line, with nothing left behind, inside or outside the data folder."""
-    around = set(source.parent.parent.rglob("*"))
+def fails_with(name: str, source: Path, home: Path, message: str) -> None:
+    """Check for a one-line error that leaves no files behind, inside or outside the data folder."""
+    before = set(source.parent.parent.rglob("*"))
     with pytest.raises(DataError, match=message) as caught:
         prepare(name, source)
     assert "\n" not in str(caught.value)
     assert not home.exists() or list(home.iterdir()) == []
-    assert {p for p in source.parent.parent.rglob("*") if home.parent.parent not in (p, *p.parents)} <= around
+    assert {p for p in source.parent.parent.rglob("*") if home.parent.parent not in (p, *p.parents)} <= before
 
 
 @pytest.mark.parametrize("kind", MAKERS)
-def test_any_kind_ends_where_the_source_finds_it(kind: str, tmp_path: Path, home: Path) -> None:
+def test_every_kind_is_put_where_the_source_finds_it(kind: str, tmp_path: Path, home: Path) -> None:
     target = prepare("folder", MAKERS[kind](tmp_path / kind, CLASSES | {".DS_Store": b""}))
     assert target == home / "folder" and [p.name for p in home.iterdir()] == ["folder"]
     data = load_data("folder", preprocessor=ImagePreprocessor(image_size=8))
@@ -102,21 +102,21 @@ def test_omniglot(kind: str, tmp_path: Path, home: Path) -> None:
 @pytest.mark.parametrize("kind", MAKERS)
 @pytest.mark.parametrize("people", [1, 2])
 def test_att_faces(kind: str, people: int, tmp_path: Path, home: Path) -> None:
-    """A lone person's folder is the person's, not a wrapping."""
+    """The folder of a single person is not unwrapped."""
     faces = {f"orl_faces/s{n}/1.pgm": b"P5 1 1 255\n" + bytes([n]) for n in range(1, people + 1)}
     assert (prepare("att_faces", MAKERS[kind](tmp_path / kind, faces)) / "s1" / "1.pgm").is_file()
 
 
-def test_att_faces_of_another_kind_are_refused(tmp_path: Path, home: Path) -> None:
+def test_unexpected_att_faces_are_rejected(tmp_path: Path, home: Path) -> None:
     (tmp_path / "in").mkdir()
     source = make_zip(tmp_path / "in" / "a.zip", {"s1/1.pgm": b"", "s99/1.pgm": b""})
-    refused("att_faces", source, home, r"s99/1\.pgm in a\.zip is not like s1/1\.pgm")
+    fails_with("att_faces", source, home, r"s99/1\.pgm in a\.zip is not like s1/1\.pgm")
     source = make_zip(tmp_path / "in" / "b.zip", {"cat.jpg": b""})
-    refused("att_faces", source, home, r"neither s1/1\.pgm .* in b\.zip")
+    fails_with("att_faces", source, home, r"neither s1/1\.pgm .* in b\.zip")
 
 
 def idx_files(count: int) -> dict[str, bytes]:
-    """MNIST's four files, packed, with `count` images in each split."""
+    """The four compressed files of MNIST, with `count` images in each split."""
     images = struct.pack(">4i", 2051, count, 28, 28) + bytes(count * 28 * 28)
     labels = struct.pack(">2i", 2049, count) + bytes(count)
     return {
@@ -134,13 +134,13 @@ def test_mnist(kind: str, below: str, tmp_path: Path, home: Path) -> None:
     assert len(load_data("mnist").images) == 6
 
 
-def test_mnist_that_is_damaged_is_refused(tmp_path: Path, home: Path) -> None:
+def test_damaged_mnist_is_rejected(tmp_path: Path, home: Path) -> None:
     (tmp_path / "in").mkdir()
     files = idx_files(3)
     files["t10k-images-idx3-ubyte.gz"] = files["t10k-images-idx3-ubyte.gz"][:-9]
-    refused("mnist", make_zip(tmp_path / "in" / "a.zip", files), home, "t10k-images.*cut short")
+    fails_with("mnist", make_zip(tmp_path / "in" / "a.zip", files), home, "t10k-images.*truncated")
     del files["t10k-images-idx3-ubyte.gz"]
-    refused("mnist", make_zip(tmp_path / "in" / "b.zip", files), home, r"neither t10k-images.* in b\.zip")
+    fails_with("mnist", make_zip(tmp_path / "in" / "b.zip", files), home, r"neither t10k-images.* in b\.zip")
 
 
 def test_split_folders_are_not_unwrapped(tmp_path: Path, home: Path) -> None:
@@ -148,12 +148,12 @@ def test_split_folders_are_not_unwrapped(tmp_path: Path, home: Path) -> None:
     assert (prepare("folder", make_zip(tmp_path / "a.zip", files)) / "train" / "cat").is_dir()
 
 
-def test_to_a_folder_of_choice_and_never_over_another(tmp_path: Path) -> None:
+def test_a_given_folder_is_created_but_never_overwritten(tmp_path: Path) -> None:
     source = make_zip(tmp_path / "a.zip", CLASSES)
-    assert prepare("folder", source, tmp_path / "here" / "deep").is_dir()
-    with pytest.raises(DataError, match="deep is there already"):
-        prepare("folder", source, tmp_path / "here" / "deep")
-    assert (tmp_path / "here" / "deep" / "cat" / "0.png").is_file()
+    assert prepare("folder", source, tmp_path / "target" / "deep").is_dir()
+    with pytest.raises(DataError, match="deep exists; remove it first"):
+        prepare("folder", source, tmp_path / "target" / "deep")
+    assert (tmp_path / "target" / "deep" / "cat" / "0.png").is_file()
 
 
 def test_a_read_only_folder_can_be_prepared(tmp_path: Path, home: Path) -> None:
@@ -172,18 +172,18 @@ def test_a_read_only_folder_can_be_prepared(tmp_path: Path, home: Path) -> None:
     ["../evil.png", "a/../../evil.png", "/tmp/evil.png", "a\\..\\..\\evil.png", "C:/evil.png", "\\evil"],
 )
 @pytest.mark.parametrize("kind", ["a.zip", "a.tar.gz"])
-def test_members_that_lead_outside_are_refused(kind: str, member: str, tmp_path: Path, home: Path) -> None:
+def test_members_outside_the_folder_are_rejected(kind: str, member: str, tmp_path: Path, home: Path) -> None:
     (tmp_path / "in").mkdir()
     source = MAKERS[kind](tmp_path / "in" / kind, CLASSES | {member: b"evil"})
-    refused("folder", source, home, "refused: member .*evil.* (absolute path|leads out)")
+    fails_with("folder", source, home, "rejected: member .*evil.* (absolute path|leads out)")
 
 
-def test_a_member_with_a_nul_in_its_name_is_refused(tmp_path: Path, home: Path) -> None:
+def test_a_member_with_a_nul_in_its_name_is_rejected(tmp_path: Path, home: Path) -> None:
     (tmp_path / "in").mkdir()
     member = tarfile.TarInfo("mine/cat/x.png")
     member.pax_headers = {"path": "mine/cat/x\0.png"}
     source = make_tar(tmp_path / "in" / "a.tar", CLASSES, "w", member)
-    refused("folder", source, home, r"refused: member 'mine/cat/x\\x00\.png' has a NUL")
+    fails_with("folder", source, home, r"rejected: member 'mine/cat/x\\x00\.png' has a NUL")
 
 
 def link(name: str, to: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarInfo:
@@ -206,10 +206,10 @@ def link(name: str, to: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarInfo:
     ],
     ids=lambda m: f"{m.type.decode()}{m.linkname}",
 )
-def test_links_outside_and_devices_are_refused(member: tarfile.TarInfo, tmp_path: Path, home: Path) -> None:
+def test_links_outside_and_devices_are_rejected(member: tarfile.TarInfo, tmp_path: Path, home: Path) -> None:
     (tmp_path / "in").mkdir()
     source = make_tar(tmp_path / "in" / "a.tar.gz", CLASSES, "w:gz", member)
-    refused("folder", source, home, r"refused: member 'mine/cat/x\.png' is a (link|device)")
+    fails_with("folder", source, home, r"rejected: member 'mine/cat/x\.png' is a (link|device)")
 
 
 def test_links_inside_become_copies(tmp_path: Path, home: Path) -> None:
@@ -223,67 +223,71 @@ def test_links_inside_become_copies(tmp_path: Path, home: Path) -> None:
         assert not path.is_symlink() and path.read_bytes() == (target / "cat" / original).read_bytes()
 
 
-def test_a_link_in_a_zip_is_refused(tmp_path: Path, home: Path) -> None:
+def test_a_link_in_a_zip_is_rejected(tmp_path: Path, home: Path) -> None:
     (tmp_path / "in").mkdir()
     source = make_zip(tmp_path / "in" / "a.zip", CLASSES)
     member = ZipInfo("mine/cat/x.png")
     member.external_attr = (stat.S_IFLNK | 0o777) << 16
     with ZipFile(source, "a") as archive:
         archive.writestr(member, "/etc/passwd")
-    refused("folder", source, home, r"x\.png' is a link")
+    fails_with("folder", source, home, r"x\.png' is a link")
 
 
 @pytest.mark.parametrize("kind", ["a.zip", "a.tar.gz"])
 @pytest.mark.parametrize("limit", ["MAX_BYTES", "MAX_FILES"])
-def test_bombs_are_refused(
+def test_decompression_bombs_are_rejected(
     kind: str, limit: str, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, limit, 5)
     (tmp_path / "in").mkdir()
-    refused("folder", MAKERS[kind](tmp_path / "in" / kind, CLASSES), home, "unpacks to more than")
+    fails_with("folder", MAKERS[kind](tmp_path / "in" / kind, CLASSES), home, "unpacks to more than")
 
 
 @pytest.mark.parametrize("kind", ["a.zip", "a.tar", "a.tar.gz", "a.tar.xz"])
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_damaged_archives_are_refused(kind: str, share: float, tmp_path: Path, home: Path) -> None:
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 0.9])
+def test_truncated_archives_are_rejected(kind: str, fraction: float, tmp_path: Path, home: Path) -> None:
     (tmp_path / "in").mkdir()
     noise = {f"mine/{c}/{n}.png": os.urandom(3000) for c in ("cat", "dog", "mug") for n in range(10)}
     source = MAKERS[kind](tmp_path / "in" / kind, noise)
     content = source.read_bytes()
-    source.write_bytes(content[: int(share * len(content))])
-    refused("folder", source, home, rf"{kind}: ")
+    source.write_bytes(content[: int(fraction * len(content))])
+    fails_with("folder", source, home, rf"{kind}: ")
 
 
-def test_a_tar_cut_between_members_is_refused(tmp_path: Path, home: Path) -> None:
+def test_a_tar_truncated_between_members_is_rejected(tmp_path: Path, home: Path) -> None:
     (tmp_path / "in").mkdir()
     source = MAKERS["a.tar"](tmp_path / "in" / "a.tar", CLASSES)
     source.write_bytes(source.read_bytes()[: 5 * 1024])  # five members of a header and a block each
-    refused("folder", source, home, "ends before its end mark")
+    fails_with("folder", source, home, "ends before its end mark")
 
 
-def test_what_is_no_archive_or_not_there(tmp_path: Path, home: Path) -> None:
+def test_other_and_missing_files_are_named(tmp_path: Path, home: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.txt").write_text("hello")
-    refused("folder", tmp_path / "in" / "a.txt", home, "neither a folder nor a zip or tar archive")
-    refused("folder", tmp_path / "in" / "b.zip", home, r"b\.zip: no such archive")
-    refused("omniglott", tmp_path / "in" / "a.txt", home, "did you mean 'omniglot'")
+    fails_with(
+        "folder", tmp_path / "in" / "a.txt", home, "neither a folder nor a readable zip or tar archive"
+    )
+    fails_with("folder", tmp_path / "in" / "b.zip", home, r"b\.zip: no such archive")
+    fails_with("omniglott", tmp_path / "in" / "a.txt", home, "did you mean 'omniglot'")
 
 
-def test_what_the_source_cannot_load_is_refused(tmp_path: Path, home: Path) -> None:
+def test_content_that_the_source_cannot_load_is_rejected(tmp_path: Path, home: Path) -> None:
     (tmp_path / "in").mkdir()
     half = {name: content for name, content in OMNIGLOT.items() if "background" in name}
-    refused("omniglot", make_zip(tmp_path / "in" / "a.zip", half), home, r"images_evaluation\.zip in a\.zip")
-    refused("folder", make_zip(tmp_path / "in" / "b.zip", {"x/readme.txt": b""}), home, "no images")
+    fails_with(
+        "omniglot", make_zip(tmp_path / "in" / "a.zip", half), home, r"images_evaluation\.zip in a\.zip"
+    )
+    fails_with("folder", make_zip(tmp_path / "in" / "b.zip", {"x/readme.txt": b""}), home, "no images")
 
 
 def test_a_folder_is_not_copied_into_itself(tmp_path: Path) -> None:
     source = make_folder(tmp_path / "source", CLASSES)
-    with pytest.raises(DataError, match="lies inside"):
+    with pytest.raises(DataError, match=r"is inside .* cannot be copied into itself"):
         prepare("folder", source, source / "copy")
 
 
 class FakeOmniglot:
-    """Stands in for torchvision's class: leaves what it would leave."""
+    """Replaces torchvision's class and creates the files that it would download."""
 
     folder = "omniglot-py"
     download_url_prefix = "https://example.org/omniglot"
@@ -300,19 +304,19 @@ class Offline(FakeOmniglot):
         raise URLError("no route to host")
 
 
-def test_download_says_what_and_keeps_the_archives(
+def test_download_prints_size_and_source_and_stores_the_archives(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("torchvision.datasets.Omniglot", FakeOmniglot)
     target = download("omniglot")
     assert sorted(p.name for p in target.iterdir()) == ["images_background.zip", "images_evaluation.zip"]
-    said = capsys.readouterr().err
-    assert "16 MB" in said and FakeOmniglot.download_url_prefix in said
+    printed = capsys.readouterr().err
+    assert "16 MB" in printed and FakeOmniglot.download_url_prefix in printed
     assert len(load_data("omniglot", preprocessor=ImagePreprocessor(8), validation_alphabets=0).images) == 2
 
 
 class FakeMnist:
-    """Stands in for torchvision's class: packed files as they came, and what it unpacked of them."""
+    """Replaces torchvision's class and creates the downloaded and the unpacked files."""
 
     mirrors: ClassVar[list[str]] = ["https://example.org/mnist/", "https://example.net/mnist/"]
 
@@ -322,28 +326,28 @@ class FakeMnist:
         make_folder(Path(self.raw_folder), files | {n.removesuffix(".gz"): b"" for n in files})
 
 
-def test_mnist_is_downloaded_whole(
+def test_mnist_is_downloaded_without_unpacked_files(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("torchvision.datasets.MNIST", FakeMnist)
     assert sorted(p.name for p in download("mnist").iterdir()) == sorted(idx_files(2))
-    said = capsys.readouterr().err
-    assert "12 MB" in said and all(mirror in said for mirror in FakeMnist.mirrors)
+    printed = capsys.readouterr().err
+    assert "12 MB" in printed and all(mirror in printed for mirror in FakeMnist.mirrors)
     assert len(load_data("mnist").images) == 4
 
 
-def test_mnist_without_a_network_is_one_line(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mnist_without_a_network_is_reported_in_one_line(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*_: object, **__: object) -> None:
         raise RuntimeError("Error downloading train-images-idx3-ubyte.gz:\nno route to host")
 
     offline.mirrors = FakeMnist.mirrors  # type: ignore[attr-defined]
     monkeypatch.setattr("torchvision.datasets.MNIST", offline)
-    with pytest.raises(DataError, match=r"no route to host; fetch the four files by hand") as caught:
+    with pytest.raises(DataError, match=r"no route to host; download the four files by hand") as caught:
         download("mnist")
     assert "\n" not in str(caught.value) and list(home.iterdir()) == []
 
 
-def test_no_network_is_one_line(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_network_is_reported_in_one_line(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torchvision.datasets.Omniglot", Offline)
     with pytest.raises(DataError, match=r"no route to host.*by hand") as caught:
         download("omniglot")

@@ -1,4 +1,4 @@
-"""The batches of a seed stay what they are from version to version: a run that was begun goes on as it would have."""
+"""The batches of a seed are the same in every version, so that an interrupted run can be resumed."""
 
 from __future__ import annotations
 
@@ -20,25 +20,49 @@ from vlfew.data.samplers import make_sampler
         (False, {"classes_per_batch": 10, "images_per_class": 9}, "6dfb1a7658e2e790"),
         (False, {"classes_per_batch": 6, "images_per_class": 2, "groups_per_batch": 2}, "abacfcaebeab0090"),
         (False, {"classes_per_batch": 10, "images_per_class": 2, "groups_per_batch": 2}, "308e911bd2522161"),
-        (False, {"classes_per_batch": 5, "images_per_class": 4, "extra_text_negatives": 4}, "fe7d0b5659f425c6"),
-        (False, {"classes_per_batch": 5, "images_per_class": 4, "distinct_sources": False}, "1fef80d8afc87b98"),
-        (False, {"pairs_per_batch": 12, "groups_per_batch": 2, "extra_text_negatives": 3}, "ee050e527a7d4de0"),
+        (
+            False,
+            {"classes_per_batch": 5, "images_per_class": 4, "extra_text_negatives": 4},
+            "fe7d0b5659f425c6",
+        ),
+        (
+            False,
+            {"classes_per_batch": 5, "images_per_class": 4, "distinct_sources": False},
+            "1fef80d8afc87b98",
+        ),
+        (
+            False,
+            {"pairs_per_batch": 12, "groups_per_batch": 2, "extra_text_negatives": 3},
+            "ee050e527a7d4de0",
+        ),
         (False, {"episodes_per_batch": 4, "ways": 3, "groups_per_batch": 2}, "7197d80e11b9d65e"),
         (False, {"pairs_per_batch": 12}, "181a3732efe1b100"),
         (False, {"episodes_per_batch": 3, "ways": 5, "distinct_sources": False}, "b54a355623beb9c4"),
         (True, {"classes_per_batch": 4, "images_per_class": 3}, "43eece7ae3778c57"),
-        (True, {"classes_per_batch": 4, "images_per_class": 5, "min_images_per_class": 5}, "1fb87ca4a6af5e57"),
+        (
+            True,
+            {"classes_per_batch": 4, "images_per_class": 5, "min_images_per_class": 5},
+            "1fb87ca4a6af5e57",
+        ),
     ],
 )
-def test_batches_are_those_that_they_were(small: bool, sampling: dict[str, Any], expected: str) -> None:
+def test_batches_equal_those_of_earlier_versions(
+    small: bool, sampling: dict[str, Any], expected: str
+) -> None:
     data = make_data(classes=36, groups=4)
     data = replace(data, class_texts=tuple(("a", "b", "c")[: 1 + c % 3] for c in range(36)))
-    if small:  # some classes have lost images, and two sources are all
+    if small:  # some classes have fewer images, and there are only two sources
         data = replace(data, source_id=data.source_id % 2, splits={"train": data.splits["train"][3:-2]})
-    told = hashlib.sha256()
+    checksum = hashlib.sha256()
     sampler = make_sampler(data, "train", SamplingConfig(**sampling), 7)
     for number in range(20):
         batch = sampler.batch(number)
-        for tensor in (batch.index, batch.labels, batch.text_classes, batch.text_choice, *(batch.pairs or ())):
-            told.update(str((tensor.dtype, tensor.tolist())).encode())
-    assert told.hexdigest()[:16] == expected
+        for tensor in (
+            batch.index,
+            batch.labels,
+            batch.text_classes,
+            batch.text_choice,
+            *(batch.pairs or ()),
+        ):
+            checksum.update(str((tensor.dtype, tensor.tolist())).encode())
+    assert checksum.hexdigest()[:16] == expected

@@ -14,7 +14,7 @@ from vlfew.data.samplers.class_balanced import ClassBalancedSampler
     number=st.integers(0, 10**6),
     seed=st.integers(0, 99),
 )
-def test_a_batch_is_class_balanced_and_a_function_of_its_number(classes, images, number, seed):
+def test_a_batch_is_class_balanced_and_reproducible(classes, images, number, seed):
     data = make_data()
     batch = ClassBalancedSampler(data, "train", classes, images, seed=seed).batch(number)
     again = ClassBalancedSampler(data, "train", classes, images, seed=seed).batch(number)
@@ -25,7 +25,7 @@ def test_a_batch_is_class_balanced_and_a_function_of_its_number(classes, images,
     assert set(batch.index.tolist()) <= set(data.indices("train").tolist())
     for c in batch.text_classes.tolist():
         chosen = batch.index[batch.labels == c]
-        assert len(chosen.unique()) == min(images, 6)  # repeats only when a class has too few
+        assert len(chosen.unique()) == min(images, 6)  # images repeat only if a class has too few
 
 
 def test_different_numbers_and_seeds_give_different_batches(tiny):
@@ -42,7 +42,7 @@ def test_all_images_are_drawn_about_equally(tiny):
     assert (counts - expected).abs().max() < 5 * expected**0.5
 
 
-def test_groups_share_a_batch_equally():
+def test_groups_have_equal_parts_of_a_batch():
     data = make_data(classes=36, groups=4)
     sampler = ClassBalancedSampler(data, "train", 4, 2, groups_per_batch=2, seed=0)
     for number in range(50):
@@ -50,7 +50,7 @@ def test_groups_share_a_batch_equally():
         assert sorted(groups.bincount()[groups.unique()].tolist()) == [2, 2]
 
 
-def test_small_groups_are_filled_up_from_others():
+def test_small_groups_are_filled_up_with_other_classes():
     data = make_data(classes=36, groups=4)
     batch = ClassBalancedSampler(data, "train", 10, 2, groups_per_batch=2, seed=0).batch(0)
     assert len(batch.text_classes.unique()) == 10
@@ -64,11 +64,13 @@ def test_images_of_a_class_come_from_distinct_sources(tiny):
             assert len(tiny.source_id[batch.index[batch.labels == c]].unique()) == 5
 
 
-@pytest.mark.parametrize(("more", "words"), [(0, 2), (1, 3), (99, 4)])
-def test_words_of_further_training_classes_go_with_a_batch(tiny, more, words):
-    batch = ClassBalancedSampler(tiny, "train", 2, 3, extra_text_negatives=more, seed=0).batch(0)
-    assert len(batch.text_classes.unique()) == len(batch.text_choice) == words
-    assert set(batch.labels.tolist()) <= set(batch.text_classes.tolist()) <= set(tiny.classes("train").tolist())
+@pytest.mark.parametrize(("extra", "texts"), [(0, 2), (1, 3), (99, 4)])
+def test_extra_text_negatives_are_training_classes(tiny, extra, texts):
+    batch = ClassBalancedSampler(tiny, "train", 2, 3, extra_text_negatives=extra, seed=0).batch(0)
+    assert len(batch.text_classes.unique()) == len(batch.text_choice) == texts
+    assert (
+        set(batch.labels.tolist()) <= set(batch.text_classes.tolist()) <= set(tiny.classes("train").tolist())
+    )
 
 
 @pytest.mark.parametrize(
@@ -81,7 +83,7 @@ def test_words_of_further_training_classes_go_with_a_batch(tiny, more, words):
         ({"classes_per_batch": 4, "images_per_class": 1, "groups_per_batch": 2}, "no groups of classes"),
     ],
 )
-def test_impossible_batches_are_refused(tiny, arguments, message):
+def test_impossible_batches_are_rejected(tiny, arguments, message):
     with pytest.raises(DataError, match=message):
         ClassBalancedSampler(tiny, "train", **arguments)
 

@@ -35,9 +35,9 @@ def knob(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(CLASSIFIERS.entries, "knob", "tests.evaluation.knob:Knob")
 
 
-def hard(words: bool = True) -> LabeledImages:
+def hard(has_text: bool = True) -> LabeledImages:
     """Seven classes a split, with so much noise that methods err."""
-    data = make_data(classes=21, images=IMAGES, words=words)
+    data = make_data(classes=21, images=IMAGES, has_text=has_text)
     noise = torch.rand(len(data.labels), 1, 16, 16, generator=torch.Generator().manual_seed(1))
     images = data.images.batch(torch.arange(len(data.labels)))
     return replace(data, images=InMemory((0.85 * images + 0.15 * 255 * noise).to(torch.uint8)))
@@ -99,7 +99,7 @@ def test_an_option_can_make_a_method_need_text() -> None:
         found.cells[0].accuracy != run(methods=["linear_probe"], tune_on="none", shots=[1]).cells[0].accuracy
     )
     with pytest.raises(ConfigError, match="method 'linear_probe' needs text"):
-        run(hard(words=False), methods=["linear_probe"], fixed=text)
+        run(hard(has_text=False), methods=["linear_probe"], fixed=text)
 
 
 @pytest.mark.parametrize("tune_on", ["val-classes", "held-out-images"])
@@ -157,7 +157,7 @@ def test_methods_with_text_are_skipped_without_text() -> None:
     alone = {"prototypes", "linear_probe", "knob"}
     needy = [n for n in known if n not in alone]
     assert {"zero_shot", "multimodal_prototypes", "tip_adapter"} <= set(needy)
-    for found in (run(methods=["all"], has_text=False), run(hard(words=False), methods=["all"])):
+    for found in (run(methods=["all"], has_text=False), run(hard(has_text=False), methods=["all"])):
         assert found.skipped_methods == needy
         assert found.methods == [n for n in known if n not in needy]
 
@@ -170,7 +170,7 @@ def test_a_method_that_needs_text() -> None:
     with pytest.raises(
         ConfigError, match=r"needs text, and class names of tiny are codes.*without text: .*prototypes"
     ):
-        run(hard(words=False), methods=["multimodal_prototypes"])
+        run(hard(has_text=False), methods=["multimodal_prototypes"])
     assert "multimodal_prototypes" in run(methods=["all"], has_text=False, shots=[1]).skipped_methods
 
 

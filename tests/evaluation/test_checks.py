@@ -129,12 +129,12 @@ def test_what_can_run_passes_the_check(
 
 def test_asif_needs_class_names_but_no_text_encoder() -> None:
     with pytest.raises(DataError, match="codes, not text"):
-        check_protocol("asif", {"anchors": 20, "sparsity": 5}, make_data(classes=21, images=8, words=False))
+        check_protocol("asif", {"anchors": 20, "sparsity": 5}, make_data(classes=21, images=8, has_text=False))
 
 
 @pytest.mark.parametrize("protocol", ["zero-shot", "multimodal"])
 def test_class_names_and_a_text_encoder_are_needed(protocol: str, data: LabeledImages) -> None:
-    coded = make_data(classes=21, words=False)
+    coded = make_data(classes=21, has_text=False)
     for attempt in (
         lambda: run(EvaluationContext(FakeModel(), coded), protocol, queries=3, episodes=5),
         lambda: check_protocol(protocol, {"queries": 3}, coded),

@@ -189,7 +189,7 @@ def test_every_true_text_of_a_class_is_used(context: EvaluationContext) -> None:
 
 
 def test_descriptions_replace_names_and_codes(context: EvaluationContext, tmp_path: Path) -> None:
-    coded = EvaluationContext(FakeModel(), make_data(classes=21, images=8, descriptions=False))
+    coded = EvaluationContext(FakeModel(), make_data(classes=21, images=8, has_text=False))
     names = [coded.data.class_names[c] for c in coded.data.classes("test").tolist()]
     file = tmp_path / "descriptions.json"
     descriptions = {

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from safetensors.torch import save_file
+from train_and_list_threads import gloo_threads
 
 from vlfew.encoders.image.conv4 import Conv4
 from vlfew.encoders.text.base import TextEncoder
@@ -16,6 +17,7 @@ from vlfew.losses.objective import Objective, WeightedLoss, select_losses
 from vlfew.models.dual_stream import DualStream
 from vlfew.models.spec import ModelSpec, TextSpec
 from vlfew.training.batches import BatchLabels
+from vlfew.training.hardware import closing_process_group
 from vlfew.training.training_step import TrainingStep
 
 CLASSES, IMAGES, D_TEXT = 6, 4, 12
@@ -54,11 +56,13 @@ def save_gradients(accelerator: Accelerator, objective: str, output: Path) -> No
 
 
 def main(folder: str, *objectives: str) -> None:
-    accelerator = Accelerator(cpu=True)
-    for objective in objectives:
-        save_gradients(accelerator, objective, Path(folder) / objective)
-    accelerator.wait_for_everyone()
-    accelerator.end_training()
+    with closing_process_group():
+        accelerator = Accelerator(cpu=True)
+        for objective in objectives:
+            save_gradients(accelerator, objective, Path(folder) / objective)
+        accelerator.wait_for_everyone()
+        del accelerator
+    assert not gloo_threads()
 
 
 main(*sys.argv[1:])

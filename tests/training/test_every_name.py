@@ -1,6 +1,6 @@
 """Every backbone, preprocessing, text encoder, similarity, loss, optimizer and activation, for two steps of training.
 
-A name that is added to a registry and not started here fails `test_none_is_left_out`.
+A registered name without a case here fails `test_every_registered_name_has_a_case`.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ model_selection: null
 evaluate:
   - {{protocol: few-shot, ways: 3, shots: 1, queries: 3, episodes: 5}}
 """
-TASKS = "sampling={episodes_per_batch: 2, ways: 2}"
+EPISODES = "sampling={episodes_per_batch: 2, ways: 2}"
 MAPS = ["embedding_dim=null"]
 FOR_MAPS = [*MAPS, "similarity=cross_attention"]
-WORDED = ["text={encoder: 'hf:{bert}'}"]
+WITH_TEXT = ["text={encoder: 'hf:{bert}'}"]
 
 CASES: dict[str, dict[str, list[str]]] = {
     "backbone": {
@@ -60,7 +60,7 @@ CASES: dict[str, dict[str, list[str]]] = {
     },
     "text encoder": {
         "minilm": ["text={encoder: minilm}", "objective=[{loss: alignment_softmax}]"],
-        "hf:": [*WORDED, "objective=[{loss: alignment_softmax}]"],
+        "hf:": [*WITH_TEXT, "objective=[{loss: alignment_softmax}]"],
         "open_clip:": ["text={encoder: 'open_clip:{clip}'}", "objective=[{loss: alignment_softmax}]"],
     },
     "similarity": {
@@ -74,7 +74,7 @@ CASES: dict[str, dict[str, list[str]]] = {
         "weighted_contrastive": ["sampling={pairs_per_batch: 8}"],
         "triplet": [],
         "binary_cross_entropy": ["similarity=weighted_l1"],
-        "focal": [TASKS],
+        "focal": [EPISODES],
         "supervised_contrastive": [],
         "prototypical": [],
         "cross_entropy": [],
@@ -86,10 +86,12 @@ CASES: dict[str, dict[str, list[str]]] = {
         "cross_attention": [*FOR_MAPS, "objective=[{loss: cross_attention, ways: 2}]"],
         "cross_attention_classes": [*FOR_MAPS, "objective=[{loss: cross_attention_classes, ways: 2}]"],
         "map_cross_entropy": MAPS,
-        "alignment_softmax": WORDED,
-        "alignment_sigmoid": WORDED,
+        "alignment_softmax": WITH_TEXT,
+        "alignment_sigmoid": WITH_TEXT,
     },
-    "optimizer": {name: [f"optim.name={name}"] for name in get_args(OptimConfig.model_fields["name"].annotation)},
+    "optimizer": {
+        name: [f"optim.name={name}"] for name in get_args(OptimConfig.model_fields["name"].annotation)
+    },
     "activation": {name: [f"image.activation={name}"] for name in get_args(Activation)},
 }
 NAMES = {
@@ -102,10 +104,10 @@ NAMES = {
 
 
 @pytest.fixture(scope="module")
-def worded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six training classes and three to test, of five images each, named by words that the tiny text encoder knows."""
-    root, rng = tmp_path_factory.mktemp("worded"), np.random.default_rng(0)
-    names = [f"{how} {what}" for how in ("small", "green", "letter") for what in TEXT[2:6]]
+def named_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six training and three test classes with five images each, named in the vocabulary of the tiny text encoder."""
+    root, rng = tmp_path_factory.mktemp("named_images"), np.random.default_rng(0)
+    names = [f"{adjective} {noun}" for adjective in ("small", "green", "letter") for noun in TEXT[2:6]]
     for number, name in enumerate(names[:9]):
         folder = root / ("train" if number < 6 else "test") / name
         folder.mkdir(parents=True)
@@ -118,23 +120,25 @@ def worded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def towers(bert_folder: Path, clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:  # noqa: F811
-    """Where the tiny pretrained models lie."""
+    """Folders of tiny pretrained models."""
     vit = tmp_path_factory.mktemp("vit")
     save("ViT", vit)
     return {"bert": bert_folder, "clip": clip_folder, "vit": vit}
 
 
 @pytest.mark.parametrize("kind", NAMES)
-def test_none_is_left_out(kind: str) -> None:
+def test_every_registered_name_has_a_case(kind: str) -> None:
     assert set(CASES[kind]) == set(NAMES[kind])
 
 
 @pytest.mark.parametrize(
     ("kind", "name"), [(kind, name) for kind, names in CASES.items() for name in names], ids=str
 )
-def test_it_starts(kind: str, name: str, worded: Path, towers: dict[str, Any], tmp_path: Path) -> None:
+def test_a_component_trains(
+    kind: str, name: str, named_images: Path, towers: dict[str, Any], tmp_path: Path
+) -> None:
     path = tmp_path / "named.yaml"
-    path.write_text(CONFIG.format(root=worded))
+    path.write_text(CONFIG.format(root=named_images))
     overrides = list(CASES[kind][name])
     for tower, folder in towers.items():
         overrides = [o.replace(f"{{{tower}}}", str(folder)) for o in overrides]

@@ -85,7 +85,16 @@ def test_evaluated_again_the_figure_says_so_too(first, tmp_path) -> None:
     assert started(first, "name=fifth", f"init_from={run}") == 0
     options = ["--ways", "3", "--queries", "3", "--episodes", "5"]
     with pytest.raises(SystemExit):
-        main(["evaluate", "few-shot", str(run.parent / "fifth"), *options, "--json", str(tmp_path / "again.json")])
+        main(
+            [
+                "evaluate",
+                "few-shot",
+                str(run.parent / "fifth"),
+                *options,
+                "--json",
+                str(tmp_path / "again.json"),
+            ]
+        )
     (result,) = json.loads((tmp_path / "again.json").read_text())
     assert f"starts from the weights of {run}" in result["note"]
 
@@ -95,7 +104,7 @@ def test_of_several_runs_one_must_be_named(first, capsys) -> None:
     assert started(first, "name=pair", "repeat={over: seed, values: [0, 1]}") == 0
     assert started(first, "name=sixth", f"init_from={folder / 'pair'}") == 2
     assert (
-        f"holds 2 models; name one of them, such as {folder / 'pair' / 'seed-0'}" in capsys.readouterr().err
+        f"holds 2 models; choose one of them, such as {folder / 'pair' / 'seed-0'}" in capsys.readouterr().err
     )
 
 
@@ -103,8 +112,8 @@ def test_of_several_runs_one_must_be_named(first, capsys) -> None:
     ("overrides", "named"),
     [
         (["init_from=runs/nothing"], "no model 'runs/nothing'"),
-        (["image.width=4"], "backbone is not the network"),
-        (["data.channels=3"], "its images have 1 channel(s), and here are 3"),
+        (["image.width=4"], "backbone differs from the trained model"),
+        (["data.channels=3"], "takes images of 1 channel(s), not 3"),
     ],
 )
 def test_another_network_or_none_is_an_error_before_training(first, overrides, named, capsys) -> None:

@@ -125,7 +125,10 @@ def test_rmsprop(momentum: float) -> None:
 
 
 def test_rmsprop_has_no_momentum_unless_it_is_given() -> None:
-    assert OptimConfig(name="rmsprop").momentum == 0 and OptimConfig(name="rmsprop", momentum=0.9).momentum == 0.9
+    assert (
+        OptimConfig(name="rmsprop").momentum == 0
+        and OptimConfig(name="rmsprop", momentum=0.9).momentum == 0.9
+    )
     assert {OptimConfig.model_validate({"name": name}).momentum for name in ("sgd", "adam", "adamw")} == {0.9}
 
 
@@ -273,7 +276,7 @@ def test_a_glob_that_matches_nothing_is_an_error(glob: str, message: str) -> Non
     ("optim", "message"),
     [
         ("{name: adm}", "'optim.name': input should be 'adamw', 'adam', 'sgd' or 'rmsprop', got 'adm'"),
-        ("{schedule: step}", "'optim.schedule': input should be 'cosine', 'constant' or 'exponential'"),
+        ("{schedule: linear}", "'optim.schedule': input should be 'cosine', 'constant' or 'step'"),
         ("{gamma: 1.5}", "'optim.gamma': input should be less than or equal to 1"),
         ("{step_size: 0}", "'optim.step_size': input should be greater than or equal to 1"),
         ("{momentum: 1.0}", "'optim.momentum': input should be less than 1"),

@@ -52,17 +52,17 @@ def test_option_trains_and_evaluates(config, overrides):
     assert 0 <= result["accuracy"] <= 1
 
 
-def test_accumulated_micro_batches_are_batches_of_their_own(config):
-    """Step n of two micro-batches sees batches 2n and 2n+1: its loss is the mean of theirs."""
-    still = ["optim.lr=1e-12", "augment={}"]
-    _, single = train(config, *still, "name=single")
+def test_accumulated_batches_are_consecutive_batches(config):
+    """With two batches per step, step n uses batches 2n and 2n+1; its loss is the mean of theirs."""
+    frozen = ["optim.lr=1e-12", "augment={}"]
+    _, single = train(config, *frozen, "name=single")
     _, double = train(
-        config, *still, "name=double", "training.gradient_accumulation_steps=2", "optim.steps=2"
+        config, *frozen, "name=double", "training.gradient_accumulation_steps=2", "optim.steps=2"
     )
     assert double == pytest.approx([sum(single[:2]) / 2, sum(single[2:]) / 2], rel=1e-4)
 
 
-def test_a_text_encoder_that_is_not_frozen_is_trained(config, bert_folder, images):
+def test_an_unfrozen_text_encoder_is_trained(config, bert_folder, images):
     (images / "classes.yaml").write_text(
         "".join(
             f"{p.name}: {TEXT[int(p.name[-2:])]} green {thing}\n"

@@ -82,7 +82,9 @@ def test_encoders_that_share_no_weights(config: Path, similarity: str, loss: str
         (["sampling.pairs_per_batch=4"], "a batch is of one form: classes and images or pairs"),
     ],
 )
-def test_settings_that_do_not_go_together_are_an_error(config: Path, overrides: list[str], message: str) -> None:
+def test_settings_that_do_not_go_together_are_an_error(
+    config: Path, overrides: list[str], message: str
+) -> None:
     with pytest.raises(ConfigError, match=message) as error:
         train(config, overrides, config.parent)
     assert "\n" not in str(error.value)

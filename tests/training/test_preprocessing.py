@@ -50,8 +50,8 @@ def assembled(config: Path, overrides: list[str], data: LabeledImages | None = N
 def test_trains_evaluates_and_classifies(preprocessing, precision, config, images, capsys):
     run = train(config, [*FEW, *preprocessing, f"training.mixed_precision={precision}"], config.parent)
     name = "wavelet" if preprocessing is WAVELET else "pca"
-    assert f"streams    {name} into conv4, no text: " in capsys.readouterr().err
-    assert f"{name} into conv4" in run.report.read_text()
+    assert f"streams    {name} + conv4, no text: " in capsys.readouterr().err
+    assert f"{name} + conv4" in run.report.read_text()
     losses = [entry["loss"] for entry in run.read_log() if "loss" in entry]
     assert len(losses) == 4 and all(torch.tensor(losses).isfinite())
     (result,) = json.loads(run.results.read_text())
@@ -147,7 +147,7 @@ def test_two_processes_see_what_one_does(config):
             "image.preprocessing={name: wavelet, wavelet: harr}",
             "unknown wavelet 'harr'; did you mean 'haar'?",
         ),
-        ("image.preprocessing={name: pca, components: 48}", "the 48 training images it looked at"),
+        ("image.preprocessing={name: pca, components: 48}", "the 48 training images it was fitted to"),
         ("image.preprocessing={name: pca, components: 300}", "images of 1 x 16 x 16 have from 1 to 256"),
     ],
 )

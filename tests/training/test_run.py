@@ -123,7 +123,9 @@ def test_the_same_command_reports_a_finished_run(finished, capsys):
 
 def test_another_configuration_in_the_same_folder_is_an_error_with_the_difference(finished, capsys):
     run, _ = finished
-    status, _, error = outcome(capsys, "train", run.parent / "small.yaml", "optim.lr=0.5", "--runs", run.parent)
+    status, _, error = outcome(
+        capsys, "train", run.parent / "small.yaml", "optim.lr=0.5", "--runs", run.parent
+    )
     assert status == 2
     assert "optim.lr: 0.01 -> 0.5" in error and "name=small-2" in error
     assert len(error.strip().splitlines()) == 1
@@ -246,7 +248,9 @@ def test_an_impossible_evaluation_is_an_error_before_training(config):
         ),
     ],
 )
-def test_a_method_that_the_model_does_not_have_is_an_error_before_training(config, override, message, monkeypatch):
+def test_a_method_that_the_model_does_not_have_is_an_error_before_training(
+    config, override, message, monkeypatch
+):
     monkeypatch.setattr(TrainingStep, "forward", None)
     ways = ["evaluate.0.ways=3", "evaluate.0.queries=3"]
     with pytest.raises(VlfewError, match=re.escape(message)) as error:

@@ -1,4 +1,4 @@
-"""Runs over splits of other kinds: without validation, by image, and on another data set's digits."""
+"""Runs without a validation split, with splits by image, and evaluated on another data set."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def config(tmp_path: Path, faces: Path) -> Path:
 
 
 def evaluated(capsys: pytest.CaptureFixture[str], folder: Path, run: Path, *arguments: object) -> dict:
-    """What `vlfew evaluate RUN ... --json` writes."""
+    """The result that `vlfew evaluate few-shot RUN ... --json` writes."""
     file = folder / "again.json"
     with pytest.raises(SystemExit) as error:
         main(["evaluate", "few-shot", str(run), *map(str, arguments), "--json", str(file)])
@@ -87,20 +87,20 @@ def test_without_a_validation_split_the_last_weights_are_saved(config: Path) -> 
     assert result["note"] in run.report.read_text()
 
 
-def test_killed_without_a_validation_split_it_goes_on_to_the_same_weights(config: Path) -> None:
-    whole = train(config, ["name=whole"], config.parent)
+def test_resuming_without_a_validation_split_gives_the_same_weights(config: Path) -> None:
+    complete = train(config, ["name=complete"], config.parent)
     train(config, ["name=cut"], config.parent)
     cut = config.parent / "cut"
     for path in (cut / "results.json", cut / "model.json", *cut.glob("checkpoints/step-00000004.*")):
         path.unlink()
     resumed = train(config, ["name=cut"], config.parent)
     assert resumed.read_log()[-1]["step"] == 4
-    one, other = (load_file(run.path / "model.safetensors") for run in (whole, resumed))
+    one, other = (load_file(run.path / "model.safetensors") for run in (complete, resumed))
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_three_classes_of_five_images_are_trained_on_by_what_the_messages_say(tmp_path: Path) -> None:
-    """With `configs/folder.yaml`, but for its size and length."""
+def test_following_the_messages_three_classes_of_five_images_can_be_trained(tmp_path: Path) -> None:
+    """With `configs/folder.yaml`, except for its size and length."""
     rng = np.random.default_rng(0)
     for name in ("s1", "s2", "s3"):
         (tmp_path / "few" / name).mkdir(parents=True)
@@ -133,14 +133,14 @@ def test_three_classes_of_five_images_are_trained_on_by_what_the_messages_say(tm
                 tmp_path / "runs",
             )
         assert "\n" not in str(error.value)
-        assert not any((tmp_path / "runs").iterdir())  # a run that fails at once leaves nothing
+        assert not any((tmp_path / "runs").iterdir())  # a run that fails immediately leaves nothing
     run = train(shipped, [*short, "evaluate=[]", "sampling.classes_per_batch=3"], tmp_path / "runs")
     metadata = json.loads((run.path / "model.json").read_text())["metadata"]
     assert "best_step" not in metadata and json.loads(run.results.read_text()) == []
     assert "3 classes are too few to hold some out for val and test" in run.report.read_text()
 
 
-def test_a_repeated_run_that_fails_at_once_leaves_nothing(config: Path) -> None:
+def test_a_repeated_run_that_fails_immediately_leaves_nothing(config: Path) -> None:
     repeat = "repeat={over: data.fold, values: [1, 2]}"
     with pytest.raises(DataError, match=r"sampling\.classes_per_batch needs 99"):
         train(config, [repeat, "sampling.classes_per_batch=99"], config.parent / "runs")
@@ -157,17 +157,15 @@ def test_a_repeated_run_that_fails_at_once_leaves_nothing(config: Path) -> None:
         ("training.patience=3", "training.patience needs a validation split"),
     ],
 )
-def test_nothing_can_be_chosen_without_a_validation_split(config: Path, override: str, message: str) -> None:
+def test_model_selection_needs_a_validation_split(config: Path, override: str, message: str) -> None:
     with pytest.raises(VlfewError, match=message) as error:
         train(config, [override], config.parent)
     assert "\n" not in str(error.value)
-    run = train(config, [override, "data.validation_people=5", "name=chosen"], config.parent)
+    run = train(config, [override, "data.validation_people=5", "name=selected"], config.parent)
     assert "best_step" in json.loads((run.path / "model.json").read_text())["metadata"]
 
 
-def test_a_split_by_image_trains_and_every_result_says_so(
-    config: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_results_of_a_split_by_image_have_a_note(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = train(config, ["data.split=images"], config.parent)
     note = "att_faces is split by image: the classes of this split were trained on"
     (result,) = json.loads(run.results.read_text())
@@ -179,7 +177,7 @@ def test_a_split_by_image_trains_and_every_result_says_so(
     assert note not in other["note"] and "classes of the test split may have been trained on" in other["note"]
 
 
-def test_ten_new_people_by_every_choice_of_their_image(
+def test_ten_unseen_people_with_each_image_as_support(
     config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     each = "evaluate=[{protocol: few-shot, ways: all, queries: all, episodes: each}]"
@@ -193,17 +191,17 @@ def test_ten_new_people_by_every_choice_of_their_image(
     assert again["accuracy"] == result["accuracy"] and again["command"].endswith("--episodes each")
 
 
-def test_other_data_are_framed_in_their_own_way(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A model of faces within a wide frame is evaluated on faces that fill theirs."""
+def test_evaluation_can_crop_differently(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A model trained on cropped images is evaluated on full images."""
     run = train(config, ["data.center_crop=0.5"], config.parent)
     options = (run.path, "--ways", 10, "--queries", 9, "--episodes", 200)
-    whole = evaluated(capsys, config.parent, *options, "data.center_crop=1")
-    middle = evaluated(capsys, config.parent, *options)
-    assert whole["accuracy"] != middle["accuracy"] and whole["input_size"] == middle["input_size"]
-    assert "data.center_crop=1" in whole["command"]
+    full = evaluated(capsys, config.parent, *options, "data.center_crop=1")
+    center = evaluated(capsys, config.parent, *options)
+    assert full["accuracy"] != center["accuracy"] and full["input_size"] == center["input_size"]
+    assert "data.center_crop=1" in full["command"]
 
 
-def test_a_run_of_omniglot_answers_for_digits_in_dark_ink(
+def test_an_omniglot_run_is_evaluated_on_dark_digits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rng, root = np.random.default_rng(0), tmp_path / "data"
@@ -242,7 +240,7 @@ def test_a_run_of_omniglot_answers_for_digits_in_dark_ink(
 
 
 def test_models_of_captions_are_selected_by_retrieval(tmp_path: Path) -> None:
-    """Of classes of one image, as captions make them, there are no few-shot episodes."""
+    """Captions make classes of one image, which allow no few-shot episodes."""
     rows = ["file,caption"]
     for number in range(30):
         Image.new("L", (8, 8), 8 * number).save(tmp_path / f"{number}.png")

@@ -1,4 +1,4 @@
-"""The recipes of the studies, each started for two steps on its data (Omniglot on made-up ones), and the sweep."""
+"""Each study recipe, trained for two steps on its data (Omniglot on generated data), and the sweep script."""
 
 from __future__ import annotations
 
@@ -38,15 +38,13 @@ FEW = [
     "training.eval_every=2",
 ]
 FOLDERS = {"att_faces": "orl_faces.zip"}
-"""Data whose file is not called as the source is."""
-
-
+"""Data files that are not named like their source."""
 GRIDS = sorted((ROOT / "configs/studies").glob("*_grid.yaml"))
 
 
 @pytest.fixture(scope="module")
 def drawings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five alphabets of twenty characters by two people, as Omniglot's: Koch's net takes long over each image."""
+    """Five alphabets of twenty characters by two drawers, like Omniglot but small: Koch's network is slow."""
     root, rng = tmp_path_factory.mktemp("drawings"), np.random.default_rng(0)
     for number in range(100):
         part = "background" if number < 80 else "evaluation"
@@ -77,12 +75,12 @@ def test_a_study_starts(path: Path, tmp_path: Path, drawings: Path) -> None:
 def test_every_cell_of_a_grid_can_be_configured(path: Path) -> None:
     study = path.with_name(path.name.replace("_grid", ""))
     cells = sweep.cells_of(sweep.read_grid(path), study.stem, [])
-    made = [read_config(study, cell.overrides) for cell in cells]
-    for one, other in pairwise(made):
+    configs = [read_config(study, cell.overrides) for cell in cells]
+    for one, other in pairwise(configs):
         assert one.model_copy(update={"name": ""}) != other.model_copy(update={"name": ""})
 
 
-def test_the_mixed_loss_that_collapses_has_the_floor_that_its_recipe_tells_of() -> None:
+def test_the_collapsing_mixed_loss_has_the_floor_named_in_its_recipe() -> None:
     path = ROOT / "configs/studies/mnist_mixed_collapse.yaml"
     floor = float(re.findall(r"never falls below (0\.\d+)", path.read_text())[0])
     terms = {term.loss: term.options for term in read_config(path).objective}
@@ -90,11 +88,11 @@ def test_the_mixed_loss_that_collapses_has_the_floor_that_its_recipe_tells_of() 
     focal, similarity = LOSSES.get("focal")(**terms["focal"]), SIMILARITIES.get("cosine")(FeatureSpec(2))
 
     def loss(angles: list[float]) -> float:
-        """Of four images of two classes, in the plane."""
+        """Focal loss of four 2D embeddings from two classes, at these angles."""
         radians = torch.tensor(angles) * math.pi / 180
         x = torch.stack([radians.cos(), radians.sin()], dim=1)
         batch = EncodedBatch(Features(x), torch.tensor([0, 0, 1, 1]), similarity=similarity)
-        assert (focal.logits(batch) < 1e-6).all()  # "different", of all pairs
+        assert (focal.logits(batch) < 1e-6).all()  # predicts "different" for all pairs
         return float(focal(batch))
 
     assert floor <= loss([0, 0, 180, 180]) < floor + 1e-4
@@ -115,8 +113,8 @@ evaluate: [{protocol: few-shot, ways: 2, queries: 1, episodes: 5}]
 
 
 @pytest.fixture
-def asked(tmp_path: Path) -> list[str]:
-    """A configuration, a grid that each test writes, and where the runs go."""
+def arguments(tmp_path: Path) -> list[str]:
+    """Arguments of the sweep: a configuration, a grid that each test writes, and the folder of runs."""
     images = tmp_path / "images"
     for number in range(80):
         path = images / f"{number // 4:02d}" / f"{number}.png"
@@ -127,19 +125,19 @@ def asked(tmp_path: Path) -> list[str]:
     return [str(tmp_path / "small.yaml"), str(tmp_path / "grid.yaml"), "--runs", str(tmp_path)]
 
 
-def test_a_sweep_fills_its_grid_and_goes_on_past_a_cell_that_fails(
-    asked: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_sweep_fills_its_grid_and_continues_after_a_failed_cell(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The second net cannot take 16 pixels; the second evaluation asks for one thing more."""
-    Path(asked[1]).write_text(
+    """The second backbone needs larger images; the second evaluation is another one."""
+    Path(arguments[1]).write_text(
         "net: {plain: [], too deep: ['image.widths=[4, 4, 4, 4, 4]']}\n"
-        "asked:\n  one: []\n"
+        "evaluation:\n  one: []\n"
         "  more: ['evaluate=[{protocol: few-shot, ways: 3, queries: 1, episodes: 5}]']\n"
     )
-    assert sweep.main(asked) == 2
+    assert sweep.main(arguments) == 2
     lines = capsys.readouterr().out.splitlines()
     assert (
-        lines[0] == "| net | asked | best validation | few-shot 2-way 1-shot | few-shot 3-way 1-shot |"
+        lines[0] == "| net | evaluation | best validation | few-shot 2-way 1-shot | few-shot 3-way 1-shot |"
         and len(lines) == 8
     )
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:6]]
@@ -148,36 +146,36 @@ def test_a_sweep_fills_its_grid_and_goes_on_past_a_cell_that_fails(
     assert rows[0][:3] == ["plain", "one", f"{100 * best:.2f}"]
     assert "±" in rows[0][3] and rows[0][4] == "-" and rows[1][3] == "-" and "±" in rows[1][4]
     assert all(row[2].startswith("failed: conv4 needs images of at least 32 x 32") for row in rows[2:])
-    assert "choose a cell by its validation" in lines[7]
-    assert sweep.main(asked) == 2
+    assert "Choose a cell by its validation" in lines[7]
+    assert sweep.main(arguments) == 2
     again = capsys.readouterr()
     assert again.out.splitlines() == lines and again.err.count("is finished") == 2
 
 
 @pytest.mark.parametrize(
-    ("grid", "said"),
+    ("grid", "message"),
     [
         ("loss: [a, b]", "expected axis: {value: [key=value, ...], ...}"),
         (
             "net: {a b: [], a_b: [seed=1]}",
-            "the cells 'a b' and 'a_b' would both be the run small/a_b; rename",
+            "the cells 'a b' and 'a_b' would share the run folder small/a_b; rename",
         ),
         ("net: {a: [], b: [optim.lrr=1]}", "unknown key 'optim.lrr'"),
     ],
 )
-def test_a_grid_that_is_no_good_is_refused_before_training(
-    asked: list[str], tmp_path: Path, grid: str, said: str
+def test_an_invalid_grid_is_rejected_before_training(
+    arguments: list[str], tmp_path: Path, grid: str, message: str
 ) -> None:
-    Path(asked[1]).write_text(grid + "\n")
+    Path(arguments[1]).write_text(grid + "\n")
     with pytest.raises(ConfigError) as error:
-        sweep.main(asked)
-    assert said in str(error.value) and len(error.value.problems) == 1
+        sweep.main(arguments)
+    assert message in str(error.value) and len(error.value.problems) == 1
     assert not (tmp_path / "small").exists()
 
 
-def test_a_sweep_by_several_processes_is_refused_with_status_2(asked: list[str]) -> None:
-    Path(asked[1]).write_text("seed: {'0': []}\n")
-    command = [sys.executable, str(ROOT / "scripts/sweep.py"), *asked]
+def test_a_sweep_in_several_processes_is_rejected_with_status_2(arguments: list[str]) -> None:
+    Path(arguments[1]).write_text("seed: {'0': []}\n")
+    command = [sys.executable, str(ROOT / "scripts/sweep.py"), *arguments]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=120, env=os.environ | {"WORLD_SIZE": "2"}
     )

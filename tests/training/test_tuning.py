@@ -275,9 +275,9 @@ def test_failed_trials_are_reported_and_the_search_continues(
     forward, current = TrainingStep.forward, {"trial": 0}
     fit = search_module.fit
 
-    def counted(config: Config, run: RunFolder, *arguments: Any) -> Trainer:
+    def counted(config: Config, run: RunFolder, *arguments: Any, **options: Any) -> Trainer:
         current["trial"] = int(run.path.name[-3:])
-        return fit(config, run, *arguments)
+        return fit(config, run, *arguments, **options)
 
     def failing(self: TrainingStep, *arguments: Any) -> Any:
         loss, terms = forward(self, *arguments)
@@ -486,5 +486,5 @@ def test_damaged_metadata_is_one_line(uninterrupted: Path) -> None:
 
 
 def test_a_missing_initial_model_is_found_before_the_first_trial(config: Path) -> None:
-    with pytest.raises(ConfigError, match="init_from=runs/nothing: no model"):
+    with pytest.raises(ConfigError, match="init_from=runs/nothing: there is no model 'runs/nothing'"):
         make_search(config.parent, "init_from=runs/nothing")

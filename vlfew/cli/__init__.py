@@ -7,6 +7,8 @@ import os
 import sys
 
 import rich_click as click
+from click.exceptions import NoArgsIsHelpError
+from rich_click.rich_panel import RichCommandPanel
 
 from vlfew.cli.adapt import adapt
 from vlfew.cli.data import data
@@ -18,8 +20,17 @@ from vlfew.core.cpu_tuning import tuned_process
 from vlfew.core.errors import VlfewError
 from vlfew.core.renamed import FLAGS
 
+PANELS = {
+    "Train": ["train", "tune", "recipes"],
+    "Evaluate": ["evaluate", "adapt", "report"],
+    "Use a model": ["classify", "export", "push", "models"],
+    "Data and shell": ["data", "completion"],
+}
+"""Commands as `vlfew --help` shows them."""
+
 
 @click.group(
+    panels=[RichCommandPanel(title, commands) for title, commands in PANELS.items()],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     help="Vision-language few-shot learning: recognize new classes from one image, some text, or both.",
 )
@@ -55,7 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
         with tuned_process():
             status = app.main(arguments, prog_name="vlfew", standalone_mode=False)
         sys.exit(status if isinstance(status, int) else 0)
-    except click.exceptions.NoArgsIsHelpError as error:
+    except NoArgsIsHelpError as error:
         error.show()
         sys.exit(2)
     except click.Abort:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import rich_click as click
+from rich_click.rich_panel import RichOptionPanel
 
 from vlfew.cli.component_command import component_flags, component_values
 from vlfew.cli.options import RUN_HELP, data_parameters, file_option
@@ -83,6 +84,7 @@ def _adapt(
 adapt = _AdaptCommand(
     name="adapt",
     callback=_adapt,
+    panels=[RichOptionPanel("Options")],
     help="Compare few-shot methods on a frozen model: accuracy by number of shots.\n\n"
     "All methods get the same classes, support sets and queries. The options of a method are --METHOD.OPTION; an "
     "option that is given is not tuned.",
@@ -94,10 +96,13 @@ adapt = _AdaptCommand(
             ["--methods"],
             default="all",
             show_default=True,
-            help="Names, separated by commas; `all` stands for those that need no training of the model.",
+            help="Names, separated by commas; `all` means those that do not train the model.",
         ),
         click.Option(
-            ["--cache/--no-cache"], default=True, show_default=True, help="Keep features in the user's cache."
+            ["--cache/--no-cache"],
+            default=True,
+            show_default=True,
+            help="Cache features in the user's cache folder.",
         ),
         click.Option(
             ["--out"],

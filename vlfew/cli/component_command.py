@@ -6,6 +6,7 @@ They are read from the source, so help and completion import neither the compone
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -81,10 +82,11 @@ def _identifier(option: Option, prefix: str) -> str:
 def _flag(option: Option, prefix: str) -> click.Option:
     name = f"{prefix}{option.name}" if prefix else option.name.replace("_", "-")
     text = f"{option.help[:1].upper()}{option.help[1:]}"
-    if option.default not in (None, "None", "()", "[]"):
-        text += f" [default: {option.default.strip(chr(39))}]"
-    if option.annotation == "bool":
-        return click.Option([f"--{name}/--no-{name}", _identifier(option, prefix)], default=None, help=text)
+    if option.annotation == "bool" and not prefix:
+        declaration = f"--{name}" if option.default == "False" else f"--{name}/--no-{name}"
+        return click.Option([declaration, _identifier(option, prefix)], is_flag=True, default=None, help=text)
+    if default := _default_text(option):
+        text += f" [default: {default}]"
     return click.Option(
         [f"--{name}", _identifier(option, prefix)],
         multiple=bool(re.search(r"\b(list|tuple|Sequence)\[", option.annotation)),
@@ -94,11 +96,22 @@ def _flag(option: Option, prefix: str) -> click.Option:
     )
 
 
+def _default_text(option: Option) -> str:
+    """The default as a user would write it: `1, 2, 4` of `(1, 2, 4)`."""
+    if option.default in (None, "None"):
+        return ""
+    try:
+        value = ast.literal_eval(option.default)
+    except ValueError:
+        return option.default
+    return ", ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+
+
 def _metavar(annotation: str) -> str:
     """`INT|all` of `int | Literal['all']`."""
     choices = [word.strip("'\" ") for literal in _LITERAL.findall(annotation) for word in literal.split(",")]
     rest = _LITERAL.sub("", annotation)
-    kinds = {"int": "INT", "float": "FLOAT", "Path": "PATH", "str": "TEXT"}
+    kinds = {"int": "INT", "float": "FLOAT", "Path": "PATH", "str": "TEXT", "bool": "true|false"}
     return (
         "|".join([*(shown for kind, shown in kinds.items() if re.search(rf"\b{kind}\b", rest)), *choices])
         or "VALUE"

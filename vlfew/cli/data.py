@@ -52,7 +52,7 @@ def list_sources() -> None:
                 location = f"not found: vlfew data prepare {name} --from PATH"
         options = ", ".join(option.name for option in sources.signature(name)) or "-"
         rows.append([name + "NAME" if name.endswith(":") else name, options, location])
-    print_table(["name", "options", "location"], rows)
+    print_table(["name", "options", "location"], rows, no_wrap=["name"])
 
 
 def _show_command(source: str, options: list[Option]) -> click.Command:
@@ -129,7 +129,13 @@ def _show_command(source: str, options: list[Option]) -> click.Command:
     return click.RichCommand(name=source, callback=run, params=parameters)
 
 
-@data.group(cls=ComponentGroup, registry=_sources, build=_show_command, subcommand_metavar="SOURCE [OPTIONS]")
+@data.group(
+    cls=ComponentGroup,
+    registry=_sources,
+    build=_show_command,
+    options_metavar="",
+    subcommand_metavar="SOURCE [OPTIONS]",
+)
 def show() -> None:
     """Describe a data set and draw a contact sheet of it.
 
@@ -177,8 +183,8 @@ def _show(
 
 def _resizing(preprocessor: ImagePreprocessor) -> str:
     """How images became square, and the options that change it."""
-    whole = preprocessor.center_crop == 1
-    part = "whole images" if whole else f"the central {preprocessor.center_crop:.0%} of images"
+    crop = preprocessor.center_crop
+    part = "full images" if crop == 1 else f"the central {crop:.0%} of images"
     if preprocessor.resize == "stretch":
         return (
             f"{part}, stretched to a square (--resize crop takes the middle square, --center-crop 0.6 less)"

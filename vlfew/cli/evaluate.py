@@ -57,7 +57,11 @@ def _command(protocol: str, options: list[Option]) -> click.Command:
 
 
 @click.group(
-    cls=ComponentGroup, registry=_protocols, build=_command, subcommand_metavar="PROTOCOL RUN [OPTIONS]"
+    cls=ComponentGroup,
+    registry=_protocols,
+    build=_command,
+    options_metavar="",
+    subcommand_metavar="PROTOCOL RUN [OPTIONS]",
 )
 def evaluate() -> None:
     """Evaluate a model by a protocol; nothing is trained and nothing is selected.

@@ -73,7 +73,7 @@ def models() -> None:
         for name in registry.names():
             options = [option.name for option in registry.signature(name) if option.name not in internal]
             rows.append([kind, name + "NAME" if name.endswith(":") else name, ", ".join(options) or "-"])
-    print_table(["kind", "name", "options"], rows)
+    print_table(["kind", "name", "options"], rows, no_wrap=["kind", "name"])
 
 
 @with_parameters(file_option("--out", ".onnx", "File to write.", required=True))

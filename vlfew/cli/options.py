@@ -69,15 +69,17 @@ def with_parameters(*parameters: click.Parameter) -> Callable[[click.Command], c
     return add
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print a table to standard output."""
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], *, no_wrap: Sequence[str] = ()
+) -> None:
+    """Print a table to standard output; columns in `no_wrap` keep their cells on one line."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column in no_wrap)
     for row in rows:
         table.add_row(*(Text(str(cell)) for cell in row))
     console = Console()

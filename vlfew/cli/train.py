@@ -74,7 +74,7 @@ def recipes(name: str | None) -> None:
         print(find_recipe(name).read_text(encoding="utf-8"), end="")
         return
     rows = [[r.name, r.summary, r.needs, r.time] for r in list_recipes()]
-    print_table(["name", "what", "needs", "training time (CPU)"], rows)
+    print_table(["name", "what", "needs", "training time (CPU)"], rows, no_wrap=["name"])
 
 
 @click.command()

@@ -1,6 +1,6 @@
 """The configuration of a run: typed sections with their defaults.
 
-The whole schema is one file, so that every key can be found in one place.
+The schema is one file, so that every key can be found in one place.
 """
 
 from __future__ import annotations

@@ -16,7 +16,6 @@ import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ctypes.util import find_library
 
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 """torch's own switch: large tensors ask for 2 MiB pages (`madvise`). Read at its first allocation."""
@@ -28,7 +27,7 @@ FLUSH_TO_ZERO, DENORMALS_ARE_ZERO = 1 << 15, 1 << 6
 
 @contextmanager
 def tuned_process() -> Iterator[None]:
-    """Apply both settings below. They affect the whole process, so commands use this and the library does not.
+    """Apply both settings below. They affect the entire process, so commands use this and the library does not.
 
     Enter before torch is imported.
     """
@@ -46,7 +45,7 @@ def denormals_flushed() -> Iterator[None]:
     if sys.platform != "linux" or platform.machine() != "x86_64":
         yield
         return
-    libm = ctypes.CDLL(find_library("m"))
+    libm = _libm()
     # C's fenv_t: 28 bytes for the x87 unit, then MXCSR.
     before, within = (ctypes.c_uint32 * 8)(), (ctypes.c_uint32 * 8)()
     libm.fegetenv(before)
@@ -57,6 +56,15 @@ def denormals_flushed() -> Iterator[None]:
         yield
     finally:
         libm.fesetenv(before)
+
+
+def _libm() -> ctypes.CDLL:
+    try:
+        return ctypes.CDLL("libm.so.6")
+    except OSError:  # not glibc
+        from ctypes.util import find_library
+
+        return ctypes.CDLL(find_library("m"))
 
 
 def keep_freed_memory() -> None:

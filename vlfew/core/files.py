@@ -20,7 +20,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         VlfewError: `path` is a folder.
     """
     if path.is_dir():
-        raise VlfewError(f"{path} is a folder, and a file is to be written; name a file in it")
+        raise VlfewError(f"{path} is a folder, not a file; name a file in it")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

@@ -73,6 +73,6 @@ def _read(path: Path, folder: Path) -> Recipe:
         comment.append(line.lstrip("# "))
     fields = {m[1]: m[2] for line in comment if (m := re.match(r"(Needs|Time): (.*)", line))}
     text = " ".join(line for line in comment if not re.match(r"(Needs|Time): ", line))
-    summary = re.split(r"(?<=[.?])(?<!al\.)\s", text, maxsplit=1)[0]
+    summary = re.split(r"(?<=[.?])(?<! al\.)\s", text, maxsplit=1)[0]
     name = path.relative_to(folder).with_suffix("").as_posix()
     return Recipe(name, path, summary, fields.get("Needs", "-"), fields.get("Time", "-"))

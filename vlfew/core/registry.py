@@ -33,7 +33,7 @@ class Registry:
         self.entries = dict(entries)
 
     def names(self) -> list[str]:
-        """All registered names; those of whole families end in a colon."""
+        """All registered names; those of families end in a colon."""
         return list(self.entries)
 
     def _entry(self, name: str) -> tuple[str, str | None]:

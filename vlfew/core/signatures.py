@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -21,8 +22,8 @@ class Option:
 
     Attributes:
         name: of the parameter.
-        annotation: its type, as in the source.
-        default: its default, as in the source; None if it is required.
+        annotation: its type, as in the source; names of type aliases are replaced by the types.
+        default: its default, as in the source; None if it is required. A named constant is replaced by its value.
         help: its line in the docstring's Args.
     """
 
@@ -43,9 +44,12 @@ def component_options(target: str) -> list[Option]:
     node, tree = _definition(target)
     help_lines = _argument_help(ast.get_docstring(node) or "")
     if isinstance(node, ast.FunctionDef):
-        return _keyword_options(node, help_lines)
+        return _keyword_options(node, help_lines, tree)
     init = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
-    own = _keyword_options(init, help_lines | _argument_help(ast.get_docstring(init) or "")) if init else []
+    if init is None:
+        own = []
+    else:
+        own = _keyword_options(init, help_lines | _argument_help(ast.get_docstring(init) or ""), tree)
     if (init is None or init.args.kwarg is not None) and node.bases:
         base = _resolve(ast.unparse(node.bases[0]), target.partition(":")[0], tree)
         if base is not None:
@@ -56,7 +60,8 @@ def component_options(target: str) -> list[Option]:
 @cache
 def _module(name: str) -> ast.Module:
     # Modules of this package are found by their path: `find_spec` would import the packages around them.
-    path = Path(__file__).parents[2] / Path(*name.split(".")).with_suffix(".py")
+    base = Path(__file__).parents[2].joinpath(*name.split("."))
+    path = base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
     if not path.is_file():
         spec = find_spec(name)
         if spec is None or spec.origin is None:
@@ -89,13 +94,40 @@ def _resolve(name: str, module: str, tree: ast.Module) -> str | None:
     return None
 
 
-def _keyword_options(function: ast.FunctionDef, help_lines: dict[str, str]) -> list[Option]:
-    options = []
-    for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True):
-        annotation = "" if argument.annotation is None else ast.unparse(argument.annotation)
-        text = None if default is None else ast.unparse(default)
-        options.append(Option(argument.arg, annotation, text, help_lines.get(argument.arg, "")))
-    return options
+def _keyword_options(function: ast.FunctionDef, help_lines: dict[str, str], tree: ast.Module) -> list[Option]:
+    def text(node: ast.expr) -> str:
+        return ast.unparse(_InsertConstants(tree).visit(deepcopy(node)))
+
+    return [
+        Option(
+            argument.arg,
+            "" if argument.annotation is None else text(argument.annotation),
+            None if default is None else text(default),
+            help_lines.get(argument.arg, ""),
+        )
+        for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True)
+    ]
+
+
+class _InsertConstants(ast.NodeTransformer):
+    """Replaces names by what is assigned to them in a module, or in the module of this package they come from."""
+
+    def __init__(self, tree: ast.Module) -> None:
+        self.tree = tree
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return _assigned(node.id, self.tree) or node
+
+
+def _assigned(name: str, tree: ast.Module) -> ast.expr | None:
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == [name]:
+            return node.value
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vlfew."):
+            for alias in node.names:
+                if (alias.asname or alias.name) == name:
+                    return _assigned(alias.name, _module(str(node.module)))
+    return None
 
 
 def _argument_help(docstring: str) -> dict[str, str]:

@@ -69,6 +69,10 @@ def run_protocol(
     """
     checked = PROTOCOLS.checked(protocol, dict(options))
     outcome = PROTOCOLS.get(protocol)(context, **checked)
+    # What `auto` stood for: results with the same episodes are then comparable.
+    resolved = checked | {
+        k: outcome.details[k] for k, v in checked.items() if v == "auto" and k in outcome.details
+    }
     data = context.data
     own_data = trained_on.rpartition("/")[0] == data.name
     seen = f"{data.name} is split by image: the classes of this split were trained on"
@@ -85,7 +89,7 @@ def run_protocol(
         "seed": checked.get("seed", 0),
         "input_size": list(data.images.shape),
         "outside_data": outside_data,
-        "options": {k: str(v) if isinstance(v, Path) else v for k, v in checked.items() if v is not None},
+        "options": {k: str(v) if isinstance(v, Path) else v for k, v in resolved.items() if v is not None},
         "protocol_class": terms if data.training_labels else "",
         "command": command,
         "data_fingerprint": data.fingerprint,

@@ -21,6 +21,26 @@ from vlfew.evaluation.episodes import (
 from vlfew.evaluation.feature_bank import split_indices
 
 
+USUAL_QUERIES = 15
+"""Query images per class in most of the literature."""
+
+
+def choose_queries(
+    data: LabeledImages,
+    split: str,
+    shots: int,
+    queries: CountOrAll | Literal["auto"],
+    on_small_class: str = "error",
+) -> CountOrAll:
+    """The number of query images per class: for `auto`, 15, or as many as the smallest class has after the shots."""
+    if queries != "auto":
+        return queries
+    if on_small_class == "skip":
+        return USUAL_QUERIES
+    smallest = min((len(index) for index in data.by_class(split).values()), default=0)
+    return max(1, min(USUAL_QUERIES, smallest - shots))
+
+
 def split_episodes(
     data: LabeledImages,
     split: str,

@@ -68,17 +68,17 @@ class EpisodeMaps(NamedTuple):
     Attributes:
         classes: N class maps per episode.
         queries: N * Q query maps per episode, class by class.
-        index: `[E, N * Q]` positions of the queries in the batch.
+        positions: `[E, N * Q]` positions of the queries in the batch.
     """
 
     classes: LocalFeatures
     queries: LocalFeatures
-    index: Tensor
+    positions: Tensor
 
     def own_class(self) -> Tensor:
         """`[N * Q]` class of each query in its episode, 0 to N - 1."""
-        ways, queries = self.classes.vectors.shape[1], self.index.shape[1]
-        return torch.arange(ways, device=self.index.device).repeat_interleave(queries // ways)
+        ways, queries = self.classes.vectors.shape[1], self.positions.shape[1]
+        return torch.arange(ways, device=self.positions.device).repeat_interleave(queries // ways)
 
 
 class EpisodeLoss(Loss):

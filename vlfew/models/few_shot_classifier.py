@@ -317,6 +317,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         """Fits a method that trains through the model; then the classes are the embeddings of their texts."""
         if self.model_ is None:
             raise ConfigError(f"method {self.method!r} trains through a model; pass model=")
+        if X is None or y is None:
+            raise DataError(f"method {self.method!r} needs images and texts of every class")
         params = FINE_TUNERS.checked(self.method, dict(self.method_params or {}))
         y = column_or_1d(y, warn=True)
         self.classes_, class_id = encode_labels(y, list(texts))

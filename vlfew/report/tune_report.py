@@ -170,7 +170,8 @@ def _settings(searched: SearchResult) -> list[Chart]:
         def place(trial: Trial, key: str = key, names: dict[str, str] = names) -> float | str:
             return names[str(trial.values[key])] if names else float(trial.values[key])
 
-        log, span = isinstance(dimension, Range) and dimension.log, {}
+        log = isinstance(dimension, Range) and dimension.log
+        span: dict[str, Any] = {}
         if isinstance(dimension, Range):
             low, high = float(dimension.low), float(dimension.last)
             room = (high / low) ** ROOM if log else ROOM * (high - low)

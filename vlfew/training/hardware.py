@@ -90,7 +90,7 @@ def closing_process_group() -> Iterator[None]:
     """
     if distributed.is_available():
         # Imported later (DistributedDataParallel does so), its default arguments would hold the group forever.
-        import torch.distributed.nn.functional  # noqa: F401
+        from torch.distributed.nn import functional  # noqa: F401
     try:
         yield
     except BaseException as error:

@@ -51,7 +51,7 @@ class _Pruned(Exception):
 
 
 class _Pruning(Callback):
-    """Reports validations to Optuna and stops the trial where Optuna says so."""
+    """Reports validations to Optuna and stops the trial where Optuna's pruner decides so."""
 
     def __init__(self, trial: OpenTrial) -> None:
         self.trial = trial
@@ -135,9 +135,9 @@ class Search:
 
     def command(self, trial: Trial) -> str:
         """The command that trains a trial again and evaluates it as configured."""
-        words = ["vlfew", "train", str(self.config_file), *self.overrides, *trial.overrides]
-        words += [f"name={self.config.name}-tuned"]
-        return shlex.join(words if self.runs == Path("runs") else [*words, "--runs", str(self.runs)])
+        command = ["vlfew", "train", str(self.config_file), *self.overrides, *trial.overrides]
+        command += [f"name={self.config.name}-tuned"]
+        return shlex.join(command if self.runs == Path("runs") else [*command, "--runs", str(self.runs)])
 
     def run_trials(
         self, study: Study, report: Callable[[RunFolder, LabeledImages], None], log: Callable[[str], None]
@@ -200,7 +200,7 @@ class Search:
                         "together, these values change what is measured on the validation split"
                     )
                 if run.claim(config) not in ("trained", "finished"):
-                    fit(config, run, data, [_Pruning(trial)])
+                    fit(config, run, data, [_Pruning(trial)], quiet=True)
             except _Pruned:
                 return trial.prune()
             except DivergenceError as error:

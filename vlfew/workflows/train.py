@@ -87,7 +87,12 @@ def _train_and_evaluate(config: Config, runs: Path) -> RunFolder:
 
 
 def fit(
-    config: Config, run: RunFolder, data: LabeledImages | None = None, callbacks: Sequence[Callback] = ()
+    config: Config,
+    run: RunFolder,
+    data: LabeledImages | None = None,
+    callbacks: Sequence[Callback] = (),
+    *,
+    quiet: bool = False,
 ) -> Trainer:
     """Trains one model, or resumes its training, and saves it in the run folder.
 
@@ -96,9 +101,10 @@ def fit(
         run: claimed for this configuration.
         data: the data set of the configuration, if it was loaded before.
         callbacks: called after validations and before checkpoints, in addition to the usual ones.
+        quiet: do not print what is trained.
     """
     assembly = assemble(config, run, data)
-    if assembly.accelerator.is_main_process:
+    if not quiet and assembly.accelerator.is_main_process:
         for line in [*assembly.summary, *(f"note       {note}" for note in assembly.notes)]:
             _log(line)
     trainer = make_trainer(config, assembly, run, callbacks)

@@ -17,7 +17,7 @@ from vlfew.core.features import Features
 from vlfew.evaluation.accuracy import LogitsFunction, episode_accuracies, scoring_device
 from vlfew.evaluation.context import EvaluationContext, ProtocolResult
 from vlfew.evaluation.episodes import images_needed
-from vlfew.evaluation.split_episodes import split_episodes
+from vlfew.evaluation.split_episodes import choose_queries, split_episodes
 from vlfew.evaluation.statistics import mean_ci95
 
 
@@ -27,7 +27,7 @@ def few_shot(
     split: str = "test",
     ways: int | Literal["all"] = 5,
     shots: int = 1,
-    queries: int | Literal["all"] = 15,
+    queries: int | Literal["all", "auto"] = "auto",
     episodes: int | Literal["each"] = 10_000,
     seed: int = 0,
     method: str = "default",
@@ -42,7 +42,7 @@ def few_shot(
         split: the split whose classes are evaluated.
         ways: N, classes per episode, at least 2, or `all`.
         shots: K, support images per class.
-        queries: query images per class, or `all` that are left.
+        queries: query images per class, or `all` that are left; `auto` is 15, or fewer where the smallest class has fewer.
         episodes: number of episodes; `each` makes every image the support of its class once (one shot, all ways).
         seed: of the random draws.
         method: few-shot method by name; `default` is the one the model was trained for.
@@ -58,6 +58,7 @@ def few_shot(
     """
     check_shots(shots)
     check_method(method)
+    queries = choose_queries(context.data, split, shots, queries, on_small_class)
     drawn = split_episodes(
         context.data,
         split,

@@ -20,7 +20,7 @@ from vlfew.evaluation.context import EvaluationContext, ProtocolResult
 from vlfew.evaluation.episodes import Episodes
 from vlfew.evaluation.prompt_templates import ValidTemplates, as_list
 from vlfew.evaluation.protocols.few_shot import check_shots, episode_logits
-from vlfew.evaluation.split_episodes import split_episodes
+from vlfew.evaluation.split_episodes import choose_queries, split_episodes
 from vlfew.evaluation.statistics import mean_ci95
 
 TEXT_WEIGHTS = tuple(n / 10 for n in range(11))
@@ -35,7 +35,7 @@ def multimodal(
     split: str = "test",
     ways: int | Literal["all"] = 5,
     shots: int = 1,
-    queries: int | Literal["all"] = 15,
+    queries: int | Literal["all", "auto"] = "auto",
     episodes: int = 10_000,
     seed: int = 0,
     text_weight: float | Literal["validated"] = 0.5,
@@ -55,7 +55,7 @@ def multimodal(
         split: the split whose classes are evaluated.
         ways: N, classes per episode, at least 2, or `all`.
         shots: K, support images per class.
-        queries: query images per class, or `all` that are left.
+        queries: query images per class, or `all` that are left; `auto` is 15, or fewer where the smallest class has fewer.
         episodes: number of episodes.
         seed: of the random draws.
         text_weight: weight of the text from 0 to 1; `validated` takes the best of 0, 0.1 ... 1 on another split.
@@ -72,6 +72,7 @@ def multimodal(
     """
     data = context.data
     check_shots(shots)
+    queries = choose_queries(data, split, shots, queries)
     drawn = {split: split_episodes(data, split, ways, shots, queries, episodes, seed, episodes_file)}
     if text_weight == "validated":
         if calibrate == split:

@@ -32,6 +32,8 @@ FIXED = {
 """Keys that cannot be tuned, and why."""
 RESOLUTION = 1e-4
 """Numbers are rounded to this fraction of themselves (`log`) or of the range, to be readable."""
+STEP_TOLERANCE = 1e-4
+"""Fraction of a step by which float arithmetic may be off."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,9 @@ class Range:
         """The largest number: `high`, or the last step before it."""
         if self.step is None:
             return self.high
-        return self.value(self.low + self.step * math.floor((self.high - self.low) / self.step + 1e-9))
+        return self.value(
+            self.low + self.step * math.floor((self.high - self.low) / self.step + STEP_TOLERANCE)
+        )
 
     def value(self, sampled: float) -> int | float:
         """A sampled number, rounded to the digits that matter."""
@@ -79,7 +83,7 @@ class Range:
         if not self.low <= value <= self.last or (self.integer and value != round(value)):
             return None
         steps = 0.0 if self.step is None else (value - self.low) / self.step
-        if not math.isclose(steps, round(steps), abs_tol=1e-6):
+        if not math.isclose(steps, round(steps), abs_tol=STEP_TOLERANCE):
             return None
         return round(value) if self.integer else value
 
