@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlfew.core.config import Config
@@ -168,6 +168,7 @@ def test_a_missing_file_suggests_a_similar_name(tmp_path):
         load_config(tmp_path / "rnu.yaml")
 
 
+@settings(max_examples=25)
 @given(
     lr=st.floats(1e-6, 10),
     steps=st.integers(1, 10**6),

@@ -183,21 +183,21 @@ def test_pairs_with_unreadable_images_are_never_skipped(root: Path) -> None:
 
 def test_the_real_lists() -> None:
     root = real_data("lfw")
-    from vlfew.data.sources.lfw import _pairs, _people, check
+    from vlfew.data.lfw_files import check, read_pairs, read_people
 
     lfw = check(root)
     at = {key: n for n, key in enumerate(lfw.images)}
-    folds = _people(lfw, "people.txt")
+    folds = read_people(lfw, "people.txt")
     assert len(lfw.images) == 13233 and len(lfw.numbers) == 5749
     assert len(folds) == 10 and sum(map(len, folds)) == 5749
-    pairs = _pairs(lfw, "pairs.txt", at, folds)
+    pairs = read_pairs(lfw, "pairs.txt", at, folds)
     assert len(pairs) == 6000 and pairs.fold[:, 0].equal(pairs.fold[:, 1])
     for fold in range(10):
         in_fold = pairs.fold[:, 0] == fold
         assert int(in_fold.sum()) == 600 and int(pairs.same[in_fold].sum()) == 300
-    (train,), (test,) = _people(lfw, "peopleDevTrain.txt"), _people(lfw, "peopleDevTest.txt")
+    (train,), (test,) = read_people(lfw, "peopleDevTrain.txt"), read_people(lfw, "peopleDevTest.txt")
     assert (len(train), len(test)) == (4038, 1711) and not train & test
-    assert len(_pairs(lfw, "pairsDevTest.txt", at, [test])) == 1000
+    assert len(read_pairs(lfw, "pairsDevTest.txt", at, [test])) == 1000
 
 
 def test_image_restricted_has_pairs_but_no_identities(root: Path) -> None:

@@ -75,7 +75,7 @@ def test_help_shows_its_options_and_no_others(capsys: pytest.CaptureFixture[str]
     status, output = run(capsys, "data", "show", "stripes", "--help")
     text = " ".join(output.replace("│", " ").split())  # without the borders of the help
     assert status == 0 and "Bright columns at one place per class." in text
-    assert "--stripe-width INT Width of the bright columns in pixels [default: 2]" in text
+    assert "--stripe-width INT Width of the bright columns in pixels. [default: 2]" in text
     assert "--images-per-class" in text and "--validation-alphabets" not in text
 
 

@@ -1,4 +1,4 @@
-"""Embeddings taken from the mean of the training images'."""
+"""Embeddings minus the mean of the training images, and texts mapped by class neighbors."""
 
 from __future__ import annotations
 
@@ -33,34 +33,34 @@ def test_the_center_is_the_mean_embedding_under_the_saved_weights(
     model = load(str(run.path))
     data = load_data_of(read_config(run.config))
     images = data.images.batch(data.indices("train"))
-    center_embeddings = model.encode_image(images)
-    assert center_embeddings.mean(0).abs().max() < 1e-6
+    centered = model.encode_image(images)
+    assert centered.mean(0).abs().max() < 1e-6
     center = model.image_mean.clone()
     model.image_mean.zero_()
     plain = model.encode_image(images)
-    assert_close(center_embeddings, normalize(plain, dim=1) - center)
+    assert_close(centered, normalize(plain, dim=1) - center)
     assert center.norm() > 0.05 and plain.shape[1] == len(center)
 
 
-def test_a_model_that_is_not_centered_knows_no_center(config: Path) -> None:
+def test_a_model_without_centering_has_no_center(config: Path) -> None:
     run = train(config)
     assert not hasattr(load(str(run.path)), "image_mean")
-    center_embeddings = train(config, "name=centered", "image.center_embeddings=true")
-    assert parameter_counts(run.path) == parameter_counts(center_embeddings.path)
+    centered = train(config, "name=centered", "image.center_embeddings=true")
+    assert parameter_counts(run.path) == parameter_counts(centered.path)
 
 
 @pytest.mark.parametrize(
     "other",
     [["similarity=euclidean"], ["image.share_weights=false", "objective=[{loss: contrastive}]"]],
-    ids=["distance", "unshared"],
+    ids=["similarity", "unshared"],
 )
 def test_only_cosines_of_one_backbone_have_a_center(config: Path, other: list[str]) -> None:
-    with pytest.raises(ConfigError, match=r"image\.center_embeddings is for similarity: cosine"):
+    with pytest.raises(ConfigError, match=r"image\.center_embeddings needs similarity: cosine"):
         train(config, "image.center_embeddings=true", *other)
 
 
 def test_texts_are_mapped_by_class_neighbors(config: Path, bert_folder: Path) -> None:  # noqa: F811
-    """One word for each class of training, so that at a low temperature a class's word is its mean image."""
+    """One text per training class: at a low temperature it becomes the mean image of its class."""
     root = Path(read_config(config).data.root)
     folders = sorted((root / "train").iterdir())
     names = [
@@ -74,10 +74,10 @@ def test_texts_are_mapped_by_class_neighbors(config: Path, bert_folder: Path) ->
         "photo of the treaty",
     ]
     named = config.parent / "named"
-    for folder, word in zip(folders, names, strict=True):
-        (named / "train" / word).mkdir(parents=True)
+    for folder, name in zip(folders, names, strict=True):
+        (named / "train" / name).mkdir(parents=True)
         for image in folder.iterdir():
-            (named / "train" / word / image.name).write_bytes(image.read_bytes())
+            (named / "train" / name / image.name).write_bytes(image.read_bytes())
     run = train(
         config,
         f"data.root={named}",
@@ -95,11 +95,11 @@ def test_texts_are_mapped_by_class_neighbors(config: Path, bert_folder: Path) ->
 
 
 def test_class_neighbors_need_cosines(config: Path, bert_folder: Path) -> None:  # noqa: F811
-    with pytest.raises(ConfigError, match=r"text\.neighbors is for similarity: cosine"):
+    with pytest.raises(ConfigError, match=r"text\.class_neighbors needs similarity: cosine"):
         train(
             config,
             f"text={{encoder: 'hf:{bert_folder}', class_neighbors: {{temperature: 0.1}}}}",
             "similarity=euclidean",
         )
-    with pytest.raises(ConfigError, match=r"text\.neighbors.*greater than 0"):
+    with pytest.raises(ConfigError, match=r"text\.class_neighbors.*greater than 0"):
         train(config, "text.class_neighbors.temperature=0")

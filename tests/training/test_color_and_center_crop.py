@@ -1,4 +1,4 @@
-"""mini-ImageNet by its own configuration, in color or gray, whole or without what surrounds the subject."""
+"""mini-ImageNet by its own configuration: in color or gray, with or without a center crop."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SHORT = [
 
 @pytest.fixture(scope="module")
 def mini_imagenet(tmp_path_factory) -> Path:
-    """Two classes a split: a dark reddish subject within a frame of white."""
+    """Two classes a split: a dark reddish subject in a white frame."""
     root, rng = tmp_path_factory.mktemp("mini_imagenet"), np.random.default_rng(0)
     (root / "images").mkdir()
     for number, split in enumerate(("train", "val", "test")):
@@ -47,17 +47,20 @@ def mini_imagenet(tmp_path_factory) -> Path:
 @pytest.mark.parametrize(
     ("overrides", "channels", "framed"),
     [([], 3, True), (["data.channels=1"], 1, True), (["data.center_crop=0.7"], 3, False)],
-    ids=["as it is", "gray", "center_crop"],
+    ids=["default", "gray", "center_crop"],
 )
 def test_trains_a_step_and_evaluates(overrides, channels, framed, mini_imagenet, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    overrides = [*SHORT, f"data.root={mini_imagenet}", "data.words=names", *overrides]
+    overrides = [*SHORT, f"data.root={mini_imagenet}", "data.texts=names", *overrides]
     run = train(CONFIG, overrides, tmp_path)
     (result,) = json.loads(run.results.read_text())
     assert result["input_size"] == [channels, 84, 84]
     config = read_config(CONFIG, overrides)
     spec = load(run.path).spec
-    assert spec.preprocessor().channels == channels and spec.preprocessor().center == config.data.center_crop
+    assert (
+        spec.preprocessor().channels == channels
+        and spec.preprocessor().center_crop == config.data.center_crop
+    )
     data = load_data_of(config)
     pixels = data.images.batch(torch.arange(len(data.images))).float()
     assert pixels.shape[1] == channels

@@ -38,7 +38,7 @@ def test_a_run_learns_evaluates_and_reports(config):
     assert min(plain["accuracy"], transductive["accuracy"]) > 0.4  # chance is 1/3
     assert transductive["transductive"] is True and "transductive" not in plain
     assert verified["auc"] > 0.5
-    assert "all queries of an episode were seen at once" in (run.path / "report.html").read_text()
+    assert "all queries of an episode are classified together" in (run.path / "report.html").read_text()
 
 
 def test_text_is_mixed_with_cross_attention(config, images, tmp_path):
@@ -81,7 +81,7 @@ def test_a_global_classifier_at_every_position_goes_with_any_similarity(config):
     [
         (
             [CAN[2]],
-            r"similarity: cross_attention is learned, and no term of the objective trains it; .*"
+            r"similarity: cross_attention is learned, and no loss of the objective trains it; .*"
             r"\{loss: binary_cross_entropy\} or \{loss: focal\} or \{loss: cross_attention\} or \{loss: cross_att",
         ),
         (
@@ -95,16 +95,16 @@ def test_a_global_classifier_at_every_position_goes_with_any_similarity(config):
         ),
         (
             [*CAN, "sampling.images_per_class=1"],
-            r"has 1 image\(s\), and episodes of 1 shot\(s\) want at least 2",
+            r"has 1 image\(s\), and episodes of 1 shot\(s\) need at least 2",
         ),
         (
             [*CAN, "sampling={pairs_per_batch: 8}"],
             r"cut episodes from batches of classes; set sampling\.classes_per_batch",
         ),
         ([*CAN, "sampling={episodes_per_batch: 2, ways: 2}"], r"cut episodes from batches of classes"),
-        ([*CAN, "objective.1.shots=4"], r"has 4 image\(s\), and episodes of 4 shot\(s\) want at least 5"),
+        ([*CAN, "objective.1.shots=4"], r"has 4 image\(s\), and episodes of 4 shot\(s\) need at least 5"),
         ([*CAN, "objective.0.ways=0"], r"ways is 0 and shots 1; ways must be at least 2"),
-        (["image={backbone: conv4, cbam: [9]}"], r"cbam is \[9\]; it names conv4's blocks, 1 to 4"),
+        (["image={backbone: conv4, cbam: [9]}"], r"cbam is \[9\]; it lists conv4's blocks, 1 to 4"),
         (
             [*CAN[1:], "image={backbone: 'torchvision:shufflenet_v2_x0_5'}", "data.image_size=32"],
             r"cross_attention needs features\.map, which this model does not provide; choose",

@@ -1,4 +1,4 @@
-"""One process against two (gloo): the same gradients, the same figures."""
+"""One process against two (gloo): the same gradients, losses and accuracies."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def gradients(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_gradients_are_those_of_one_process(objective: str, gradients: dict[str, Path]):
-    """The losses agree even with wrong gathering: only the gradients tell."""
+    """Gradients, because the losses agree even with wrong gathering."""
     one, two = (load_file(gradients[name] / objective) for name in ("one", "two"))
     assert len(one) > 10
     assert_close(two.pop("loss"), one.pop("loss"))
@@ -116,8 +116,8 @@ def episode_scores(run: Path) -> Tensor:
 
 
 @pytest.mark.parametrize("start", STARTS)
-def test_figures_are_those_of_one_process(both: dict[str, Path], start: float):
-    """A whole run, its augmentation and sampling included (Conv4 with GroupNorm)."""
+def test_results_are_those_of_one_process(both: dict[str, Path], start: float):
+    """A complete run, with its augmentation and sampling (Conv4 with GroupNorm)."""
     accuracies, losses, scores = [], [], []
     for folder in both.values():
         run_folder = folder / f"start-{start}"

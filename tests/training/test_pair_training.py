@@ -1,4 +1,4 @@
-"""Runs on pairs: every form of batch, image-restricted training, encoders that share no weights."""
+"""Runs on pairs: every form of batch, image-restricted training, encoders without shared weights."""
 
 from __future__ import annotations
 
@@ -29,25 +29,29 @@ def train(config: Path, *overrides: str) -> tuple[Path, dict]:
 
 
 @pytest.mark.parametrize(
-    ("sampling", "objective"),
+    ("sampling", "objective", "size"),
     [
-        ("{pairs: 20}", "[{loss: contrastive}, {loss: supervised_contrastive}]"),
-        ("{tasks: 4, ways: 5}", "[{loss: contrastive}, {loss: prototypical}]"),
+        (PLAIN, "[{loss: contrastive}, {loss: supervised_contrastive}]", 40),
+        (
+            "sampling={episodes_per_batch: 4, ways: 5}",
+            "[{loss: contrastive}, {loss: prototypical}]",
+            24,
+        ),
     ],
+    ids=["pairs", "episodes"],
 )
-def test_a_form_of_batch_trains(config: Path, sampling: str, objective: str) -> None:
-    path, _ = train(config, f"sampling={sampling}", f"objective={objective}")
-    size = {"{pairs: 20}": 40, "{tasks: 4, ways: 5}": 24}[sampling]
+def test_every_form_of_batch_trains(config: Path, sampling: str, objective: str, size: int) -> None:
+    path, _ = train(config, sampling, f"objective={objective}")
     assert f"4 steps of {size} images" in (path / "report.html").read_text()
 
 
-def test_killed_on_pairs_it_goes_on_to_the_same_weights(config: Path) -> None:
+def test_a_run_on_pairs_resumes_to_the_same_weights(config: Path) -> None:
     overrides = (PLAIN, "objective=[{loss: contrastive}]", "image.share_weights=false")
     whole, _ = train(config, *overrides, "name=whole")
     cut, _ = train(config, *overrides, "name=cut")
     for path in (cut / "results.json", cut / "model.json", *cut.glob("checkpoints/step-00000004.*")):
         path.unlink()
-    train(config, [*FEW, "training.log_every=1", *overrides, "name=cut"], config.parent)
+    train_run(config, [*FEW, "training.log_every=1", *overrides, "name=cut"], config.parent)
     one, other = (load_file(path / "model.safetensors") for path in (whole, cut))
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
@@ -76,17 +80,20 @@ def test_encoders_that_share_no_weights(config: Path, similarity: str, loss: str
     [
         (
             ["image.share_weights=false"],
-            r"objective: supervised_contrastive compares images by one vector each, and "
+            r"objective: supervised_contrastive compares images by one embedding each, and "
             r"image\.share_weights=false gives two; losses that can be trained so: contrastive, ",
         ),
-        (["sampling.pairs_per_batch=4"], "a batch is of one form: classes and images or pairs"),
+        (
+            ["sampling.pairs_per_batch=4"],
+            "a batch has one form: classes_per_batch and images_per_class or pairs_per_batch",
+        ),
     ],
 )
 def test_settings_that_do_not_go_together_are_an_error(
     config: Path, overrides: list[str], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message) as error:
-        train(config, overrides, config.parent)
+        train_run(config, overrides, config.parent)
     assert "\n" not in str(error.value)
 
 
@@ -107,13 +114,13 @@ def own_pairs(tmp_path: Path) -> Path:
     return root
 
 
-def test_own_pairs_are_trained_on_and_nothing_else(
+def test_training_uses_only_the_annotated_pairs(
     config: Path, own_pairs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, result = train(
         config,
         f"data={{name: pairs, root: {own_pairs}, fold: 2, image_size: 16, channels: 1}}",
-        "sampling={annotated_pairs_per_batch: 8, classes_per_batch: null, images_per_class: null}",
+        "sampling={annotated_pairs_per_batch: 8}",
         "objective=[{loss: contrastive}]",
         "model_selection={protocol: verification}",
         "evaluate=[{protocol: verification}]",
@@ -131,9 +138,9 @@ def test_a_loss_over_classes_is_an_error_where_only_pairs_are_known(config: Path
         "evaluate=[]",
     ]
     message = (
-        r"objective: supervised_contrastive looks at classes, and sampling\.annotated_pairs_per_batch tells only which "
-        r"pairs are the same; losses that can be trained so: contrastive, "
+        r"objective: supervised_contrastive needs classes, and sampling\.annotated_pairs_per_batch provides only "
+        r"which pairs are the same; losses that can be trained so: contrastive, "
     )
     with pytest.raises(ConfigError, match=message) as error:
-        train(config, overrides, config.parent)
+        train_run(config, overrides, config.parent)
     assert "\n" not in str(error.value)

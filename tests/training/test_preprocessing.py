@@ -93,7 +93,7 @@ def test_a_sample_is_spread_over_the_split(config):
 
 @BOTH
 def test_resumed_it_ends_with_the_same_weights(preprocessing, config, monkeypatch):
-    """Taken up from step 2, as after a kill; what was fitted then comes from the checkpoint."""
+    """Resumed at step 2, as after a kill: what was fitted comes from the checkpoint."""
     run = train(config, [*FEW, *preprocessing], config.parent)
     copy = config.parent / "copy" / "small"
     shutil.copytree(run.path, copy)

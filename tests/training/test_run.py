@@ -377,7 +377,7 @@ def test_impossible_settings_are_one_line(config, override, message, monkeypatch
             "model_selection={protocol: few-shot, support_split: test}",
             "model_selection.support_split must be 'train', not 'test'",
         ),
-        ("objective=[{loss: map_cross_entropy}]", "is a projection that no term of the objective trains"),
+        ("objective=[{loss: map_cross_entropy}]", "is a projection that no loss of the objective trains"),
     ],
 )
 def test_test_images_choose_nothing_and_nothing_stays_random(config, override, message):

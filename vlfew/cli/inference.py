@@ -36,11 +36,30 @@ from vlfew.core.errors import VlfewError
     show_default=True,
     help="Weight of the text where a class has text and images.",
 )
+@click.option(
+    "--method", default="default", show_default=True, help="Few-shot method; by default the model's own."
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Lowest probability at which a class is accepted; images below it are unknown.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def classify(run: str, images: tuple[str, ...], classes: Path, text_weight: float, as_json: bool) -> None:
+def classify(
+    run: str,
+    images: tuple[str, ...],
+    classes: Path,
+    text_weight: float,
+    method: str,
+    threshold: float,
+    as_json: bool,
+) -> None:
     """Classify images into your own classes.
 
-    IMAGE is an image file, a folder or a glob.
+    IMAGE is an image file, a folder or a glob. Probabilities are calibrated where every class has at least two images;
+    otherwise they only rank.
     """
     from vlfew.evaluation.accuracy import scoring_device
     from vlfew.models.class_file import find_images, mixed_modality_warning, read_class_file
@@ -51,15 +70,25 @@ def classify(run: str, images: tuple[str, ...], classes: Path, text_weight: floa
     if warning := mixed_modality_warning(described):
         print(f"vlfew: warning: {warning}", file=sys.stderr)
     model = load(run).to(scoring_device())
-    predictions = FewShotClassifier.from_classes(model, described, text_weight=text_weight).classify(paths)
+    classifier = FewShotClassifier.from_classes(model, described, method=method, text_weight=text_weight)
     rows = [
-        {"image": str(path), "label": p.label, "score": round(p.score, 4), "margin": round(p.margin, 4)}
-        for path, p in zip(paths, predictions, strict=True)
+        {
+            "image": str(path),
+            "label": p.label,
+            "score": round(p.score, 4),
+            "margin": round(p.margin, 4),
+            "probability": round(p.probability, 4),
+            "accepted": p.accepted,
+        }
+        for path, p in zip(paths, classifier.classify(paths, threshold), strict=True)
     ]
     if as_json:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
         return
-    print_table(["image", "label", "score", "margin"], [list(row.values()) for row in rows])
+    columns = ["image", "label", "score", "margin", "probability"]
+    for row in rows:
+        row["label"] = row["label"] if row["accepted"] else f"unknown ({row['label']}?)"
+    print_table(columns, [[row[column] for column in columns] for row in rows])
 
 
 @click.command()

@@ -86,8 +86,6 @@ def completion(shell: str) -> None:
     """
     from click.shell_completion import get_completion_class
 
-    from vlfew.cli import app
-
-    kind = get_completion_class(shell)
+    kind, app = get_completion_class(shell), click.get_current_context().find_root().command
     assert kind is not None
     print(kind(app, {}, "vlfew", "_VLFEW_COMPLETE").source())

@@ -19,10 +19,11 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from vlfew.core.errors import DataError, did_you_mean
+from vlfew.data import lfw_files
 from vlfew.data.data_root import cache_dir, folder_name
 from vlfew.data.image_files import hidden, list_files
 from vlfew.data.loading import load_data
-from vlfew.data.sources import att_faces, captions, folder, lfw, mini_imagenet, mnist, omniglot
+from vlfew.data.sources import att_faces, captions, folder, mini_imagenet, mnist, omniglot
 from vlfew.data.splits import SPLIT_NAMES
 
 MAX_BYTES = 200 * 2**30
@@ -55,7 +56,7 @@ CHECKS = {
     "fc100": Check(_loads("fc100"), frozenset({"train", "test"})),
     "folder": Check(folder.check, frozenset(SPLIT_NAMES)),
     "captions": Check(captions.check, frozenset()),
-    "lfw": Check(lfw.check, frozenset(lfw.FOLDER_NAMES)),
+    "lfw": Check(lfw_files.check, frozenset(lfw_files.FOLDER_NAMES)),
     "att_faces": Check(att_faces.check, frozenset(f"s{n}" for n in range(1, att_faces.PEOPLE + 1))),
     "mnist": Check(mnist.check, frozenset()),
 }

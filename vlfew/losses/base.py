@@ -34,7 +34,7 @@ class Loss(nn.Module):
         trains_similarity: whether it trains the model's similarity.
         required_similarity: the only similarity that it can train, if it cannot train every one.
         needs_classes: whether it learns weights for each training class; its constructor takes a `LossContext` first.
-        pairs_only: whether `pairs` are all it needs to know of the labels.
+        pairs_only: whether it needs no labels but those of `pairs`.
         supports_unshared: whether it compares the left with the right embeddings of a model that shares no weights.
     """
 

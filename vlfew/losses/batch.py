@@ -1,4 +1,4 @@
-"""What a loss gets: one encoding of the whole batch, and which items belong together, as indices."""
+"""The input of a loss: one encoding of the whole batch, and which items belong together, as indices."""
 
 from __future__ import annotations
 

@@ -16,17 +16,7 @@ class CrossAttentionLoss(EpisodeLoss):
 
     The logits are `scale * cosine` of the query's vector at the position and the attended, pooled class map. The
     query's own attention would scale that vector, which does not change its cosines.
-
-    Args:
-        ways: N classes per episode; the batch's number of classes is a multiple.
-        shots: images that are averaged to a class map; the class's others in the batch are queries.
-
-    Raises:
-        ConfigError: fewer than 2 ways or 1 shot.
     """
-
-    def __init__(self, *, ways: int = 5, shots: int = 1) -> None:
-        super().__init__(ways, shots)
 
     def over_episodes(self, batch: EncodedBatch, attention: CrossAttention, maps: EpisodeMaps) -> Tensor:
         classes, queries, index = maps

@@ -19,18 +19,16 @@ class CrossAttentionClassesLoss(EpisodeLoss):
 
     Args:
         context: gives C and the size of the map.
-        ways: N classes per episode; the batch's number of classes is a multiple.
-        shots: images that are averaged to a class map; the class's others in the batch are queries.
+        options: as in `EpisodeLoss`.
 
     Raises:
-        ConfigError: fewer than 2 ways or 1 shot.
         VlfewError: the model provides no map.
     """
 
     needs_classes = True
 
-    def __init__(self, context: LossContext, *, ways: int = 5, shots: int = 1) -> None:
-        super().__init__(ways, shots)
+    def __init__(self, context: LossContext, **options: int) -> None:
+        super().__init__(**options)
         channels, *_ = context.feature_spec.require_map("cross_attention_classes")
         self.dense = nn.Linear(channels, context.classes)
 

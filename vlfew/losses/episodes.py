@@ -57,7 +57,7 @@ def cut_into_episodes(labels: Tensor, ways: int, shots: int) -> tuple[Tensor, Te
             f"classes of the batch have {least} to {most} images, and episodes need the same number of each"
         )
     places = label.argsort(stable=True).view(len(counts), least)
-    # The sampler draws classes in random order, which is kept.
+    # The sampler draws classes in random order; episodes follow it.
     episodes = places[places[:, 0].argsort()].view(-1, ways, least)
     return episodes[..., :shots], episodes[..., shots:]
 
@@ -97,7 +97,7 @@ class EpisodeLoss(Loss):
     trains_similarity = True
     required_similarity = "cross_attention"
 
-    def __init__(self, ways: int, shots: int) -> None:
+    def __init__(self, *, ways: int = 5, shots: int = 1) -> None:
         super().__init__()
         check_episodes(ways, shots + 1, ways, shots)
         self.ways, self.shots = ways, shots

@@ -8,32 +8,14 @@ the printed loss would be the same.)
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-import torch.distributed as dist
-from torch import Tensor
-
-
-class _AllGather(torch.autograd.Function):
-    """Concatenates over processes; the backward pass sums gradients over processes and returns the own part."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, x.contiguous())
-        return torch.cat(parts)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        total = grad.contiguous().clone()
-        dist.all_reduce(total)
-        return total.chunk(dist.get_world_size())[dist.get_rank()]
+from torch import Tensor, distributed
 
 
 def all_gather(x: Tensor) -> Tensor:
     """`[B, ...]` of this process to `[P * B, ...]` of all P, in order of rank, with gradient."""
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+    if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
         return x
-    gathered: Tensor = _AllGather.apply(x)
-    return gathered
+    from torch.distributed.nn import functional  # not in every build of torch
+
+    return torch.cat(functional.all_gather(x))

@@ -10,7 +10,7 @@ from bokeh.resources import Resources
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from vlfew.report import formatting
+import vlfew.report.formatting as formatting
 from vlfew.report.charts import embed
 
 

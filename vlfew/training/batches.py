@@ -22,12 +22,12 @@ from vlfew.training.text_batches import TextBatches
 
 MAX_WORKERS = 8
 GPU_MEMORY_SHARE = 0.5
-"""Training images are kept in GPU memory when they take no more than this share of what is free."""
+"""Training images are copied to GPU memory if they take at most this share of what is free."""
 
 
 @dataclass(frozen=True)
 class BatchLabels:
-    """What is known of the images and texts of a batch, over all processes.
+    """The labels of the images and texts of a batch, over all processes.
 
     Attributes:
         labels: `[B]` class of each image, on the device.
@@ -53,7 +53,7 @@ class TrainingBatch:
         labels: of the whole batch.
         text: vectors `[T, D_text]` of a frozen text encoder, or tokens `[T, L]` by name; None without text.
         augment: of images.
-        start: place of the first image in the whole batch of B.
+        start: position of the first image in the whole batch of B.
     """
 
     number: int
@@ -105,7 +105,7 @@ class BatchLoader:
         sampler: gives batch n as a function of its seed and n.
         augment: applied on the device.
         texts: of the classes; None for training without text.
-        device: where batches are wanted.
+        device: of the batches.
         rank, world_size: this process, and how many share each batch.
         num_workers: processes that decode; None for one per core (at most 8) where images are decoded on demand.
     """
@@ -169,8 +169,6 @@ class BatchLoader:
             images, labels, pairs = send_to_device(
                 (images, batch.labels, batch.pairs), self.device, non_blocking=on_gpu
             )
-            relations = BatchLabels(
-                labels, batch.labels, text_labels, None if pairs is None else BatchPairs(*pairs)
-            )
-            place = len(images) * self.rank
-            yield TrainingBatch(number, images, relations, text, self.augment, place)
+            sampled_pairs = None if pairs is None else BatchPairs(*pairs)
+            batch_labels = BatchLabels(labels, batch.labels, text_labels, sampled_pairs)
+            yield TrainingBatch(number, images, batch_labels, text, self.augment, len(images) * self.rank)

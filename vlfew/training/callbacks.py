@@ -124,7 +124,7 @@ class StopSignal(Callback):
         if accelerator.num_processes == 1:
             return self.received != 0
         if accelerator.device.type != "cpu" and not trainer.should_log:
-            return False  # asking the other processes would make the host wait for the GPU
+            return False  # the exchange would make the host wait for the GPU
         if self.received:
             accelerator.set_trigger()
         return accelerator.check_trigger()
@@ -144,7 +144,7 @@ class StopSignal(Callback):
 class DivergenceCheck(Callback):
     """Raises `DivergenceError` when the loss is not finite, before such a model is logged or saved.
 
-    Each loss is checked on its device; the host looks at the outcome only when something is logged, evaluated or
+    Each loss is checked on its device; the host reads the outcome only when something is logged, evaluated or
     saved. Before a model is evaluated or saved, its weights are checked too, which a step can spoil after a finite
     loss.
 
@@ -232,12 +232,8 @@ class JsonlLogger(Callback):
         self._write(trainer, trainer.logs | {"images_per_second": round(speed, 1)})
 
     def on_evaluate(self, trainer: Trainer, evaluation: Evaluation) -> None:
-        entry = {
-            "protocol": evaluation.protocol,
-            "accuracy": evaluation.accuracy,
-            "best": evaluation.improved,
-        }
-        self._write(trainer, {"validation": entry})
+        protocol, _, accuracy, improved = evaluation
+        self._write(trainer, {"validation": {"protocol": protocol, "accuracy": accuracy, "best": improved}})
         self._restart_clock(trainer)
 
     def _write(self, trainer: Trainer, entry: Mapping[str, object]) -> None:
@@ -296,9 +292,8 @@ class Checkpointing(Callback):
         if trainer.accelerator.scaler is not None and trainer.state.scaler:
             trainer.accelerator.scaler.load_state_dict(trainer.state.scaler)
         if (self.folder / "best.json").is_file():
-            load_checkpoint(
-                self.folder, "best", self.identity
-            )  # a damaged one is reported now, not at the end
+            # A damaged one is reported now, not at the end.
+            load_checkpoint(self.folder, "best", self.identity)
         else:  # removed after damage: the best is chosen among the validations still to come
             trainer.state.best_accuracy, trainer.state.evaluations_since_best = -1.0, 0
 
@@ -314,8 +309,7 @@ class Checkpointing(Callback):
         if accelerator.is_main_process:
             if accelerator.scaler is not None:
                 state.scaler = accelerator.scaler.state_dict()
-            optimizer = getattr(trainer.optimizer, "optimizer", trainer.optimizer)
-            tensors = learned_state(trainer.training_step) | flatten_optimizer(optimizer, self.names)
+            tensors = learned_state(trainer.training_step) | flatten_optimizer(trainer.optimizer, self.names)
             save_checkpoint(self.folder, f"step-{state.step:08d}", tensors, state, self.identity)
             prune_checkpoints(self.folder)
         accelerator.wait_for_everyone()
@@ -329,6 +323,6 @@ class Checkpointing(Callback):
     def _load(self, trainer: Trainer, tensors: dict[str, Tensor], name: str) -> None:
         expected = learned_state(trainer.training_step).keys()
         if expected != tensors.keys():
-            odd = min(expected ^ tensors.keys())
-            raise RunError(f"checkpoint {self.folder / name} does not fit this model ({odd})")
+            different = min(expected ^ tensors.keys())
+            raise RunError(f"checkpoint {self.folder / name} does not fit this model ({different})")
         trainer.training_step.load_state_dict(tensors, strict=False)

@@ -9,7 +9,7 @@ from vlfew.data.labeled_images import LabeledImages
 from vlfew.models.dual_stream import DualStream
 
 SAMPLE = 4096
-"""At most about this many training images are looked at."""
+"""About this many training images are used at most."""
 CHUNK = 512
 
 

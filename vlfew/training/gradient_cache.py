@@ -11,7 +11,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import torch
-import torch.distributed as dist
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -118,13 +117,15 @@ def backward_in_chunks(
     return loss, terms
 
 
-def average_gradients(module: nn.Module) -> None:
-    """Averages gradients over processes, which DistributedDataParallel does for a backward pass through its forward."""
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+def average_gradients(module: nn.Module, accelerator: Accelerator) -> None:
+    """Averages gradients over processes.
+
+    DistributedDataParallel does so only in a backward pass through its own forward.
+    """
+    if accelerator.num_processes > 1:
         for parameter in module.parameters():
             if parameter.grad is not None:
-                dist.all_reduce(parameter.grad)
-                parameter.grad /= dist.get_world_size()
+                parameter.grad = accelerator.reduce(parameter.grad, "mean")
 
 
 def check_no_batch_norm(model: nn.Module) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
 
 import torch
 from accelerate import Accelerator
@@ -20,8 +19,6 @@ from torch import distributed
 from vlfew.core.errors import ConfigError
 from vlfew.training.trackers import check_trackers
 
-Precision = Literal["no", "bf16", "fp16"]
-
 
 def available_cores() -> int:
     """CPU cores for this process: its share of those that the processes of this machine may use."""
@@ -30,7 +27,7 @@ def available_cores() -> int:
 
 
 def use_all_cores() -> None:
-    """Lets torch use all cores of this process, unless it computes on a GPU.
+    """Lets torch use all cores of this process, unless there is a GPU.
 
     `accelerate launch` sets OMP_NUM_THREADS=1, which makes training on a CPU slow.
     """
@@ -38,17 +35,17 @@ def use_all_cores() -> None:
         torch.set_num_threads(available_cores())
 
 
-def resolve_precision(wanted: str) -> Precision:
+def resolve_precision(precision: str) -> str:
     """The mixed precision to train in; `auto` is bf16 where the hardware supports it, else no.
 
     Raises:
         ConfigError: fp16 without a GPU.
     """
     cuda = torch.cuda.is_available()
-    if wanted == "fp16" and not cuda:
+    if precision == "fp16" and not cuda:
         raise ConfigError("training.mixed_precision: fp16 needs a GPU; use bf16, auto or no")
-    if wanted != "auto":
-        return wanted  # type: ignore[return-value]
+    if precision != "auto":
+        return precision
     supported = torch.cuda.is_bf16_supported() if cuda else torch.cpu._is_avx512_bf16_supported()
     return "bf16" if supported else "no"
 

@@ -21,7 +21,7 @@ class TextBatches:
         encoder: of texts.
         data: whose class texts are used.
         frozen: whether the encoder is.
-        device: where texts are wanted.
+        device: of vectors and tokens.
 
     Raises:
         DataError: the encoder gives the same tokens for two training classes.

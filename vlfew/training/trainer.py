@@ -41,11 +41,12 @@ class Trainer:
         log_every, eval_every, save_every: steps between logs, validations and checkpoints.
 
     Attributes:
-        state: how far the training is.
+        state: step, best validation and time so far; saved in checkpoints.
         loss: of the last step, a scalar on the device.
         logs: losses and learning rate of the last logged step.
-        should_log, should_evaluate, should_save: what is due after this step.
-        should_stop, stopped_early: set by callbacks.
+        should_log, should_evaluate, should_save: whether the step that just ended is logged, validated, saved.
+        should_stop: set by a callback to end the training after this step.
+        stopped_early: set by `EarlyStopping`.
     """
 
     def __init__(
@@ -114,7 +115,7 @@ class Trainer:
             loss, terms = self._backward(next(batches), synchronize=remaining == 0)
             losses.append(loss.detach())
         if self.gradient_cache is not None:
-            average_gradients(self.training_step)
+            average_gradients(self.training_step, self.accelerator)
         if self.max_grad_norm is not None:
             self.accelerator.clip_grad_norm_(self.module.parameters(), self.max_grad_norm)
         self.optimizer.step()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate.utils import broadcast
 
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.evaluation import PROTOCOLS
@@ -50,12 +51,9 @@ class Validation(Callback):
         protocol, options = self.selection.protocol, self.selection.options
         if trainer.accelerator.is_main_process:
             fit_class_reference(self.model, self.data)
-            accuracy[0] = PROTOCOLS.get(protocol)(
-                EvaluationContext(self.model, self.data), **options
-            ).accuracy
-        if trainer.accelerator.num_processes > 1:
-            torch.distributed.broadcast(accuracy, src=0)
-        value, state = accuracy.item(), trainer.state
+            context = EvaluationContext(self.model, self.data)
+            accuracy[0] = PROTOCOLS.get(protocol)(context, **options).accuracy
+        value, state = broadcast(accuracy).item(), trainer.state
         improved = value > state.best_accuracy
         if improved:
             state.best_accuracy, state.best_step = value, state.step

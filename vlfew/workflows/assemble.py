@@ -26,6 +26,7 @@ from vlfew.losses.base import LossContext
 from vlfew.losses.objective import Objective, SelectedLosses
 from vlfew.models.dual_stream import DualStream
 from vlfew.similarities import SIMILARITIES
+from vlfew.training.batches import BatchLoader
 from vlfew.training.gradient_cache import check_no_batch_norm
 from vlfew.training.hardware import make_accelerator
 from vlfew.training.optimizer import make_optimizer, set_rates
@@ -59,8 +60,7 @@ class Assembly:
         model: image encoder, text encoder and similarity.
         training_step: model and objective as one module, on the accelerator's device.
         batch_sampler: gives batch n as a function of the seed and n.
-        augmentation: of image batches, on the device.
-        texts: of batches; None for training without text.
+        loader: of these batches, augmented and on the device, with their texts.
         optimizer: over the trained parameters.
         parameter_names: in the optimizer's order.
         schedule: sets learning rate and momentum of a step.
@@ -75,8 +75,7 @@ class Assembly:
     model: DualStream
     training_step: TrainingStep
     batch_sampler: Sampler
-    augmentation: BatchAugment
-    texts: TextBatches | None
+    loader: BatchLoader
     optimizer: Optimizer
     parameter_names: list[str]
     schedule: Callable[[Optimizer, int], float]
@@ -152,6 +151,15 @@ def assemble(config: Config, run: RunFolder | None = None, data: LabeledImages |
     texts = None
     if model.text_encoder is not None:
         texts = TextBatches(model.text_encoder, data, config.text.fixed, accelerator.device)
+    loader = BatchLoader(
+        data,
+        sampler,
+        BatchAugment(config.augment, config.seed),
+        texts,
+        accelerator.device,
+        rank=accelerator.process_index,
+        world_size=processes,
+    )
     if config.training.gradient_cache is not None:
         check_no_batch_norm(model.train())
     if config.training.compile:
@@ -163,8 +171,7 @@ def assemble(config: Config, run: RunFolder | None = None, data: LabeledImages |
         model=model,
         training_step=step,
         batch_sampler=sampler,
-        augmentation=BatchAugment(config.augment, config.seed),
-        texts=texts,
+        loader=loader,
         optimizer=optimizer,
         parameter_names=names,
         schedule=lambda optimizer, step: set_rates(optimizer, config.optim, step),

@@ -17,7 +17,6 @@ from vlfew.core.errors import VlfewError
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.evaluation.results import read_results, write_results
 from vlfew.models.serialization import save_model
-from vlfew.training.batches import BatchLoader
 from vlfew.training.callbacks import (
     Callback,
     Checkpointing,
@@ -100,8 +99,14 @@ def fit(
         config: checked.
         run: claimed for this configuration.
         data: the data set of the configuration, if it was loaded before.
-        callbacks: called after validations and before checkpoints, in addition to the usual ones.
+        callbacks: called after the usual ones.
         quiet: do not print what is trained.
+
+    Returns:
+        The trainer at its end.
+
+    Raises:
+        VlfewError: parts that do not go together, an interrupted or diverged training.
     """
     assembly = assemble(config, run, data)
     if not quiet and assembly.accelerator.is_main_process:
@@ -119,41 +124,28 @@ def make_trainer(
     config: Config, assembly: Assembly, run: RunFolder, callbacks: Sequence[Callback] = ()
 ) -> Trainer:
     """The trainer of an assembly, with its callbacks in order."""
-    a, t, accelerator = assembly, config.training, assembly.accelerator
+    a, t = assembly, config.training
     identity = {"data fingerprint": a.data.fingerprint}
     if a.initialization is not None:
         identity["weights to start from"] = a.initialization.fingerprint
     images_per_step = config.sampling.batch_size * t.gradient_accumulation_steps
-    every: list[Callback] = [
-        StopSignal(run),
-        DivergenceCheck(run),
-        ProgressBar(),
-        JsonlLogger(run, images_per_step),
-    ]
+    in_order: list[Callback] = [StopSignal(run), DivergenceCheck(run), ProgressBar()]
+    in_order.append(JsonlLogger(run, images_per_step))
     if t.trackers:
-        every.append(TrackerLogger(config.name, flat_values(config)))
+        in_order.append(TrackerLogger(config.name, flat_values(config)))
     if a.model_selection is not None:
-        every.append(Validation(a.model, a.data, a.model_selection))
+        in_order.append(Validation(a.model, a.data, a.model_selection))
     if t.patience is not None:
-        every.append(EarlyStopping(t.patience, start_step=a.objective.last_start * config.optim.steps))
-    every += [Checkpointing(run, a.parameter_names, identity), *callbacks]
-    loader = BatchLoader(
-        a.data,
-        a.batch_sampler,
-        a.augmentation,
-        a.texts,
-        accelerator.device,
-        rank=accelerator.process_index,
-        world_size=accelerator.num_processes,
-    )
+        in_order.append(EarlyStopping(t.patience, start_step=a.objective.last_start * config.optim.steps))
+    in_order += [Checkpointing(run, a.parameter_names, identity), *callbacks]
     return Trainer(
         a.training_step,
-        loader,
+        a.loader,
         a.optimizer,
         a.schedule,
-        accelerator,
+        a.accelerator,
         config.optim.steps,
-        every,
+        in_order,
         seed=config.seed,
         gradient_accumulation_steps=t.gradient_accumulation_steps,
         gradient_cache=t.gradient_cache,

@@ -6,11 +6,6 @@ Reads the deep-funneled images (Huang et al. 2012) or any other alignment, as a 
 
 from __future__ import annotations
 
-import math
-import re
-from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,20 +18,18 @@ from vlfew.core.errors import DataError
 from vlfew.core.random import generator_at
 from vlfew.data.augmentation import BatchAugment
 from vlfew.data.data_root import find_data
-from vlfew.data.image_files import DataFile, digest, list_files
+from vlfew.data.image_files import DataFile, digest
 from vlfew.data.image_stores import load_images
 from vlfew.data.labeled_images import InMemory, LabeledImages
+from vlfew.data.lfw_files import LFWFiles, check, read_pairs, read_people
 from vlfew.data.pairs import Pairs
 from vlfew.data.preprocess import ImagePreprocessor, center_range
 from vlfew.data.splits import draw_names
-from vlfew.data.table_files import read_text
 
 PEOPLE, IMAGES, SIDE = 5749, 13233, 250
 FOLDS = 10
 ONE_IMAGE_TEST = 1150
 """Test people in the protocol with one image per person; the other 4,599 are for training."""
-FOLDER_NAMES = ("lfw-deepfunneled", "lfw_funneled", "lfw")
-_IMAGE = re.compile(r"(?P<person>.+)_(?P<number>\d{4})\.jpg")
 
 
 def load(
@@ -76,25 +69,25 @@ def load(
             "lfw: training_labels=image-restricted means training on the pairs of View 2; "
             f"set protocol=view-2 and a fold from 1 to {FOLDS}"
         )
-    found = check(find_data("lfw", root))
+    lfw = check(find_data("lfw", root))
     if protocol == "one-image":
-        return _one_image(found, preprocessor, validation_fraction, memory_limit_mb)
-    people = sorted(found.numbers)
-    files = list(found.images.values())
+        return _one_image(lfw, preprocessor, validation_fraction, memory_limit_mb)
+    people = sorted(lfw.numbers)
+    files = list(lfw.images.values())
     images, numbers, skipped = load_images(files, preprocessor, "reading lfw", memory_limit_mb)
-    keys = list(found.images)
+    keys = list(lfw.images)
     at = {keys[n]: position for position, n in enumerate(numbers.tolist())}
     number = {person: n for n, person in enumerate(people)}
     labels = torch.tensor([number[person] for person, _ in at])
     names = _names(people)
     if protocol == "view-1":
-        splits, pairs = _view_1(found, at, preprocessor.seed, validation_fraction)
+        splits, pairs = _view_1(lfw, at, preprocessor.seed, validation_fraction)
     else:
-        splits, pairs = _view_2(found, at, fold)
+        splits, pairs = _view_2(lfw, at, fold)
     identity: tuple[object, ...] = ()
     if restricted:
         assert isinstance(fold, int)
-        pairs["train"] = _training_pairs(found, at, fold)
+        pairs["train"] = _training_pairs(lfw, at, fold)
         for split in ("train", "val"):
             splits[split] = torch.cat([pairs[split].i, pairs[split].j]).unique()
         labels, names = _without_identities(labels, names, splits, list(at))
@@ -123,49 +116,6 @@ def load(
     )
 
 
-@dataclass(frozen=True)
-class LFWFiles:
-    """The files of LFW: images by person and number, in the order of their names, and the folder of the lists."""
-
-    root: Path
-    images: dict[tuple[str, int], DataFile]
-
-    @property
-    def numbers(self) -> dict[str, list[int]]:
-        """The image numbers available for each person."""
-        numbers: dict[str, list[int]] = defaultdict(list)
-        for person, number in self.images:
-            numbers[person].append(number)
-        return numbers
-
-
-def check(root: Path) -> LFWFiles:
-    """List the images under `root` without decoding them.
-
-    Raises:
-        DataError: there are none, or a file name is not a person and a number.
-    """
-    place = next(
-        (p for name in FOLDER_NAMES for p in (root / name, root / f"{name}.tar") if p.exists()), None
-    )
-    if place is None:
-        packed = next((p for name in FOLDER_NAMES for p in sorted(root.glob(f"{name}.t*gz"))), None)
-        if packed is not None:
-            raise DataError(f"{packed} is compressed; unpack it: vlfew data prepare lfw --from {root}")
-        raise DataError(f"lfw: neither {FOLDER_NAMES[0]}/ nor {FOLDER_NAMES[0]}.tar in {root}")
-    images: dict[tuple[str, int], DataFile] = {}
-    for file in list_files(place):
-        if not file.name.endswith(".jpg"):
-            continue
-        match = _IMAGE.fullmatch(file.name.rpartition("/")[2])
-        if not match:
-            raise DataError(f"lfw: {file.name} in {place} is not like First_Last/First_Last_0001.jpg")
-        images[match["person"], int(match["number"])] = file
-    if not images:
-        raise DataError(f"lfw: no images (*.jpg) in {place}")
-    return LFWFiles(root, images)
-
-
 def _names(people: list[str]) -> tuple[str, ...]:
     return tuple(person.replace("_", " ") for person in people)
 
@@ -189,12 +139,12 @@ def _missing_note(people: list[str], files: list[DataFile]) -> str:
 
 
 def _view_2(
-    found: LFWFiles, at: dict[tuple[str, int], int], fold: int | Literal["all"]
+    lfw: LFWFiles, at: dict[tuple[str, int], int], fold: int | Literal["all"]
 ) -> tuple[dict[str, Tensor], dict[str, Pairs]]:
-    folds = _people(found, "people.txt")
+    folds = read_people(lfw, "people.txt")
     if len(folds) != FOLDS:
-        raise DataError(f"{found.root / 'people.txt'}: {FOLDS} sets of people expected, got {len(folds)}")
-    pairs = _pairs(found, "pairs.txt", at, folds)
+        raise DataError(f"{lfw.root / 'people.txt'}: {FOLDS} sets of people expected, got {len(folds)}")
+    pairs = read_pairs(lfw, "pairs.txt", at, folds)
     if fold == "all":
         return {"test": _images_of(set().union(*folds), at)}, {"test": pairs}
     part = _parts(fold)
@@ -212,9 +162,9 @@ def _parts(fold: int) -> dict[str, int]:
     return {"test": fold, "val": fold % FOLDS + 1}
 
 
-def _training_pairs(found: LFWFiles, at: dict[tuple[str, int], int], fold: int) -> Pairs:
+def _training_pairs(lfw: LFWFiles, at: dict[tuple[str, int], int], fold: int) -> Pairs:
     """The pairs of the eight training folds."""
-    pairs = _pairs(found, "pairs.txt", at, _people(found, "people.txt"))
+    pairs = read_pairs(lfw, "pairs.txt", at, read_people(lfw, "people.txt"))
     held_out = torch.tensor([n - 1 for n in _parts(fold).values()])
     return _within(pairs, ~torch.isin(pairs.fold[:, 0], held_out))
 
@@ -231,30 +181,30 @@ def _without_identities(
 
 
 def _view_1(
-    found: LFWFiles, at: dict[tuple[str, int], int], seed: int, fraction: float
+    lfw: LFWFiles, at: dict[tuple[str, int], int], seed: int, fraction: float
 ) -> tuple[dict[str, Tensor], dict[str, Pairs]]:
-    sets = [_people(found, name) for name in ("peopleDevTrain.txt", "peopleDevTest.txt")]
+    sets = [read_people(lfw, name) for name in ("peopleDevTrain.txt", "peopleDevTest.txt")]
     if any(len(own) != 1 for own in sets):
-        raise DataError(f"lfw: the lists of View 1 in {found.root} must contain one set of people each")
+        raise DataError(f"lfw: the lists of View 1 in {lfw.root} must contain one set of people each")
     (train,), (test,) = sets
     if both := sorted(train & test):
-        raise DataError(f"lfw: {both[0]} is in both lists of people of View 1 in {found.root}")
+        raise DataError(f"lfw: {both[0]} is in both lists of people of View 1 in {lfw.root}")
     held_out = draw_names(sorted(train), max(2, round(fraction * len(train))), seed, "validation")
     splits = {
         "train": _images_of(train - held_out, at),
         "val": _images_of(held_out, at),
         "test": _images_of(test, at),
     }
-    return splits, {"test": _pairs(found, "pairsDevTest.txt", at, [test])}
+    return splits, {"test": read_pairs(lfw, "pairsDevTest.txt", at, [test])}
 
 
 def _one_image(
-    found: LFWFiles, preprocessor: ImagePreprocessor, fraction: float, memory_limit_mb: int
+    lfw: LFWFiles, preprocessor: ImagePreprocessor, fraction: float, memory_limit_mb: int
 ) -> LabeledImages:
     """One image of each person, and a partner made from it."""
-    people = sorted(found.numbers)
-    first = {person: min(numbers) for person, numbers in found.numbers.items()}
-    files = [found.images[person, first[person]] for person in people]
+    people = sorted(lfw.numbers)
+    first = {person: min(numbers) for person, numbers in lfw.numbers.items()}
+    files = [lfw.images[person, first[person]] for person in people]
     test = draw_names(people, round(len(people) * ONE_IMAGE_TEST / PEOPLE), preprocessor.seed, "test")
     rest = [person for person in people if person not in test]
     val = draw_names(rest, max(2, round(fraction * len(rest))), preprocessor.seed, "validation")
@@ -296,7 +246,7 @@ def _one_image(
         training_labels="unrestricted",
         skipped=skipped,
         note="; ".join(
-            filter(None, [note, _crop_note(preprocessor), _missing_note(people, list(found.images.values()))])
+            filter(None, [note, _crop_note(preprocessor), _missing_note(people, list(lfw.images.values()))])
         ),
     )
 
@@ -316,92 +266,3 @@ def _images_of(people: set[str], at: dict[tuple[str, int], int]) -> Tensor:
 
 def _within(pairs: Pairs, chosen: Tensor) -> Pairs:
     return Pairs(pairs.i[chosen], pairs.j[chosen], pairs.same[chosen], torch.zeros_like(pairs.fold[chosen]))
-
-
-def _lines(found: LFWFiles, name: str) -> Iterator[tuple[str, list[str]]]:
-    """`file:line` and the fields of each line that is not blank.
-
-    Raises:
-        DataError: the list is missing.
-    """
-    path = found.root / name
-    if not path.is_file():
-        raise DataError(f"lfw: the list {name} is missing in {found.root}; it comes with the data set")
-    for number, line in enumerate(read_text(path).splitlines(), 1):
-        if line.strip():
-            yield f"{path}:{number}", line.split()
-
-
-def _is_number(word: str) -> bool:
-    return word.isascii() and word.isdigit()
-
-
-def _people(found: LFWFiles, name: str) -> list[set[str]]:
-    """Sets of people: a line with their number, then for each set its size and one line per person.
-
-    A list with one set omits the number of sets.
-    """
-    lines = list(_lines(found, name))
-    counts = [where for where, words in lines if len(words) == 1]
-    sets: list[set[str]] = []
-    left = 0
-    owner: dict[str, int] = {}
-    several = len(counts) > 1
-    available = {person for person, _ in found.images}
-    for n, (where, words) in enumerate(lines):
-        if several and n == 0:
-            continue
-        if not left:
-            if len(words) != 1 or not _is_number(words[0]):
-                raise DataError(f"{where}: expected the number of people that follow")
-            sets.append(set())
-            left = int(words[0])
-            continue
-        if len(words) != 2:
-            raise DataError(f"{where}: expected a person and a number of images")
-        person = words[0]
-        if person not in available:
-            raise DataError(f"{where}: no image of {person}")
-        if owner.setdefault(person, len(sets)) != len(sets):
-            raise DataError(f"{where}: {person} is in set {owner[person]} as well as in set {len(sets)}")
-        sets[-1].add(person)
-        left -= 1
-    if left or not sets:
-        raise DataError(f"{found.root / name}: {left} people are missing at the end")
-    return sets
-
-
-def _pairs(found: LFWFiles, name: str, at: dict[tuple[str, int], int], folds: list[set[str]]) -> Pairs:
-    """The pairs of a list: `person i j` for the same person, `person i other j` for two."""
-    fold_of = {person: n for n, people in enumerate(folds) for person in people}
-    images: list[tuple[int, int]] = []
-    same: list[bool] = []
-    fold: list[tuple[int, int]] = []
-    lines = list(_lines(found, name))
-    head = lines[0][1] if lines else []
-    if len(head) not in (1, 2) or not all(_is_number(word) for word in head):
-        raise DataError(f"{found.root / name}:1: expected the number of pairs of each kind")
-    wanted = 2 * math.prod(int(word) for word in head)
-    if len(lines) - 1 != wanted or not wanted:
-        raise DataError(
-            f"{found.root / name}: {len(lines) - 1:,} pairs, but the first line announces {wanted:,}"
-        )
-    for where, words in lines[1:]:
-        if len(words) not in (3, 4):
-            raise DataError(f"{where}: expected a person and two numbers, or two people with a number each")
-        one, other = (words[0], words[1]), (words[0] if len(words) == 3 else words[2], words[-1])
-        numbers = []
-        for person, n in (one, other):
-            key = (person, int(n) if _is_number(n) else -1)
-            if key not in at:
-                missing = f"{person}_{n.zfill(4)}.jpg"
-                why = "cannot be read" if key in found.images else "is missing"
-                raise DataError(f"{where}: the image {missing} {why}")
-            if person not in fold_of:
-                raise DataError(f"{where}: {person} is in no list of people")
-            numbers.append(at[key])
-        images.append((numbers[0], numbers[1]))
-        same.append(one[0] == other[0])
-        fold.append((fold_of[one[0]], fold_of[other[0]]))
-    i, j = torch.tensor(images).T
-    return Pairs(i, j, torch.tensor(same), torch.tensor(fold))
