@@ -1,4 +1,4 @@
-"""`python scripts/evaluate.py RUN --protocol NAME ...`: the same as `vlfew evaluate`."""
+"""`python scripts/evaluate.py PROTOCOL RUN ...`: the same as `vlfew evaluate`."""
 
 import sys
 

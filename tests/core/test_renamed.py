@@ -28,7 +28,10 @@ def write(folder: Path, text: str) -> Path:
 def test_an_old_key_names_the_new_one(tmp_path: Path, old: str, new: str) -> None:
     section, _, key = old.rpartition(".")
     text = f"{section}: {{{key}: 1}}\n" if section else f"{key}: 1\n"
-    for in_file, overrides in ((text, []), ("", [f"{old}=1"])):
+    named = []
+    if section == "image.preprocessing":  # a component, whose options are known once it is
+        text, named = f"image: {{preprocessing: {{name: pca, {key}: 1}}}}\n", ["image.preprocessing.name=pca"]
+    for in_file, overrides in ((text, []), ("", [*named, f"{old}=1"])):
         with pytest.raises(ConfigError) as error:
             read_config(write(tmp_path, in_file), overrides)
         (line,) = (line for line in error.value.problems if f"unknown key {old!r}" in line)

@@ -129,7 +129,9 @@ def test_what_can_run_passes_the_check(
 
 def test_asif_needs_class_names_but_no_text_encoder() -> None:
     with pytest.raises(DataError, match="codes, not text"):
-        check_protocol("asif", {"anchors": 20, "sparsity": 5}, make_data(classes=21, images=8, has_text=False))
+        check_protocol(
+            "asif", {"anchors": 20, "sparsity": 5}, make_data(classes=21, images=8, has_text=False)
+        )
 
 
 @pytest.mark.parametrize("protocol", ["zero-shot", "multimodal"])

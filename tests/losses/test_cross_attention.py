@@ -159,12 +159,12 @@ def test_batches_that_make_no_episodes_are_an_error(labels, ways, shots, message
 
 
 @pytest.mark.parametrize("options", [{"ways": 1}, {"shots": 0}])
-def test_bad_options_are_refused(options: dict[str, int]):
+def test_bad_options_are_errors(options: dict[str, int]):
     with pytest.raises(ConfigError, match="ways must be at least 2 and shots 1"):
         term("cross_attention", **options)
 
 
-def test_without_maps_they_say_so():
+def test_without_maps_the_error_names_them():
     with pytest.raises(VlfewError, match=r"map_cross_entropy needs features\.map"):
         LOSSES.get("map_cross_entropy")(LossContext(FeatureSpec(4), 3))
     bare = replace(batch(random(12, *SIZE), build(*SIZE)), image=Features(random(12, 1)))

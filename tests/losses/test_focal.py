@@ -76,7 +76,7 @@ def test_pairs_beyond_doubt_have_finite_gradients_for_any_gamma():
         assert loss.isfinite() and x.grad.isfinite().all()
 
 
-def test_a_distance_through_a_sigmoid_never_says_same():
+def test_a_distance_through_a_sigmoid_never_predicts_same():
     """The cause of the collapse: whatever the vectors, the probability of different is 1/2 or more."""
     term = build("focal", **COLLAPSING)
     x = torch.tensor([[1.0, 0], [1, 0], [0, 1], [-1, 0]])

@@ -225,7 +225,7 @@ def test_temperature_has_a_ceiling_and_a_floor():
 @pytest.mark.parametrize(
     "name", ["focal", "supervised_contrastive", "prototypical", "alignment_softmax", "alignment_sigmoid"]
 )
-def test_a_temperature_that_would_not_hold_is_refused(name):
+def test_a_temperature_out_of_range_is_an_error(name):
     message = (
         r"^temperature is 0\.005; it must be 0\.01 or more, since similarities are multiplied by 100 at most$"
     )
@@ -269,7 +269,7 @@ def test_margins_and_temperatures_are_above_zero(name, option, value):
         ("binary_cross_entropy", {"scale": -3.0}, "scale is -3.0; it must be a number above 0"),
     ],
 )
-def test_options_that_make_no_such_loss_are_refused(name, options, message):
+def test_options_out_of_range_are_errors(name, options, message):
     with pytest.raises(ConfigError, match=message) as error:
         LOSSES.get(name)(**options)
     assert "\n" not in str(error.value)
@@ -277,7 +277,7 @@ def test_options_that_make_no_such_loss_are_refused(name, options, message):
         LOSSES.get(name)(**options, normalize=False)
 
 
-def test_a_bias_lets_squared_distances_say_that_a_pair_is_the_same():
+def test_a_bias_lets_squared_distances_predict_same():
     """Below 0 as they are, no pair has a probability above one half without it."""
     batch = EncodedBatch(
         Features(torch.tensor([[0.0, 0.0], [0.1, 0.0]])),

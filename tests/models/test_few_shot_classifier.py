@@ -19,7 +19,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import tests.encoders.conftest as tiny_models
 import vlfew
-from tests.compare import assert_close
+from tests.compare import assert_close, relative_difference
 from vlfew.classifiers import CLASSIFIERS
 from vlfew.classifiers.multimodal_prototypes import ScoreMixture, multimodal_method
 from vlfew.classifiers.support import IMAGE, TEXT, SupportSet, append_texts

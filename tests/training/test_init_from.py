@@ -80,7 +80,7 @@ def test_a_killed_run_does_not_go_on_from_other_weights(first, tmp_path, capsys)
     assert "weights to start from" in capsys.readouterr().err
 
 
-def test_evaluated_again_the_figure_says_so_too(first, tmp_path) -> None:
+def test_evaluated_again_the_result_has_the_note_too(first, tmp_path) -> None:
     run = first[1]
     assert started(first, "name=fifth", f"init_from={run}") == 0
     options = ["--ways", "3", "--queries", "3", "--episodes", "5"]

@@ -20,7 +20,9 @@ def test_classes_that_tokenize_alike_are_named(bert_folder: Path) -> None:  # no
     )  # one of its texts is its own
     check_distinct_texts(encoder, names, [[], [], ["a cat"]])
     unknown = [["a cat"], ["a zebra"], ["a gnu"]]
-    with pytest.raises(DataError, match=r"'y' and 'z' have the same tokens .*'a zebra' and 'a gnu'") as caught:
+    with pytest.raises(
+        DataError, match=r"'y' and 'z' have the same tokens .*'a zebra' and 'a gnu'"
+    ) as caught:
         check_distinct_texts(encoder, names, unknown)
     assert "\n" not in str(caught.value)
     long = [["cat " * 30 + end] for end in ("dog", "mug")]

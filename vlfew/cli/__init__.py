@@ -72,7 +72,8 @@ def main(arguments: list[str] | None = None) -> None:
     except click.Abort:
         sys.exit(130)
     except click.ClickException as error:
-        print(f"vlfew: {_usage_problem(error)}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":
+            print(f"vlfew: {_usage_problem(error)}", file=sys.stderr)
         sys.exit(error.exit_code)
     except (VlfewError, OSError) as error:
         if os.environ.get("RANK", "0") == "0":

@@ -9,10 +9,12 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import rich_click as click
 
+from vlfew.core.errors import VlfewError
 from vlfew.core.registry import Registry
 from vlfew.core.signatures import Option
 
@@ -43,6 +45,11 @@ class ComponentGroup(click.RichGroup):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         registry = self.registry()
         if cmd_name not in registry.names():
+            if (
+                "/" in cmd_name or Path(cmd_name).is_dir()
+            ):  # the order before 0.2: `evaluate RUN --protocol NAME`
+                kind = registry.kind
+                raise VlfewError(f"the {kind} comes first: {ctx.command_path} {kind.upper()} {cmd_name}")
             registry.get(cmd_name)  # raises, with the closest name
         command = self.build(cmd_name, registry.signature(cmd_name))
         command.help = registry.summary(cmd_name)
@@ -111,6 +118,8 @@ def _metavar(annotation: str) -> str:
     """`INT|all` of `int | Literal['all']`."""
     choices = [word.strip("'\" ") for literal in _LITERAL.findall(annotation) for word in literal.split(",")]
     rest = _LITERAL.sub("", annotation)
+    if re.search(r"\b(list|tuple|Sequence)\[(int|float)\]", rest):
+        return "INT,INT,..." if "int" in rest else "FLOAT,FLOAT,..."
     kinds = {"int": "INT", "float": "FLOAT", "Path": "PATH", "str": "TEXT", "bool": "true|false"}
     return (
         "|".join([*(shown for kind, shown in kinds.items() if re.search(rf"\b{kind}\b", rest)), *choices])

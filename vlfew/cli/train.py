@@ -30,7 +30,7 @@ def train(config: str, overrides: tuple[str, ...], runs: Path) -> None:
     """
     from vlfew.workflows.train import train as train_run
 
-    train_run(find_recipe(config), overrides, runs)
+    train_run(config, overrides, runs)
 
 
 @click.command()
@@ -63,7 +63,7 @@ def tune(
     """
     from vlfew.workflows.tune import tune as tune_config
 
-    tune_config(find_recipe(config), overrides, space, runs, trials=trials, pruner=pruner, seed=seed)  # type: ignore[arg-type]
+    tune_config(config, overrides, space, runs, trials=trials, pruner=pruner, seed=seed)  # type: ignore[arg-type]
 
 
 @click.command()
@@ -86,6 +86,7 @@ def completion(shell: str) -> None:
     """
     from click.shell_completion import get_completion_class
 
-    kind, app = get_completion_class(shell), click.get_current_context().find_root().command
-    assert kind is not None
+    kind, context = get_completion_class(shell), click.get_current_context()
+    assert kind is not None and context is not None
+    app = context.find_root().command
     print(kind(app, {}, "vlfew", "_VLFEW_COMPLETE").source())

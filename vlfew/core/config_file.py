@@ -19,7 +19,8 @@ from pydantic import BaseModel, ValidationError
 from vlfew.core.config import ComponentConfig, Config
 from vlfew.core.errors import ConfigError, VlfewError, did_you_mean
 from vlfew.core.registry import Registry
-from vlfew.core.renamed import renamed_key, renamed_value, upgrade_config
+from vlfew.core.renamed import renamed_key, renamed_value
+from vlfew.core.upgrade import upgrade_config
 from vlfew.core.yaml_loader import SettingsLoader, yaml_problem
 
 _UNION_MEMBER = re.compile(r"function-|constrained-|(literal|tuple|list)\[|(int|str|float|bool)$")
@@ -104,13 +105,14 @@ def parse_config(values: dict[str, Any], parts: Mapping[str, Part], origins: Ori
     return config
 
 
-def parse_values(pairs: Sequence[str], schema: type[BaseModel], owner: str) -> dict[str, Any]:
+def parse_values(pairs: Sequence[str], schema: type[BaseModel], owner: str, at: str = "") -> dict[str, Any]:
     """Read `key=value` pairs as options of a component.
 
     Args:
         pairs: with YAML values.
         schema: of the options.
         owner: the component, for messages.
+        at: section of the configuration that the options belong to, for hints about renamed keys.
 
     Raises:
         ConfigError: one line per mistake.
@@ -121,7 +123,7 @@ def parse_values(pairs: Sequence[str], schema: type[BaseModel], owner: str) -> d
     try:
         checked = schema.model_validate(values)
     except ValidationError as error:
-        problems += _explain(error, schema, "", origins, owner=f" of {owner}")
+        problems += _explain(error, schema, at, origins, list(schema.model_fields), f" of {owner}")
     if problems:
         raise ConfigError(problems)
     return {key: getattr(checked, key) for key in checked.model_fields_set}

@@ -48,7 +48,7 @@ def list_recipes() -> list[Recipe]:
     ]
 
 
-def find_recipe(name: str) -> Path:
+def find_recipe(name: str | Path) -> Path:
     """The path of a configuration: an existing file, or else a recipe of that name.
 
     Raises:
@@ -58,11 +58,11 @@ def find_recipe(name: str) -> Path:
     if path.is_file() or path.suffix in (".yaml", ".yml"):
         return path
     known = {recipe.name: recipe.path for recipe in list_recipes()}
-    if name not in known:
+    if str(name) not in known:
         raise ConfigError(
-            f"{name}: no such configuration file or recipe{did_you_mean(name, known)} (vlfew recipes)"
+            f"{name}: no such configuration file or recipe{did_you_mean(str(name), known)} (vlfew recipes)"
         )
-    return known[name]
+    return known[str(name)]
 
 
 def _read(path: Path, folder: Path) -> Recipe:

@@ -1,20 +1,21 @@
 """Names used before version 0.2: each old key, value, component or flag leads to the one that replaced it.
 
-Users get one line that names the new key. Run folders written by old versions are upgraded when they are read.
+Users get one line that names the new key. Run folders of old versions are upgraded when they are read, see
+`vlfew.core.upgrade`.
 """
 
 from __future__ import annotations
 
-from copy import deepcopy
 from typing import Any
 
 KEYS = {
     "data.center": "data.center_crop",
     "data.words": "data.texts",
     "image.views": "image.tta",
+    "image.front_end": "image.preprocessing",
+    "image.preprocessing.pictures": "image.preprocessing.images",
     "image.twins": "image.share_weights",
     "image.centred": "image.center_embeddings",
-    "image.front_end": "image.preprocessing",
     "image.unlocked": "image.unfreeze_last",
     "text.unlocked": "text.unfreeze_last",
     "text.neighbours": "text.class_neighbors.temperature",
@@ -52,20 +53,19 @@ OPTIONS = {
     "draws": "repeats",
     "seeds": "repeats",
     "choose": "tune_on (val, pictures, fixed are now val-classes, held-out-images, none)",
-    "pictures": "images",
-    "words": "texts",
-    "center": "center_crop",
 }
-"""Options of components: protocols, data sources."""
+"""Options of protocols and of `vlfew.adapt`."""
 
 VALUES: dict[str, dict[str, Any]] = {
     "data.resize": {"squash": "stretch"},
     "data.protocol": {"one-picture": "one-image"},
+    "data.split": {"pictures": "images"},
     "image.backbone": {"plane": "embed2d"},
     "image.tta": {"one": "none", "mirror": "hflip", "turns": "rot90", "symmetries": "d4"},
     "image.share_weights": {"shared": True, "unshared": False},
     "optim.schedule": {"exponential": "step"},
     "on_small_class": {"refuse": "error", "leave_out": "skip"},
+    "tune_on": {"val": "val-classes", "pictures": "held-out-images", "fixed": "none"},
 }
 """Values, by their (new) key."""
 
@@ -113,38 +113,3 @@ def renamed_component(kind: str, name: str) -> str:
     """The same for an old name in a registry."""
     new = COMPONENTS.get(kind, {}).get(name)
     return f"; it is now {new!r}" if new else ""
-
-
-def upgrade_config(values: dict[str, Any]) -> dict[str, Any]:
-    """A configuration saved by an old version, with today's keys, values and component names."""
-    values = deepcopy(values)
-    for old, new in KEYS.items():
-        section, _, key = old.rpartition(".")
-        holder = values.get(section) if section else values
-        if isinstance(holder, dict) and key in holder:
-            _set(values, new.split("."), holder.pop(key))
-    for entry in [*values.get("evaluate", []), values.get("model_selection") or {}]:
-        for old, new in OPTIONS.items():
-            if old in entry:
-                key = new.partition(" ")[0]
-                entry["similarity" if (old, entry["protocol"]) == ("scorer", "verification") else key] = (
-                    entry.pop(old)
-                )
-        entry["protocol"] = COMPONENTS["protocol"].get(entry.get("protocol"), entry.get("protocol"))
-        for key in entry.keys() & VALUES.keys():
-            entry[key] = VALUES[key].get(entry[key], entry[key])
-    for path, renames in VALUES.items():
-        section, _, key = path.rpartition(".")
-        holder = values.get(section)
-        if isinstance(holder, dict) and isinstance(holder.get(key), str):
-            holder[key] = renames.get(holder[key], holder[key])
-    return values
-
-
-def _set(values: dict[str, Any], path: list[str], value: Any) -> None:
-    *sections, key = path
-    if len(sections) == 2 and value is None:  # an optional section that was off
-        (*sections, key) = sections
-    for section in sections:
-        values = values.setdefault(section, {})
-    values[key] = value

@@ -25,3 +25,13 @@ class Batch:
     text_classes: Tensor
     text_choice: Tensor
     pairs: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def pin_memory(self) -> Batch:
+        """The batch in pinned memory, for asynchronous copies to a GPU; called by torch's DataLoader."""
+        return Batch(
+            self.index.pin_memory(),
+            self.labels.pin_memory(),
+            self.text_classes.pin_memory(),
+            self.text_choice.pin_memory(),
+            None if self.pairs is None else tuple(t.pin_memory() for t in self.pairs),  # type: ignore[arg-type]
+        )

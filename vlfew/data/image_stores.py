@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from vlfew.data.cache import read_cached
 from vlfew.data.decode import (
@@ -75,7 +76,9 @@ class DecodedOnDemand:
         if not len(index):
             return torch.empty((0, *self.shape), dtype=torch.uint8)
         numbers = index.tolist()
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        # A worker process of a DataLoader decodes in one thread: there are several of them.
+        threads = 1 if get_worker_info() is not None else min(8, os.cpu_count() or 1)
+        with ThreadPoolExecutor(threads) as pool:
             # Each image once: repeated numbers would be decoded twice at the same time.
             decoded = dict(
                 zip(once := list(dict.fromkeys(numbers)), pool.map(self._decode_cached, once), strict=True)

@@ -12,6 +12,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from vlfew.core.errors import RunError
 from vlfew.core.files import write_atomic
+from vlfew.core.upgrade import upgrade_result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,6 +119,7 @@ def read_results(path: Path) -> list[Result]:
     results = []
     for number, entry in enumerate(entries, 1):
         if isinstance(entry, dict):
+            entry = upgrade_result(entry)
             entry.pop("interval_unit", None)  # for other readers; made of other fields
         try:
             results.append(Result.model_validate(entry))

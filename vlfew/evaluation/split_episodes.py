@@ -20,7 +20,6 @@ from vlfew.evaluation.episodes import (
 )
 from vlfew.evaluation.feature_bank import split_indices
 
-
 USUAL_QUERIES = 15
 """Query images per class in most of the literature."""
 

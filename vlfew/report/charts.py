@@ -18,7 +18,7 @@ PALETTE = (
     "#2b8fd6", "#e2701f", "#1a9e72", "#c868a6", "#b58a14", "#24a5c2", "#8571d8", "#98836a",
     "#e0566d", "#7f9c25", "#6d7fa8", "#b25fc4",
 )  # fmt: skip
-"""Colors that can be told apart on white and on black, also by most of the color-blind."""
+"""Colors that can be distinguished on white and on black, also by most of the color-blind."""
 GRAY = "#83878f"
 """Legible on both."""
 TOOLTIP = '<div style="max-width: 240px"><b>$name</b><br>@text{}</div>'

@@ -319,6 +319,11 @@ class Checkpointing(Callback):
         if (self.folder / "best.json").is_file():
             tensors, _ = load_checkpoint(self.folder, "best", self.identity)
             self._load(trainer, tensors, "best")
+        elif trainer.state.best_step:
+            raise RunError(
+                f"{self.folder} has lost the best checkpoint, of step {trainer.state.best_step}; "
+                "remove the run folder to train again"
+            )
 
     def _load(self, trainer: Trainer, tensors: dict[str, Tensor], name: str) -> None:
         expected = learned_state(trainer.training_step).keys()

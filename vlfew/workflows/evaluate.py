@@ -228,14 +228,16 @@ def evaluate_command(
 
 
 def command_flags(options: Mapping[str, Any]) -> list[str]:
-    """Options as flags of a command; sequences repeat theirs, True is a flag alone, None and False are left out."""
-    words: list[str] = []
+    """Options as flags of a command; None is omitted, sequences repeat theirs, booleans are `--x` or `--no-x`."""
+    flags: list[str] = []
     for key, value in options.items():
-        flag = "--" + (key if "." in key else key.replace("_", "-"))  # `tip_adapter.beta` is METHOD.OPTION
+        name = key if "." in key else key.replace("_", "-")
         for one in value if isinstance(value, list | tuple) else [value]:
-            if one is not None and one is not False:
-                words += [flag] if one is True else [flag, str(one)]
-    return words
+            if isinstance(one, bool):
+                flags.append(f"--{name}" if one else f"--no-{name}")
+            elif one is not None:
+                flags += [f"--{name}", str(one)]
+    return flags
 
 
 def _python_call(protocol: str, options: Mapping[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import create_model
 
 from vlfew.core.config import PositiveFraction, Resize
-from vlfew.core.config_file import load_saved_config, parse_values
+from vlfew.core.config_file import load_saved_config, override_text, parse_values
 from vlfew.core.errors import DataError
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.data.loading import load_data
@@ -85,7 +84,7 @@ def parse_data_options(
         resize=(Resize, preprocessor.resize),
     )
     settings = [setting.removeprefix("data.") for setting in data_settings(options)]
-    given = parse_values(settings, schema, f"data source {name!r}")
+    given = parse_values(settings, schema, f"data source {name!r}", at="data")
     framing = {key: given.pop(key) for key in ("center_crop", "resize") if key in given}
     return replace(preprocessor, **framing), given
 
@@ -93,5 +92,7 @@ def parse_data_options(
 def data_settings(options: DataOptions) -> list[str]:
     """Data options as `data.key=value`, the form of the command line."""
     if isinstance(options, Mapping):
-        options = [f"{key}={v if isinstance(v, str) else json.dumps(v)}" for key, v in options.items()]
+        options = [
+            f"{key}={override_text(str(v) if isinstance(v, Path) else v)}" for key, v in options.items()
+        ]
     return [f"data.{option.removeprefix('data.')}" for option in options]

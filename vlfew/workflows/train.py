@@ -14,6 +14,7 @@ from torch import distributed
 from vlfew.core.config import Config
 from vlfew.core.config_diff import flat_values
 from vlfew.core.errors import VlfewError
+from vlfew.core.recipes import find_recipe
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.evaluation.results import read_results, write_results
 from vlfew.models.serialization import save_model
@@ -41,11 +42,13 @@ from vlfew.workflows.evaluate import (
 )
 
 
-def train(config_path: Path, overrides: Sequence[str] = (), runs: Path = Path("runs")) -> RunFolder:
+def train(
+    config_path: str | Path, overrides: Sequence[str] = (), runs: str | Path = Path("runs")
+) -> RunFolder:
     """Trains, evaluates and reports; resumes where an earlier call was interrupted.
 
     Args:
-        config_path: YAML file.
+        config_path: YAML file, or the name of a recipe (`vlfew recipes`).
         overrides: `key=value`.
         runs: folder of run folders; the run goes to `runs/<config.name>/`.
 
@@ -55,6 +58,7 @@ def train(config_path: Path, overrides: Sequence[str] = (), runs: Path = Path("r
     Raises:
         VlfewError: a mistake in configuration or data, an interrupted or diverged training.
     """
+    config_path, runs = find_recipe(config_path), Path(runs)
     config = read_config(config_path, overrides)
     with closing_process_group():
         if config.repeat is None:

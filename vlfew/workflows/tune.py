@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from vlfew.core.errors import ConfigError
+from vlfew.core.recipes import find_recipe
 
 if TYPE_CHECKING:
     from vlfew.data.labeled_images import LabeledImages
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def tune(
-    config_path: Path,
+    config_path: str | Path,
     overrides: Sequence[str],
-    space_path: Path,
-    runs: Path = Path("runs"),
+    space_path: str | Path,
+    runs: str | Path = Path("runs"),
     *,
     trials: int = 20,
     pruner: Literal["median", "none"] = "median",
@@ -29,7 +30,7 @@ def tune(
     """Search hyperparameters; continues an earlier search until there are `trials` trials in all.
 
     Args:
-        config_path: YAML file of the configuration.
+        config_path: YAML file of the configuration, or the name of a recipe.
         overrides: `key=value`, for every trial.
         space_path: YAML file of the search space.
         runs: folder of run folders; the trials go to `runs/<config.name>-tune/`.
@@ -50,6 +51,7 @@ def tune(
     from vlfew.report.tune_report import SearchResult, search_table, write_tune_report
     from vlfew.workflows.search import Search
 
+    config_path, space_path, runs = find_recipe(config_path), Path(space_path), Path(runs)
     search = Search(config_path, overrides, space_path, runs, trials=trials, pruner=pruner, seed=seed)
     with search.opened() as study:
 

@@ -42,7 +42,7 @@ def few_shot(
         split: the split whose classes are evaluated.
         ways: N, classes per episode, at least 2, or `all`.
         shots: K, support images per class.
-        queries: query images per class, or `all` that are left; `auto` is 15, or fewer where the smallest class has fewer.
+        queries: query images per class, or `all` that are left; `auto` is 15, or fewer for small classes.
         episodes: number of episodes; `each` makes every image the support of its class once (one shot, all ways).
         seed: of the random draws.
         method: few-shot method by name; `default` is the one the model was trained for.
@@ -58,7 +58,7 @@ def few_shot(
     """
     check_shots(shots)
     check_method(method)
-    queries = choose_queries(context.data, split, shots, queries, on_small_class)
+    queries = choose_queries(context.data, split, 0 if support_split else shots, queries, on_small_class)
     drawn = split_episodes(
         context.data,
         split,

@@ -55,7 +55,7 @@ def multimodal(
         split: the split whose classes are evaluated.
         ways: N, classes per episode, at least 2, or `all`.
         shots: K, support images per class.
-        queries: query images per class, or `all` that are left; `auto` is 15, or fewer where the smallest class has fewer.
+        queries: query images per class, or `all` that are left; `auto` is 15, or fewer for small classes.
         episodes: number of episodes.
         seed: of the random draws.
         text_weight: weight of the text from 0 to 1; `validated` takes the best of 0, 0.1 ... 1 on another split.
