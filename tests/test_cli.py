@@ -6,6 +6,7 @@ import json
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -218,6 +219,25 @@ def test_classify_names_the_image_it_cannot_read(capsys, dual_run, tmp_path):
         str(tmp_path / "classes.yaml"),
     )
     assert "a.png" in line
+
+
+def test_classify_leaves_out_what_it_cannot_read(capsys, dual_run, tmp_path):
+    (tmp_path / "a.png").write_bytes(b"not an image")
+    Image.effect_noise((24, 24), 40).save(tmp_path / "b.png")
+    (tmp_path / "classes.yaml").write_text("a: {text: a thing}\nb: {text: another}\n")
+    arguments = [
+        "classify",
+        str(dual_run),
+        str(tmp_path / "*.png"),
+        "--classes",
+        str(tmp_path / "classes.yaml"),
+    ]
+    with pytest.raises(SystemExit) as error:
+        main([*arguments, "--json"])
+    out, err = capsys.readouterr()
+    assert error.value.code == 1
+    assert [Path(row["image"]).name for row in json.loads(out)] == ["b.png"]
+    assert len(err.strip().splitlines()) == 1 and "a.png" in err
 
 
 def test_an_output_file_with_another_suffix_is_not_replaced(tmp_path, capsys):

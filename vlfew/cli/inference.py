@@ -17,7 +17,7 @@ from vlfew.cli.options import (
     run_argument,
     with_parameters,
 )
-from vlfew.core.errors import VlfewError
+from vlfew.core.errors import DataError, VlfewError
 
 
 @click.command(epilog=RUN_HELP)
@@ -55,11 +55,11 @@ def classify(
     method: str,
     threshold: float,
     as_json: bool,
-) -> None:
+) -> int:
     """Classify images into your own classes.
 
-    IMAGE is an image file, a folder or a glob. Probabilities are calibrated where every class has at least two images;
-    otherwise they only rank.
+    IMAGE is an image file, a folder or a glob. Images that cannot be read are named and left out; the exit status is
+    then 1. Probabilities are calibrated where every class has at least two images; otherwise they only rank.
     """
     from vlfew.evaluation.accuracy import scoring_device
     from vlfew.models.class_file import find_images, mixed_modality_warning, read_class_file
@@ -71,6 +71,18 @@ def classify(
         print(f"vlfew: warning: {warning}", file=sys.stderr)
     model = load(run).to(scoring_device())
     classifier = FewShotClassifier.from_classes(model, described, method=method, text_weight=text_weight)
+    predictions, status = {}, 0
+    try:
+        predictions = dict(zip(paths, classifier.classify(paths, threshold), strict=True))
+    except DataError:
+        for path in paths:
+            try:
+                (predictions[path],) = classifier.classify([path], threshold)
+            except DataError as error:
+                print(f"vlfew: {error}", file=sys.stderr)
+                status = 1
+        if not predictions:
+            return 2
     rows = [
         {
             "image": str(path),
@@ -80,15 +92,16 @@ def classify(
             "probability": round(p.probability, 4),
             "accepted": p.accepted,
         }
-        for path, p in zip(paths, classifier.classify(paths, threshold), strict=True)
+        for path, p in predictions.items()
     ]
     if as_json:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
-        return
+        return status
     columns = ["image", "label", "score", "margin", "probability"]
     for row in rows:
         row["label"] = row["label"] if row["accepted"] else f"unknown ({row['label']}?)"
     print_table(columns, [[row[column] for column in columns] for row in rows])
+    return status
 
 
 @click.command()

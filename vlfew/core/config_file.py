@@ -48,7 +48,9 @@ class Origins:
         self.places[path] = place
 
     def of(self, path: str) -> str:
-        """Where a key was set, or else the closest section around it."""
+        """Where a key was set, or else something beneath it (by an override), or the closest section around it."""
+        if path and path not in self.places:
+            path = next((known for known in self.places if known.startswith(f"{path}.")), path)
         while path and path not in self.places:
             path = path.rpartition(".")[0]
         return self.places.get(path, self.places.get("", ""))

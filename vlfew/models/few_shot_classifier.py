@@ -172,8 +172,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities `[n_samples, n_classes]`: the softmax of the logits over `temperature_`.
 
-        Where each of two or more classes has two images, the temperature is fitted on held-out images of the support:
-        up to five folds, each scored by a classifier that was fitted on the others (`calibrated_` is True). Otherwise
+        Where there are two or more classes, each with two images, the temperature is fitted on held-out images of the
+        support: up to five folds, each scored by a classifier that was fitted on the others (`calibrated_` is True). Otherwise
         probabilities are not calibrated: the temperature is 1, CLIP's 0.01 for cosines, and the one of the training
         for `coop` and `lora`.
         """
