@@ -173,9 +173,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         """Probabilities `[n_samples, n_classes]`: the softmax of the logits over `temperature_`.
 
         Where there are two or more classes, each with two images, the temperature is fitted on held-out images of the
-        support: up to five folds, each scored by a classifier that was fitted on the others (`calibrated_` is True). Otherwise
-        probabilities are not calibrated: the temperature is 1, CLIP's 0.01 for cosines, and the one of the training
-        for `coop` and `lora`.
+        support: up to five folds, each scored by a classifier that was fitted on the others (`calibrated_` is True).
+        Otherwise probabilities are not calibrated: the temperature is 1, CLIP's 0.01 for cosines, and the one of the
+        training for `coop` and `lora`.
         """
         return self._probabilities(self._logits(X)).numpy()
 
