@@ -39,7 +39,12 @@ WRONG: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("few-shot", {"queries": 3, "episodes": "every"}, ConfigError, "episodes='every'.*'each'"),
     ("few-shot", {"ways": "all", "shots": 2, "episodes": "each"}, ConfigError, "shots must be 1, not 2"),
     ("few-shot", {"queries": 3, "episodes": "each"}, ConfigError, "all 7 classes .* use ways=all"),
-    ("few-shot", {"ways": "all", "episodes": "each"}, DataError, "1 shots and 15 queries need 16"),
+    (
+        "few-shot",
+        {"ways": "all", "queries": 15, "episodes": "each"},
+        DataError,
+        "1 shots and 15 queries need 16",
+    ),
     ("zero-shot", {"ways": 3, "episodes": "each"}, ConfigError, "zero-shot: episodes='each'"),
     ("few-shot", {"queries": 3, "method": "cosin"}, VlfewError, "did you mean 'cosine'"),
     ("few-shot", {"queries": 3, "method": "am3"}, ConfigError, "am3 needs text, .*: cosine, .*prototypes"),
