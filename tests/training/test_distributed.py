@@ -129,8 +129,7 @@ def test_results_are_those_of_one_process(both: dict[str, Path], start: float):
     assert len(losses[0]) == 2 and losses[0] == pytest.approx(losses[1], rel=1e-4)
     one, two = scores
     assert_close(two, one, tolerance=1e-2)
-    # Where the two best classes of a query are as close to each other as its scores of both runs, rounding decides.
-    best = one.topk(2).values
-    tied = best[..., 0] - best[..., 1] <= 2 * (two - one).abs().amax(-1)
-    assert tied.double().mean() < 0.05
-    assert accuracies[0] == pytest.approx(accuracies[1], abs=tied.double().mean().item() + 1e-9)
+    # Where two classes are nearly tied, rounding decides; two of the 900 answers may flip in the evaluation too.
+    flipped = (one.argmax(-1) != two.argmax(-1)).double().mean().item()
+    assert flipped < 0.05
+    assert accuracies[0] == pytest.approx(accuracies[1], abs=flipped + 2 / 900)
