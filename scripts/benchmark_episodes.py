@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> None:
     try:
         from easyfsl.datasets import FeaturesDataset
         from easyfsl.methods import PrototypicalNetworks, SimpleShot
-        from easyfsl.samplers import EpisodicSampler
+        from easyfsl.samplers import TaskSampler
         from easyfsl.utils import evaluate
     except ImportError as error:
         sys.exit(f"{error}; run: uv run --group bench scripts/benchmark.py episodes")
@@ -45,9 +45,9 @@ def run(args: argparse.Namespace) -> None:
 
     class TakesDataSource(Sampler[list[int]]):
         def __init__(self, *_: object, **__: object) -> None:
-            """Sampler no longer takes the argument that EpisodicSampler passes."""
+            """Sampler no longer takes the argument that TaskSampler passes."""
 
-    class Tasks(EpisodicSampler, TakesDataSource):
+    class Tasks(TaskSampler, TakesDataSource):
         pass
 
     dataset = FeaturesDataset(labels.tolist(), embedding, [str(c) for c in range(CLASSES)])
