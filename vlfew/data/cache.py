@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from vlfew.core.files import atomic_file
 from vlfew.data.data_root import cache_dir
-from vlfew.data.decode import DECODER_VERSION, ImageSequence, read_many
+from vlfew.data.decode import DECODER_VERSION, THREADS, ImageSequence, read_many
 from vlfew.data.image_files import digest
 from vlfew.data.preprocess import ImagePreprocessor
 
@@ -94,5 +93,5 @@ def _crc32(images: Tensor) -> int:
     """A checksum of the checksums of blocks, computed in several threads."""
     content = images.numpy().reshape(-1)
     blocks = [content[n : n + _BLOCK].data for n in range(0, len(content), _BLOCK)]
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(THREADS) as pool:
         return zlib.crc32(repr(list(pool.map(zlib.crc32, blocks))).encode())

@@ -22,7 +22,7 @@ from vlfew.data.preprocess import ImagePreprocessor, center_range
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    ImageInput: TypeAlias = Path | DataFile | bytes | BinaryIO | Image
+    ImageInput: TypeAlias = Path | DataFile | bytes | BinaryIO | np.ndarray | Image
 
 IMAGE_SUFFIXES = frozenset(
     [
@@ -49,6 +49,7 @@ MAX_BYTES = 2**30
 DECODER_VERSION = 1
 """Increase it when the same file and preprocessor give other pixels: it is part of the cache key."""
 
+THREADS = min(8, os.cpu_count() or 1)
 _BLOCK = 32
 """Images per thread task."""
 
@@ -81,7 +82,7 @@ def read_image(source: ImageInput, preprocessor: ImagePreprocessor, name: str = 
     is scaled to 8 bits, and images are reduced with antialiasing.
 
     Args:
-        source: a path, bytes, an open binary file or a Pillow image.
+        source: a path, bytes, an open binary file, a uint8 array `[H, W]` or `[H, W, 3]`, or a Pillow image.
         preprocessor: size, channels and how to resize.
         name: of the image, for messages.
 
@@ -90,10 +91,8 @@ def read_image(source: ImageInput, preprocessor: ImagePreprocessor, name: str = 
     """
     from PIL import UnidentifiedImageError
 
-    if not name:
-        name = str(
-            source.name if isinstance(source, DataFile) else source if isinstance(source, Path) else "image"
-        )
+    if isinstance(source, DataFile):
+        name = name or source.name
     try:
         return _decode(source, preprocessor)
     except UnidentifiedImageError:
@@ -103,7 +102,7 @@ def read_image(source: ImageInput, preprocessor: ImagePreprocessor, name: str = 
     except Exception as error:
         # Pillow's decoders raise all kinds of exceptions on damaged bytes.
         reason = str(error) or type(error).__name__
-    raise BadImage(name, reason) from None
+    raise BadImage(name or (str(source) if isinstance(source, Path) else "image"), reason) from None
 
 
 def _decode(source: ImageInput, preprocessor: ImagePreprocessor) -> Tensor:
@@ -113,12 +112,12 @@ def _decode(source: ImageInput, preprocessor: ImagePreprocessor) -> Tensor:
         if source.size > MAX_BYTES:
             raise ValueError(f"{source.size:,} bytes, above the limit of {MAX_BYTES:,}")
         source = source.read()
-    if isinstance(source, bytes):
-        if not source:
-            raise ValueError("the file is empty")
-        source = io.BytesIO(source)
-    elif isinstance(source, Path) and source.stat().st_size == 0:
+    if isinstance(source, np.ndarray):
+        source = Image.fromarray(source)
+    elif source == b"" or (isinstance(source, Path) and source.stat().st_size == 0):
         raise ValueError("the file is empty")
+    elif isinstance(source, bytes):
+        source = io.BytesIO(source)
     image = source if isinstance(source, Image.Image) else Image.open(source)
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(f"{image.width}x{image.height} pixels, above the limit of {MAX_PIXELS:,}")
@@ -185,15 +184,19 @@ def _plain(image: Image) -> Image:
     return image
 
 
-def decode_all(
-    images: ImageSequence, preprocessor: ImagePreprocessor, label: str
-) -> Iterator[Tensor | BadImage]:
-    """Decode images in a few threads, with progress; yields each image, or the reason why it cannot be read.
+def decode_readable(
+    images: ImageSequence, preprocessor: ImagePreprocessor, label: str, skipped: list[str]
+) -> Iterator[tuple[int, Tensor]]:
+    """Decode images in a few threads, with progress; yields the number and pixels of every readable image.
 
     Args:
         images: whatever `read_image` takes, by number.
         preprocessor: size, channels and how to resize.
         label: for the progress bar, and to name images without a name (`label[17]`).
+        skipped: receives the names of unreadable images if they are to be skipped.
+
+    Raises:
+        DataError: an image cannot be read, and bad images are not skipped.
     """
 
     def decode(block: range) -> list[Tensor | BadImage]:
@@ -206,14 +209,20 @@ def decode_all(
         return decoded
 
     def work() -> Iterator[Tensor | BadImage]:
-        threads = min(8, os.cpu_count() or 1)
         blocks = [range(n, min(n + _BLOCK, len(images))) for n in range(0, len(images), _BLOCK)]
-        with ThreadPoolExecutor(threads) as pool:
+        with ThreadPoolExecutor(THREADS) as pool:
             # In windows, so that decoding does not run far ahead of consumption.
-            for at in range(0, len(blocks), 4 * threads):
-                yield from chain.from_iterable(pool.map(decode, blocks[at : at + 4 * threads]))
+            for at in range(0, len(blocks), 4 * THREADS):
+                yield from chain.from_iterable(pool.map(decode, blocks[at : at + 4 * THREADS]))
 
-    return progress(work(), label, len(images), "images")
+    for number, decoded in enumerate(progress(work(), label, len(images), "images")):
+        if isinstance(decoded, Tensor):
+            yield number, decoded
+        elif preprocessor.on_bad_image == "skip":
+            skipped.append(decoded.name)
+        else:
+            hint = "data.on_bad_image=skip, or vlfew data show --skip-bad, skips such images"
+            raise DataError(f"{decoded} ({hint})")
 
 
 def read_numbered(images: ImageSequence, number: int, preprocessor: ImagePreprocessor, label: str) -> Tensor:
@@ -243,22 +252,10 @@ def read_many(
     Raises:
         DataError: an image cannot be read, and bad images are not skipped.
     """
-    images = torch.empty(
-        (len(sources), preprocessor.channels, *2 * (preprocessor.image_size,)), dtype=torch.uint8
-    )
+    images = torch.empty((len(sources), *preprocessor.shape), dtype=torch.uint8)
     numbers: list[int] = []
     skipped: list[str] = []
-    for number, decoded in enumerate(decode_all(sources, preprocessor, label)):
-        if isinstance(decoded, Tensor):
-            images[len(numbers)] = decoded
-            numbers.append(number)
-        else:
-            skipped.append(skipped_name(decoded, preprocessor))
+    for number, image in decode_readable(sources, preprocessor, label, skipped):
+        images[len(numbers)] = image
+        numbers.append(number)
     return images[: len(numbers)], torch.tensor(numbers, dtype=torch.int64), tuple(skipped)
-
-
-def skipped_name(bad: BadImage, preprocessor: ImagePreprocessor) -> str:
-    """The name of an unreadable image if bad images are skipped; otherwise raises its error."""
-    if preprocessor.on_bad_image == "error":
-        raise DataError(f"{bad} (data.on_bad_image=skip, or vlfew data show --skip-bad, skips such images)")
-    return bad.name

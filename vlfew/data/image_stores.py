@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -11,16 +10,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import get_worker_info
+from torch.utils.data import Subset, get_worker_info
 
 from vlfew.data.cache import read_cached
 from vlfew.data.decode import (
+    THREADS,
     ImageSequence,
-    decode_all,
+    decode_readable,
     read_many,
     read_numbered,
     resize_squares,
-    skipped_name,
 )
 from vlfew.data.image_files import DataFile
 from vlfew.data.labeled_images import ImageStore, InMemory
@@ -37,7 +36,8 @@ class DecodedOnDemand:
             data set, or anything with `len` and `[number]`.
         preprocessor: size, channels and how to resize.
         label: images without a name are called `label[17]` in messages.
-        cache_mb: size of the cache of decoded images, in MiB.
+        cache_mb: size of the cache of decoded images, in MiB, in each process: every worker of a DataLoader has its
+            own.
     """
 
     def __init__(
@@ -49,20 +49,15 @@ class DecodedOnDemand:
         cache_mb: int = 512,
     ) -> None:
         self.images, self.preprocessor, self.label, self.cache_mb = images, preprocessor, label, cache_mb
-        c, h, w = self.shape
-        capacity = max(1, cache_mb * MEBIBYTE // (c * h * w))
+        self.shape = preprocessor.shape
+        capacity = max(1, cache_mb * MEBIBYTE // math.prod(self.shape))
         self._decode_cached = lru_cache(capacity)(
             partial(read_numbered, images, preprocessor=preprocessor, label=label)
         )
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        return self.preprocessor.channels, self.preprocessor.image_size, self.preprocessor.image_size
-
-    @property
     def nbytes(self) -> int:
-        c, h, w = self.shape
-        return self._decode_cached.cache_info().currsize * c * h * w
+        return self._decode_cached.cache_info().currsize * math.prod(self.shape)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -77,12 +72,10 @@ class DecodedOnDemand:
             return torch.empty((0, *self.shape), dtype=torch.uint8)
         numbers = index.tolist()
         # A worker process of a DataLoader decodes in one thread: there are several of them.
-        threads = 1 if get_worker_info() is not None else min(8, os.cpu_count() or 1)
+        threads = THREADS if get_worker_info() is None else 1
+        once = list(dict.fromkeys(numbers))  # repeated numbers would be decoded twice at the same time
         with ThreadPoolExecutor(threads) as pool:
-            # Each image once: repeated numbers would be decoded twice at the same time.
-            decoded = dict(
-                zip(once := list(dict.fromkeys(numbers)), pool.map(self._decode_cached, once), strict=True)
-            )
+            decoded = dict(zip(once, pool.map(self._decode_cached, once), strict=True))
         return torch.stack([decoded[number] for number in numbers])
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -103,7 +96,7 @@ class SquareImages:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        return self.preprocessor.channels, self.preprocessor.image_size, self.preprocessor.image_size
+        return self.preprocessor.shape
 
     @property
     def nbytes(self) -> int:
@@ -115,19 +108,6 @@ class SquareImages:
     def batch(self, index: Tensor) -> Tensor:
         """Images `index [B]` as uint8 `[B, C, H, W]`."""
         return resize_squares(self.images[index], self.preprocessor)
-
-
-class Subset:
-    """A selection of `images` by number."""
-
-    def __init__(self, images: ImageSequence, numbers: Sequence[int]) -> None:
-        self.images, self.numbers = images, numbers
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def __getitem__(self, number: int) -> Any:
-        return self.images[self.numbers[number]]
 
 
 def load_images(
@@ -155,7 +135,7 @@ def load_images(
     Raises:
         DataError: an image cannot be read and bad ones are not to be skipped.
     """
-    size = len(sources) * preprocessor.channels * preprocessor.image_size**2
+    size = len(sources) * math.prod(preprocessor.shape)
     if size <= memory_limit_mb * MEBIBYTE:
         files = isinstance(sources, list) and all(isinstance(p, DataFile) for p in sources)
         if files or identity is not None:
@@ -165,15 +145,7 @@ def load_images(
         return InMemory(images), kept, skipped
     if preprocessor.on_bad_image == "error":
         return DecodedOnDemand(sources, preprocessor, label), torch.arange(len(sources)), ()
-    good: list[int] = []
     bad: list[str] = []
-    for number, decoded in enumerate(decode_all(sources, preprocessor, label)):
-        if isinstance(decoded, Tensor):
-            good.append(number)
-        else:
-            bad.append(skipped_name(decoded, preprocessor))
-    return (
-        DecodedOnDemand(Subset(sources, good), preprocessor, label),
-        torch.tensor(good, dtype=torch.int64),
-        tuple(bad),
-    )
+    good = [number for number, _ in decode_readable(sources, preprocessor, label, bad)]
+    readable: ImageSequence = Subset(sources, good)  # type: ignore[arg-type]
+    return DecodedOnDemand(readable, preprocessor, label), torch.tensor(good, dtype=torch.int64), tuple(bad)

@@ -36,3 +36,8 @@ class ImagePreprocessor:
     on_bad_image: OnBadImage = "error"
     seed: int = 0
     interpolation: Interpolation = "bilinear"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """`(C, H, W)` of an image."""
+        return self.channels, self.image_size, self.image_size
