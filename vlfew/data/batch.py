@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor
 
 
-@dataclass(frozen=True)
-class Batch:
-    """What a batch sampler draws.
+class Batch(NamedTuple):
+    """What a batch sampler draws; torch's DataLoader pins the memory of named tuples.
 
     Attributes:
         index: `[B]` image numbers.
@@ -20,18 +19,8 @@ class Batch:
             pairs.
     """
 
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # tuples have a method of this name
     labels: Tensor
     text_classes: Tensor
     text_choice: Tensor
     pairs: tuple[Tensor, Tensor, Tensor] | None = None
-
-    def pin_memory(self) -> Batch:
-        """The batch in pinned memory, for asynchronous copies to a GPU; called by torch's DataLoader."""
-        return Batch(
-            self.index.pin_memory(),
-            self.labels.pin_memory(),
-            self.text_classes.pin_memory(),
-            self.text_choice.pin_memory(),
-            None if self.pairs is None else tuple(t.pin_memory() for t in self.pairs),  # type: ignore[arg-type]
-        )
