@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from tests.conftest import real_data
-from vlfew.core.errors import DataError
+from vlfew.core.errors import DataError, VlfewError
 from vlfew.data import ImagePreprocessor, LabeledImages, load_data
 from vlfew.data.decode import read_image
 
@@ -171,8 +171,8 @@ def test_an_incomplete_data_set_is_noted_and_keeps_its_folds(folder: Path) -> No
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"fold": 0}, "fold=0; there are folds 1 to 4"),
-        ({"fold": 5}, "fold=5; there are folds 1 to 4"),
+        ({"fold": 0}, "fold=0; input should be greater than or equal to 1"),
+        ({"fold": 5}, "fold=5; input should be less than or equal to 4"),
         ({"validation_people": 30}, "validation_people=30 of the 30 people outside fold 1"),
         ({"validation_people": -1}, "validation_people=-1"),
         ({"split": "images", "fold": 2}, "for split=people; leave them out"),
@@ -180,7 +180,7 @@ def test_an_incomplete_data_set_is_noted_and_keeps_its_folds(folder: Path) -> No
     ],
 )
 def test_invalid_options_are_rejected(folder: Path, options: dict[str, object], message: str) -> None:
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(VlfewError, match=message):
         load_data("att_faces", None, PREPROCESSOR, **options)
 
 

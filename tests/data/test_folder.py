@@ -208,6 +208,7 @@ def test_classes_with_the_same_text_have_distinct_names(flat: Path) -> None:
         ("- cat", "expected lines like"),
         ('cat: "a\0b"', r"classes\.yaml: not YAML"),
         ("../cat: a cat", r"no class folder '\.\./cat'; did you mean 'cat'"),
+        ("cat: a\ncat: b", r"classes\.yaml:2: the key 'cat' is repeated"),
         ("cat: a\nmug: [", r"classes\.yaml:2: not YAML|classes\.yaml:3: not YAML"),
         (b"cat: \xff\xfe", "UTF-8"),
     ],

@@ -188,7 +188,7 @@ def test_the_real_lists() -> None:
     lfw = check(root)
     at = {key: n for n, key in enumerate(lfw.images)}
     folds = read_people(lfw, "people.txt")
-    assert len(lfw.images) == 13233 and len(lfw.numbers) == 5749
+    assert len(lfw.images) == 13233 and len(lfw.people) == 5749
     assert len(folds) == 10 and sum(map(len, folds)) == 5749
     pairs = read_pairs(lfw, "pairs.txt", at, folds)
     assert len(pairs) == 6000 and pairs.fold[:, 0].equal(pairs.fold[:, 1])

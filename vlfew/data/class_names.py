@@ -6,6 +6,12 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+Key = TypeVar("Key", int, str)
 
 _CODE = re.compile(r"(n\d{6,}|[a-z]{0,3}[_-]?\d+|(class|character|person|subject|id)[_-]?\d+)", re.IGNORECASE)
 
@@ -27,6 +33,13 @@ def display_name(name: str) -> str:
 def same_key(name: str) -> str:
     """A key that is equal for names that read the same (Unicode NFKC, case folded)."""
     return unicodedata.normalize("NFKC", display_name(name)).casefold()
+
+
+def number_classes(keys: Sequence[Key]) -> tuple[list[Key], Tensor]:
+    """The distinct keys, sorted, and the number `[S]` of each key among them."""
+    classes = sorted(set(keys))
+    number = {key: n for n, key in enumerate(classes)}
+    return classes, torch.tensor([number[key] for key in keys], dtype=torch.int64)
 
 
 def unique_names(names: Sequence[str], keys: Sequence[object]) -> tuple[str, ...]:

@@ -61,6 +61,18 @@ class InMemory:
         return self.tensor[index]
 
 
+def missing_note(**counts: tuple[int, int]) -> str:
+    """`39 of 40 people, 389 of 400 images available`; empty if nothing is missing.
+
+    Args:
+        counts: available number and full number by what is counted.
+    """
+    if all(available == complete for available, complete in counts.values()):
+        return ""
+    listed = (f"{available:,} of {complete:,} {what}" for what, (available, complete) in counts.items())
+    return f"{', '.join(listed)} available"
+
+
 @dataclass(frozen=True)
 class LabeledImages:
     """A data set.

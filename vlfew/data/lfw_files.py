@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -28,12 +28,9 @@ class LFWFiles:
     images: dict[tuple[str, int], DataFile]
 
     @property
-    def numbers(self) -> dict[str, list[int]]:
-        """The image numbers available for each person."""
-        numbers: dict[str, list[int]] = defaultdict(list)
-        for person, number in self.images:
-            numbers[person].append(number)
-        return numbers
+    def people(self) -> list[str]:
+        """Everyone with an image, by name."""
+        return sorted({person for person, _ in self.images})
 
 
 def check(root: Path) -> LFWFiles:
@@ -87,41 +84,34 @@ def read_people(files: LFWFiles, name: str) -> list[set[str]]:
     A list with one set omits the number of sets.
     """
     lines = list(_lines(files, name))
-    counts = [where for where, fields in lines if len(fields) == 1]
-    sets: list[set[str]] = []
-    left = 0
-    owner: dict[str, int] = {}
-    several = len(counts) > 1
-    available = {person for person, _ in files.images}
-    for n, (where, fields) in enumerate(lines):
-        if several and n == 0:
-            continue
-        if not left:
-            if len(fields) != 1 or not _is_number(fields[0]):
-                raise DataError(f"{where}: expected the number of people that follow")
-            sets.append(set())
-            left = int(fields[0])
-            continue
-        if len(fields) != 2:
-            raise DataError(f"{where}: expected a person and a number of images")
-        person = fields[0]
-        if person not in available:
-            raise DataError(f"{where}: no image of {person}")
-        if owner.setdefault(person, len(sets)) != len(sets):
-            raise DataError(f"{where}: {person} is in set {owner[person]} as well as in set {len(sets)}")
-        sets[-1].add(person)
-        left -= 1
-    if left or not sets:
+    several = sum(len(fields) == 1 for _, fields in lines) > 1
+    entries, available = iter(lines[several:]), set(files.people)
+    set_of: dict[str, int] = {}
+    number = left = 0
+    for where, fields in entries:
+        if len(fields) != 1 or not _is_number(fields[0]):
+            raise DataError(f"{where}: expected the number of people that follow")
+        number, left = number + 1, int(fields[0])
+        for where, fields in islice(entries, left):
+            if len(fields) != 2:
+                raise DataError(f"{where}: expected a person and a number of images")
+            person = fields[0]
+            if person not in available:
+                raise DataError(f"{where}: no image of {person}")
+            if set_of.setdefault(person, number) != number:
+                raise DataError(f"{where}: {person} is in set {set_of[person]} as well as in set {number}")
+            left -= 1
+    if left or not set_of:
         raise DataError(f"{files.root / name}: {left} people are missing at the end")
-    return sets
+    return [{p for p, own in set_of.items() if own == n} for n in range(1, number + 1)]
 
 
 def read_pairs(files: LFWFiles, name: str, at: dict[tuple[str, int], int], folds: list[set[str]]) -> Pairs:
     """The pairs of a list: `person i j` for the same person, `person i other j` for two."""
     fold_of = {person: n for n, people in enumerate(folds) for person in people}
-    images: list[tuple[int, int]] = []
+    images: list[int] = []
     same: list[bool] = []
-    fold: list[tuple[int, int]] = []
+    fold: list[int] = []
     lines = list(_lines(files, name))
     head = lines[0][1] if lines else []
     if len(head) not in (1, 2) or not all(_is_number(word) for word in head):
@@ -135,7 +125,6 @@ def read_pairs(files: LFWFiles, name: str, at: dict[tuple[str, int], int], folds
         if len(fields) not in (3, 4):
             raise DataError(f"{where}: expected a person and two numbers, or two people with a number each")
         one, other = (fields[0], fields[1]), (fields[0] if len(fields) == 3 else fields[2], fields[-1])
-        numbers = []
         for person, n in (one, other):
             key = (person, int(n) if _is_number(n) else -1)
             if key not in at:
@@ -144,9 +133,8 @@ def read_pairs(files: LFWFiles, name: str, at: dict[tuple[str, int], int], folds
                 raise DataError(f"{where}: the image {missing} {why}")
             if person not in fold_of:
                 raise DataError(f"{where}: {person} is in no list of people")
-            numbers.append(at[key])
-        images.append((numbers[0], numbers[1]))
+            images.append(at[key])
+            fold.append(fold_of[person])
         same.append(one[0] == other[0])
-        fold.append((fold_of[one[0]], fold_of[other[0]]))
-    i, j = torch.tensor(images).T
-    return Pairs(i, j, torch.tensor(same), torch.tensor(fold))
+    i, j = torch.tensor(images).view(-1, 2).T
+    return Pairs(i, j, torch.tensor(same), torch.tensor(fold).view(-1, 2))

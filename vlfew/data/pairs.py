@@ -31,3 +31,7 @@ class Pairs:
 
     def __len__(self) -> int:
         return len(self.i)
+
+    def select(self, chosen: Tensor) -> Pairs:
+        """The pairs `chosen [M]` bool, without folds."""
+        return Pairs(self.i[chosen], self.j[chosen], self.same[chosen], torch.zeros_like(self.fold[chosen]))

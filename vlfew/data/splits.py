@@ -13,6 +13,7 @@ from vlfew.core.random import seed_at
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 """Common names of splits, and the names used here."""
 
+SPLITS = ("train", "val", "test")
 MIN_CLASSES = 2
 """Classes in each split: a single class cannot be confused with another."""
 
@@ -23,6 +24,15 @@ def draw_names(names: Sequence[str], count: int, seed: int, part: str) -> set[st
     They are ranked by a hash of seed, part and name, so that an additional class moves few others.
     """
     return set(sorted(names, key=lambda name: seed_at(seed, part, name))[:count])
+
+
+def named_splits(split_of: Sequence[str]) -> dict[str, Tensor]:
+    """Image numbers of `train`, `val` and `test`, without empty ones, from the split of each image."""
+    return {
+        split: torch.tensor([n for n, own in enumerate(split_of) if own == split])
+        for split in SPLITS
+        if split in split_of
+    }
 
 
 def split_by_class(
@@ -71,9 +81,7 @@ def split_by_class(
         raise DataError(
             f"{fractions} leave {left} of the {total} classes for training: at least {MIN_CLASSES} are needed"
         )
-    parts = ["train", *(part for part in ("val", "test") if part in wanted)]
-    number = torch.tensor([parts.index(part_of[name]) for name in class_names])[labels]
-    return {part: (number == n).nonzero().flatten() for n, part in enumerate(parts)}
+    return named_splits([part_of[class_names[label]] for label in labels.tolist()])
 
 
 def too_few_note(classes: int, splits: Mapping[str, Tensor]) -> str:

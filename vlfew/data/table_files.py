@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vlfew.core.errors import DataError
@@ -23,14 +23,32 @@ def read_text(path: Path) -> str:
         raise DataError(f"{path}: cannot be read as UTF-8 text: {error}") from None
 
 
-def rows_csv(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """The rows of a CSV file with a header, each with its line number.
+def read_rows(path: Path, needed: Sequence[str] = ()) -> Iterator[tuple[str, dict[str, str]]]:
+    """The rows of a CSV file with a header, or of JSON lines, each with its place `file:line`.
 
-    A short row lacks the last columns.
+    A short row of a CSV file lacks the last columns.
+
+    Args:
+        path: of the file; `.csv`, or else JSON lines.
+        needed: columns that must have text in every row.
 
     Raises:
-        DataError: not CSV, not UTF-8, or a row with more columns than the header.
+        DataError: not CSV, not JSON objects, not UTF-8, a row with more columns than the header, or a needed column is
+            missing.
     """
+    for line, row in _csv_rows(path) if path.suffix == ".csv" else _json_rows(path):
+        where = f"{path}:{line}"
+        for column in needed:
+            if column not in row:
+                columns = f"{' and '.join(needed)} are needed, got {', '.join(row)}"
+                raise DataError(f"{where}: no {column!r}: {columns}")
+            if not isinstance(row[column], str):
+                hint = "; give each its own row" if isinstance(row[column], list) else ""
+                raise DataError(f"{where}: {column!r} is {row[column]!r:.60}, but must be one text{hint}")
+        yield where, row
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     reader = csv.reader(io.StringIO(read_text(path), newline=""))
     try:
         head = next(reader, [])
@@ -46,12 +64,7 @@ def rows_csv(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         raise DataError(f"{path}:{reader.line_num}: not CSV: {error}") from None
 
 
-def rows_jsonl(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """The objects of a JSON lines file, each with its line number.
-
-    Raises:
-        DataError: a line that is not a JSON object, or not UTF-8.
-    """
+def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     for number, line in enumerate(read_text(path).splitlines(), 1):
         if not line.strip():
             continue

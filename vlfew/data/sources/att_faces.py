@@ -10,19 +10,20 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from torch import Tensor
+from pydantic import Field
 
 from vlfew.core.errors import DataError
 from vlfew.core.random import seed_at
 from vlfew.data.cache import read_cached
+from vlfew.data.class_names import number_classes
 from vlfew.data.data_root import find_data
 from vlfew.data.image_files import DataFile, digest, list_files
-from vlfew.data.labeled_images import InMemory, LabeledImages
+from vlfew.data.labeled_images import InMemory, LabeledImages, missing_note
 from vlfew.data.preprocess import ImagePreprocessor
-from vlfew.data.splits import draw_names
+from vlfew.data.splits import draw_names, named_splits
 
 FOLDERS, ARCHIVES = ("orl_faces", "att_faces"), ("orl_faces.zip", "att_faces.zip")
 ALSO = ("orl_faces", *ARCHIVES)
@@ -36,8 +37,8 @@ def load(
     preprocessor: ImagePreprocessor,
     *,
     split: Literal["people", "images"] = "people",
-    fold: int = 1,
-    validation_people: int = 0,
+    fold: Annotated[int, Field(ge=1, le=FOLDS)] = 1,
+    validation_people: Annotated[int, Field(ge=0)] = 0,
 ) -> LabeledImages:
     """AT&T faces, person by person; `source_id` is the number of the image (1 to 10).
 
@@ -56,40 +57,29 @@ def load(
     Raises:
         DataError: no images, a file that does not belong to the data set, or too few people or images.
     """
-    if not 1 <= fold <= FOLDS:
-        raise DataError(f"att_faces: fold={fold}; there are folds 1 to {FOLDS}")
     if split == "images" and (fold > 1 or validation_people):
         raise DataError("att_faces: fold and validation_people are for split=people; leave them out")
     files = check(find_data("att_faces", root, ALSO))
     images, numbers, skipped = read_cached([f.file for f in files], preprocessor, "reading att_faces")
     faces = [files[n] for n in numbers.tolist()]
-    split_of = (
-        _by_people(faces, fold, validation_people, preprocessor.seed)
-        if split == "people"
-        else _by_images(faces, preprocessor.seed)
-    )
-    splits: dict[str, Tensor] = {
-        part: torch.tensor([n for n, own in enumerate(split_of) if own == part])
-        for part in ("train", "val", "test")
-        if part in split_of
-    }
-    people = sorted({f.person for f in faces})
-    note = ""
-    if (len(people), len(faces)) != (PEOPLE, PEOPLE * IMAGES):
-        note = f"{len(people)} of {PEOPLE} people, {len(faces)} of {PEOPLE * IMAGES} images available"
+    if split == "people":
+        split_of = _by_people(faces, fold, validation_people, preprocessor.seed)
+    else:
+        split_of = _by_images(faces, preprocessor.seed)
+    people, labels = number_classes([f.person for f in faces])
     return LabeledImages(
         name="att_faces",
         images=InMemory(images),
-        labels=torch.tensor([people.index(f.person) for f in faces]),
+        labels=labels,
         class_names=tuple(f"s{person}" for person in people),
         names_are_text=False,
-        splits=splits,
+        splits=named_splits(split_of),
         fingerprint=digest([(f.name, f.file.crc32()) for f in faces], split_of),
         split_by="class" if split == "people" else "image",
         source_id=torch.tensor([f.number for f in faces]),
         image_names=tuple(f.name for f in faces),
         skipped=skipped,
-        note=note,
+        note=missing_note(people=(len(people), PEOPLE), images=(len(faces), PEOPLE * IMAGES)),
     )
 
 
@@ -150,7 +140,7 @@ def _by_people(faces: Sequence[Face], fold: int, validation_people: int, seed: i
     others = sorted(available - test)
     if not available & test:
         raise DataError(f"att_faces: none of the {len(test)} people of fold {fold} is available")
-    if not 0 <= validation_people < len(others):
+    if validation_people >= len(others):
         raise DataError(
             f"att_faces: validation_people={validation_people} of the {len(others)} people outside fold "
             f"{fold} must leave at least one for training"

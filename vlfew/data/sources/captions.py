@@ -7,7 +7,6 @@ row per caption. Each image is a class of its own, and its captions are the text
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,8 +20,8 @@ from vlfew.data.image_files import DataFile, digest, list_files
 from vlfew.data.image_stores import load_images
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.data.preprocess import ImagePreprocessor
-from vlfew.data.splits import SPLIT_NAMES, split_by_class
-from vlfew.data.table_files import rows_csv, rows_jsonl
+from vlfew.data.splits import SPLIT_NAMES, named_splits, split_by_class
+from vlfew.data.table_files import read_rows
 
 NAMES = ("captions.csv", "captions.jsonl")
 
@@ -61,12 +60,7 @@ def load(
     files = [one.file.name for one in captioned]
     labels = torch.arange(len(captioned))
     if captioned and captioned[0].split:
-        named = [one.split for one in captioned]
-        splits = {
-            split: torch.tensor([n for n, own in enumerate(named) if own == split])
-            for split in dict.fromkeys(SPLIT_NAMES.values())
-            if split in named
-        }
+        splits = named_splits([one.split for one in captioned])
     else:
         splits = split_by_class(
             labels, files, val_fraction=val_fraction, test_fraction=test_fraction, seed=preprocessor.seed
@@ -117,14 +111,7 @@ def check(root: Path) -> tuple[list[CaptionedImage], int]:
     path = tables[0]
     images = {file.name: file for file in list_files(root) if is_image(file.name)}
     captioned: dict[str, CaptionedImage] = {}
-    for line, row in _rows(path):
-        where = f"{path}:{line}"
-        for column in ("file", "caption"):
-            if column not in row:
-                raise DataError(f"{where}: no {column!r}: file and caption are needed, got {', '.join(row)}")
-            if not isinstance(row[column], str):
-                hint = "; give each its own row" if isinstance(row[column], list) else ""
-                raise DataError(f"{where}: {column!r} is {row[column]!r:.60}, but must be one text{hint}")
+    for where, row in read_rows(path, ("file", "caption")):
         name = posixpath.normpath(row["file"].strip())
         if name not in images:
             near = did_you_mean(name, images) if images else ""
@@ -132,7 +119,10 @@ def check(root: Path) -> tuple[list[CaptionedImage], int]:
         caption = row["caption"].strip()
         if not caption:
             raise DataError(f"{where}: the caption of {name} is empty; write one or remove the row")
-        split = _split(row, where)
+        given = str(row.get("split") or "")
+        if given and given not in SPLIT_NAMES:
+            raise DataError(f"{where}: unknown split {given!r}{did_you_mean(given, SPLIT_NAMES)}")
+        split = SPLIT_NAMES.get(given, "")
         one = captioned.setdefault(name, CaptionedImage(images[name], split))
         if one.split != split:
             raise DataError(f"{where}: {name} is in split {split!r} here and in {one.split!r} above")
@@ -141,24 +131,9 @@ def check(root: Path) -> tuple[list[CaptionedImage], int]:
         one.captions.append(caption)
     if not captioned:
         raise DataError(f"{path}: contains no captions")
-    given = {bool(one.split) for one in captioned.values()}
-    if len(given) > 1:
-        missing = next(name for name, one in captioned.items() if not one.split)
+    without = [name for name, one in captioned.items() if not one.split]
+    if 0 < len(without) < len(captioned):
         raise DataError(
-            f"{path}: {missing} has no split, but others have one; give a split to every image or to none"
+            f"{path}: {without[0]} has no split, but others have one; give a split to every image or to none"
         )
     return [captioned[name] for name in sorted(captioned)], len(images) - len(captioned)
-
-
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    return rows_csv(path) if path.suffix == ".csv" else rows_jsonl(path)
-
-
-def _split(row: dict[str, str], where: str) -> str:
-    """The split of a row; empty if it has none."""
-    split = row.get("split", "")
-    if split == "":
-        return ""
-    if split not in SPLIT_NAMES:
-        raise DataError(f"{where}: unknown split {split!r}{did_you_mean(str(split), SPLIT_NAMES)}")
-    return SPLIT_NAMES[split]

@@ -12,18 +12,26 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
+import yaml
 
-from vlfew.core.errors import DataError, did_you_mean, first_line
-from vlfew.data.class_names import display_name, is_code, same_key, unique_names
+from vlfew.core.errors import DataError, did_you_mean
+from vlfew.core.yaml_loader import TextLoader, yaml_problem
+from vlfew.data.class_names import display_name, is_code, number_classes, same_key, unique_names
 from vlfew.data.data_root import find_data
 from vlfew.data.decode import IMAGE_SUFFIXES, is_image
 from vlfew.data.image_files import DataFile, digest, hidden, list_files
 from vlfew.data.image_stores import load_images
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.data.preprocess import ImagePreprocessor
-from vlfew.data.splits import MIN_CLASSES, SPLIT_NAMES, draw_names, split_by_class, too_few_note
-from vlfew.data.table_files import read_text, rows_csv, rows_jsonl
+from vlfew.data.splits import (
+    MIN_CLASSES,
+    SPLIT_NAMES,
+    draw_names,
+    named_splits,
+    split_by_class,
+    too_few_note,
+)
+from vlfew.data.table_files import read_rows, read_text
 
 METADATA = ("metadata.csv", "metadata.jsonl")
 
@@ -57,14 +65,13 @@ def load(
     """
     root = find_data("folder", root)
     content = check(root)
-    folders = sorted({p.folder for p in content.images})
+    folders, label_of = number_classes([p.folder for p in content.images])
     class_texts = [_texts(folder, content.named) for folder in folders]
     names = unique_names([(content.named.get(f) or [display_name(f)])[0] for f in folders], folders)
 
     files = [p.file for p in content.images]
     images, numbers, skipped = load_images(files, preprocessor, "reading images", memory_limit_mb)
-    number = {folder: n for n, folder in enumerate(folders)}
-    labels = torch.tensor([number[p.folder] for p in content.images])[numbers]
+    labels = label_of[numbers]
     counts = labels.bincount(minlength=len(folders)).tolist()
     if 0 in counts:
         raise DataError(f"{root}: no image of class {folders[counts.index(0)]!r} can be read")
@@ -88,19 +95,14 @@ def load(
                 notes.append(f"no val folder: {count} of {len(own)} training classes held out for validation")
             held_out = draw_names(own, count, preprocessor.seed, "val")
             given = ["val" if p.folder in held_out else p.split for p in content.images]
-        split_of = [given[n] for n in numbers.tolist()]
-        splits = {
-            s: torch.tensor([n for n, split in enumerate(split_of) if split == s])
-            for s in ("train", "val", "test")
-            if s in split_of
-        }
+        splits = named_splits([given[n] for n in numbers.tolist()])
     else:
         splits = split_by_class(
             labels, folders, val_fraction=val_fraction, test_fraction=test_fraction, seed=preprocessor.seed
         )
         notes += filter(None, [too_few_note(len(folders), splits)])
-    trained = set(labels[splits["train"]].tolist()) if "train" in splits else set()
-    captions = {folder: texts for folder, texts in content.captions.items() if number[folder] in trained}
+    trained = {folders[c] for c in labels[splits["train"]].unique().tolist()} if "train" in splits else set()
+    captions = {folder: texts for folder, texts in content.captions.items() if folder in trained}
     if ignored := len(content.captions) - len(captions):
         notes.append(f"classes outside training whose captions are ignored: {ignored}")
     texts = [
@@ -174,7 +176,7 @@ def check(root: Path) -> FolderContent:
     class_folders = [c for t in tops for c in (_folders(t) if split_folders else [t])]
     full = {(p.split, p.folder) for p in images}
     for place in class_folders:
-        if (split_folders.get(place.parent.name, "") if split_folders else "", place.name) not in full:
+        if (split_folders.get(place.parent.name, ""), place.name) not in full:
             raise DataError(f"{place}: no images of class {place.name!r}")
     _check_distinct(root, full)
     named = _read_classes_yaml(root / "classes.yaml", {p.folder for p in images})
@@ -231,17 +233,12 @@ def _texts(folder: str, named: dict[str, list[str]]) -> list[str]:
 
 def _read_classes_yaml(path: Path, folders: set[str]) -> dict[str, list[str]]:
     """Class folder to its texts."""
-    import yaml
-
     if not path.exists():
         return {}
     try:
-        # The base loader reads `no` and `010` as strings.
-        content = yaml.load(read_text(path), Loader=yaml.BaseLoader)
+        content = yaml.load(read_text(path), Loader=TextLoader)
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f":{mark.line + 1}" if mark else ""
-        raise DataError(f"{path}{where}: not YAML: {getattr(error, 'problem', first_line(error))}") from None
+        raise DataError(yaml_problem(path, error)) from None
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected lines like 'n02099601: golden retriever'")
     named = {}
@@ -263,15 +260,10 @@ def _read_captions(root: Path, files: list[DataFile], images: list[ClassImage]) 
         base, _, name = file.name.rpartition("/")
         if name not in METADATA or (base and base not in SPLIT_NAMES):
             continue
-        path = root / file.name
-        for line, row in rows_csv(path) if name.endswith(".csv") else rows_jsonl(path):
-            for column in ("file_name", "text"):
-                if not isinstance(row.get(column), str):
-                    had = ", ".join(row)
-                    raise DataError(f"{path}:{line}: no {column!r}: file_name and text are needed, got {had}")
+        for where, row in read_rows(root / file.name, ("file_name", "text")):
             image = f"{base}/{row['file_name']}" if base else row["file_name"]
             if image not in folder_of:
-                raise DataError(f"{path}:{line}: no image {row['file_name']!r}")
+                raise DataError(f"{where}: no image {row['file_name']!r}")
             if row["text"].strip():
                 captions[folder_of[image]].append(row["text"].strip())
     return captions

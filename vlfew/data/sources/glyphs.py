@@ -23,6 +23,7 @@ from torch import Tensor
 
 from vlfew.core.errors import DataError
 from vlfew.core.progress import progress
+from vlfew.data.connected import first_connected
 from vlfew.data.labeled_images import InMemory, LabeledImages
 from vlfew.data.preprocess import ImagePreprocessor
 
@@ -144,25 +145,13 @@ def _draw_face(face: Path, size: int) -> dict[int, bytes]:
 
 
 def _merge_identical(codes: list[int], drawn: dict[int, dict[int, bytes]]) -> list[list[int]]:
-    """Group characters into classes: those that share an image belong together (union-find)."""
-    parent = {code: code for code in codes}
-
-    def root(code: int) -> int:
-        while parent[code] != code:
-            parent[code] = parent[parent[code]]
-            code = parent[code]
-        return code
-
+    """Group characters into classes: those that share an image belong together."""
     first: dict[bytes, int] = {}
-    for code in codes:
-        for image in drawn[code].values():
-            other = first.setdefault(image, code)
-            a, b = sorted((root(other), root(code)))
-            parent[b] = a
+    links = [(first.setdefault(image, code), code) for code in codes for image in drawn[code].values()]
     groups: dict[int, list[int]] = defaultdict(list)
-    for code in codes:
-        groups[root(code)].append(code)
-    return [groups[code] for code in sorted(groups)]
+    for code, root in first_connected(codes, links).items():
+        groups[root].append(code)
+    return list(groups.values())
 
 
 def _split(classes: list[list[int]], labels: Tensor, seed: int) -> dict[str, Tensor]:

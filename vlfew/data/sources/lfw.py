@@ -17,14 +17,15 @@ from vlfew.core.config import AugmentConfig
 from vlfew.core.errors import DataError
 from vlfew.core.random import generator_at
 from vlfew.data.augmentation import BatchAugment
+from vlfew.data.class_names import number_classes
 from vlfew.data.data_root import find_data
 from vlfew.data.image_files import DataFile, digest
 from vlfew.data.image_stores import load_images
-from vlfew.data.labeled_images import InMemory, LabeledImages
+from vlfew.data.labeled_images import InMemory, LabeledImages, missing_note
 from vlfew.data.lfw_files import LFWFiles, check, read_pairs, read_people
 from vlfew.data.pairs import Pairs
 from vlfew.data.preprocess import ImagePreprocessor, center_range
-from vlfew.data.splits import draw_names
+from vlfew.data.splits import draw_names, named_splits
 
 PEOPLE, IMAGES, SIDE = 5749, 13233, 250
 FOLDS = 10
@@ -72,26 +73,17 @@ def load(
     lfw = check(find_data("lfw", root))
     if protocol == "one-image":
         return _one_image(lfw, preprocessor, validation_fraction, memory_limit_mb)
-    people = sorted(lfw.numbers)
-    files = list(lfw.images.values())
+    keys, files = list(lfw.images), list(lfw.images.values())
     images, numbers, skipped = load_images(files, preprocessor, "reading lfw", memory_limit_mb)
-    keys = list(lfw.images)
     at = {keys[n]: position for position, n in enumerate(numbers.tolist())}
-    number = {person: n for n, person in enumerate(people)}
-    labels = torch.tensor([number[person] for person, _ in at])
-    names = _names(people)
+    people, label_of = number_classes([person for person, _ in keys])
+    labels, names = label_of[numbers], _names(people)
     if protocol == "view-1":
         splits, pairs = _view_1(lfw, at, preprocessor.seed, validation_fraction)
     else:
-        splits, pairs = _view_2(lfw, at, fold)
-    identity: tuple[object, ...] = ()
+        splits, pairs = _view_2(lfw, at, fold, restricted)
     if restricted:
-        assert isinstance(fold, int)
-        pairs["train"] = _training_pairs(lfw, at, fold)
-        for split in ("train", "val"):
-            splits[split] = torch.cat([pairs[split].i, pairs[split].j]).unique()
         labels, names = _without_identities(labels, names, splits, list(at))
-        identity = (training_labels,)
     view = "View 1" if protocol == "view-1" else "View 2" + ", image-restricted" * restricted
     return LabeledImages(
         name="lfw",
@@ -104,7 +96,7 @@ def load(
             _names_and_sizes(files),
             skipped,
             protocol,
-            *identity,
+            *[training_labels] * restricted,
             {s: i.tolist() for s, i in splits.items()},
             {s: (p.i.tolist(), p.j.tolist()) for s, p in pairs.items()},
         ),
@@ -112,7 +104,7 @@ def load(
         pairs=pairs,
         training_labels=training_labels,
         skipped=skipped,
-        note="; ".join(filter(None, [view, _crop_note(preprocessor), _missing_note(people, files)])),
+        note=_note(view, preprocessor, people, lfw),
     )
 
 
@@ -124,49 +116,38 @@ def _names_and_sizes(files: list[DataFile]) -> list[tuple[str, int]]:
     return [(file.name.rpartition("/")[2], file.size) for file in files]
 
 
-def _crop_note(preprocessor: ImagePreprocessor) -> str:
-    """The center crop in pixels of the original image."""
-    if preprocessor.center_crop == 1:
-        return ""
-    first, last = center_range(SIDE, preprocessor.center_crop)
-    return f"center crop, box {first}..{last} of {SIDE} pixels both ways"
-
-
-def _missing_note(people: list[str], files: list[DataFile]) -> str:
-    if (len(people), len(files)) == (PEOPLE, IMAGES):
-        return ""
-    return f"{len(people):,} of {PEOPLE:,} people, {len(files):,} of {IMAGES:,} images available"
+def _note(protocol: str, preprocessor: ImagePreprocessor, people: list[str], lfw: LFWFiles) -> str:
+    """The protocol, the center crop in pixels of the original image, and what is missing."""
+    crop = ""
+    if preprocessor.center_crop < 1:
+        first, last = center_range(SIDE, preprocessor.center_crop)
+        crop = f"center crop, box {first}..{last} of {SIDE} pixels both ways"
+    missing = missing_note(people=(len(people), PEOPLE), images=(len(lfw.images), IMAGES))
+    return "; ".join(filter(None, [protocol, crop, missing]))
 
 
 def _view_2(
-    lfw: LFWFiles, at: dict[tuple[str, int], int], fold: int | Literal["all"]
+    lfw: LFWFiles, at: dict[tuple[str, int], int], fold: int | Literal["all"], restricted: bool
 ) -> tuple[dict[str, Tensor], dict[str, Pairs]]:
+    """Splits and pairs; image-restricted, images outside the test split are those of the pairs."""
     folds = read_people(lfw, "people.txt")
     if len(folds) != FOLDS:
         raise DataError(f"{lfw.root / 'people.txt'}: {FOLDS} sets of people expected, got {len(folds)}")
     pairs = read_pairs(lfw, "pairs.txt", at, folds)
     if fold == "all":
         return {"test": _images_of(set().union(*folds), at)}, {"test": pairs}
-    part = _parts(fold)
-    rest = set().union(*(people for n, people in enumerate(folds, 1) if n not in part.values()))
-    splits = {"train": _images_of(rest, at)}
-    chosen = {}
-    for split in ("val", "test"):
-        splits[split] = _images_of(folds[part[split] - 1], at)
-        chosen[split] = _within(pairs, pairs.fold[:, 0] == part[split] - 1)
+    held_out = {"val": fold % FOLDS, "test": fold - 1}
+    rest = set().union(*(people for n, people in enumerate(folds) if n not in held_out.values()))
+    splits, chosen = {"train": _images_of(rest, at)}, {}
+    for split, n in held_out.items():
+        splits[split] = _images_of(folds[n], at)
+        chosen[split] = pairs.select(pairs.fold[:, 0] == n)
+    if restricted:
+        outside = ~torch.isin(pairs.fold[:, 0], torch.tensor(list(held_out.values())))
+        chosen["train"] = pairs.select(outside)
+        for split in ("train", "val"):
+            splits[split] = torch.cat([chosen[split].i, chosen[split].j]).unique()
     return splits, chosen
-
-
-def _parts(fold: int) -> dict[str, int]:
-    """The test and validation folds."""
-    return {"test": fold, "val": fold % FOLDS + 1}
-
-
-def _training_pairs(lfw: LFWFiles, at: dict[tuple[str, int], int], fold: int) -> Pairs:
-    """The pairs of the eight training folds."""
-    pairs = read_pairs(lfw, "pairs.txt", at, read_people(lfw, "people.txt"))
-    held_out = torch.tensor([n - 1 for n in _parts(fold).values()])
-    return _within(pairs, ~torch.isin(pairs.fold[:, 0], held_out))
 
 
 def _without_identities(
@@ -202,9 +183,10 @@ def _one_image(
     lfw: LFWFiles, preprocessor: ImagePreprocessor, fraction: float, memory_limit_mb: int
 ) -> LabeledImages:
     """One image of each person, and a partner made from it."""
-    people = sorted(lfw.numbers)
-    first = {person: min(numbers) for person, numbers in lfw.numbers.items()}
-    files = [lfw.images[person, first[person]] for person in people]
+    # Of several images of a person, the one with the smallest number remains.
+    first = {person: file for (person, _), file in sorted(lfw.images.items(), reverse=True)}
+    people = lfw.people
+    files = [first[person] for person in people]
     test = draw_names(people, round(len(people) * ONE_IMAGE_TEST / PEOPLE), preprocessor.seed, "test")
     rest = [person for person in people if person not in test]
     val = draw_names(rest, max(2, round(fraction * len(rest))), preprocessor.seed, "validation")
@@ -213,24 +195,19 @@ def _one_image(
     partners = _partners(originals, preprocessor.seed)
     people = [people[n] for n in numbers.tolist()]
     count = len(people)
-    part = torch.tensor([2 if p in test else 1 if p in val else 0 for p in people]).repeat(2)
-    splits = {s: (part == n).nonzero().flatten() for n, s in enumerate(("train", "val", "test"))}
+    splits = named_splits(2 * ["test" if p in test else "val" if p in val else "train" for p in people])
     pairs = {}
-    for split in ("val", "test"):
+    for split in [split for split in splits if split != "train"]:
         own = splits[split][splits[split] < count]
         order = torch.from_numpy(generator_at(preprocessor.seed, "one-picture", split).permutation(len(own)))
         # A cycle through all people: each is paired with exactly one other.
         other = torch.empty_like(own)
         other[order] = own[order.roll(1)]
         same = torch.arange(2 * len(own)) < len(own)
-        pairs[split] = Pairs(
-            own.repeat(2),
-            torch.cat([own, other]) + count,
-            same,
-            torch.zeros(2 * len(own), 2, dtype=torch.int64),
-        )
-    names = [file.name for file in (files[n] for n in numbers.tolist())]
-    note = "one image per person, its partner made by an affine map or a rotation"
+        fold = torch.zeros(len(same), 2, dtype=torch.int64)
+        pairs[split] = Pairs(own.repeat(2), torch.cat([own, other]) + count, same, fold)
+    names = [files[n].name for n in numbers.tolist()]
+    protocol = "one image per person, its partner made by an affine map or a rotation"
     return LabeledImages(
         name="lfw",
         images=InMemory(torch.cat([originals, partners])),
@@ -245,9 +222,7 @@ def _one_image(
         pairs=pairs,
         training_labels="unrestricted",
         skipped=skipped,
-        note="; ".join(
-            filter(None, [note, _crop_note(preprocessor), _missing_note(people, list(lfw.images.values()))])
-        ),
+        note=_note(protocol, preprocessor, people, lfw),
     )
 
 
@@ -262,7 +237,3 @@ def _partners(images: Tensor, seed: int) -> Tensor:
 
 def _images_of(people: set[str], at: dict[tuple[str, int], int]) -> Tensor:
     return torch.tensor([n for (person, _), n in at.items() if person in people], dtype=torch.int64)
-
-
-def _within(pairs: Pairs, chosen: Tensor) -> Pairs:
-    return Pairs(pairs.i[chosen], pairs.j[chosen], pairs.same[chosen], torch.zeros_like(pairs.fold[chosen]))

@@ -14,19 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import torch
-
 from vlfew.core.errors import DataError
-from vlfew.data.class_names import unique_names
+from vlfew.data.class_names import number_classes, unique_names
 from vlfew.data.data_root import find_data
 from vlfew.data.decode import is_image
 from vlfew.data.image_files import DataFile, digest, list_files
 from vlfew.data.image_stores import load_images
-from vlfew.data.labeled_images import LabeledImages
+from vlfew.data.labeled_images import LabeledImages, missing_note
 from vlfew.data.preprocess import ImagePreprocessor
-from vlfew.data.table_files import read_text, rows_csv
+from vlfew.data.splits import SPLITS, named_splits
+from vlfew.data.table_files import read_rows, read_text
 
-SPLITS = ("train", "val", "test")
 NAMES = "class_names.json"
 TextSource = Literal["names", "definitions", "both"]
 
@@ -61,7 +59,7 @@ def load(
     files = [content.files[row.filename] for row in listed]
     images, numbers, skipped = load_images(files, preprocessor, "reading mini_imagenet", memory_limit_mb)
     available = [listed[n] for n in numbers.tolist()]
-    wnids = sorted({row.label for row in available})
+    wnids, labels = number_classes([row.label for row in available])
     given = [content.names.get(wnid, (wnid,)) for wnid in wnids]
     names = class_texts = given
     if texts != "names":
@@ -70,15 +68,13 @@ def load(
             names = [tuple(text.partition(":")[0].split(", ")) for text in definitions]
         both = zip(names, definitions, strict=True)
         class_texts = [(*own, text) if texts == "both" else (text,) for own, text in both]
-    number = {wnid: n for n, wnid in enumerate(wnids)}
-    of_split = {s: torch.tensor([n for n, row in enumerate(available) if row.split == s]) for s in SPLITS}
     return LabeledImages(
         name="mini_imagenet",
         images=images,
-        labels=torch.tensor([number[row.label] for row in available], dtype=torch.int64),
+        labels=labels,
         class_names=unique_names([own[0] for own in names], wnids),
         names_are_text=bool(content.names) or texts != "names",
-        splits={split: index for split, index in of_split.items() if len(index)},
+        splits=named_splits([row.split for row in available]),
         # Definitions do not change the fingerprint: the images are the same data.
         fingerprint=digest(
             [(*row, file.size) for row, file in zip(listed, files, strict=True)], skipped, given
@@ -135,14 +131,9 @@ def check(root: Path) -> MiniImageNetFiles:
         raise DataError(
             f"{root}: none of the {len(rows):,} images in the CSVs exists, in folders or zip archives{other}"
         )
-    notes = []
-    if len(files) < len(rows):
-        notes.append(f"{len(files):,} of {len(rows):,} images available")
-    if others:
-        notes.append(f"images ignored because no CSV lists them: {len(others):,}")
-    return MiniImageNetFiles(
-        rows, files, _read_names(root / NAMES, {row.label for row in rows}), "; ".join(notes)
-    )
+    ignored = f"images ignored because no CSV lists them: {len(others):,}" if others else ""
+    note = "; ".join(filter(None, [missing_note(images=(len(files), len(rows))), ignored]))
+    return MiniImageNetFiles(rows, files, _read_names(root / NAMES, {row.label for row in rows}), note)
 
 
 def _find_listed(
@@ -173,15 +164,10 @@ def _read_lists(root: Path) -> list[Row]:
                 f"{root}: no {path.name}; the official train.csv, val.csv and test.csv are needed"
             )
         before = len(rows)
-        for line, row in rows_csv(path):
-            at = f"{path}:{line}"
-            for column in ("filename", "label"):
-                if not row.get(column):
-                    had = ", ".join(row)
-                    raise DataError(f"{at}: no {column!r}: filename and label are needed, got {had}")
+        for at, row in read_rows(path, ("filename", "label")):
             name, label = row["filename"], row["label"]
-            if "/" in name or "\\" in name or "\0" in name:
-                raise DataError(f"{at}: {name!r} is not a plain file name")
+            if not (name and label) or set(name) & {"/", "\\", "\0"}:
+                raise DataError(f"{at}: {name!r} is not a plain file name with a label")
             if first_at.setdefault(name, at) != at:
                 raise DataError(f"{at}: image {name} is listed twice: first at {first_at[name]}")
             if split_of.setdefault(label, split) != split:

@@ -9,8 +9,6 @@ import gzip
 import hashlib
 import math
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +21,7 @@ from vlfew.core.random import generator_at
 from vlfew.data.data_root import find_data
 from vlfew.data.image_files import digest
 from vlfew.data.image_stores import SquareImages
-from vlfew.data.labeled_images import LabeledImages
+from vlfew.data.labeled_images import LabeledImages, missing_note
 from vlfew.data.preprocess import ImagePreprocessor
 
 ALSO = ("MNIST",)
@@ -34,20 +32,10 @@ _MAGIC = {"images": 2051, "labels": 2049}
 """The first four bytes of an IDX file: unsigned bytes, in three dimensions or one."""
 
 
-@dataclass(frozen=True)
-class Part:
-    """A split: the stem of its files, its number of images, and of images in the smaller subsets."""
-
-    stem: str
-    images: int
-    drawn: Mapping[str, int]
-
-
+STEMS = {"train": "train", "test": "t10k"}
+"""Of the file names of each split."""
+IMAGES = {"train": 60_000, "test": 10_000}
 Draw = Literal["all", "small", "thousand"]
-PARTS = {
-    "train": Part("train", 60_000, {"small": 6_000, "thousand": 1_000}),
-    "test": Part("t10k", 10_000, {"small": 1_000, "thousand": 1_000}),
-}
 
 
 def load(
@@ -75,33 +63,27 @@ def load(
     parts = check(find_data("mnist", root, ALSO))
     available = {split: len(labels) for split, (_, labels) in parts.items()}
     if draw != "all":
-        subset = {
-            split: _draw(labels, split, draw, preprocessor.seed) for split, (_, labels) in parts.items()
-        }
-        parts = {split: (parts[split][0][index], parts[split][1][index]) for split, index in subset.items()}
+        for split, (images, labels) in parts.items():
+            index = _draw(labels, split, draw, preprocessor.seed)
+            parts[split] = images[index], labels[index]
     pixels = torch.cat([images for images, _ in parts.values()])
     if ink == "dark":
         pixels = 255 - pixels
     labels = torch.cat([of_split for _, of_split in parts.values()])
-    numbers = torch.arange(len(labels)).split([len(of_split) for _, of_split in parts.values()])
-    splits = dict(zip(parts, numbers, strict=True))
+    sizes = [len(of_split) for _, of_split in parts.values()]
     content = hashlib.sha256(pixels.numpy().data).hexdigest()
-    few = [
-        f"{count:,} of {PARTS[split].images:,} {split} images available"
-        for split, count in available.items()
-        if count != PARTS[split].images
-    ]
+    few = [missing_note(**{f"{split} images": (available[split], IMAGES[split])}) for split in IMAGES]
     return LabeledImages(
         name="mnist",
         images=SquareImages(pixels, preprocessor),
         labels=labels,
         class_names=NAMES,
         names_are_text=True,
-        splits=splits,
-        fingerprint=digest(content, labels.tolist(), [len(index) for index in numbers]),
+        splits=dict(zip(parts, torch.arange(len(labels)).split(sizes), strict=True)),
+        fingerprint=digest(content, labels.tolist(), sizes),
         split_by="image",
         class_texts=tuple((word, str(digit), f"digit {word}") for digit, word in enumerate(NAMES)),
-        note="; ".join(few),
+        note="; ".join(filter(None, few)),
     )
 
 
@@ -111,10 +93,9 @@ def check(root: Path) -> dict[str, tuple[Tensor, Tensor]]:
     Raises:
         DataError: see `load`.
     """
-    stems = [part.stem for part in PARTS.values()]
     folders = [root / below for below in FOLDERS]
-    folder = next((f for f in folders if any(any(f.glob(f"{stem}-*")) for stem in stems)), root)
-    return {split: _read_part(folder, part.stem) for split, part in PARTS.items()}
+    folder = next((f for f in folders if any(any(f.glob(f"{stem}-*")) for stem in STEMS.values())), root)
+    return {split: _read_part(folder, stem) for split, stem in STEMS.items()}
 
 
 def _read_part(folder: Path, stem: str) -> tuple[Tensor, Tensor]:
@@ -159,7 +140,7 @@ def _read(folder: Path, stem: str, kind: Literal["images", "labels"]) -> tuple[P
 
 def _draw(labels: Tensor, split: str, draw: Draw, seed: int) -> Tensor:
     """Image numbers of a subset with equally many images of every digit, ascending."""
-    count = PARTS[split].drawn[draw] // len(NAMES)
+    count = IMAGES[split] // 100 if draw == "small" else 100
     drawn = []
     for digit, word in enumerate(NAMES):
         own = (labels == digit).nonzero().flatten()

@@ -20,9 +20,9 @@ from vlfew.data.cache import read_cached
 from vlfew.data.data_root import find_data
 from vlfew.data.decode import read_many
 from vlfew.data.image_files import DataFile, digest, list_files
-from vlfew.data.labeled_images import InMemory, LabeledImages
+from vlfew.data.labeled_images import InMemory, LabeledImages, missing_note
 from vlfew.data.preprocess import ImagePreprocessor
-from vlfew.data.splits import draw_names
+from vlfew.data.splits import draw_names, named_splits
 
 PARTS = ("images_background", "images_evaluation")
 CHARACTERS, DRAWERS = 1623, 20
@@ -77,28 +77,28 @@ def load(
     images, numbers, skipped = read_cached(files, preprocessor, "reading omniglot")
 
     labels = torch.tensor([n for n, c in enumerate(classes) for _ in c.files])[numbers]
-    split_of_class = [2 if c.alphabet in test else 1 if c.alphabet in held_out else 0 for c in classes]
-    split_of = torch.tensor(split_of_class)[labels]
-    parts = {"train": 0, "val": 1, "test": 2} if held_out else {"train": 0, "test": 2}
+    split_of = [
+        "test" if c.alphabet in test else "val" if c.alphabet in held_out else "train" for c in classes
+    ]
     drawn = [(c.part, c.alphabet, c.character, c.drawers, [f.size for f in c.files]) for c in classes]
-    identity: tuple[list[str], ...] = ()
-    note = ""
-    if split != "lake":
-        identity = (sorted(test),)
-        note = f"{len(background)} development and {len(test)} test alphabets, not the authors' split"
+    own = split != "lake"
+    note = f"{len(background)} development and {len(test)} test alphabets, not the authors' split" * own
+    missing = missing_note(characters=(len(classes), CHARACTERS), drawings=(len(files), CHARACTERS * DRAWERS))
     data = LabeledImages(
         name="omniglot",
         images=InMemory(images),
         labels=labels,
         class_names=tuple(f"{c.alphabet}/{c.character}" for c in classes),
         names_are_text=False,
-        splits={name: (split_of == number).nonzero().flatten() for name, number in parts.items()},
-        fingerprint=digest(drawn, skipped, sorted(held_out), rotations, *identity, *["mirrors"] * mirrors),
+        splits=named_splits([split_of[label] for label in labels.tolist()]),
+        fingerprint=digest(
+            drawn, skipped, sorted(held_out), rotations, *[sorted(test)] * own, *["mirrors"] * mirrors
+        ),
         class_group=torch.tensor([alphabets.index(c.alphabet) for c in classes]),
         group_names=tuple(alphabets),
         source_id=torch.tensor([drawer for c in classes for drawer in c.drawers])[numbers],
         skipped=skipped,
-        note="; ".join(filter(None, [note, _missing_note(classes, files)])),
+        note="; ".join(filter(None, [note, missing])),
     )
     turns = (0, 1, 2, 3) if rotations else (0,)
     changes = [(mirror, turn) for mirror in (False, True)[: 1 + mirrors] for turn in turns]
@@ -153,13 +153,6 @@ def check(root: Path) -> list[Character]:
         drawers, files = zip(*sorted(drawn, key=lambda pair: pair[0]), strict=True)
         classes.append(Character(part, alphabet, character, files, drawers))
     return classes
-
-
-def _missing_note(classes: list[Character], files: list[DataFile]) -> str:
-    drawings = CHARACTERS * DRAWERS
-    if len(classes) == CHARACTERS and len(files) == drawings:
-        return ""
-    return f"{len(classes):,} of {CHARACTERS:,} characters, {len(files):,} of {drawings:,} drawings available"
 
 
 def _with_symmetries(data: LabeledImages, images: Tensor, changes: list[tuple[bool, int]]) -> LabeledImages:

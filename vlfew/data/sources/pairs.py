@@ -18,13 +18,16 @@ from torch import Tensor
 
 from vlfew.core.errors import DataError
 from vlfew.core.random import seed_at
+from vlfew.data.class_names import number_classes
+from vlfew.data.connected import first_connected
 from vlfew.data.data_root import find_data
 from vlfew.data.image_files import DataFile, digest
 from vlfew.data.image_stores import load_images
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.data.pairs import Pairs
 from vlfew.data.preprocess import ImagePreprocessor
-from vlfew.data.table_files import rows_csv
+from vlfew.data.splits import SPLITS
+from vlfew.data.table_files import read_rows
 
 _SAME = dict.fromkeys(("1", "true", "yes", "same"), True) | dict.fromkeys(
     ("0", "false", "no", "different"), False
@@ -72,30 +75,24 @@ def load(
     fold_of = _folds(rows, identity, people, folds, preprocessor.seed)
 
     files = [_file(path.parent, name) for name in names]
-    images, numbers, skipped = load_images(files, preprocessor, "reading images", memory_limit_mb)
-    at = {names[n]: position for position, n in enumerate(numbers.tolist())}
+    images, _, skipped = load_images(files, preprocessor, "reading images", memory_limit_mb)
     for row in rows:
-        unreadable = next((name for name in row.images if name not in at), None)
-        if unreadable:
-            raise DataError(f"{row.where}: {unreadable} cannot be read, and pairs are never skipped")
-    number = {person: n for n, person in enumerate(people)}
+        if unreadable := [name for name in row.images if name in skipped]:
+            raise DataError(f"{row.where}: {unreadable[0]} cannot be read, and pairs are never skipped")
+    at = {name: n for n, name in enumerate(names)}
+    i, j = torch.tensor([[at[name] for name in row.images] for row in rows]).T
     folded = torch.tensor([[fold_of[identity[name]] for name in row.images] for row in rows])
-    all_pairs = Pairs(
-        torch.tensor([at[row.images[0]] for row in rows]),
-        torch.tensor([at[row.images[1]] for row in rows]),
-        torch.tensor([row.same for row in rows]),
-        folded,
-    )
-    splits, pairs, note = {"test": torch.arange(len(at))}, {"test": all_pairs}, ""
+    all_pairs = Pairs(i, j, torch.tensor([row.same for row in rows]), folded)
+    splits, pairs, note = {"test": torch.arange(len(names))}, {"test": all_pairs}, ""
     if fold != "all":
-        fold_of_image = torch.tensor([fold_of[identity[name]] for name in at])
+        fold_of_image = torch.tensor([fold_of[identity[name]] for name in names])
         splits, pairs = _split_by_fold(all_pairs, fold_of_image, fold, f"{path}")
         omitted = len(all_pairs) - sum(map(len, pairs.values()))
         note = f"{omitted:,} of {len(all_pairs):,} pairs are across splits and omitted" * (omitted > 0)
     return LabeledImages(
         name="pairs",
         images=images,
-        labels=torch.tensor([number[identity[name]] for name in at]),
+        labels=number_classes([identity[name] for name in names])[1],
         class_names=tuple(people),
         names_are_text=False,
         splits=splits,
@@ -105,9 +102,8 @@ def load(
             folded.tolist(),
             *(() if fold == "all" else (fold,)),
         ),
-        image_names=tuple(at),
+        image_names=tuple(names),
         pairs=pairs,
-        skipped=skipped,
         note=note,
     )
 
@@ -124,13 +120,9 @@ def _split_by_fold(
     part = torch.zeros(count, dtype=torch.int64)
     part[fold - 1], part[fold % count] = 2, 1
     splits, pairs_of = {}, {}
-    for number, split in enumerate(("train", "val", "test")):
+    for number, split in enumerate(SPLITS):
         splits[split] = (part[fold_of_image] == number).nonzero().flatten()
-        own = (part[pairs.fold] == number).all(dim=1)
-        # Within a split there are no folds.
-        pairs_of[split] = Pairs(
-            pairs.i[own], pairs.j[own], pairs.same[own], torch.zeros_like(pairs.fold[own])
-        )
+        pairs_of[split] = pairs.select((part[pairs.fold] == number).all(dim=1))
     return splits, pairs_of
 
 
@@ -158,8 +150,7 @@ def _rows(path: Path) -> Iterator[Row]:
     if not path.is_file():
         raise DataError(f"{path}: no such file; it must be a CSV with the columns {columns}")
     optional: set[str] | None = None
-    for line, values in rows_csv(path):
-        where = f"{path}:{line}"
+    for where, values in read_rows(path):
         fields = {key.strip(): value.strip() for key, value in values.items()}
         if any(name not in fields for name in NEEDED) or len(fields.keys() & set(IDS)) == 1:
             raise DataError(f"{where}: the columns must be {columns}; got {', '.join(fields)}")
@@ -188,14 +179,6 @@ def _rows(path: Path) -> Iterator[Row]:
 
 def _identities(rows: list[Row], names: list[str]) -> dict[str, str]:
     """Identity of each image: its id, or the first image of those connected with it."""
-    identity = {name: name for name in names}
-
-    def first(name: str) -> str:
-        while identity[name] != name:
-            identity[name] = identity[identity[name]]
-            name = identity[name]
-        return name
-
     if rows[0].ids is not None:
         given: dict[str, str] = {}
         for row in rows:
@@ -204,17 +187,14 @@ def _identities(rows: list[Row], names: list[str]) -> dict[str, str]:
                 if given.setdefault(name, person) != person:
                     raise DataError(f"{row.where}: {name} is {person!r} here and {given[name]!r} before")
         return given
+    identity = first_connected(sorted(names), [row.images for row in rows if row.same])
     for row in rows:
-        if row.same:
-            one, other = sorted((first(row.images[0]), first(row.images[1])))
-            identity[other] = one
-    for row in rows:
-        if not row.same and first(row.images[0]) == first(row.images[1]):
+        if not row.same and identity[row.images[0]] == identity[row.images[1]]:
             raise DataError(
                 f"{row.where}: {row.images[0]} and {row.images[1]} are different here, "
                 "but other lines make them the same"
             )
-    return {name: first(name) for name in names}
+    return identity
 
 
 def _folds(
