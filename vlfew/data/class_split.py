@@ -12,8 +12,7 @@ from vlfew.core.errors import DataError, did_you_mean
 from vlfew.data.class_names import display_name, same_key
 from vlfew.data.image_files import digest
 from vlfew.data.labeled_images import LabeledImages
-
-SPLITS = ("train", "val", "test")
+from vlfew.data.splits import named_splits
 
 
 class ListedClass(NamedTuple):
@@ -45,12 +44,10 @@ def split_by_list(data: LabeledImages, name: str) -> LabeledImages:
             raise DataError(f"{name}: unknown class {class_name!r}{did_you_mean(class_name, known)}")
     entries = [listed[same_key(class_name)] for class_name in data.class_names]
     groups = sorted({entry.group for entry in listed.values()})
-    split_of = torch.tensor([SPLITS.index(entry.split) for entry in entries])[data.labels]
-    splits = {split: (split_of == n).nonzero().flatten() for n, split in enumerate(SPLITS)}
     return replace(
         data,
         name=name,
-        splits={split: index for split, index in splits.items() if len(index)},
+        splits=named_splits([entries[label].split for label in data.labels.tolist()]),
         class_group=torch.tensor([groups.index(entry.group) for entry in entries]),
         group_names=tuple(display_name(group) for group in groups),
         fingerprint=digest(data.fingerprint, entries),

@@ -1,4 +1,4 @@
-"""Data sources by name: one file and one line each.
+"""Data sources by name: a function and one line each.
 
 A source is `load(root, preprocessor, *, option=default, ...) -> LabeledImages`.
 """
@@ -13,8 +13,8 @@ SOURCES = Registry(
         "lfw": "vlfew.data.sources.lfw:load",
         "pairs": "vlfew.data.sources.pairs:load",
         "mini_imagenet": "vlfew.data.sources.mini_imagenet:load",
-        "cifar_fs": "vlfew.data.sources.cifar_fs:load",
-        "fc100": "vlfew.data.sources.fc100:load",
+        "cifar_fs": "vlfew.data.sources.cifar100:load_cifar_fs",
+        "fc100": "vlfew.data.sources.cifar100:load_fc100",
         "folder": "vlfew.data.sources.folder:load",
         "captions": "vlfew.data.sources.captions:load",
         "att_faces": "vlfew.data.sources.att_faces:load",
