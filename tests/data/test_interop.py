@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import PILToTensor
 from vlfew.core.errors import DataError
 from vlfew.data import ImagePreprocessor, InMemory, LabeledImages
 from vlfew.data.image_stores import DecodedOnDemand
-from vlfew.data.interop import from_huggingface, from_torchvision, to_huggingface, to_torch_dataset
+from vlfew.data.interop import from_huggingface, from_torchvision
 from vlfew.data.splits import split_by_class
 from vlfew.evaluation.context import EvaluationContext
 from vlfew.evaluation.run_protocol import check_protocol, run_protocol
@@ -213,24 +213,3 @@ def test_a_row_without_a_label_is_named() -> None:
     source = huggingface(range(4)).remove_columns("label").add_column("label", ["b", None, "b", "c"])
     with pytest.raises(DataError, match=r"huggingface\[1\]: None is not the label"):
         from_huggingface(source, PREPROCESSOR)
-
-
-def test_conversion_to_torch(folder: Path) -> None:
-    splits = {"train": torch.arange(8), "test": torch.arange(8, 12)}
-    data = from_torchvision(ImageFolder(folder), PREPROCESSOR, splits=splits)
-    dataset: Any = to_torch_dataset(data, "test")
-    assert len(dataset) == 4 and dataset.targets == [2] * 4
-    image, label = dataset[3]
-    assert label == 2 and image.dtype == torch.uint8 and image[1, 0, 0] == 3
-    batch, labels = next(iter(torch.utils.data.DataLoader(dataset, batch_size=4)))
-    assert batch.shape == (4, 3, 8, 8) and labels.tolist() == [2] * 4
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_conversion_to_huggingface_and_back(folder: Path, channels: int) -> None:
-    preprocessor = ImagePreprocessor(image_size=8, channels=channels)
-    data = from_torchvision(ImageFolder(folder), preprocessor)
-    back = from_huggingface(to_huggingface(data, "all"), preprocessor)
-    assert back.class_names == data.class_names and torch.equal(back.labels, data.labels)
-    index = torch.arange(12)
-    assert torch.equal(back.images.batch(index), data.images.batch(index))

@@ -1,4 +1,4 @@
-"""Convert torchvision and Hugging Face data sets to `LabeledImages`, and back.
+"""Convert torchvision and Hugging Face data sets to `LabeledImages`.
 
 The result can be used wherever data of `load_data` can:
 
@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset as TorchDataset
 
 from vlfew.core.errors import DataError, did_you_mean
-from vlfew.data.class_names import display_name, is_code, unique_names
+from vlfew.data.class_names import display_name, is_code, number_classes, unique_names
 from vlfew.data.image_files import digest
 from vlfew.data.image_stores import load_images
 from vlfew.data.labeled_images import LabeledImages
@@ -59,11 +58,15 @@ def from_torchvision(
     )
     if targets is None:
         targets = [dataset[n][1] for n in range(len(dataset))]
-    labels, names, texts = _classes([_plain(t) for t in targets], getattr(dataset, "classes", None), name)
-    splits = {"all": torch.arange(len(labels))} if splits is None else splits
-    identity = type(dataset).__name__
     return _labeled(
-        _Images(dataset), preprocessor, name, labels, names, texts, splits, identity, memory_limit_mb
+        name,
+        _Images(dataset),
+        preprocessor,
+        [target.item() if hasattr(target, "item") else target for target in targets],
+        getattr(dataset, "classes", None),
+        {"all": torch.arange(len(targets))} if splits is None else splits,
+        memory_limit_mb,
+        identity=type(dataset).__name__,
     )
 
 
@@ -110,30 +113,21 @@ def from_huggingface(
             f"{name}: {', '.join(parts)} do not have the same classes or kinds of column"
         ) from None
     feature = joined.features[label]
-    known = feature.names if isinstance(feature, ClassLabel) else None
-    labels, names, texts = _classes(joined[label][:], known, name)
-    splits, start = {}, 0
-    for part, rows in parts.items():
-        splits["val" if part in ("validation", "valid", "dev") else part] = torch.arange(
-            start, start + len(rows)
-        )
-        start += len(rows)
+    numbers = torch.arange(len(joined)).split([len(rows) for rows in parts.values()])
+    splits = ["val" if part in ("validation", "valid", "dev") else part for part in parts]
     # Not decoded here: all images go through `read_image`, which handles orientation, 16 bits and transparency.
     encoded = joined.select_columns([image]).cast_column(image, Image(decode=False))
-    # These fingerprints depend on location and library version: suitable only as a cache key.
-    cache_key = [rows._fingerprint for rows in parts.values()]
-    sizes = _sizes(joined, image)
     return _labeled(
+        name,
         _Encoded(encoded, image),
         preprocessor,
-        name,
-        labels,
-        names,
-        texts,
-        splits,
-        sizes,
+        joined[label][:],
+        feature.names if isinstance(feature, ClassLabel) else None,
+        dict(zip(splits, numbers, strict=True)),
         memory_limit_mb,
-        cache_key,
+        identity=_sizes(joined, image),
+        # These fingerprints depend on location and library version: suitable only as a cache key.
+        cache_key=[rows._fingerprint for rows in parts.values()],
     )
 
 
@@ -146,14 +140,10 @@ def _sizes(rows: Dataset, image: str) -> list[int]:
         for images in table.column(image).chunks:
             lengths = compute.binary_length(compute.struct_field(images, "bytes")).to_pylist()
             paths = compute.struct_field(images, "path").to_pylist()
-            sizes += [
-                length
-                if length is not None
-                else Path(path).stat().st_size
-                if path and Path(path).exists()
-                else -1
-                for length, path in zip(lengths, paths, strict=True)
-            ]
+            for length, path in zip(lengths, paths, strict=True):
+                if length is None:
+                    length = Path(path).stat().st_size if path and Path(path).exists() else -1
+                sizes.append(length)
     return sizes
 
 
@@ -196,52 +186,47 @@ class _Encoded:
         return Path(image["path"]) if image["bytes"] is None else image["bytes"]
 
 
-def _plain(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else value
-
-
-def _classes(
-    targets: Sequence[Any], known: Sequence[Any] | None, name: str
-) -> tuple[Tensor, list[str], list[tuple[str, ...]]]:
-    """Labels `[S]`, unique display names, and the texts of each class (empty for codes)."""
-    missing = next(
-        (n for n, t in enumerate(targets) if t is None or (known and not -1 < t < len(known))), None
-    )
-    if missing is not None:
-        raise DataError(f"{name}[{missing}]: {targets[missing]!r} is not the label of a class")
-    values = list(range(len(known))) if known else sorted(set(targets))
-    number = {value: n for n, value in enumerate(values)}
-    # A class of torchvision's ImageNet is a tuple of synonyms.
-    given = (
-        [(k,) if isinstance(k, str) else tuple(k) for k in known] if known else [(str(v),) for v in values]
-    )
-    names = [display_name(own[0]) for own in given]
-    unique = list(unique_names(names, range(len(names))))
-    texts = [tuple(display_name(t) for t in own if not is_code(t)) for own in given]
-    return torch.tensor([number[t] for t in targets], dtype=torch.int64), unique, texts
-
-
 def _labeled(
-    samples: Any,
-    preprocessor: ImagePreprocessor,
     name: str,
-    labels: Tensor,
-    names: list[str],
-    texts: list[tuple[str, ...]],
+    images: Any,
+    preprocessor: ImagePreprocessor,
+    targets: Sequence[Any],
+    known: Sequence[Any] | None,
     splits: Mapping[str, Tensor],
-    identity: object,
     memory_limit_mb: int,
+    *,
+    identity: object,
     cache_key: object = None,
 ) -> LabeledImages:
-    images, numbers, skipped = load_images(samples, preprocessor, name, memory_limit_mb, cache_key)
+    """A data set of images by number and their classes.
+
+    Args:
+        targets: class of each image: a number if the classes are known, otherwise its name.
+        known: names of the classes, or synonyms of each; None if they are the distinct targets.
+        identity: what the fingerprint covers besides labels, names and splits.
+        cache_key: changes with the images; None if that is unknown.
+    """
+    for n, target in enumerate(targets):
+        if target is None or (known and not -1 < target < len(known)):
+            raise DataError(f"{name}[{n}]: {target!r} is not the label of a class")
+    values, labels = number_classes(targets)
+    given = [(str(value),) for value in values]
+    if known:
+        labels = torch.tensor(targets, dtype=torch.int64)
+        # A class of torchvision's ImageNet is a tuple of synonyms.
+        given = [(k,) if isinstance(k, str) else tuple(k) for k in known]
+    names = list(unique_names([display_name(own[0]) for own in given], range(len(given))))
+    texts = [tuple(display_name(t) for t in own if not is_code(t)) for own in given]
+
+    store, numbers, skipped = load_images(images, preprocessor, name, memory_limit_mb, cache_key)
     position = torch.full((len(labels),), -1)
     position[numbers] = torch.arange(len(numbers))
-    in_split = {split: position[index].sort().values for split, index in splits.items()}
-    in_split = {split: index[index >= 0] for split, index in in_split.items()}
+    moved = {split: position[index].sort().values for split, index in splits.items()}
+    in_split = {split: index[index >= 0] for split, index in moved.items()}
     drawn = sorted((split, index.tolist()) for split, index in in_split.items())
     return LabeledImages(
         name=name,
-        images=images,
+        images=store,
         labels=labels[numbers],
         class_names=tuple(names),
         names_are_text=all(texts),
@@ -250,36 +235,3 @@ def _labeled(
         class_texts=tuple(own or (n,) for own, n in zip(texts, names, strict=True)),
         skipped=skipped,
     )
-
-
-class _Split(TorchDataset[tuple[Tensor, int]]):
-    def __init__(self, data: LabeledImages, split: str) -> None:
-        self.data, self.index = data, data.indices(split)
-        self.classes = list(data.class_names)
-        self.targets = data.labels[self.index].tolist()
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def __getitem__(self, number: int) -> tuple[Tensor, int]:
-        return self.data.images.batch(self.index[number][None])[0], self.targets[number]
-
-
-def to_torch_dataset(data: LabeledImages, split: str) -> TorchDataset[tuple[Tensor, int]]:
-    """A split as a torch `Dataset` of (uint8 `[C, H, W]`, class number), with `classes` and `targets`."""
-    return _Split(data, split)
-
-
-def to_huggingface(data: LabeledImages, split: str) -> Dataset:
-    """A split as a Hugging Face `Dataset` with columns `image` and `label`; encoded in memory."""
-    from datasets import ClassLabel, Dataset, Features, Image
-    from PIL import Image as Pillow
-
-    index = data.indices(split)
-    images = [
-        Pillow.fromarray(p[0].numpy() if len(p) == 1 else p.permute(1, 2, 0).contiguous().numpy())
-        for block in index.split(256)
-        for p in data.images.batch(block)
-    ]
-    features = Features({"image": Image(), "label": ClassLabel(names=list(data.class_names))})
-    return Dataset.from_dict({"image": images, "label": data.labels[index].tolist()}, features=features)

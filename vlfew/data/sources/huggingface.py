@@ -6,7 +6,9 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
 
 from vlfew.core.errors import DataError, did_you_mean, first_line
 from vlfew.core.progress import progress
@@ -20,7 +22,7 @@ from vlfew.data.preprocess import ImagePreprocessor
 from vlfew.data.splits import split_by_class, too_few_note
 
 if TYPE_CHECKING:
-    from datasets import Dataset, DatasetDict
+    from datasets import Dataset
 
 
 def load(
@@ -37,7 +39,7 @@ def load(
     val_fraction: float = 0.15,
     test_fraction: float = 0.2,
     streaming: bool = False,
-    take: int | None = None,
+    take: Annotated[int, Field(ge=1)] | None = None,
     download: bool = False,
     memory_limit_mb: int = 2048,
 ) -> LabeledImages:
@@ -68,11 +70,11 @@ def load(
         DataError: missing and not to be downloaded; an unknown part or column, or an ambiguous one; parts that share
             classes; too few classes; an unreadable image.
     """
+    from datasets import DatasetDict
+
     who = PREFIX + name
     if root is not None:
         raise DataError(f"{who} names its own location; leave out data.root ({root})")
-    if take is not None and take < 1:
-        raise DataError(f"{who}: take={take} must be at least 1")
     if streaming and take is None:
         raise DataError(f"{who}: streaming needs take, the number of images per part")
     dataset = _open(name, config, revision, download, streaming)
@@ -89,11 +91,10 @@ def load(
         taken[part] = rows if take is None else _first(rows, image, label, take, f"{who} {part}")
         if take is not None and (streaming or take < len(rows)):
             notes.append(f"the first {len(taken[part]):,} images of {part}")
-    data = _without_empty_classes(
-        from_huggingface(
-            _as_dict(taken), preprocessor, image=image, label=label, name=who, memory_limit_mb=memory_limit_mb
-        )
+    data = from_huggingface(
+        DatasetDict(taken), preprocessor, image=image, label=label, name=who, memory_limit_mb=memory_limit_mb
     )
+    data = _without_empty_classes(data)
     if own_splits:
         _check_disjoint(data)
         splits = data.splits
@@ -122,12 +123,6 @@ def _open(name: str, config: str | None, revision: str | None, download: bool, s
     return open_hub(name, config, revision, download=download, streaming=streaming)
 
 
-def _as_dict(parts: dict[str, Dataset]) -> DatasetDict:
-    from datasets import DatasetDict
-
-    return DatasetDict(parts)
-
-
 def _first(rows: Any, image: str, label: str, take: int, what: str) -> Dataset:
     """The first rows, still encoded; those of a stream are read now and held in memory."""
     from datasets import Dataset, Image
@@ -135,8 +130,8 @@ def _first(rows: Any, image: str, label: str, take: int, what: str) -> Dataset:
 
     if isinstance(rows, Dataset):
         return rows.select(range(min(take, len(rows))))
-    features = rows.select_columns([image, label]).features
-    encoded = rows.select_columns([image, label]).cast_column(image, Image(decode=False)).take(take)
+    columns = rows.select_columns([image, label])
+    encoded = columns.cast_column(image, Image(decode=False)).take(take)
     read = []
     try:
         for row in progress(encoded, f"reading {what}", take, "images"):
@@ -148,7 +143,7 @@ def _first(rows: Any, image: str, label: str, take: int, what: str) -> Dataset:
             read.append(row)
     except Exception as error:  # the library and its transport raise many unrelated types
         raise DataError(f"{what}: cannot be streamed: {first_line(error)}") from None
-    return Dataset.from_list(read, features=features)
+    return Dataset.from_list(read, features=columns.features)
 
 
 def _without_empty_classes(data: LabeledImages) -> LabeledImages:
