@@ -11,12 +11,11 @@ import sys
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, NamedTuple, TypeAlias
 
 from vlfew.core.errors import DataError, did_you_mean
 from vlfew.data import lfw_files
@@ -31,8 +30,7 @@ MAX_FILES = 2_000_000
 """Archives that unpack to more are rejected."""
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(NamedTuple):
     """What a source requires of its folder.
 
     Attributes:
@@ -41,7 +39,7 @@ class Check:
     """
 
     check: Callable[[Path], Any]
-    tops: frozenset[str]
+    tops: Collection[str] = ()
 
 
 def _loads(name: str) -> Callable[[Path], Any]:
@@ -50,15 +48,15 @@ def _loads(name: str) -> Callable[[Path], Any]:
 
 
 CHECKS = {
-    "omniglot": Check(omniglot.check, frozenset(omniglot.PARTS)),
-    "mini_imagenet": Check(mini_imagenet.check, frozenset()),
-    "cifar_fs": Check(_loads("cifar_fs"), frozenset({"train", "test"})),
-    "fc100": Check(_loads("fc100"), frozenset({"train", "test"})),
-    "folder": Check(folder.check, frozenset(SPLIT_NAMES)),
-    "captions": Check(captions.check, frozenset()),
-    "lfw": Check(lfw_files.check, frozenset(lfw_files.FOLDER_NAMES)),
-    "att_faces": Check(att_faces.check, frozenset(f"s{n}" for n in range(1, att_faces.PEOPLE + 1))),
-    "mnist": Check(mnist.check, frozenset()),
+    "omniglot": Check(omniglot.check, omniglot.PARTS),
+    "mini_imagenet": Check(mini_imagenet.check),
+    "cifar_fs": Check(_loads("cifar_fs"), ("train", "test")),
+    "fc100": Check(_loads("fc100"), ("train", "test")),
+    "folder": Check(folder.check, SPLIT_NAMES),
+    "captions": Check(captions.check),
+    "lfw": Check(lfw_files.check, lfw_files.FOLDER_NAMES),
+    "att_faces": Check(att_faces.check, [f"s{n}" for n in range(1, att_faces.PEOPLE + 1)]),
+    "mnist": Check(mnist.check),
 }
 
 
@@ -114,14 +112,14 @@ def download(name: str, root: Path | None = None) -> Path:
 
 
 @contextmanager
-def _downloading(name: str, where: str, files: str, arguments: str) -> Iterator[None]:
-    """Raise what to do by hand when a download fails."""
+def _downloading(name: str, what: str, where: str, by_hand: str) -> Iterator[None]:
+    """Print what is downloaded, and raise what to do by hand if it fails."""
+    print(f"{name}: {what}, from {where}", file=sys.stderr)
     try:
         yield
     except (OSError, RuntimeError) as error:
         raise DataError(
-            f"{name}: cannot be downloaded from {where}: {_line(error)}; download {files} by hand, then: "
-            f"vlfew data prepare {arguments}"
+            f"{name}: cannot be downloaded from {where}: {_line(error)}; download {by_hand}"
         ) from None
 
 
@@ -129,12 +127,12 @@ def _download_omniglot(staging: Path) -> Path:
     from torchvision.datasets import Omniglot
 
     where = Omniglot.download_url_prefix
-    print(
-        f"omniglot: images_background.zip and images_evaluation.zip, 16 MB, from {where}; "
-        f"the official runs are not included: {where}/one_shot_runs.zip",
-        file=sys.stderr,
+    what = (
+        "images_background.zip and images_evaluation.zip, 16 MB, "
+        f"without the official runs ({where}/one_shot_runs.zip)"
     )
-    with _downloading("omniglot", where, "both archives", "omniglot --from FOLDER"):
+    by_hand = "both archives by hand, then: vlfew data prepare omniglot --from FOLDER"
+    with _downloading("omniglot", what, where, by_hand):
         for background in (True, False):
             Omniglot(staging, background=background, download=True)
     content: Path = staging / Omniglot.folder
@@ -147,9 +145,8 @@ def _download_omniglot(staging: Path) -> Path:
 def _download_mnist(staging: Path) -> Path:
     from torchvision.datasets import MNIST
 
-    where = " or ".join(MNIST.mirrors)
-    print(f"mnist: the four IDX files, 12 MB, from {where}", file=sys.stderr)
-    with _downloading("mnist", where, "the four files", "mnist --from FOLDER"):
+    by_hand = "the four files by hand, then: vlfew data prepare mnist --from FOLDER"
+    with _downloading("mnist", "the four IDX files, 12 MB", " or ".join(MNIST.mirrors), by_hand):
         content = Path(MNIST(staging, download=True).raw_folder)
     for unpacked in content.glob("*-ubyte"):
         # Keep only the compressed files, which torchvision has checked.
@@ -160,8 +157,8 @@ def _download_mnist(staging: Path) -> Path:
 def _download_cifar100(staging: Path) -> Path:
     from torchvision.datasets import CIFAR100
 
-    print(f"cifar100: {CIFAR100.filename}, 169 MB, from {CIFAR100.url}", file=sys.stderr)
-    with _downloading("cifar100", CIFAR100.url, "the archive", "cifar_fs --from ARCHIVE"):
+    by_hand = "the archive by hand, then: vlfew data prepare cifar_fs --from ARCHIVE"
+    with _downloading("cifar100", f"{CIFAR100.filename}, 169 MB", CIFAR100.url, by_hand):
         CIFAR100(staging, download=True)
     content: Path = staging / CIFAR100.base_folder
     return content
@@ -181,7 +178,7 @@ def _check(name: str) -> Check:
     return CHECKS[name]
 
 
-def _unwrapped(place: Path, tops: frozenset[str]) -> Path:
+def _unwrapped(place: Path, tops: Collection[str]) -> Path:
     """The first folder inside that holds more than one other folder, or one that belongs at the top."""
     inside = [p for p in place.iterdir() if not hidden(p.name)]
     if len(inside) == 1 and inside[0].is_dir() and inside[0].name not in tops:
@@ -228,39 +225,30 @@ def _copy(source: Path, staging: Path) -> None:
 
 
 def _unpack(archive: Path, staging: Path) -> None:
+    """Write the files of an archive, limited by the sizes that its members declare."""
+    files, total, free = 0, 0, shutil.disk_usage(staging).free
     try:
         if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as opened:
-                _unpack_zip(archive, opened, staging)
+            members = _zip_members(archive)
         elif tarfile.is_tarfile(archive):
-            with tarfile.open(archive) as opened_tar:
-                _unpack_tar(archive, opened_tar, staging)
+            members = _tar_members(archive, staging)
         else:
             raise DataError(f"{archive}: neither a folder nor a readable zip or tar archive")
+        for name, size, content in members:
+            with content:
+                files, total = files + 1, total + size
+                if files > MAX_FILES or total > MAX_BYTES:
+                    raise DataError(
+                        f"{archive}: unpacks to more than {MAX_FILES:,} files or {MAX_BYTES / 2**30:,.0f} GiB; "
+                        "unpack it yourself if that is intended"
+                    )
+                if total > free:
+                    raise DataError(f"{archive}: larger than the {free / 2**30:,.1f} GiB of free disk space")
+                _write(_inside(archive, name, staging), content)
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, LZMAError, EOFError) as error:
         raise DataError(f"{archive}: damaged archive: {_line(error)}") from None
     except (OSError, RuntimeError, NotImplementedError) as error:
         raise DataError(f"{archive}: cannot be unpacked: {_line(error)}") from None
-
-
-class _Budget:
-    """Limits what an archive unpacks to, by the declared sizes of its members, before they are written."""
-
-    def __init__(self, archive: Path, staging: Path) -> None:
-        self.archive, self.files, self.bytes = archive, 0, 0
-        self.free = shutil.disk_usage(staging).free
-
-    def take(self, size: int) -> None:
-        self.files, self.bytes = self.files + 1, self.bytes + size
-        if self.files > MAX_FILES or self.bytes > MAX_BYTES:
-            raise DataError(
-                f"{self.archive}: unpacks to more than {MAX_FILES:,} files or {MAX_BYTES / 2**30:,.0f} GiB; "
-                "unpack it yourself if that is intended"
-            )
-        if self.bytes > self.free:
-            raise DataError(
-                f"{self.archive}: larger than the {self.free / 2**30:,.1f} GiB of free disk space"
-            )
 
 
 def _inside(archive: Path, member: str, staging: Path) -> Path:
@@ -274,53 +262,41 @@ def _inside(archive: Path, member: str, staging: Path) -> Path:
     return staging / member
 
 
-def _unpack_zip(archive: Path, opened: zipfile.ZipFile, staging: Path) -> None:
-    budget = _Budget(archive, staging)
-    for member in opened.infolist():
-        # All members are checked before any is written.
-        _inside(archive, member.filename, staging)
-        if stat.S_ISLNK(member.external_attr >> 16):
-            raise DataError(f"{archive}: rejected: member {member.filename!r} is a link")
-        budget.take(member.file_size)
-    for member in opened.infolist():
-        path = _inside(archive, member.filename, staging)
-        if member.is_dir():
-            path.mkdir(parents=True, exist_ok=True)
-        else:
-            with opened.open(member) as content:
-                _write(path, content)
+Member: TypeAlias = tuple[str, int, IO[bytes]]
+"""Name, size and content of a file in an archive."""
 
 
-def _unpack_tar(archive: Path, opened: tarfile.TarFile, staging: Path) -> None:
-    """Links are never made: one to a file that came before is a copy of it, any other is refused."""
-    budget = _Budget(archive, staging)
-    for member in opened:
-        path = _inside(archive, member.name, staging)
-        if member.isdir():
-            path.mkdir(parents=True, exist_ok=True)
-        elif member.isfile():
-            budget.take(member.size)
-            content = opened.extractfile(member)
-            assert content is not None
-            _write(path, content)
-        elif member.issym() or member.islnk():
-            base = PurePosixPath(member.name).parent if member.issym() else PurePosixPath()
-            linked = os.path.normpath(base / member.linkname)
-            original = staging / linked
-            if linked.startswith(("..", "/")) or not original.is_file():
-                raise DataError(
-                    f"{archive}: rejected: member {member.name!r} is a link to {member.linkname!r}, "
-                    "which is not an earlier file of the archive"
-                )
-            budget.take(original.stat().st_size)
-            with open(original, "rb") as content:
-                _write(path, content)
-        else:
-            raise DataError(f"{archive}: rejected: member {member.name!r} is a device, not a file")
+def _zip_members(archive: Path) -> Iterator[Member]:
+    with zipfile.ZipFile(archive) as opened:
+        for member in opened.infolist():
+            if stat.S_ISLNK(member.external_attr >> 16):
+                raise DataError(f"{archive}: rejected: member {member.filename!r} is a link")
+            if not member.is_dir():
+                yield member.filename, member.file_size, opened.open(member)
 
-    # An uncompressed tar truncated between two members is readable, but lacks its end mark.
-    if isinstance(opened.fileobj, io.BufferedReader) and archive.stat().st_size <= opened.offset:
-        raise DataError(f"{archive}: damaged archive: it ends before its end mark")
+
+def _tar_members(archive: Path, staging: Path) -> Iterator[Member]:
+    """Links are never made: one to a file that came before is a copy of it, any other is rejected."""
+    with tarfile.open(archive) as opened:
+        for member in opened:
+            if member.issym() or member.islnk():
+                base = PurePosixPath(member.name).parent if member.issym() else PurePosixPath()
+                linked = os.path.normpath(base / member.linkname)
+                original = staging / linked
+                if linked.startswith(("..", "/")) or not original.is_file():
+                    raise DataError(
+                        f"{archive}: rejected: member {member.name!r} is a link to {member.linkname!r}, "
+                        "which is not an earlier file of the archive"
+                    )
+                with open(original, "rb") as linked_content:
+                    yield member.name, original.stat().st_size, linked_content
+            elif content := opened.extractfile(member):
+                yield member.name, member.size, content
+            elif not member.isdir():
+                raise DataError(f"{archive}: rejected: member {member.name!r} is a device, not a file")
+        # An uncompressed tar truncated between two members is readable, but lacks its end mark.
+        if isinstance(opened.fileobj, io.BufferedReader) and archive.stat().st_size <= opened.offset:
+            raise DataError(f"{archive}: damaged archive: it ends before its end mark")
 
 
 def _write(path: Path, content: IO[bytes]) -> None:
