@@ -1,6 +1,6 @@
 """The description and the contact sheet of a data set."""
 
-import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,25 +36,19 @@ def data(channels: int = 3, classes: int = 30) -> LabeledImages:
 
 
 def test_the_description_has_all_facts() -> None:
-    facts = describe(data())
-    assert json.loads(json.dumps(facts)) == facts
-    assert facts["classes"] == 30 and facts["images"] == 465 and facts["shape"] == [3, 8, 8]
-    assert facts["splits"]["train"] == {
-        "classes": 15,
-        "images": 120,
-        "fewest_per_class": 1,
-        "most_per_class": 15,
-    }
-    assert facts["splits"]["test"]["fewest_per_class"] == 16
-    assert facts["splits"]["val"] == {"classes": 0, "images": 0, "fewest_per_class": 0, "most_per_class": 0}
-    assert (
-        facts["names_are_text"]
-        and len(facts["examples"]) == 5
-        and facts["examples"][0] == data().class_names[0]
-    )
-    assert facts["bytes_in_memory"] == 465 * 3 * 8 * 8 and facts["sources"] == 4 and facts["groups"] == 0
-    assert facts["split_by"] == "class"
-    assert facts["skipped"] == 2 and facts["note"] == "incomplete" and facts["fingerprint"] == "abc"
+    lines = dict(describe(data()))
+    assert lines["data"] == "mine, fingerprint abc" and lines["images"] == "465 of 3 x 8 x 8"
+    assert lines["classes"] == "30" and lines["splits"] == "by class"
+    assert lines["train"] == "15 classes, 120 images, 1 to 15 per class"
+    assert lines["test"] == "15 classes, 345 images, 16 to 30 per class"
+    assert lines["val"] == "0 classes, 0 images, 0 to 0 per class"
+    assert lines["names"].startswith(f"text: {data().class_names[0]}; {data().class_names[6]}; ")
+    assert lines["names"].endswith("; and 25 more") and lines["names"].count(";") == 5
+    assert lines["in memory"] == "0.1 MiB decoded" and lines["note"] == "incomplete"
+    assert lines["skipped"] == "2 images that could not be read"
+    few = dict(describe(replace(data(3, 5), skipped=(), note="", names_are_text=False)))
+    assert few["names"].startswith("codes, not used as text: ") and "more" not in few["names"]
+    assert "skipped" not in few and "note" not in few
 
 
 def shades(path: Path) -> set[int]:

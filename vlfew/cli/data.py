@@ -156,28 +156,9 @@ def _show(
     from vlfew.data.preview import contact_sheet, describe
 
     dataset = load_data(name, root, preprocessor, **options)
-    facts = describe(dataset)
-    groups = f" in {facts['groups']} groups" if facts["groups"] else ""
-    kind = "text" if facts["names_are_text"] else "codes, not used as text"
-    rows: list[tuple[str, Any]] = [
-        ("data", f"{facts['name']}, fingerprint {facts['fingerprint']}"),
-        ("images", f"{facts['images']:,} of {' x '.join(map(str, facts['shape']))}"),
-        ("classes", f"{facts['classes']:,}{groups}"),
-        ("names", f"{kind}: {'; '.join(facts['examples'])}"),
-        ("resized", _resizing(preprocessor)),
-        ("splits", f"by {facts['split_by']}"),
-    ]
-    for part, s in facts["splits"].items():
-        per_class = f"{s['fewest_per_class']} to {s['most_per_class']} per class"
-        rows.append((part, f"{s['classes']:,} classes, {s['images']:,} images, {per_class}"))
-    rows.append(("in memory", f"{facts['bytes_in_memory'] / 2**20:,.1f} MiB decoded"))
-    if facts["skipped"]:
-        rows.append(("skipped", f"{facts['skipped']:,} images that could not be read"))
-    if facts["note"]:
-        rows.append(("note", facts["note"]))
     path = sheet or Path(f"{file_stem(name)}.png")
     contact_sheet(dataset, [split] if split else list(dataset.splits), path)
-    for key, value in [*rows, ("sheet", path)]:
+    for key, value in [*describe(dataset), ("resized", _resizing(preprocessor)), ("sheet", str(path))]:
         print(f"{key:<10} {value}")
 
 

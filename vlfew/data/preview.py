@@ -1,4 +1,4 @@
-"""Describe a data set in numbers, and draw a contact sheet of its images."""
+"""Describe a data set in a few lines, and draw a contact sheet of its images."""
 
 from __future__ import annotations
 
@@ -22,37 +22,30 @@ _HEAD = 56
 """Height of a split heading in pixels."""
 
 
-def describe(data: LabeledImages) -> dict[str, Any]:
-    """Facts about a data set, as plain values for JSON.
-
-    `splits` has `classes`, `images` and the fewest and most images per class.
-    """
-    splits = {}
+def describe(data: LabeledImages) -> list[tuple[str, str]]:
+    """What there is to know about a data set: pairs of heading and text, to be read in this order."""
+    classes = len(data.class_names)
+    groups = f" in {len(data.group_names)} groups" if data.group_names else ""
+    kind = "text" if data.names_are_text else "codes, not used as text"
+    names = [data.class_names[n] for n in _evenly_spaced(classes, 5).tolist()]
+    names += [f"and {classes - len(names):,} more"] * (classes > len(names))
+    lines = [
+        ("data", f"{data.name}, fingerprint {data.fingerprint}"),
+        ("images", f"{len(data.images):,} of {' x '.join(map(str, data.images.shape))}"),
+        ("classes", f"{classes:,}{groups}"),
+        ("names", f"{kind}: {'; '.join(names)}"),
+        ("splits", f"by {data.split_by}"),
+    ]
     for split in data.splits:
-        counts = data.labels[data.indices(split)].unique(return_counts=True)[1]
-        splits[split] = {
-            "classes": len(counts),
-            "images": int(counts.sum()),
-            "fewest_per_class": int(counts.min()) if len(counts) else 0,
-            "most_per_class": int(counts.max()) if len(counts) else 0,
-        }
-    return {
-        "name": data.name,
-        "images": len(data.images),
-        "shape": list(data.images.shape),
-        "classes": len(data.class_names),
-        "names_are_text": data.names_are_text,
-        "examples": [data.class_names[n] for n in _evenly_spaced(len(data.class_names), 5).tolist()],
-        "texts": sum(len(texts) for texts in data.class_texts),
-        "groups": len(data.group_names),
-        "sources": 0 if data.source_id is None else len(data.source_id.unique()),
-        "split_by": data.split_by,
-        "splits": splits,
-        "bytes_in_memory": data.images.nbytes,
-        "fingerprint": data.fingerprint,
-        "skipped": len(data.skipped),
-        "note": data.note,
-    }
+        counts = [len(index) for index in data.by_class(split).values()]
+        per_class = f"{min(counts, default=0)} to {max(counts, default=0)} per class"
+        lines.append((split, f"{len(counts):,} classes, {sum(counts):,} images, {per_class}"))
+    lines.append(("in memory", f"{data.images.nbytes / 2**20:,.1f} MiB decoded"))
+    if data.skipped:
+        lines.append(("skipped", f"{len(data.skipped):,} images that could not be read"))
+    if data.note:
+        lines.append(("note", data.note))
+    return lines
 
 
 def contact_sheet(
