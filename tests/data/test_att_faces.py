@@ -164,7 +164,7 @@ def test_an_incomplete_data_set_is_noted_and_keeps_its_folds(folder: Path) -> No
         load_data("att_faces", None, PREPROCESSOR)
     for number in range(3, 11):
         (folder / sorted(people(complete, "train"))[0] / f"{number}.pgm").unlink()
-    with pytest.raises(DataError, match=r"person s\d+ has 2 images available"):
+    with pytest.raises(DataError, match=r"person s\d+ has 2 of 10 images available"):
         load_data("att_faces", None, PREPROCESSOR, split="images")
 
 

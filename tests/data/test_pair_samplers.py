@@ -203,6 +203,12 @@ def test_impossible_batches_are_rejected(tiny, sampling, message):
     assert "\n" not in str(error.value)
 
 
+def test_a_single_class_is_counted_in_the_singular(tiny):
+    single = replace(tiny, splits={"train": next(iter(tiny.by_class("train").values()))})
+    with pytest.raises(DataError, match=r"has 1 class, and sampling\.pairs_per_batch needs 2$"):
+        PairSampler(single, "train", pairs_per_batch=4)
+
+
 @pytest.mark.parametrize(
     ("sampling", "message"),
     [

@@ -102,7 +102,7 @@ def read_people(files: LFWFiles, name: str) -> list[set[str]]:
                 raise DataError(f"{where}: {person} is in set {set_of[person]} as well as in set {number}")
             left -= 1
     if left or not set_of:
-        raise DataError(f"{files.root / name}: {left} people are missing at the end")
+        raise DataError(f"{files.root / name}: people missing at the end: {left}")
     return [{p for p, own in set_of.items() if own == n} for n in range(1, number + 1)]
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vlfew.core.errors import counted
 from vlfew.core.files import atomic_file
 from vlfew.data.labeled_images import LabeledImages
 
@@ -25,7 +26,7 @@ _HEAD = 56
 def describe(data: LabeledImages) -> list[tuple[str, str]]:
     """What there is to know about a data set: pairs of heading and text, to be read in this order."""
     classes = len(data.class_names)
-    groups = f" in {len(data.group_names)} groups" if data.group_names else ""
+    groups = f" in {counted(len(data.group_names), 'group')}" if data.group_names else ""
     kind = "text" if data.names_are_text else "codes, not used as text"
     names = [data.class_names[n] for n in _evenly_spaced(classes, 5).tolist()]
     names += [f"and {classes - len(names):,} more"] * (classes > len(names))
@@ -39,10 +40,11 @@ def describe(data: LabeledImages) -> list[tuple[str, str]]:
     for split in data.splits:
         counts = [len(index) for index in data.by_class(split).values()]
         per_class = f"{min(counts, default=0)} to {max(counts, default=0)} per class"
-        lines.append((split, f"{len(counts):,} classes, {sum(counts):,} images, {per_class}"))
+        sizes = f"{counted(len(counts), 'class')}, {counted(sum(counts), 'image')}"
+        lines.append((split, f"{sizes}, {per_class}"))
     lines.append(("in memory", f"{data.images.nbytes / 2**20:,.1f} MiB decoded"))
     if data.skipped:
-        lines.append(("skipped", f"{len(data.skipped):,} images that could not be read"))
+        lines.append(("skipped", f"{counted(len(data.skipped), 'image')} that could not be read"))
     if data.note:
         lines.append(("note", data.note))
     return lines
@@ -119,10 +121,10 @@ def _part(data: LabeledImages, split: str, rows: int, per_class: int) -> _Part:
             drawn = image.expand(3, h, w).permute(1, 2, 0).numpy().repeat(zoom, 0).repeat(zoom, 1)
             top, left = gap + r * (cell + gap), gap + c * (zoom * w + gap)
             pixels[top : top + cell, left : left + zoom * w] = drawn
-    count = f"{len(members):,} classes, {len(data.indices(split)):,} images; {len(labels)} classes shown"
+    sizes = f"{counted(len(members), 'class')}, {counted(len(data.indices(split)), 'image')}"
     names = ["\n".join(textwrap.wrap(data.class_names[n], 30, max_lines=2, placeholder=" …")) for n in labels]
     middles = [gap + r * (cell + gap) + cell / 2 for r in range(len(chosen))]
-    return _Part(f"{data.name} · {split}", count, pixels, names, middles)
+    return _Part(f"{data.name} · {split}", f"{sizes}; {len(labels)} shown", pixels, names, middles)
 
 
 def _evenly_spaced(total: int, count: int) -> Tensor:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from vlfew.core.errors import counted as counted
 from vlfew.evaluation.adaptation.result import Estimate
 from vlfew.evaluation.results import Result
 
@@ -118,12 +119,6 @@ def duration(seconds: float) -> str:
     hours, minutes = divmod(minutes, 60)
     parts = {"h": hours, "min": minutes, "s": 0 if hours else left}
     return " ".join(f"{count} {unit}" for unit, count in parts.items() if count) or "0 s"
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 image`, `7,327 images`, `3 classes`."""
-    plural = noun + ("es" if noun.endswith("s") else "s")
-    return f"{number:,} {noun if number == 1 else plural}"
 
 
 def input_size(shape: Sequence[int]) -> str:

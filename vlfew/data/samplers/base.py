@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlfew.core.errors import DataError
+from vlfew.core.errors import DataError, counted
 from vlfew.data.batch import Batch
 from vlfew.data.labeled_images import LabeledImages
 
@@ -52,7 +52,7 @@ class ClassSampler:
             size = "" if min_images_per_class == 1 else f" of {min_images_per_class} images or more"
             hint = f"; set {key}={available} or fewer" if available >= 2 else ""
             raise DataError(
-                f"{self.where} has {available} classes{size}, and {key} needs {min_classes}{hint}"
+                f"{self.where} has {counted(available, 'class')}{size}, and {key} needs {min_classes}{hint}"
             )
         self.classes = np.array(list(self.members))
         self.labels = data.labels.numpy()
@@ -77,8 +77,9 @@ class ClassSampler:
             return
         self.groups = [classes for classes in self.groups if len(classes) >= min_classes]
         if (large := len(self.groups)) < self.groups_per_batch:
+            groups = f"{counted(large, 'group')} of {min_classes} classes or more"
             raise DataError(
-                f"{self.where} has {large} groups of {min_classes} classes or more (needed by {self.key}); "
+                f"{self.where} has {groups} (needed by {self.key}); "
                 f"set sampling.groups_per_batch={max(1, large)} or fewer"
             )
 

@@ -155,7 +155,7 @@ def _by_images(faces: Sequence[Face], seed: int) -> list[str]:
     few = next((person for person in sorted(count) if count[person] <= TEST_IMAGES), None)
     if few is not None:
         raise DataError(
-            f"att_faces: person s{few} has {count[few]} images available; split=images needs "
+            f"att_faces: person s{few} has {count[few]} of {IMAGES} images available; split=images needs "
             f"{TEST_IMAGES} for testing and at least one for training"
         )
     test: set[str] = set()

@@ -12,6 +12,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 import yaml
 
 from vlfew.core.errors import DataError, did_you_mean
@@ -23,14 +24,7 @@ from vlfew.data.image_files import DataFile, digest, hidden, list_files
 from vlfew.data.image_stores import load_images
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.data.preprocess import ImagePreprocessor
-from vlfew.data.splits import (
-    MIN_CLASSES,
-    SPLIT_NAMES,
-    draw_names,
-    named_splits,
-    split_by_class,
-    too_few_note,
-)
+from vlfew.data.splits import SPLIT_NAMES, named_splits, split_by_class, too_few_note
 from vlfew.data.table_files import read_rows, read_text
 
 METADATA = ("metadata.csv", "metadata.jsonl")
@@ -81,20 +75,15 @@ def load(
         given = [p.split for p in content.images]
         if "train" in given and "val" not in given:
             own = sorted({p.folder for p in content.images if p.split == "train"})
-            count = round(val_fraction * len(own))
-            if not 0 <= val_fraction < 1 or len(own) - count < MIN_CLASSES:
-                raise DataError(
-                    f"{root}: no val folder, and val_fraction={val_fraction} of {len(own)} training classes "
-                    f"leaves fewer than {MIN_CLASSES} for training; set a smaller one, or add a val folder or classes"
-                )
-            count = max(MIN_CLASSES, count) if val_fraction else 0
-            if len(own) - count < MIN_CLASSES:
-                count = 0
-                notes.append(f"no val folder: {len(own)} training classes are too few to hold some out")
-            elif count:
-                notes.append(f"no val folder: {count} of {len(own)} training classes held out for validation")
-            held_out = draw_names(own, count, preprocessor.seed, "val")
+            numbered, seed = torch.arange(len(own)), preprocessor.seed
+            drawn = split_by_class(numbered, own, val_fraction=val_fraction, test_fraction=0, seed=seed)
+            held_out = {own[n] for n in drawn.get("val", ())}
             given = ["val" if p.folder in held_out else p.split for p in content.images]
+            if held_out:
+                count = f"{len(held_out)} of {len(own)}"
+                notes.append(f"no val folder: {count} training classes held out for validation")
+            elif val_fraction:
+                notes.append(f"no val folder: {len(own)} training classes are too few to hold some out")
         splits = named_splits([given[n] for n in numbers.tolist()])
     else:
         splits = split_by_class(

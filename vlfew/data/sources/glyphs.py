@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections import defaultdict
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -61,18 +62,14 @@ def load(root: Path | None, preprocessor: ImagePreprocessor) -> LabeledImages:
         raise DataError(f"no character is drawn by at least {MIN_FACES} of the {len(faces)} faces")
 
     classes = _merge_identical(codes, drawn)
-    images: list[bytes] = []
-    labels: list[int] = []
-    source: list[int] = []
+    distinct: list[tuple[int, int, bytes]] = []  # class, face, image
     for label, members in enumerate(classes):
         face_of: dict[bytes, int] = {}
         for code in members:
             for number, image in drawn[code].items():
                 face_of.setdefault(image, number)
-        for image, number in sorted(face_of.items(), key=lambda item: (item[1], item[0])):
-            images.append(image)
-            labels.append(label)
-            source.append(number)
+        distinct += sorted((label, number, image) for image, number in face_of.items())
+    labels, source, images = zip(*distinct, strict=True)
 
     size = preprocessor.image_size
     tensor = torch.from_numpy(np.frombuffer(b"".join(images), np.uint8).reshape(-1, 1, size, size).copy())
@@ -118,22 +115,19 @@ def _draw_face(face: Path, size: int) -> dict[int, bytes]:
     from PIL import Image, ImageDraw, ImageFont
 
     base, em = round(size * BASELINE), round(size * EM)
-    fonts = {em: ImageFont.truetype(str(face), em)}
+    font_of = cache(partial(ImageFont.truetype, str(face)))
     images = {}
     for code in sorted(FT2Font(str(face)).get_charmap()):
         char = chr(code)
         if unicodedata.category(char)[0] not in CATEGORIES or not unicodedata.name(char, ""):
             continue
-        left, top, right, bottom = fonts[em].getbbox(char, anchor="ls")
+        font = font_of(em)
+        left, top, right, bottom = font.getbbox(char, anchor="ls")
         fit = min(
             1.0, size / max(right - left, 1), base / max(-top, 1), (size - base) / max(bottom, 1)
         )  # the box is relative to the baseline: top is negative above it
-        font = fonts[em]
         if fit < 1.0:
-            smaller = max(6, int(em * fit))
-            if smaller not in fonts:
-                fonts[smaller] = ImageFont.truetype(str(face), smaller)
-            font = fonts[smaller]
+            font = font_of(max(6, int(em * fit)))
             left, _, right, _ = font.getbbox(char, anchor="ls")
         canvas = Image.new("L", (size, size), 255)
         origin = ((size - (right - left)) // 2 - left, base)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from vlfew.core.errors import DataError, did_you_mean, first_line
+from vlfew.core.errors import DataError, counted, did_you_mean, first_line
 from vlfew.core.progress import progress
 from vlfew.data.huggingface import PREFIX, open_hub, open_local
 from vlfew.data.huggingface import image_column as find_image_column
@@ -90,7 +90,7 @@ def load(
     for part, rows in dataset.items():
         taken[part] = rows if take is None else _first(rows, image, label, take, f"{who} {part}")
         if take is not None and (streaming or take < len(rows)):
-            notes.append(f"the first {len(taken[part]):,} images of {part}")
+            notes.append(f"the first {counted(len(taken[part]), 'image')} of {part}")
     data = from_huggingface(
         DatasetDict(taken), preprocessor, image=image, label=label, name=who, memory_limit_mb=memory_limit_mb
     )

@@ -158,20 +158,16 @@ def check(root: Path) -> list[Character]:
 def _with_symmetries(data: LabeledImages, images: Tensor, changes: list[tuple[bool, int]]) -> LabeledImages:
     """`data` with mirrored and rotated training classes (mirror, quarter turns) as further training classes."""
     assert data.class_group is not None and data.source_id is not None
-    train, classes = data.splits["train"], data.classes("train")
-    groups = data.class_group[classes].unique()
-    class_at = torch.zeros(len(data.class_names), dtype=torch.int64)
-    class_at[classes] = torch.arange(len(classes))
-    group_at = torch.zeros(len(data.group_names), dtype=torch.int64)
-    group_at[groups] = torch.arange(len(groups))
-
+    train = data.splits["train"]
+    classes, own_labels = data.labels[train].unique(return_inverse=True)
+    groups, own_groups = data.class_group[classes].unique(return_inverse=True)
     names, group_names = list(data.class_names), list(data.group_names)
     stacked, labels, class_group = [images], [data.labels], [data.class_group]
     for mirror, turn in changes:
         changed = images[train].flip(3) if mirror else images[train]
         stacked.append(changed.rot90(turn, (2, 3)))
-        labels.append(len(names) + class_at[data.labels[train]])
-        class_group.append(len(group_names) + group_at[data.class_group[classes]])
+        labels.append(len(names) + own_labels)
+        class_group.append(len(group_names) + own_groups)
         mark = "@" + "mirror" * mirror + (str(90 * turn) if turn else "")
         names += [data.class_names[c].replace("/", f"{mark}/") for c in classes.tolist()]
         group_names += [f"{data.group_names[g]}{mark}" for g in groups.tolist()]

@@ -16,7 +16,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from vlfew.core.errors import DataError
+from vlfew.core.errors import DataError, counted
 from vlfew.core.random import seed_at
 from vlfew.data.class_names import number_classes
 from vlfew.data.connected import first_connected
@@ -115,7 +115,8 @@ def _split_by_fold(
     count = int(fold_of_image.max()) + 1
     if count < 3 or fold > count:
         raise DataError(
-            f"{where}: fold={fold} of {count} folds; training needs at least 3, for test, validation and training"
+            f"{where}: fold={fold} of {counted(count, 'fold')}; training needs at least 3, for test, validation "
+            "and training"
         )
     part = torch.zeros(count, dtype=torch.int64)
     part[fold - 1], part[fold % count] = 2, 1
