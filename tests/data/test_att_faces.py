@@ -23,7 +23,6 @@ PREPROCESSOR = ImagePreprocessor(image_size=8, channels=1)
 
 @pytest.fixture(autouse=True)
 def data_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("VLFEW_DATA", str(tmp_path / "data"))
     return tmp_path / "data"
 

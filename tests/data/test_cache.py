@@ -18,8 +18,7 @@ PREPROCESSOR = ImagePreprocessor(image_size=8, channels=1, on_bad_image="skip")
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def folder(tmp_path: Path) -> Path:
     images = tmp_path / "images"
     images.mkdir()
     for n in range(20):

@@ -18,8 +18,7 @@ ROWS = [(f"in/{n}.png", f"a thing of kind {n}") for n in range(10)]
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def folder(tmp_path: Path) -> Path:
     root = tmp_path / "captioned"
     (root / "in").mkdir(parents=True)
     for n in range(10):

@@ -14,7 +14,6 @@ ALSO = ("things.zip", "old_things")
 @pytest.fixture(autouse=True)
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
     monkeypatch.setenv("VLFEW_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "data", tmp_path / "cache" / "vlfew" / "data"
 
 

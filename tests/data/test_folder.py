@@ -24,11 +24,6 @@ PREPROCESSOR = ImagePreprocessor(image_size=8, channels=3)
 CLASSES = ("cat", "hot_dog", "red-fox", "tench", "mug", "yak")
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 def fill(folder: Path, count: int = 3, shade: int = 0) -> None:
     folder.mkdir(parents=True)
     for n in range(count):

@@ -16,8 +16,7 @@ PREPROCESSOR = ImagePreprocessor(image_size=16, channels=3)
 
 
 @pytest.fixture
-def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def paths(tmp_path: Path) -> list[Path]:
     paths = [tmp_path / f"{n}.png" for n in range(30)]
     for n, path in enumerate(paths):
         Image.new("RGB", (20, 20), (n, 2 * n, 3 * n)).save(path)

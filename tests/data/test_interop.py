@@ -25,11 +25,6 @@ from vlfew.models.spec import ModelSpec
 PREPROCESSOR = ImagePreprocessor(image_size=8, channels=3)
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for n, name in enumerate(("hot_dog", "mug", "red fox")):

@@ -18,11 +18,6 @@ PREPROCESSOR = ImagePreprocessor(image_size=8, channels=3)
 PEOPLE = {f"Ann_{chr(65 + n // 2)}{chr(97 + n)}": 1 + n % 3 for n in range(20)}
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Twenty people, two in each of ten folds; a third each have one, two and three images."""

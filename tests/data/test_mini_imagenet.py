@@ -24,11 +24,6 @@ WNIDS = sorted(wnid for wnids in SPLITS.values() for wnid in wnids)
 IMAGES_PER_CLASS = 4
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 def image_name(wnid: str, number: int) -> str:
     return f"{wnid}{number:08d}.jpg"
 

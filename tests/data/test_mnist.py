@@ -25,7 +25,6 @@ COUNTS = {"train": 80, "t10k": 30}
 
 @pytest.fixture(autouse=True)
 def data_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("VLFEW_DATA", str(tmp_path / "data"))
     return tmp_path / "data"
 

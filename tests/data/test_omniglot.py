@@ -24,11 +24,6 @@ needs_real = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 def drawing(path: Path, seed: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     dots = np.random.default_rng(seed).random((16, 16)) < 0.5

@@ -16,8 +16,7 @@ ROWS = [("a1", "a2", 1), ("a2", "a3", 1), ("b1", "b2", 1), ("a1", "b1", 0), ("c1
 
 
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def root(tmp_path: Path) -> Path:
     root = tmp_path / "mine"
     (root / "sub").mkdir(parents=True)
     for n, name in enumerate(("a1", "a2", "a3", "b1", "b2", "c1", "c2")):
