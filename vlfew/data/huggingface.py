@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,10 +54,8 @@ def open_local(place: Path, config: str | None = None, *, streaming: bool = Fals
     try:
         with quiet():
             if saved:
-                saved_data = datasets.load_from_disk(str(place))
-                return (
-                    saved_data if isinstance(saved_data, dict) else datasets.DatasetDict({"all": saved_data})
-                )
+                data = datasets.load_from_disk(str(place))
+                return data if isinstance(data, dict) else datasets.DatasetDict({"all": data})
             if not place.is_file():
                 return datasets.load_dataset(str(place), config, streaming=streaming)
             if (kind := place.suffix.lower().lstrip(".")) in ("parquet", "arrow"):
@@ -89,11 +88,7 @@ def open_hub(
         return cached
     otherwise = f"download it elsewhere, use save_to_disk and name the folder: {PREFIX}FOLDER"
     if not download:
-        why = (
-            "nothing is downloaded unless requested"
-            if not streaming
-            else "streaming reads it over the network"
-        )
+        why = "streaming reads it over the network" if streaming else "nothing is downloaded unless requested"
         raise DataError(
             f"{who}: no such file or folder, and not in {datasets.config.HF_DATASETS_CACHE}; {why}: "
             f"set download: true to get it from {where}, or {otherwise}"
@@ -143,8 +138,8 @@ def image_column(features: Features, given: str | None, who: str) -> str:
     """
     from datasets import Image
 
-    kinds = {name: feature for name, feature in features.items() if isinstance(feature, Image)}
-    return _column(features, given, list(kinds), who, "images", "image_column")
+    images = [name for name, feature in features.items() if isinstance(feature, Image)]
+    return _column(features, given, images, who, "images", "image_column")
 
 
 def label_column(features: Features, given: str | None, who: str) -> str:
@@ -156,12 +151,8 @@ def label_column(features: Features, given: str | None, who: str) -> str:
     from datasets import ClassLabel, Value
 
     named = [name for name, feature in features.items() if isinstance(feature, ClassLabel)]
-    plain = [
-        name
-        for name, feature in features.items()
-        if isinstance(feature, Value)
-        and (feature.dtype.startswith(("int", "uint")) or "string" in feature.dtype)
-    ]
+    values = {name: feature.dtype for name, feature in features.items() if isinstance(feature, Value)}
+    plain = [name for name, dtype in values.items() if re.search("^u?int|string", dtype)]
     return _column(features, given, named or plain, who, "labels", "label_column")
 
 

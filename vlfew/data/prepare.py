@@ -229,6 +229,9 @@ def _unpack(archive: Path, staging: Path) -> None:
     files, total, free = 0, 0, shutil.disk_usage(staging).free
     try:
         if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as opened:
+                sizes = [member.file_size for member in opened.infolist()]
+            _check_size(archive, len(sizes), sum(sizes), free)  # known before any is written
             members = _zip_members(archive)
         elif tarfile.is_tarfile(archive):
             members = _tar_members(archive, staging)
@@ -237,18 +240,22 @@ def _unpack(archive: Path, staging: Path) -> None:
         for name, size, content in members:
             with content:
                 files, total = files + 1, total + size
-                if files > MAX_FILES or total > MAX_BYTES:
-                    raise DataError(
-                        f"{archive}: unpacks to more than {MAX_FILES:,} files or {MAX_BYTES / 2**30:,.0f} GiB; "
-                        "unpack it yourself if that is intended"
-                    )
-                if total > free:
-                    raise DataError(f"{archive}: larger than the {free / 2**30:,.1f} GiB of free disk space")
+                _check_size(archive, files, total, free)
                 _write(_inside(archive, name, staging), content)
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, LZMAError, EOFError) as error:
         raise DataError(f"{archive}: damaged archive: {_line(error)}") from None
     except (OSError, RuntimeError, NotImplementedError) as error:
         raise DataError(f"{archive}: cannot be unpacked: {_line(error)}") from None
+
+
+def _check_size(archive: Path, files: int, size: int, free: int) -> None:
+    if files > MAX_FILES or size > MAX_BYTES:
+        raise DataError(
+            f"{archive}: unpacks to more than {MAX_FILES:,} files or {MAX_BYTES / 2**30:,.0f} GiB; "
+            "unpack it yourself if that is intended"
+        )
+    if size > free:
+        raise DataError(f"{archive}: larger than the {free / 2**30:,.1f} GiB of free disk space")
 
 
 def _inside(archive: Path, member: str, staging: Path) -> Path:
