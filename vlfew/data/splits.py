@@ -79,7 +79,8 @@ def split_by_class(
     left = sum(part == "train" for part in part_of.values())
     if left < MIN_CLASSES:
         raise DataError(
-            f"{fractions} leave {left} of the {total} classes for training: at least {MIN_CLASSES} are needed"
+            f"{fractions} leave {left} of the {total} classes for training: at least {MIN_CLASSES} are needed; "
+            "set smaller ones, or add classes"
         )
     return named_splits([part_of[class_names[label]] for label in labels.tolist()])
 
