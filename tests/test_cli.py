@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 import torch
 from PIL import Image
 
 from tests.training.conftest import ENVIRONMENT
-from vlfew.cli import main
+from vlfew.cli import app, main
 
 
 def fails(capsys, *arguments: str) -> str:
@@ -301,13 +303,56 @@ def test_a_new_protocol_is_one_file_and_one_line(capsys, dual_run, tmp_path, mon
     assert "coin: sides='few'; input should be a valid integer" in line
 
 
-def test_old_flags_name_the_new_ones(capsys, dual_run):
-    from vlfew.core.renamed import FLAGS
+@pytest.mark.parametrize(
+    ("command", "flag", "new"),
+    [
+        ("evaluate few-shot RUN", "--protocol", "the first argument"),
+        ("evaluate few-shot RUN", "--too-few", "--on-small-class"),
+        ("evaluate few-shot RUN", "--scorer", "--method"),
+        ("evaluate verification RUN", "--scorer", "--similarity"),
+        ("evaluate identification RUN", "--enrolled", "--gallery-size"),
+        ("evaluate identification RUN", "--draws", "--repeats"),
+        ("evaluate zero-shot RUN", "--template", "--templates"),
+        ("evaluate few-shot RUN", "--set", "plain data.KEY=VALUE"),
+        ("adapt RUN", "--seeds", "--repeats"),
+        ("adapt RUN", "--choose", "--tune-on"),
+        ("adapt RUN", "--fix", "--METHOD.OPTION VALUE"),
+        ("data show folder", "--set", "an option of its own"),
+    ],
+)
+def test_old_flags_name_the_new_ones(capsys, command, flag, new):
+    assert f"{flag} is now {new}" in fails(capsys, *command.split(), flag, "x")
 
-    commands = {"--seeds": "adapt", "--choose": "adapt", "--fix": "adapt"}
-    for flag, new in FLAGS.items():
-        command = [commands.get(flag, "evaluate")] + (["few-shot"] if flag not in commands else [])
-        assert f"{flag} is now {new}" in fails(capsys, *command, str(dual_run), flag, "x")
+
+def test_flags_that_were_never_those_of_a_command_are_not_old(capsys):
+    assert "is now" not in fails(capsys, "data", "show", "glyphs", "--template", "x")
+    assert "is now" not in fails(capsys, "evaluate", "retrieval", "RUN", "--choose", "x")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "override"),
+    [("--steps 20", "optim.steps=20"), ("--num-workers=2", "training.num_workers=2"), ("--seed 1", "seed=1")],
+)
+def test_a_key_of_the_configuration_given_as_a_flag(capsys, arguments, override):
+    line = fails(capsys, "train", "folder", *arguments.split())
+    assert f"a key of the configuration is set by {override}" in line
+    assert "No such option '--nothing'" in fails(capsys, "train", "folder", "--nothing")
+
+
+def test_help_shows_values_and_sentences(capsys):
+    """Of `adapt`, which has options of nearly all components: defaults are values, and help is not a fragment."""
+    command = app.commands["adapt"]
+    texts = {
+        p.opts[0]: p.help for p in command.get_params(click.Context(command)) if isinstance(p, click.Option)
+    }
+    assert texts["--lora.alpha"].endswith("[default: 1.414]")
+    assert texts["--cross_attention_transductive.share"].endswith("[default: 0.4667]")
+    assert texts["--am3.steps"] == "Steps of AdamW. [default: 100]"
+    assert texts["--cross_attention.batch_norm"].endswith("[default: true]")
+    assert not [text for text in texts.values() if re.match("(Of|On|By|See|How many) ", text)]
+    for arguments in (("adapt",), ("evaluate", "few-shot"), ("export",)):
+        out, _ = succeeds(capsys, *arguments, "--help")
+        assert all(prefix in out for prefix in ("open_clip:", "transformers:", "timm:"))
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

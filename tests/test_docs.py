@@ -297,7 +297,9 @@ def test_reference_shows_the_defaults():
 
 def test_changelog_lists_every_rename():
     changelog = text_of("CHANGELOG.md")
-    for names in (renamed.KEYS, renamed.FLAGS, *renamed.COMPONENTS.values()):
+    options = [f"--{name.replace('_', '-')}" for name in renamed.OPTIONS]
+    kinds = [renamed.VALUES[kind] for kind in ("backbone", "protocol", "method")]
+    for names in (renamed.KEYS, options, *renamed.FLAGS.values(), *kinds):
         missing = [old for old in names if not re.search(rf"`(?:[^`|\n]* )?{re.escape(old)}\b", changelog)]
         assert not missing
 

@@ -135,6 +135,16 @@ def test_base_is_merged_and_lines_point_to_the_right_file(tmp_path):
         load_config(path)
 
 
+def test_a_base_that_is_not_beside_the_file_is_a_recipe(tmp_path):
+    recipe = read_config(write(tmp_path, "base: quickstart.yaml\n"))
+    assert recipe.data.name == "glyphs" and recipe.name == "run"
+    assert read_config(write(tmp_path, "base: mnist_contrastive\n")).data.name == "mnist"  # a study
+    (tmp_path / "quickstart.yaml").write_text(MINIMAL + "seed: 3\n")
+    assert read_config(write(tmp_path, "base: quickstart.yaml\n")).seed == 3
+    with pytest.raises(ConfigError, match=r"nothing\.yaml: no such configuration file"):
+        read_config(write(tmp_path, "base: nothing.yaml\n"))
+
+
 def test_base_cycle(tmp_path):
     path = write(tmp_path, "base: run.yaml\n" + MINIMAL)
     with pytest.raises(ConfigError, match="leads back"):

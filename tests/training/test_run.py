@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from tests.training.conftest import CONFIG, ENVIRONMENT, command, vlfew
 from vlfew.cli import main
 from vlfew.core.errors import VlfewError
+from vlfew.core.files import sha256
 from vlfew.training.run_folder import RunFolder
 from vlfew.training.training_step import TrainingStep
 from vlfew.workflows.assemble import (
@@ -131,6 +132,20 @@ def test_another_configuration_in_the_same_folder_is_an_error_with_the_differenc
     assert len(error.strip().splitlines()) == 1
 
 
+def test_data_that_are_missing_are_the_first_mistake_of_a_finished_run(finished, capsys):
+    run, _ = finished
+    status, _, error = outcome(
+        capsys, "train", run.parent / "small.yaml", "data.root=nowhere", "--runs", run.parent
+    )
+    assert status == 2 and "nowhere is not a folder" in error
+
+
+def test_the_number_of_workers_may_change(finished, capsys):
+    run, _ = finished
+    workers = ("training.num_workers=1", "--runs", run.parent)
+    assert outcome(capsys, "train", run.parent / "small.yaml", *workers)[0] == 0
+
+
 def test_killed_and_resumed_gives_the_same_weights_to_the_bit(finished, config):
     reference, _ = finished
     run = config.parent / "small"
@@ -149,7 +164,7 @@ def test_killed_and_resumed_gives_the_same_weights_to_the_bit(finished, config):
         assert all((once[k] == twice[k]).all() for k in once)
 
 
-def test_sigterm_saves_and_leaves(config):
+def test_sigterm_ends_the_process_after_the_state_is_saved(config):
     run = config.parent / "small"
     arguments = [
         "train",
@@ -162,10 +177,28 @@ def test_sigterm_saves_and_leaves(config):
     process = start_and_wait(arguments, run, 5)
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM
+    assert process.returncode == -signal.SIGTERM  # 143 in a shell
     step = int(re.search(r"stopped at step (\d+) of", stderr)[1])
     assert (run / "checkpoints" / f"step-{step:08d}.json").is_file()
     assert "Traceback" not in stderr
+
+
+def test_a_signal_reaches_the_program_around_the_training(config, monkeypatch):
+    """As pytest or a notebook: Ctrl-C ends the training after its step, and then the program."""
+    forward, calls = TrainingStep.forward, iter(range(1, 10**6))
+
+    def interrupted(self, *arguments):
+        if next(calls) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return forward(self, *arguments)
+
+    monkeypatch.setattr(TrainingStep, "forward", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, [], config.parent)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert (config.parent / "small/checkpoints/step-00000003.json").is_file()
+    assert train(config, [], config.parent).state == "finished"
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +233,19 @@ def test_damaged_checkpoints_are_an_error_that_names_them(stopped):
     # The way out that the message names works.
     newest.with_suffix(".json").unlink()
     assert train(config, [], config.parent).state == "finished"
+
+
+def test_a_checkpoint_of_an_earlier_version_is_one_line(stopped):
+    """Before version 0.2 the state of the training was in the JSON file, and the tensors had no metadata."""
+    config, run, newest = stopped
+    save_file(load_file(newest), newest)
+    about = {"sha256": sha256(newest), "progress": {"step": 20}, "about": {}}
+    newest.with_suffix(".json").write_text(json.dumps(about))
+    with pytest.raises(
+        VlfewError, match=rf"{newest.name} was written by an earlier version.*remove {run}"
+    ) as error:
+        train(config, [], config.parent)
+    assert "\n" not in str(error.value)
 
 
 def test_a_damaged_best_is_found_at_the_start_and_can_be_left_behind(stopped):

@@ -317,7 +317,7 @@ def test_an_error_during_training_ends_only_its_trial(
 
 def test_an_interruption_does_not_fail_the_trial(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped(self: Trainer) -> None:
-        raise TrainingInterrupted("stopped at step 1", 15)
+        raise TrainingInterrupted("stopped at step 1")
 
     with monkeypatch.context() as patch, pytest.raises(TrainingInterrupted):
         patch.setattr(Trainer, "train", stopped)

@@ -40,7 +40,7 @@ class MultimodalPrototypes(CosineMethod):
 
     Args:
         feature_spec: sizes of the features.
-        text_weight: w in `[0, 1]`.
+        text_weight: weight w of the text, in `[0, 1]`.
 
     Raises:
         ConfigError: text_weight outside `[0, 1]`.
@@ -73,7 +73,7 @@ class ScoreMixture(FewShotMethod):
 
     Args:
         image_method: scores queries against images.
-        text_weight: w in `[0, 1]`.
+        text_weight: weight w of the text, in `[0, 1]`.
 
     Raises:
         ConfigError: text_weight outside `[0, 1]`.

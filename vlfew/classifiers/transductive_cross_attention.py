@@ -24,7 +24,7 @@ class TransductiveCrossAttention(SimilarityClassifier):
         feature_spec: gives m = H * W.
         similarity: the trained cross attention; an untrained one where not given.
         share: of an episode's queries that each round adds, in `(0, 1]`; the paper adds 35 of 75.
-        rounds: how many.
+        rounds: number of rounds.
 
     Raises:
         ConfigError: share outside `(0, 1]`, or fewer than 1 round.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections.abc import Sequence
 
 import rich_click as click
 from click.exceptions import NoArgsIsHelpError
@@ -16,9 +17,10 @@ from vlfew.cli.evaluate import evaluate
 from vlfew.cli.inference import classify, export, models, push
 from vlfew.cli.report import report
 from vlfew.cli.train import completion, recipes, train, tune
+from vlfew.core.console import log
 from vlfew.core.cpu_tuning import tuned_process
 from vlfew.core.errors import VlfewError
-from vlfew.core.renamed import FLAGS
+from vlfew.core.renamed import renamed_flag
 
 PANELS = {
     "Train": ["train", "tune", "recipes"],
@@ -45,12 +47,12 @@ for command in (
     recipes,
     evaluate,
     adapt,
-    classify,
     report,
-    data,
-    models,
+    classify,
     export,
     push,
+    models,
+    data,
     completion,
 ):
     app.add_command(command)
@@ -62,31 +64,46 @@ def main(arguments: list[str] | None = None) -> None:
         # A name that the output's encoding lacks is escaped, not a reason to fail.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    lines, status = list[str](), 0
     try:
         with tuned_process():
-            status = app.main(arguments, prog_name="vlfew", standalone_mode=False)
-        sys.exit(status if isinstance(status, int) else 0)
+            returned = app.main(arguments, prog_name="vlfew", standalone_mode=False)
+        status = returned if isinstance(returned, int) else 0
     except NoArgsIsHelpError as error:
         error.show()
-        sys.exit(2)
+        status = 2
     except click.Abort:
-        sys.exit(130)
+        status = 130
     except click.ClickException as error:
-        if os.environ.get("RANK", "0") == "0":
-            print(f"vlfew: {_usage_problem(error)}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        lines = [_usage_problem(error, sys.argv[1:] if arguments is None else arguments)]
+        status = error.exit_code
     except (VlfewError, OSError) as error:
-        if os.environ.get("RANK", "0") == "0":
-            for line in str(error).splitlines():
-                print(f"vlfew: {line}", file=sys.stderr)
-        signal = getattr(error, "signal", 0)
-        sys.exit(128 + signal if signal else 2)
+        lines, status = str(error).splitlines(), 2
+    if os.environ.get("RANK", "0") == "0":
+        for line in lines:
+            log(f"vlfew: {line}")
+    sys.exit(status)
 
 
-def _usage_problem(error: click.ClickException) -> str:
+def _usage_problem(error: click.ClickException, arguments: Sequence[str]) -> str:
     """What is wrong with the arguments, and where to read about them, in one line."""
-    message = error.format_message()
-    if isinstance(error, click.NoSuchOption) and error.option_name in FLAGS:
-        message = f"{error.option_name} is now {FLAGS[error.option_name]}"
-    context = getattr(error, "ctx", None)
-    return f"{message} ({context.command_path} --help)" if context is not None else message
+    message, context = error.format_message(), getattr(error, "ctx", None)
+    if context is None:
+        return message
+    if isinstance(error, click.NoSuchOption):
+        command = f"{context.command_path} ".split(" ")[1]
+        flag, known = error.option_name, [o for p in context.command.get_params(context) for o in p.opts]
+        if new := renamed_flag(command, flag, known):
+            message = f"{flag} is now {new}"
+        elif command in ("train", "tune") and (override := _as_override(flag, arguments)):
+            message = f"No such option {flag!r}; a key of the configuration is set by {override}"
+    return f"{message} ({context.command_path} --help)"
+
+
+def _as_override(flag: str, arguments: Sequence[str]) -> str:
+    """`optim.steps=20` for the arguments `--steps 20`; empty where no key of the configuration is called so."""
+    from vlfew.core.config_file import keys_named
+
+    _, _, rest = " ".join(arguments).partition(flag)
+    value = rest.lstrip(" =").partition(" ")[0] or "VALUE"
+    return " or ".join(f"{key}={value}" for key in keys_named(flag.lstrip("-").replace("-", "_")))

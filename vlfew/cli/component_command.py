@@ -6,7 +6,6 @@ They are read from the source, so help and completion import neither the compone
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -19,6 +18,17 @@ from vlfew.core.registry import Registry
 from vlfew.core.signatures import Option
 
 _LITERAL = re.compile(r"Literal\[([^\]]*)\]")
+
+
+COMMANDS = Registry(
+    "command",
+    {
+        "adapt": "vlfew.evaluation.adaptation.compare:compare_methods",
+        "data show": "vlfew.workflows.show_data:show_data",
+        "tune": "vlfew.workflows.tune:tune",
+    },
+)
+"""Functions whose keyword-only parameters are the options of a command."""
 
 
 class ComponentGroup(click.RichGroup):
@@ -47,7 +57,7 @@ class ComponentGroup(click.RichGroup):
         if cmd_name not in registry.names():
             if (
                 "/" in cmd_name or Path(cmd_name).is_dir()
-            ):  # the order before 0.2: `evaluate RUN --protocol NAME`
+            ):  # the order before 0.2: `evaluate RUN --protocol P`
                 kind = registry.kind
                 raise VlfewError(f"the {kind} comes first: {ctx.command_path} {kind.upper()} {cmd_name}")
             registry.get(cmd_name)  # raises, with the closest name
@@ -88,30 +98,37 @@ def _identifier(option: Option, prefix: str) -> str:
 
 def _flag(option: Option, prefix: str) -> click.Option:
     name = f"{prefix}{option.name}" if prefix else option.name.replace("_", "-")
-    text = f"{option.help[:1].upper()}{option.help[1:]}"
     if option.annotation == "bool" and not prefix:
-        declaration = f"--{name}" if option.default == "False" else f"--{name}/--no-{name}"
-        return click.Option([declaration, _identifier(option, prefix)], is_flag=True, default=None, help=text)
-    if default := _default_text(option):
-        text += f" [default: {default}]"
+        declaration = f"--{name}/--no-{name}" if option.default else f"--{name}"
+        return click.Option(
+            [declaration, _identifier(option, prefix)], is_flag=True, default=None, help=_sentence(option)
+        )
+    default = _default_text(option.default)
     return click.Option(
         [f"--{name}", _identifier(option, prefix)],
         multiple=bool(re.search(r"\b(list|tuple|Sequence)\[", option.annotation)),
         metavar=_metavar(option.annotation),
-        help=text,
-        required=option.default is None,
+        help=_sentence(option) + (f" [default: {default}]" if default else ""),
+        required=option.default is ...,
     )
 
 
-def _default_text(option: Option) -> str:
-    """The default as a user would write it: `1, 2, 4` of `(1, 2, 4)`."""
-    if option.default in (None, "None"):
+def _sentence(option: Option) -> str:
+    """The option's help; an entry such as `seed: of the draws` reads on from the name."""
+    words = option.name.replace("_", " ")
+    text = f"{words} {option.help}" if re.match("(of|on|by|at) ", option.help) else option.help
+    return f"{text[:1].upper()}{text[1:]}"
+
+
+def _default_text(value: Any) -> str:
+    """A default as a user would write it: `1, 2, 4` of `(1, 2, 4)`."""
+    if value is None or value is ...:
         return ""
-    try:
-        value = ast.literal_eval(option.default)
-    except ValueError:
-        return option.default
-    return ", ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+    if isinstance(value, tuple | list):
+        return ", ".join(map(_default_text, value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _metavar(annotation: str) -> str:

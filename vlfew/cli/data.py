@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import rich_click as click
 
-from vlfew.cli.component_command import ComponentGroup, component_flags, component_values
-from vlfew.cli.options import print_table
+from vlfew.cli.component_command import COMMANDS, ComponentGroup, component_flags, component_values
+from vlfew.cli.options import root_option
+from vlfew.core.console import print_table
 from vlfew.core.errors import VlfewError
 from vlfew.core.registry import Registry
 from vlfew.core.signatures import Option
-
-if TYPE_CHECKING:
-    from vlfew.data.preprocess import ImagePreprocessor
 
 LOCATIONS = {
     "glyphs": "built in",
@@ -55,74 +53,20 @@ def list_sources() -> None:
     print_table(["name", "options", "location"], rows, no_wrap=["name"])
 
 
-def _show_command(source: str, options: list[Option]) -> click.Command:
-    def run(
-        root: Path | None,
-        image_size: int,
-        channels: str,
-        resize: str,
-        center_crop: float,
-        split_seed: int,
-        skip_bad: bool,
-        sheet_split: str | None,
-        sheet: Path | None,
-        name: str = source,
-        **given: Any,
-    ) -> None:
-        from vlfew.data.preprocess import ImagePreprocessor
+def _show_command(source: str, source_options: list[Option]) -> click.Command:
+    options = COMMANDS.signature("data show")
 
-        preprocessor = ImagePreprocessor(
-            image_size,
-            int(channels),
-            resize=resize,  # type: ignore[arg-type]
-            center_crop=center_crop,
-            on_bad_image="skip" if skip_bad else "error",
-            seed=split_seed,
-        )
-        full_name = source + name if source.endswith(":") else source
-        _show(full_name, root, preprocessor, component_values(given, options), sheet_split, sheet)
+    def run(root: Path | None, name: str = "", **given: Any) -> None:
+        from vlfew.workflows.show_data import show_data
+
+        checked = COMMANDS.checked("data show", component_values(given, options))
+        for key, value in show_data(source + name, root, component_values(given, source_options), **checked):
+            print(f"{key:<10} {value}")
 
     parameters: list[click.Parameter] = [
-        click.Option(["--root"], type=click.Path(path_type=Path), help="Folder of the data."),
+        root_option(),
+        *component_flags(source_options),
         *component_flags(options),
-        click.Option(
-            ["--image-size"],
-            type=click.IntRange(8),
-            default=84,
-            show_default=True,
-            help="Height and width in pixels.",
-        ),
-        click.Option(
-            ["--channels"],
-            type=click.Choice(["1", "3"]),
-            default="3",
-            show_default=True,
-            help="1 gray, 3 color.",
-        ),
-        click.Option(
-            ["--resize"],
-            type=click.Choice(["stretch", "crop"]),
-            default="stretch",
-            show_default=True,
-            help="Stretch the image to a square, or take its middle square.",
-        ),
-        click.Option(
-            ["--center-crop"],
-            type=click.FloatRange(0, 1, min_open=True),
-            default=1.0,
-            show_default=True,
-            help="Fraction of each side to keep.",
-        ),
-        click.Option(
-            ["--split-seed"], type=int, default=0, show_default=True, help="Seed of splits that are drawn."
-        ),
-        click.Option(["--skip-bad"], is_flag=True, help="Skip and count images that cannot be read."),
-        click.Option(["--sheet-split"], help="Split to draw; by default all of them."),
-        click.Option(
-            ["--sheet"],
-            type=click.Path(path_type=Path, dir_okay=False),
-            help="Contact sheet to write [<name>.png].",
-        ),
     ]
     if source.endswith(":"):
         parameters.insert(0, click.Argument(["name"], metavar="NAME"))
@@ -141,36 +85,6 @@ def show() -> None:
 
     `vlfew data show SOURCE --help` shows the options of a source; `hf:` takes a name: `vlfew data show hf: NAME`.
     """
-
-
-def _show(
-    name: str,
-    root: Path | None,
-    preprocessor: ImagePreprocessor,
-    options: dict[str, Any],
-    split: str | None,
-    sheet: Path | None,
-) -> None:
-    from vlfew.core.files import file_stem
-    from vlfew.data.loading import load_data
-    from vlfew.data.preview import contact_sheet, describe
-
-    dataset = load_data(name, root, preprocessor, **options)
-    path = sheet or Path(f"{file_stem(name)}.png")
-    contact_sheet(dataset, [split] if split else list(dataset.splits), path)
-    for key, value in [*describe(dataset), ("resized", _resizing(preprocessor)), ("sheet", str(path))]:
-        print(f"{key:<10} {value}")
-
-
-def _resizing(preprocessor: ImagePreprocessor) -> str:
-    """How images became square, and the options that change it."""
-    crop = preprocessor.center_crop
-    part = "full images" if crop == 1 else f"the central {crop:.0%} of images"
-    if preprocessor.resize == "stretch":
-        return (
-            f"{part}, stretched to a square (--resize crop takes the middle square, --center-crop 0.6 less)"
-        )
-    return f"{part}, the middle square of each (--resize stretch keeps all of it)"
 
 
 @data.command()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import rich_click as click
 
 from vlfew.cli.component_command import ComponentGroup, component_flags, component_values
-from vlfew.cli.options import RUN_HELP, data_parameters, file_option, result_files
+from vlfew.cli.options import RUN_HELP, file_option, result_files, run_and_data
+from vlfew.core.console import log
 from vlfew.core.registry import Registry
 from vlfew.core.signatures import Option
 
@@ -40,20 +40,19 @@ def _command(protocol: str, options: list[Option]) -> click.Command:
         )
         print_results([result])
         if result.note:
-            print(f"note: {result.note}", file=sys.stderr)
+            log(f"note: {result.note}")
         if json_file is not None:
             write_results(json_file, [result])
         if csv_file is not None:
             write_csv(csv_file, [result])
 
     parameters = [
-        click.Argument(["run"], metavar="RUN"),
-        *data_parameters(),
+        *run_and_data(),
         *component_flags(options),
         *result_files(),
         file_option("--per-episode", ".npy", "Also write the accuracy of each episode here."),
     ]
-    return click.RichCommand(name=protocol, callback=run, params=parameters)
+    return click.RichCommand(name=protocol, callback=run, params=parameters, epilog=RUN_HELP)
 
 
 @click.group(
@@ -62,12 +61,10 @@ def _command(protocol: str, options: list[Option]) -> click.Command:
     build=_command,
     options_metavar="",
     subcommand_metavar="PROTOCOL RUN [OPTIONS]",
+    epilog=RUN_HELP,
 )
 def evaluate() -> None:
     """Evaluate a model by a protocol; nothing is trained and nothing is selected.
 
     `vlfew evaluate PROTOCOL --help` shows the options of a protocol.
     """
-
-
-evaluate.epilog = RUN_HELP

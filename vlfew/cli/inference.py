@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Literal
 
 import rich_click as click
 
-from vlfew.cli.options import (
-    RUN_HELP,
-    file_option,
-    images_argument,
-    print_table,
-    run_argument,
-    with_parameters,
-)
+from vlfew.cli.options import RUN_HELP, file_option, images_argument, run_argument, with_parameters
+from vlfew.core.console import log, print_table
 from vlfew.core.errors import DataError, VlfewError
 
 
@@ -68,7 +61,7 @@ def classify(
 
     described, paths = read_class_file(classes), find_images(images)
     if warning := mixed_modality_warning(described):
-        print(f"vlfew: warning: {warning}", file=sys.stderr)
+        log(f"vlfew: warning: {warning}")
     model = load(run).to(scoring_device())
     classifier = FewShotClassifier.from_classes(model, described, method=method, text_weight=text_weight)
     predictions, status = {}, 0
@@ -79,28 +72,21 @@ def classify(
             try:
                 (predictions[path],) = classifier.classify([path], threshold)
             except DataError as error:
-                print(f"vlfew: {error}", file=sys.stderr)
+                log(f"vlfew: {error}")
                 status = 1
         if not predictions:
             return 2
-    rows = [
-        {
-            "image": str(path),
-            "label": p.label,
-            "score": round(p.score, 4),
-            "margin": round(p.margin, 4),
-            "probability": round(p.probability, 4),
-            "accepted": p.accepted,
-        }
-        for path, p in predictions.items()
-    ]
+    rows = []
+    for path, prediction in predictions.items():
+        values = {k: round(v, 4) if type(v) is float else v for k, v in prediction._asdict().items()}
+        rows.append({"image": str(path), **values})
     if as_json:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
         return status
-    columns = ["image", "label", "score", "margin", "probability"]
     for row in rows:
-        row["label"] = row["label"] if row["accepted"] else f"unknown ({row['label']}?)"
-    print_table(columns, [[row[column] for column in columns] for row in rows])
+        if not row.pop("accepted"):
+            row["label"] = f"unknown ({row['label']}?)"
+    print_table(list(rows[0]), [list(row.values()) for row in rows])
     return status
 
 
@@ -168,4 +154,4 @@ def push(run: str, repo: str, weights_license: str | None, private: bool, dry_ru
         return
     for path in write_pretrained(model, dry_run, repo, weights_license):
         print(f"{path}  {path.stat().st_size / 1e6:,.1f} MB")
-    print(f"nothing was uploaded; without --dry-run these files go to {repo}", file=sys.stderr)
+    log(f"nothing was uploaded; without --dry-run these files go to {repo}")

@@ -1,4 +1,4 @@
-"""Arguments and options shared by commands, and how tables are printed."""
+"""Arguments and options shared by commands."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Any
 
 import rich_click as click
 
-RUN_HELP = "RUN is a run folder, a hub id, open_clip:ARCH/TAG, transformers:NAME or timm:NAME."
+RUN_HELP = (
+    "RUN is a run folder, a hub id (OWNER/NAME), or a published model with a prefix: open_clip:ARCH/TAG, "
+    "transformers:NAME or timm:NAME."
+)
 run_argument = click.argument("run", metavar="RUN")
 runs_option = click.option(
     "--runs",
@@ -20,13 +23,19 @@ runs_option = click.option(
 images_argument = click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
 
 
-def data_parameters() -> list[click.Parameter]:
-    """`--data`, `--root` and `data.KEY=VALUE`: the data that a model is evaluated on."""
+def run_and_data() -> list[click.Parameter]:
+    """RUN, `data.KEY=VALUE`, `--data` and `--root`: a model, and the data that it is evaluated on."""
     return [
+        click.Argument(["run"], metavar="RUN"),
         click.Argument(["settings"], nargs=-1, metavar="[data.KEY=VALUE]...", callback=_data_settings),
         click.Option(["--data"], metavar="SOURCE", help="Data source; by default that of the run."),
-        click.Option(["--root"], type=click.Path(path_type=Path), help="Folder of the data."),
+        root_option(),
     ]
+
+
+def root_option() -> click.Option:
+    """`--root`: the folder of the data."""
+    return click.Option(["--root"], type=click.Path(path_type=Path), help="Folder of the data.")
 
 
 def _data_settings(ctx: click.Context, parameter: click.Parameter, value: Sequence[str]) -> Sequence[str]:
@@ -67,21 +76,3 @@ def with_parameters(*parameters: click.Parameter) -> Callable[[click.Command], c
         return command
 
     return add
-
-
-def print_table(
-    columns: Sequence[str], rows: Sequence[Sequence[Any]], *, no_wrap: Sequence[str] = ()
-) -> None:
-    """Print a table to standard output; columns in `no_wrap` keep their cells on one line."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column in no_wrap)
-    for row in rows:
-        table.add_row(*(Text(str(cell)) for cell in row))
-    console = Console()
-    # When piped or redirected, rich would fold the table to 80 columns.
-    Console(width=console.width if console.is_terminal else 200).print(table)

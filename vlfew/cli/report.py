@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import rich_click as click
 
 from vlfew.cli.options import file_option, with_parameters
+from vlfew.core.console import log, wide_console
 
 
 @with_parameters(
@@ -18,24 +18,14 @@ from vlfew.cli.options import file_option, with_parameters
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
 def report(runs: tuple[Path, ...], out_file: Path, json_file: Path | None) -> None:
     """Compare up to 8 finished runs: results, paired tests, curves, configurations."""
-    from rich.console import Console
+    from vlfew.report import comparison
 
-    from vlfew.report.comparison import (
-        compare_runs,
-        comparison_tables,
-        write_comparison,
-        write_comparison_json,
-    )
-
-    compared = compare_runs(list(runs))
-    write_comparison(compared, out_file)
+    compared = comparison.compare_runs(list(runs))
+    comparison.write_comparison(compared, out_file)
     if json_file is not None:
-        write_comparison_json(compared, json_file)
-    console = Console()
-    # When piped or redirected, rich would fold the tables to 80 columns.
-    wide = Console(width=console.width if console.is_terminal else 200)
-    for table in comparison_tables(compared):
-        wide.print(table)
+        comparison.write_comparison_json(compared, json_file)
+    for table in comparison.comparison_tables(compared):
+        wide_console().print(table)
         print()
     print(compared.summary)
-    print(f"page: {out_file}", file=sys.stderr)
+    log(f"page: {out_file}")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import rich_click as click
 
-from vlfew.cli.options import print_table, runs_option
+from vlfew.cli.component_command import COMMANDS, component_flags, component_values
+from vlfew.cli.options import runs_option, with_parameters
+from vlfew.core.console import print_table
 from vlfew.core.recipes import find_recipe, list_recipes
 
 
@@ -33,6 +36,7 @@ def train(config: str, overrides: tuple[str, ...], runs: Path) -> None:
     train_run(config, overrides, runs)
 
 
+@with_parameters(*component_flags(COMMANDS.signature("tune")))
 @click.command()
 @config_argument
 @overrides_argument
@@ -42,28 +46,16 @@ def train(config: str, overrides: tuple[str, ...], runs: Path) -> None:
     required=True,
     help="YAML file: keys with {low:, high:} or {choices: [...]}.",
 )
-@click.option(
-    "--trials", type=click.IntRange(1), default=20, show_default=True, help="In all, with earlier calls."
-)
-@click.option(
-    "--pruner",
-    type=click.Choice(["median", "none"]),
-    default="median",
-    show_default=True,
-    help="Whether trials below the median are stopped early.",
-)
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the suggestions.")
 @runs_option
-def tune(
-    config: str, overrides: tuple[str, ...], space: Path, trials: int, pruner: str, seed: int, runs: Path
-) -> None:
+def tune(config: str, overrides: tuple[str, ...], space: Path, runs: Path, **given: Any) -> None:
     """Search hyperparameters on the validation split.
 
     CONFIG is a YAML file or the name of a recipe. The same command again continues the search.
     """
     from vlfew.workflows.tune import tune as tune_config
 
-    tune_config(config, overrides, space, runs, trials=trials, pruner=pruner, seed=seed)  # type: ignore[arg-type]
+    options = COMMANDS.checked("tune", component_values(given, COMMANDS.signature("tune")))
+    tune_config(config, overrides, space, runs, **options)
 
 
 @click.command()

@@ -381,6 +381,8 @@ class TrainingConfig(ConfigSection):
         gradient_cache: encode this many images (and texts) of a batch at a time, twice, so that memory does not
             grow with the batch (`vlfew.training.gradient_cache`).
         compile: `torch.compile` the backbone.
+        num_workers: processes that load batches; `null` is one per core (at most 8) where images are decoded on
+            demand, and none where they are in memory.
         eval_every: steps between validations.
         patience: stop after this many validations without improvement.
         save_every: steps between checkpoints.
@@ -392,6 +394,7 @@ class TrainingConfig(ConfigSection):
     gradient_accumulation_steps: Count = 1
     gradient_cache: Count | None = None
     compile: bool = False
+    num_workers: CountFromZero | None = None
     eval_every: Count = 200
     patience: Count | None = None
     save_every: Count = 200

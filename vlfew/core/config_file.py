@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import json
 import re
-import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from vlfew.core.config import ComponentConfig, Config
+from vlfew.core.config import Config
 from vlfew.core.errors import ConfigError, VlfewError, did_you_mean
+from vlfew.core.recipes import recipes_folder
 from vlfew.core.registry import Registry
-from vlfew.core.renamed import renamed_key, renamed_value
+from vlfew.core.renamed import renamed_key, renamed_option, renamed_value
 from vlfew.core.upgrade import upgrade_config
 from vlfew.core.yaml_loader import SettingsLoader, yaml_problem
 
@@ -60,7 +60,7 @@ def load_config(path: Path, overrides: Sequence[str] = (), parts: Mapping[str, P
     """Read a YAML file and `key=value` overrides, and check everything.
 
     Args:
-        path: YAML file; its key `base: other.yaml`, if any, names a file to start from.
+        path: YAML file; its key `base: other.yaml`, if any, names a file or a recipe to start from.
         overrides: dotted keys with YAML values (`optim.lr=1e-3`, `objective.0.weight=2`).
         parts: section name (dotted if nested) to the registry that checks its component options.
 
@@ -100,7 +100,7 @@ def parse_config(values: dict[str, Any], parts: Mapping[str, Part], origins: Ori
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
-        problems += _explain(error, Config, "", origins)
+        problems += _explain(error, "", origins)
     problems += option_problems
     if config is None or problems:
         raise ConfigError(list(dict.fromkeys(problems)))
@@ -125,7 +125,7 @@ def parse_values(pairs: Sequence[str], schema: type[BaseModel], owner: str, at: 
     try:
         checked = schema.model_validate(values)
     except ValidationError as error:
-        problems += _explain(error, schema, at, origins, list(schema.model_fields), f" of {owner}")
+        problems += _explain(error, at, origins, list(schema.model_fields), f" of {owner}")
     if problems:
         raise ConfigError(problems)
     return {key: getattr(checked, key) for key in checked.model_fields_set}
@@ -164,11 +164,17 @@ def read_yaml(
     if not isinstance(values, dict):
         raise ConfigError(f"{path}:1: expected a mapping of settings")
     if "base" in values:
-        base = path.parent / str(values.pop("base"))
+        base = _base_file(path, str(values.pop("base")))
         values = _merge(read_yaml(base, origins, (*seen, path.resolve()), kind), values)
     origins.places[""] = str(path)
     _record_lines(node, "", path, origins)
     return values
+
+
+def _base_file(path: Path, name: str) -> Path:
+    """The file that `base: NAME` means in a file: one beside it, or else the recipe of that name."""
+    beside, recipe = path.parent / name, f"{Path(name).name.removesuffix('.yaml')}.yaml"
+    return beside if beside.is_file() else next(recipes_folder().rglob(recipe), beside)
 
 
 def _merge(base: Any, over: Any) -> Any:
@@ -236,6 +242,8 @@ def _check_parts(values: dict[str, Any], parts: Mapping[str, Part], origins: Ori
     """Check and convert the component options of every section in `parts`; returns the problems."""
     problems = []
     for section, part in parts.items():
+        model = _model_at(section.split("."))
+        assert model is not None
         value: Any = values
         for step in section.split("."):
             value = value.get(step) if isinstance(value, dict) else None
@@ -246,7 +254,6 @@ def _check_parts(values: dict[str, Any], parts: Mapping[str, Part], origins: Ori
                 entry = {part.key: entry}
             if not isinstance(entry, dict):
                 continue  # the typed models report it
-            model = _component_model(section)
             name = entry.get(part.key, model.model_fields[part.key].get_default())
             if not isinstance(name, str):
                 continue
@@ -261,39 +268,29 @@ def _check_parts(values: dict[str, Any], parts: Mapping[str, Part], origins: Ori
                 entry |= {key: getattr(checked, key) for key in checked.model_fields_set}
             except ValidationError as error:
                 known = [*schema.model_fields, *model.model_fields]
-                problems += _explain(error, schema, at, origins, known, f" of {part.registry.kind} {name!r}")
+                problems += _explain(error, at, origins, known, f" of {part.registry.kind} {name!r}")
     return problems
 
 
-def _component_model(section: str) -> type[ComponentConfig]:
-    model: type[BaseModel] = Config
-    for step in section.split("."):
-        annotation: Any = model.model_fields[step].annotation
-        if get_origin(annotation) is not None:  # list[LossConfig], ProtocolConfig | None
-            members = (
-                a for a in get_args(annotation) if isinstance(a, type) and issubclass(a, ComponentConfig)
-            )
-            annotation = next(members)
-        model = annotation
-    assert issubclass(model, ComponentConfig)
-    return model
-
-
 def _explain(
-    error: ValidationError,
-    model: type[BaseModel],
-    at: str,
-    origins: Origins,
-    known: Sequence[str] = (),
-    owner: str = "",
+    error: ValidationError, at: str, origins: Origins, known: Sequence[str] = (), owner: str = ""
 ) -> list[str]:
-    """One line per mistake: where it was made, the key, and what is wrong with it."""
+    """One line per mistake: where it was made, the key, and what is wrong with it.
+
+    Args:
+        error: of a section of the configuration, or of a component's options.
+        at: the section.
+        origins: where keys were set.
+        known: the keys of a component; those of the configuration by default.
+        owner: the component, for messages.
+    """
     texts: dict[str, str] = {}
     for problem in error.errors():
         steps = [str(s) for s in problem["loc"] if not _UNION_MEMBER.match(str(s))]
         full = ".".join([at, *steps] if at else steps)
         if problem["type"] == "extra_forbidden":
-            hint = renamed_key(full) or did_you_mean(steps[-1], known or _keys_at(model, steps[:-1]))
+            keys = known or getattr(_model_at(steps[:-1]), "model_fields", ())
+            hint = renamed_key(full) or renamed_option(steps[-1], keys) or did_you_mean(steps[-1], keys)
             text = f"unknown key {full!r}{owner}{hint}"
         elif problem["type"] == "missing":
             text = f"{full!r}{owner} must be given"
@@ -307,16 +304,29 @@ def _explain(
     return [f"{origins.of(full)}: {text}" for full, text in texts.items()]
 
 
-def _keys_at(model: type[BaseModel], steps: Sequence[str]) -> list[str]:
-    """The keys that the schema knows at a place."""
-    current: Any = model
+def _model_at(steps: Sequence[str]) -> type[BaseModel] | None:
+    """The section of the schema at a place in a configuration, such as `LossConfig` at `objective.0`."""
+    model: type[BaseModel] | None = Config
     for step in steps:
-        if step.isdigit():
-            continue
-        annotation: Any = current.model_fields[step].annotation
-        while get_origin(annotation) in (list, Union, types.UnionType, Annotated):
-            annotation = next((a for a in get_args(annotation) if a is not type(None)), None)
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return []
-        current = annotation
-    return list(current.model_fields)
+        if model is not None and not step.isdigit():
+            model = _section_model(model.model_fields[step].annotation)
+    return model
+
+
+def _section_model(annotation: Any) -> type[BaseModel] | None:
+    """The model in an annotation such as `list[LossConfig]` or `ProtocolConfig | None`."""
+    if get_origin(annotation) is None:
+        return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+    return next(filter(None, map(_section_model, get_args(annotation))), None)
+
+
+def keys_named(name: str, model: type[BaseModel] = Config, at: str = "") -> list[str]:
+    """The dotted keys of the configuration whose last part is `name`."""
+    found = []
+    for key, info in model.model_fields.items():
+        section = None if get_origin(info.annotation) is list else _section_model(info.annotation)
+        if section is not None:
+            found += keys_named(name, section, f"{at}{key}.")
+        elif key == name:
+            found.append(f"{at}{key}")
+    return found

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from vlfew.core.errors import ConfigError, VlfewError, did_you_mean
-from vlfew.core.renamed import OPTIONS, renamed_component
+from vlfew.core.renamed import renamed_option, renamed_value
 from vlfew.core.signatures import Option, component_options, component_summary
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Registry:
         if colon and rest and prefix + ":" in self.entries:
             return self.entries[prefix + ":"], rest
         shown = [n + "NAME" if n.endswith(":") else n for n in self.entries]
-        hint = renamed_component(self.kind, name) or did_you_mean(name, shown)
+        hint = renamed_value(self.kind, name) or did_you_mean(name, shown)
         raise VlfewError(f"unknown {self.kind} {name!r}{hint}")
 
     def _component(self, name: str) -> Callable[..., Any]:
@@ -95,20 +95,15 @@ class Registry:
             for e in error.errors():
                 key = str(e["loc"][0])
                 if e["type"] == "extra_forbidden":
-                    problems[key] = f"{name} has no option {key!r}{_option_hint(key, schema)}"
+                    known = schema.model_fields
+                    hint = renamed_option(key, known) or did_you_mean(key, known)
+                    problems[key] = f"{name} has no option {key!r}{hint}"
                 elif e["type"] == "missing":
                     problems[key] = f"{name} needs the option {key!r}"
                 else:  # the members of a union fail one by one
                     before = problems.get(key, f"{name}: {key}={e['input']!r}")
                     problems[key] = f"{before}; {e['msg'][0].lower()}{e['msg'][1:]}"
             raise ConfigError(problems.values()) from error
-
-
-def _option_hint(key: str, schema: type[BaseModel]) -> str:
-    new = OPTIONS.get(key, "")
-    if new.partition(" ")[0] in schema.model_fields:
-        return f"; it is now {new}"
-    return did_you_mean(key, schema.model_fields)
 
 
 def _fields(component: Callable[..., Any]) -> dict[str, Any]:

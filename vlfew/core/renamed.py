@@ -6,6 +6,7 @@ Users get one line that names the new key. Run folders of old versions are upgra
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 KEYS = {
@@ -47,69 +48,80 @@ KEYS = {
 """Configuration keys, with list positions left out."""
 
 OPTIONS = {
-    "scorer": "method (similarity for verification)",
-    "too_few": "on_small_class (refuse, leave_out are now error, skip)",
-    "enrolled": "gallery_size",
-    "draws": "repeats",
-    "seeds": "repeats",
-    "choose": "tune_on (val, pictures, fixed are now val-classes, held-out-images, none)",
+    "scorer": ("method", "similarity"),
+    "too_few": ("on_small_class",),
+    "enrolled": ("gallery_size",),
+    "draws": ("repeats",),
+    "seeds": ("repeats",),
+    "choose": ("tune_on",),
+    "template": ("templates",),
 }
-"""Options of protocols and of `vlfew.adapt`."""
+"""Options of protocols and of `vlfew.adapt`; where there are several new names, a component has one of them."""
 
 VALUES: dict[str, dict[str, Any]] = {
-    "data.resize": {"squash": "stretch"},
-    "data.protocol": {"one-picture": "one-image"},
-    "data.split": {"pictures": "images"},
-    "image.backbone": {"plane": "embed2d"},
-    "image.tta": {"one": "none", "mirror": "hflip", "turns": "rot90", "symmetries": "d4"},
-    "image.share_weights": {"shared": True, "unshared": False},
-    "optim.schedule": {"exponential": "step"},
+    "resize": {"squash": "stretch"},
+    "protocol": {"one-picture": "one-image", "pictures-and-words": "multimodal"},
+    "split": {"pictures": "images"},
+    "backbone": {"plane": "embed2d"},
+    "tta": {"one": "none", "mirror": "hflip", "turns": "rot90", "symmetries": "d4"},
+    "share_weights": {"shared": True, "unshared": False},
+    "schedule": {"exponential": "step"},
+    "method": {"pictures_and_words": "multimodal_prototypes"},
     "on_small_class": {"refuse": "error", "leave_out": "skip"},
     "tune_on": {"val": "val-classes", "pictures": "held-out-images", "fixed": "none"},
 }
-"""Values, by their (new) key."""
-
-COMPONENTS = {
-    "backbone": {"plane": "embed2d"},
-    "protocol": {"pictures-and-words": "multimodal"},
-    "method": {"pictures_and_words": "multimodal_prototypes"},
-}
-"""Registered names, by kind of component."""
+"""Values and names of components, by the last part of their (new) key or by the kind of component."""
 
 FLAGS = {
-    "--protocol": "the first argument: vlfew evaluate PROTOCOL RUN",
-    "--too-few": "--on-small-class error|skip",
-    "--enrolled": "--gallery-size",
-    "--draws": "--repeats",
-    "--seeds": "--repeats",
-    "--choose": "--tune-on val-classes|held-out-images|none",
-    "--scorer": "--method (--similarity for verification)",
-    "--set": "plain data.KEY=VALUE, such as data.center_crop=0.6 (data show: an option of its own)",
-    "--template": "--templates",
-    "--fix": "--METHOD.OPTION VALUE, such as --tip_adapter.beta 5.5",
+    "evaluate": {
+        "--protocol": "the first argument: vlfew evaluate PROTOCOL RUN",
+        "--set": "plain data.KEY=VALUE, such as data.center_crop=0.6",
+    },
+    "adapt": {
+        "--set": "plain data.KEY=VALUE, such as data.center_crop=0.6",
+        "--fix": "--METHOD.OPTION VALUE, such as --tip_adapter.beta 5.5",
+    },
+    "data": {"--set": "an option of its own, such as --center-crop 0.6"},
 }
-"""Options of the command line."""
+"""Flags of commands that are not options of a protocol (`OPTIONS`)."""
+
+
+def current_values(section: Mapping[str, Any]) -> dict[str, Any]:
+    """A mapping with today's values of its (new) keys."""
+    return {key: current_value(key, value) for key, value in section.items()}
+
+
+def current_value(key: str, value: Any) -> Any:
+    """Today's value of a key."""
+    return VALUES.get(key, {}).get(value, value) if isinstance(value, str) else value
 
 
 def renamed_key(path: str) -> str:
     """`"; it is now data.center_crop"` for an old dotted key, otherwise an empty string."""
-    steps = [step for step in path.split(".") if not step.isdigit()]
-    new = KEYS.get(".".join(steps))
-    if new is None and steps[0] in ("evaluate", "select", "model_selection"):
-        new = OPTIONS.get(steps[-1])
-    if not new:
-        return ""
-    values = ", ".join(f"{old} -> {str(value).lower()}" for old, value in VALUES.get(new, {}).items())
-    return f"; it is now {new}" + (f" ({values})" if values else "")
+    new = KEYS.get(".".join(step for step in path.split(".") if not step.isdigit()))
+    return "" if new is None else f"; it is now {_with_values(new)}"
 
 
-def renamed_value(path: str, value: object) -> str:
-    """The same for an old value of a key."""
-    new = VALUES.get(path, VALUES.get(path.rpartition(".")[2], {})).get(str(value))
+def renamed_option(name: str, known: Collection[str]) -> str:
+    """The same for an option of a component that has the options `known`."""
+    new = next((new for new in OPTIONS.get(name, ()) if new in known), None)
+    return "" if new is None else f"; it is now {_with_values(new)}"
+
+
+def renamed_flag(command: str, flag: str, known: Collection[str]) -> str:
+    """What became of a flag of a command whose flags are `known`; empty for one that never was."""
+    options = (f"--{new.replace('_', '-')}" for new in OPTIONS.get(flag[2:].replace("-", "_"), ()))
+    return FLAGS.get(command, {}).get(flag) or next((new for new in options if new in known), "")
+
+
+def renamed_value(key: str, value: object) -> str:
+    """The same for an old value of a (dotted) key, or the old name of a kind of component."""
+    new = VALUES.get(key.rpartition(".")[2], {}).get(str(value))
     return "" if new is None else f"; {value} is now {str(new).lower() if isinstance(new, bool) else new}"
 
 
-def renamed_component(kind: str, name: str) -> str:
-    """The same for an old name in a registry."""
-    new = COMPONENTS.get(kind, {}).get(name)
-    return f"; it is now {new!r}" if new else ""
+def _with_values(key: str) -> str:
+    """`image.tta (one -> none, mirror -> hflip)`: a new key and what became of its values."""
+    values = VALUES.get(key.rpartition(".")[2], {})
+    shown = ", ".join(f"{old} -> {str(value).lower()}" for old, value in values.items())
+    return f"{key} ({shown})" if values else key

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import ast
 import inspect
+import math
 import re
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -23,13 +25,13 @@ class Option:
     Attributes:
         name: of the parameter.
         annotation: its type, as in the source; names of type aliases are replaced by the types.
-        default: its default, as in the source; None if it is required. A named constant is replaced by its value.
+        default: its default; `...` if it is required.
         help: its line in the docstring's Args.
     """
 
     name: str
     annotation: str
-    default: str | None
+    default: Any
     help: str
 
 
@@ -102,7 +104,7 @@ def _keyword_options(function: ast.FunctionDef, help_lines: dict[str, str], tree
         Option(
             argument.arg,
             "" if argument.annotation is None else text(argument.annotation),
-            None if default is None else text(default),
+            ... if default is None else eval(text(default), {"math": math}),
             help_lines.get(argument.arg, ""),
         )
         for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True)

@@ -6,7 +6,7 @@ import shlex
 from copy import deepcopy
 from typing import Any
 
-from vlfew.core.renamed import COMPONENTS, KEYS, OPTIONS, VALUES
+from vlfew.core.renamed import KEYS, OPTIONS, current_value, current_values
 
 _RESULT_FIELDS = {
     "asked": "options",
@@ -22,31 +22,24 @@ def upgrade_config(values: dict[str, Any]) -> dict[str, Any]:
     """A configuration with today's keys, values and component names."""
     values = deepcopy(values)
     for old, new in KEYS.items():
-        section, _, key = old.rpartition(".")
-        holder = _section(values, section)
+        *sections, key = old.split(".")
+        holder: Any = values
+        for section in sections:
+            holder = holder.get(section) if isinstance(holder, dict) else None
         if isinstance(holder, dict) and key in holder:
             _set(values, new.split("."), holder.pop(key))
-    for name, entries in (("evaluate", values.get("evaluate") or []), ("model_selection", None)):
-        if entries is not None:
-            values[name] = [_upgrade_protocol(entry) for entry in entries]
-        elif isinstance(values.get(name), dict):
-            values[name] = _upgrade_protocol(values[name])
-    for path, renames in VALUES.items():
-        section, _, key = path.rpartition(".")
-        holder = _section(values, section) if section else None
-        if isinstance(holder, dict) and isinstance(holder.get(key), str):
-            holder[key] = renames.get(holder[key], holder[key])
-    return values
+    if values.get("model_selection"):
+        values["model_selection"] = _upgrade_options(values["model_selection"])
+    values["evaluate"] = [_upgrade_options(entry) for entry in values.get("evaluate") or []]
+    return {k: current_values(v) if isinstance(v, dict) else v for k, v in values.items()}
 
 
 def upgrade_result(entry: dict[str, Any]) -> dict[str, Any]:
     """A result with today's protocol, options, fields and command; a current one is returned as it is."""
     if "asked" not in entry:
         return entry
-    protocol = entry["protocol"]
-    new = {_RESULT_FIELDS.get(key, key): value for key, value in _upgrade_options(protocol, entry).items()}
-    new["options"] = _upgrade_options(protocol, new["options"])
-    new["protocol"] = COMPONENTS["protocol"].get(protocol, protocol)
+    new = {_RESULT_FIELDS.get(key, key): value for key, value in _upgrade_options(entry).items()}
+    new["options"] = _upgrade_options(new["options"], entry["protocol"])
     new["command"] = upgrade_command(entry.get("command", ""))
     return new
 
@@ -60,54 +53,30 @@ def upgrade_command(command: str) -> str:
     protocol = words[at + 1]
     rest, new = iter(words[3:at] + words[at + 2 :]), list[str]()
     settings: list[str] = []
+    key = ""
     for word in rest:
         if word == "--set":
-            settings.append(_upgrade_setting(next(rest)))
-        elif word == "--template":
-            new.append("--templates")
+            name, _, value = next(rest).partition("=")
+            setting = KEYS.get(f"data.{name}", f"data.{name}")
+            settings.append(f"{setting}={current_value(setting.partition('.')[2], value)}")
         elif word.startswith("--"):
-            (key,) = _upgrade_options(protocol, {word[2:].replace("-", "_"): None})
+            key = _upgrade_option(word[2:].replace("-", "_"), protocol)
             new.append("--" + key.replace("_", "-"))
         else:
-            key = new[-1][2:].replace("-", "_") if new else ""
-            new.append(str(_upgrade_value(key, word)))
-    name = COMPONENTS["protocol"].get(protocol, protocol)
+            new.append(str(current_value(key, word)))
+    name = current_value("protocol", protocol)
     return shlex.join(["vlfew", "evaluate", name, words[2], *new, *settings])
 
 
-def _upgrade_protocol(entry: dict[str, Any]) -> dict[str, Any]:
-    protocol = entry["protocol"]
-    return _upgrade_options(protocol, entry) | {"protocol": COMPONENTS["protocol"].get(protocol, protocol)}
+def _upgrade_options(options: dict[str, Any], protocol: str = "") -> dict[str, Any]:
+    """A protocol's options, and its name where they hold it, with today's keys and values."""
+    protocol = options.get("protocol", protocol)
+    return current_values({_upgrade_option(key, protocol): value for key, value in options.items()})
 
 
-def _upgrade_options(protocol: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Options of a protocol with today's keys and values."""
-    new: dict[str, Any] = {}
-    for key, value in options.items():
-        if key == "scorer" and protocol == "verification":
-            key = "similarity"
-        key = OPTIONS.get(key, key).partition(" ")[0]
-        new[key] = _upgrade_value(key, value)
-    return new
-
-
-def _upgrade_value(key: str, value: Any) -> Any:
-    renames = {**VALUES.get(key, {}), **(COMPONENTS["method"] if key == "method" else {})}
-    return renames.get(value, value) if isinstance(value, str) else value
-
-
-def _upgrade_setting(setting: str) -> str:
-    """`data.center_crop=0.6` of `center=0.6`."""
-    name, _, value = setting.partition("=")
-    key = KEYS.get(f"data.{name}", f"data.{name}")
-    return f"{key}={VALUES.get(key, {}).get(value, value)}"
-
-
-def _section(values: dict[str, Any], path: str) -> Any:
-    holder: Any = values
-    for step in path.split(".") if path else []:
-        holder = holder.get(step) if isinstance(holder, dict) else None
-    return holder
+def _upgrade_option(key: str, protocol: str) -> str:
+    names = OPTIONS.get(key, (key,))
+    return names[-1] if protocol == "verification" else names[0]
 
 
 def _set(values: dict[str, Any], path: list[str], value: Any) -> None:

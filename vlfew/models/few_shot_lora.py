@@ -42,9 +42,11 @@ def few_shot_lora(
         labels: `[S]` in 0 to N-1.
         class_texts: names of each of N classes; a class is represented by the mean of their embeddings.
         seed: of the adapters' initial weights, the batches and dropout.
-        rank, dropout, layers: see `vlfew.core.config.LoraConfig`, for both encoders.
+        rank: of the two low-rank factors in every adapted layer of both encoders.
+        dropout: probability on the adapters' input.
+        layers: a glob over the names of layers in the encoders' blocks, such as `*_proj`; all of them by default.
         alpha: the update is scaled by `alpha / rank`; the authors' code uses `1 / sqrt(rank)`, as the default does.
-        prompt: with `{}` for the class name.
+        prompt: text with `{}` for the class name.
         steps: of AdamW, with a cosine schedule to 0.
         batch: images in a step; all of a smaller support set.
         lr: initial learning rate.

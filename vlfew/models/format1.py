@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from vlfew.core.renamed import current_values
+
 KEYS = {
     "backbone_unlocked": "backbone_unfreeze_last",
     "front_end": "preprocessing",
@@ -19,13 +21,6 @@ KEYS = {
     "pictures": "images",
 }
 """Old to new names of keys, in the spec, its text section and the options of preprocessing."""
-VALUES: dict[str, dict[Any, Any]] = {
-    "backbone": {"plane": "embed2d"},
-    "tta": {"one": "none", "mirror": "hflip", "turns": "rot90", "symmetries": "d4"},
-    "share_weights": {"shared": True, "unshared": False},
-    "resize": {"squash": "stretch"},
-}
-"""Old to new values, by the new name of their key."""
 TENSORS = {
     "picture_mean": "image_mean",
     "word_mean": "text_mean",
@@ -60,11 +55,7 @@ def current_tensor_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def _renamed(section: Mapping[str, Any]) -> dict[str, Any]:
-    renamed = {KEYS.get(key, key): value for key, value in section.items()}
-    for key, values in VALUES.items():
-        if isinstance(renamed.get(key), str):
-            renamed[key] = values.get(renamed[key], renamed[key])
-    return renamed
+    return current_values({KEYS.get(key, key): value for key, value in section.items()})
 
 
 def _current_name(name: str) -> str:

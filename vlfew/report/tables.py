@@ -17,7 +17,9 @@ def results_table(results: Sequence[Result]) -> Table:
     for name in ("protocol", "data/split", "setting"):
         table.add_column(name, no_wrap=True)
     table.add_column("accuracy %", justify="right", no_wrap=True)
-    table.add_column("also %", no_wrap=True)
+    further = any(extras(result) for result in results)
+    if further:
+        table.add_column("also %", no_wrap=True)
     table.add_column("interval over", justify="right", no_wrap=True)
     for result in results:
         row = (
@@ -25,7 +27,7 @@ def results_table(results: Sequence[Result]) -> Table:
             f"{result.data}/{result.split}",
             setting(result),
             accuracy(result),
-            "\n".join(extras(result)),
+            *(["\n".join(extras(result))] if further else []),
             result.interval_unit,
         )
         table.add_row(*(Text(cell) for cell in row))

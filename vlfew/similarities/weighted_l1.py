@@ -17,7 +17,8 @@ class WeightedL1(Similarity):
 
     Args:
         feature_spec: gives D; alpha is the weight of a linear layer `D -> 1`.
-        reduce: see `Similarity`.
+        reduce: how a class with several images is scored: by the `mean` of their similarities, or by the `max`
+            (nearest neighbor).
     """
 
     learned = True

@@ -107,7 +107,8 @@ class BatchLoader:
         texts: of the classes; None for training without text.
         device: of the batches.
         rank, world_size: this process, and how many share each batch.
-        num_workers: processes that decode; None for one per core (at most 8) where images are decoded on demand.
+        num_workers: processes that read and decode; None for one per core (at most 8) where images are decoded on
+            demand, and none where they are in memory.
     """
 
     def __init__(

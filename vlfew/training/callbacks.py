@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from vlfew.core.console import log
 from vlfew.core.errors import RunError
 from vlfew.core.progress import Progress
 from vlfew.training.checkpoint import (
@@ -34,15 +35,7 @@ if TYPE_CHECKING:
 
 
 class TrainingInterrupted(RunError):
-    """Training was stopped by a signal; its state is saved and the run can be resumed.
-
-    Attributes:
-        signal: number of the signal.
-    """
-
-    def __init__(self, message: str, signal: int) -> None:
-        super().__init__(message)
-        self.signal = signal
+    """Training was stopped by a signal; its state is saved and the run can be resumed."""
 
 
 class DivergenceError(RunError):
@@ -84,20 +77,21 @@ class Callback:
         """After the last step."""
 
     def teardown(self, trainer: Trainer) -> None:
-        """At the very end, also after an exception."""
+        """At the very end, also after an exception; the last callback of the list comes first."""
 
 
 class StopSignal(Callback):
-    """On SIGTERM or Ctrl-C: finishes the step, lets a checkpoint be saved and raises `TrainingInterrupted`.
+    """On SIGTERM or Ctrl-C: finishes the step and lets a checkpoint be saved, and then lets the signal act as usual.
 
-    A second signal acts as usual.
+    That ends the process, or raises KeyboardInterrupt; `TrainingInterrupted` is raised where it does neither, as in
+    processes that stop because another one received the signal. A second signal acts at once.
 
     Args:
         run: the folder to name in the message.
     """
 
     def __init__(self, run: RunFolder) -> None:
-        self.run, self.received, self.stopping = run, 0, False
+        self.run, self.received, self.stopping, self.message = run, 0, False, ""
         self.handlers: dict[int, Any] = {}
 
     def on_train_begin(self, trainer: Trainer) -> None:
@@ -131,14 +125,17 @@ class StopSignal(Callback):
 
     def on_train_end(self, trainer: Trainer) -> None:
         if self.stopping and not trainer.stopped_early:
-            raise TrainingInterrupted(
+            self.message = (
                 f"stopped at step {trainer.state.step} of {trainer.steps}, state saved in {self.run.path}; "
-                "run the same command again to resume",
-                self.received or signal.SIGTERM,
+                "run the same command again to resume"
             )
+            raise TrainingInterrupted(self.message)
 
     def teardown(self, trainer: Trainer) -> None:
         self._restore_handlers()
+        if self.message and self.received:
+            log(self.message)
+            signal.raise_signal(self.received)
 
 
 class DivergenceCheck(Callback):
@@ -190,7 +187,7 @@ class ProgressBar(Callback):
         if trainer.accelerator.is_main_process:
             self.bar.print(
                 f"step {trainer.state.step:>6,}  {evaluation.protocol} on {evaluation.split} "
-                f"{100 * evaluation.accuracy:5.2f}%{' *' if evaluation.improved else ''}  "
+                f"{100 * evaluation.accuracy:5.2f}%{' (best so far)' if evaluation.improved else ''}  "
                 f"({trainer.state.seconds:.0f} s)"
             )
 

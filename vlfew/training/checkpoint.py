@@ -87,7 +87,7 @@ def load_checkpoint(
     if sha256(path) != expected:
         raise RunError(f"checkpoint {path} is damaged (its SHA-256 is not the recorded one); {remedy}")
     with safe_open(path, "pt") as file:
-        metadata = file.metadata()
+        metadata = file.metadata() or {}
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
     if metadata.get("format") != "2":
         raise RunError(

@@ -72,9 +72,10 @@ def backward_in_chunks(
     accelerator: Accelerator,
     batch: TrainingBatch,
     progress: float,
-    size: int,
+    *,
+    chunk_size: int,
     seeds: tuple[int, int],
-    share: float,
+    loss_weight: float,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Adds the gradients of a batch to the parameters.
 
@@ -82,10 +83,10 @@ def backward_in_chunks(
         step: model and objective.
         accelerator: precision and loss scaling.
         batch: this process's share.
-        progress: share of the training that is done.
-        size: of a chunk, in images or texts.
+        progress: fraction of the training that is done.
+        chunk_size: in images or texts.
         seeds: of dropout over the images, and over the texts.
-        share: factor of the loss in the gradients.
+        loss_weight: factor of the loss in the gradients.
 
     Returns:
         Loss and terms of the objective.
@@ -94,7 +95,7 @@ def backward_in_chunks(
     def encode_images(first: int, last: int) -> tuple[Tensor, ...]:
         return step.encode_images(batch.pixels(first, last))
 
-    images = ChunkedEncoder(encode_images, len(batch.images), size, seeds[0], accelerator.autocast)
+    images = ChunkedEncoder(encode_images, len(batch.images), chunk_size, seeds[0], accelerator.autocast)
     encoders, features = [images], images.features()
     vectors = batch.text
     if isinstance(vectors, dict):
@@ -104,14 +105,14 @@ def backward_in_chunks(
             return (step.encode_text({name: value[first:last] for name, value in tokens.items()}),)
 
         count = len(next(iter(tokens.values())))
-        texts = ChunkedEncoder(encode_text, count, size, seeds[1], accelerator.autocast)
+        texts = ChunkedEncoder(encode_text, count, chunk_size, seeds[1], accelerator.autocast)
         encoders.append(texts)
         (vectors,) = texts.features()
     torch.manual_seed(seeds[1])
     with accelerator.autocast():
         text = None if vectors is None else step.project_text(vectors)
         loss, terms = step.compute_loss(features, text, batch.labels, progress)
-    accelerator.backward(loss * share)
+    accelerator.backward(loss * loss_weight)
     for encoder in encoders:
         encoder.backward()
     return loss, terms

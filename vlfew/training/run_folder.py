@@ -113,15 +113,15 @@ class RunFolder:
     def claim(self, config: Config) -> State:
         """Writes the configuration to the folder, or checks that it is already that of the run there.
 
-        Evaluations may change until there are results.
+        Evaluations may change until there are results, and `num_workers` at any time.
 
         Raises:
             RunError: the folder holds a run of another configuration; lists every difference.
         """
         state = self.state
         different = [] if state == "new" else config_differences(load_saved_config(self.config), config)
-        if state != "finished":
-            different = [line for line in different if not line.startswith("evaluate")]
+        free = ("training.num_workers",) if state == "finished" else ("training.num_workers", "evaluate")
+        different = [line for line in different if not line.startswith(free)]
         if different:
             raise RunError(
                 f"{self.path} holds the {state} run of another configuration ({'; '.join(different)}); "

@@ -88,18 +88,19 @@ class Trainer:
             RunError: a checkpoint is damaged.
         """
         try:
-            self.notify("setup")
-            self.notify("on_train_begin")
+            self.call_event("setup")
+            self.call_event("on_train_begin")
             self.module.train()
             started = monotonic() - self.state.seconds
             with closing(self.batches()) as batches:
                 while self.state.step < self.steps and not self.should_stop:
                     self.optimizer_step(batches)
                     self.state.seconds = monotonic() - started
-                    self.notify("on_step_end")
-            self.notify("on_train_end")
+                    self.call_event("on_step_end")
+            self.call_event("on_train_end")
         finally:
-            self.notify("teardown")
+            for callback in reversed(self.callbacks):
+                callback.teardown(self)
 
     def batches(self) -> Generator[TrainingBatch, None, None]:
         """The batches from the current step on."""
@@ -110,43 +111,50 @@ class Trainer:
         """One step of the optimizer, over the next `gradient_accumulation_steps` batches."""
         learning_rate = self.schedule(self.optimizer, self.state.step)
         self.optimizer.zero_grad()
-        losses: list[Tensor] = []
+        batch_losses: list[Tensor] = []
         for remaining in reversed(range(self.gradient_accumulation_steps)):
-            loss, terms = self._backward(next(batches), synchronize=remaining == 0)
-            losses.append(loss.detach())
+            loss, loss_terms = self.forward_backward(next(batches), sync_gradients=remaining == 0)
+            batch_losses.append(loss.detach())
         if self.gradient_cache is not None:
             average_gradients(self.training_step, self.accelerator)
         if self.max_grad_norm is not None:
             self.accelerator.clip_grad_norm_(self.module.parameters(), self.max_grad_norm)
         self.optimizer.step()
 
-        self.loss = torch.stack(losses).mean()
+        self.loss = torch.stack(batch_losses).mean()
         self.state.step = step = self.state.step + 1
         self.should_log = step % self.log_every == 0 or step == self.steps
         self.should_evaluate = step % self.eval_every == 0 or step == self.steps
         self.should_save = step % self.save_every == 0 or step == self.steps
         if self.should_log:  # the host waits for the device only here
-            values = torch.stack([self.loss, *terms.values()]).tolist()
-            self.logs = dict(zip(["loss", *terms], values, strict=True)) | {"lr": learning_rate}
+            values = torch.stack([self.loss, *loss_terms.values()]).tolist()
+            self.logs = dict(zip(["loss", *loss_terms], values, strict=True)) | {"lr": learning_rate}
 
-    def _backward(self, batch: TrainingBatch, synchronize: bool) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward_backward(
+        self, batch: TrainingBatch, sync_gradients: bool
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Adds the gradients of a batch to the parameters; returns its loss and the terms of the objective."""
         image_seed = seed_at(self.seed, "dropout", batch.number, self.accelerator.process_index)
         text_seed = seed_at(self.seed, "dropout", batch.number)
-        progress, share = self.state.step / self.steps, 1 / self.gradient_accumulation_steps
+        progress = self.state.step / self.steps
         if self.gradient_cache is not None:
-            seeds = (image_seed, text_seed)
             return backward_in_chunks(
-                self.training_step, self.accelerator, batch, progress, self.gradient_cache, seeds, share
+                self.training_step,
+                self.accelerator,
+                batch,
+                progress,
+                chunk_size=self.gradient_cache,
+                seeds=(image_seed, text_seed),
+                loss_weight=1 / self.gradient_accumulation_steps,
             )
         pixels = batch.pixels()
         torch.manual_seed(text_seed)
-        with nullcontext() if synchronize else self.accelerator.no_sync(self.module):
-            loss, terms = self.module(pixels, batch.labels, batch.text, progress, image_seed)
+        with nullcontext() if sync_gradients else self.accelerator.no_sync(self.module):
+            loss, loss_terms = self.module(pixels, batch.labels, batch.text, progress, image_seed)
             self.accelerator.backward(loss / self.gradient_accumulation_steps)
-        return loss, terms
+        return loss, loss_terms
 
-    def notify(self, event: str, *arguments: object) -> None:
+    def call_event(self, event: str, *arguments: object) -> None:
         """Calls a method of every callback."""
         for callback in self.callbacks:
             getattr(callback, event)(self, *arguments)

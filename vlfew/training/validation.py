@@ -57,5 +57,5 @@ class Validation(Callback):
         improved = value > state.best_accuracy
         if improved:
             state.best_accuracy, state.best_step = value, state.step
-        trainer.notify("on_evaluate", Evaluation(protocol, options["split"], value, improved))
+        trainer.call_event("on_evaluate", Evaluation(protocol, options["split"], value, improved))
         trainer.module.train()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from vlfew.core.config_file import load_saved_config
+from vlfew.core.console import log, log_note, wide_console
 from vlfew.core.errors import ConfigError, ModelError
 from vlfew.core.files import file_stem
 from vlfew.core.registry import Registry
@@ -140,7 +140,7 @@ def save_adaptation(result: AdaptationResult, folder: Path) -> Path:
     from vlfew.report.adaptation_report import write_adaptation_report
 
     if renamed := _rename_earlier(folder, result.command):
-        print(f"note       the earlier comparison is now {renamed}", file=sys.stderr)
+        log_note(f"the earlier comparison is now {renamed}")
     result.save(folder / "adapt.json")
     write_adaptation_report(folder / "adapt.html", result)
     return folder / "adapt.html"
@@ -163,16 +163,12 @@ def _rename_earlier(folder: Path, command: str) -> Path | None:
 
 def print_adaptation(result: AdaptationResult) -> None:
     """Prints a comparison as a table, and what to know about it."""
-    from rich.console import Console
-
     from vlfew.report.adaptation_report import adaptation_table
 
-    console = Console()
-    # Into a file or pipe, rich would fold the table to 80 columns.
-    Console(width=console.width if console.is_terminal else 160).print(adaptation_table(result))
+    wide_console().print(adaptation_table(result))
     what = "new classes have as many; " if result.base_to_new else ""
-    notes = [f"note       {note}" for note in result.notes]
+    log(f"chance     {100 * result.chance:.3g}%; {what}{result.tuning}")
+    for note in result.notes:
+        log_note(note)
     if result.skipped_methods:
-        notes.append(f"note       skipped, since they need text: {', '.join(result.skipped_methods)}")
-    for line in (f"chance     {100 * result.chance:.3g}%; {what}{result.tuning}", *notes):
-        print(line, file=sys.stderr, flush=True)
+        log_note(f"skipped, since they need text: {', '.join(result.skipped_methods)}")

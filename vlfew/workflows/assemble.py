@@ -17,7 +17,7 @@ from vlfew.data.augmentation import BatchAugment
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.data.loading import load_data
 from vlfew.data.preprocess import ImagePreprocessor
-from vlfew.data.samplers import Sampler, make_sampler
+from vlfew.data.samplers import make_sampler
 from vlfew.data.sources import SOURCES
 from vlfew.encoders import BACKBONES, PREPROCESSING, TEXT_ENCODERS
 from vlfew.evaluation import PROTOCOLS
@@ -59,8 +59,7 @@ class Assembly:
         data: images, labels, texts and splits.
         model: image encoder, text encoder and similarity.
         training_step: model and objective as one module, on the accelerator's device.
-        batch_sampler: gives batch n as a function of the seed and n.
-        loader: of these batches, augmented and on the device, with their texts.
+        loader: of the batches, augmented and on the device, with their texts.
         optimizer: over the trained parameters.
         parameter_names: in the optimizer's order.
         schedule: sets learning rate and momentum of a step.
@@ -74,7 +73,6 @@ class Assembly:
     data: LabeledImages
     model: DualStream
     training_step: TrainingStep
-    batch_sampler: Sampler
     loader: BatchLoader
     optimizer: Optimizer
     parameter_names: list[str]
@@ -159,6 +157,7 @@ def assemble(config: Config, run: RunFolder | None = None, data: LabeledImages |
         accelerator.device,
         rank=accelerator.process_index,
         world_size=processes,
+        num_workers=config.training.num_workers,
     )
     if config.training.gradient_cache is not None:
         check_no_batch_norm(model.train())
@@ -170,7 +169,6 @@ def assemble(config: Config, run: RunFolder | None = None, data: LabeledImages |
         data=data,
         model=model,
         training_step=step,
-        batch_sampler=sampler,
         loader=loader,
         optimizer=optimizer,
         parameter_names=names,
@@ -224,7 +222,8 @@ def _notes(
     warmup, steps = config.optim.warmup_steps, config.optim.steps
     if warmup >= steps:
         notes.append(
-            f"optim.warmup_steps={warmup} is not below optim.steps={steps}: the learning rate only rises"
+            f"the warm-up (optim.warmup_steps={warmup}) lasts as long as the training (optim.steps={steps}): "
+            "the learning rate rises to the end"
         )
     if losses.dropped:
         remaining = "the fallback " * losses.used_fallback + ", ".join(loss.name for loss in losses.losses)

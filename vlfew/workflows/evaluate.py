@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vlfew.core.console import log_note, wide_console
 from vlfew.core.errors import DataError, error_context
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.evaluation import NEEDS_TEXT, PROTOCOLS
@@ -167,10 +167,7 @@ def evaluate_run(
             save_per_episode(run.path / result.per_episode, [outcome.per_episode])
         results.append(result)
     if skipped := len(config.evaluate) - len(evaluations):
-        print(
-            f"note       {skipped} evaluation(s) with text skipped: this run has no text encoder",
-            file=sys.stderr,
-        )
+        log_note(f"{skipped} evaluation(s) with text skipped: this run has no text encoder")
     return context, results
 
 
@@ -196,13 +193,9 @@ def print_results(results: Sequence[Result]) -> None:
     """Prints a table of results; nothing where there are none."""
     if not results:
         return
-    from rich.console import Console
-
     from vlfew.report.tables import results_table
 
-    console = Console()
-    # Into a file or pipe, rich would fold the table to 80 columns.
-    Console(width=console.width if console.is_terminal else 160).print(results_table(list(results)))
+    wide_console().print(results_table(results))
 
 
 def evaluate_command(

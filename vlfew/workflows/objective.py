@@ -38,7 +38,7 @@ def _check_losses(selected: SelectedLosses, attribute: str, why: str) -> None:
     unable = [loss.name for loss in selected.losses if not getattr(loss.kind, attribute)]
     if unable:
         able = ", ".join(losses_with(attribute))
-        raise ConfigError(f"objective: {unable[0]} {why}; losses that can be trained so: {able}")
+        raise ConfigError(f"objective: {unable[0]} {why}; losses that work here: {able}")
 
 
 def _check_batches(config: Config, selected: SelectedLosses) -> None:

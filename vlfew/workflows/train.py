@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from os import environ
@@ -13,7 +12,8 @@ from torch import distributed
 
 from vlfew.core.config import Config
 from vlfew.core.config_diff import flat_values
-from vlfew.core.errors import VlfewError
+from vlfew.core.console import log, log_note
+from vlfew.core.errors import RunError, VlfewError
 from vlfew.core.recipes import find_recipe
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.evaluation.results import read_results, write_results
@@ -29,7 +29,7 @@ from vlfew.training.callbacks import (
 )
 from vlfew.training.data_statistics import fit_class_reference
 from vlfew.training.hardware import closing_process_group, use_all_cores
-from vlfew.training.run_folder import RunFolder, member_names
+from vlfew.training.run_folder import RunFolder, State, member_names
 from vlfew.training.trackers import TrackerLogger
 from vlfew.training.trainer import Trainer
 from vlfew.training.validation import Validation
@@ -70,12 +70,12 @@ def _train_and_evaluate(config: Config, runs: Path) -> RunFolder:
     """A single run, or what is left of it."""
     run, is_main = RunFolder(runs / config.name), _is_main_process()
     with run.locked() if is_main else nullcontext(), _removed_if_refused(run):
-        state = run.claim(config) if is_main else run.state
+        state = _claim(run, config) if is_main else run.state
         if state == "finished":
             if is_main:
-                _log(f"{run.path} is finished; its results:")
+                log(f"{run.path} is finished; its results:")
                 print_results(read_results(run.results))
-                _log(f"report: {run.report}  (train again under another name=..., or remove the folder)")
+                log(f"report: {run.report}  (train again under another name=..., or remove the folder)")
             return run
         use_all_cores()
         data = load_data_of(config)
@@ -87,6 +87,15 @@ def _train_and_evaluate(config: Config, runs: Path) -> RunFolder:
         if distributed.is_available() and distributed.is_initialized():
             distributed.barrier()
     return run
+
+
+def _claim(run: RunFolder, config: Config) -> State:
+    """Claims a folder; data that cannot be read are named before the differences to the run in it."""
+    try:
+        return run.claim(config)
+    except RunError:
+        load_data_of(config)
+        raise
 
 
 def fit(
@@ -114,8 +123,10 @@ def fit(
     """
     assembly = assemble(config, run, data)
     if not quiet and assembly.accelerator.is_main_process:
-        for line in [*assembly.summary, *(f"note       {note}" for note in assembly.notes)]:
-            _log(line)
+        for line in assembly.summary:
+            log(line)
+        for note in assembly.notes:
+            log_note(note)
     trainer = make_trainer(config, assembly, run, callbacks)
     trainer.train()
     if trainer.accelerator.is_main_process:
@@ -186,7 +197,7 @@ def _evaluate_and_report(config: Config, run: RunFolder, data: LabeledImages) ->
     report = write_report(run, context, results, split="test" if "test" in data.splits else "train")
     write_results(run.results, results)  # last: with this file the run is finished
     print_results(results)
-    _log(f"report: {report}")
+    log(f"report: {report}")
 
 
 def _train_repeatedly(config: Config, config_path: Path, overrides: Sequence[str], runs: Path) -> RunFolder:
@@ -209,15 +220,15 @@ def _train_repeatedly(config: Config, config_path: Path, overrides: Sequence[str
     with _removed_if_refused(run):
         for number, member in enumerate(members, 1):
             if is_main:
-                _log(f"run {number} of {len(members)}: {member.name}")
+                log(f"run {number} of {len(members)}: {member.name}")
             _train_and_evaluate(member, runs)
     if is_main:
         results = merge_member_results(run)
         write_results(run.results, results)
         write_comparison(compare_runs([run.path]), run.report)
-        _log(f"{run.path}: over {len(members)} runs")
+        log(f"{run.path}: over {len(members)} runs")
         print_results(results)
-        _log(f"report: {run.report}")
+        log(f"report: {run.report}")
     return run
 
 
@@ -234,7 +245,3 @@ def _removed_if_refused(run: RunFolder) -> Iterator[None]:
 
 def _is_main_process() -> bool:
     return int(environ.get("RANK", "0")) == 0
-
-
-def _log(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

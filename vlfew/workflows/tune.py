@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
+from pydantic import Field
+
+from vlfew.core.console import log, wide_console
 from vlfew.core.errors import ConfigError
 from vlfew.core.recipes import find_recipe
 
@@ -23,7 +25,7 @@ def tune(
     space_path: str | Path,
     runs: str | Path = Path("runs"),
     *,
-    trials: int = 20,
+    trials: Annotated[int, Field(ge=1)] = 20,
     pruner: Literal["median", "none"] = "median",
     seed: int = 0,
 ) -> Path:
@@ -34,8 +36,8 @@ def tune(
         overrides: `key=value`, for every trial.
         space_path: YAML file of the search space.
         runs: folder of run folders; the trials go to `runs/<config.name>-tune/`.
-        trials: number of trials in all.
-        pruner: of trials that fall behind.
+        trials: number of trials in all, with those of earlier calls.
+        pruner: whether trials below the median are stopped early.
         seed: of the suggestions.
 
     Returns:
@@ -46,8 +48,6 @@ def tune(
     """
     if find_spec("optuna") is None:
         raise ConfigError("tuning needs Optuna, which is not installed (pip install 'vlfew[tune]')")
-    from rich.console import Console
-
     from vlfew.report.tune_report import SearchResult, search_table, write_tune_report
     from vlfew.workflows.search import Search
 
@@ -60,21 +60,19 @@ def tune(
             command = "" if best is None else _evaluate_command(search, search.run_of(best))
             return SearchResult(search, study.trials, best, study.importances(), command)
 
-        for _ in search.run_trials(study, _report_trial, _log):
+        for _ in search.run_trials(study, _report_trial, log):
             write_tune_report(result())  # a search takes hours: its page can be read all along
         final = result()
         page = write_tune_report(final)
     if final.best is None:
         why = next((t.why for t in reversed(final.trials) if t.why), "all were pruned")
         raise ConfigError(f"{search.path}: no trial finished training ({final.counts}); the last: {why}")
-    console = Console()
-    # When piped or redirected, rich would fold the table to 80 columns.
-    Console(width=console.width if console.is_terminal else 160).print(search_table(final))
+    wide_console().print(search_table(final))
     print(f"\n{final.warning}\n")
     print(f"best     trial {final.best.number}: {' '.join(final.best.overrides)}")
     print(f"train    {search.command(final.best)}")
     print(f"evaluate {final.evaluate}")
-    _log(f"page: {page}")
+    log(f"page: {page}")
     return search.path
 
 
@@ -98,7 +96,3 @@ def _evaluate_command(search: Search, run: RunFolder) -> str:
     evaluations = configured_evaluations(search.config, read_spec(run.path).text is not None)
     protocol, options = next(iter(evaluations), ("few-shot", {}))
     return evaluate_command(str(run.path), protocol, None, options)
-
-
-def _log(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

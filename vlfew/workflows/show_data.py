@@ -1,0 +1,67 @@
+"""`vlfew data show`: a data set in numbers and as a contact sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from vlfew.core.config import PositiveFraction, Resize
+from vlfew.core.files import file_stem
+from vlfew.data.loading import load_data
+from vlfew.data.preprocess import ImagePreprocessor
+from vlfew.data.preview import contact_sheet, describe
+
+
+def show_data(
+    name: str,
+    root: Path | None,
+    source_options: Mapping[str, Any],
+    *,
+    image_size: Annotated[int, Field(ge=8)] = 84,
+    channels: Literal["1", "3"] = "3",
+    resize: Resize = "stretch",
+    center_crop: PositiveFraction = 1.0,
+    split_seed: int = 0,
+    skip_bad: bool = False,
+    sheet_split: str | None = None,
+    sheet: Path | None = None,
+) -> list[tuple[str, str]]:
+    """Facts about a data set, by name; draws its contact sheet.
+
+    Args:
+        name: of the data source.
+        root: folder of the data.
+        source_options: of the data source.
+        image_size: height and width in pixels.
+        channels: 1 gray, 3 color.
+        resize: stretch the image to a square, or take its middle square (`crop`).
+        center_crop: fraction of each side to keep.
+        split_seed: seed of splits that are drawn.
+        skip_bad: skip and count images that cannot be read.
+        sheet_split: split to draw; by default all of them.
+        sheet: contact sheet to write; by default `<name>.png`.
+
+    Raises:
+        VlfewError: unknown options; missing or damaged data.
+    """
+    preprocessor = ImagePreprocessor(
+        image_size, int(channels), resize, center_crop, "skip" if skip_bad else "error", split_seed
+    )
+    dataset = load_data(name, root, preprocessor, **source_options)
+    path = sheet or Path(f"{file_stem(name)}.png")
+    contact_sheet(dataset, [sheet_split] if sheet_split else list(dataset.splits), path)
+    return [*describe(dataset), ("resized", _resizing(preprocessor)), ("sheet", str(path))]
+
+
+def _resizing(preprocessor: ImagePreprocessor) -> str:
+    """How images became square, and the options that change it."""
+    crop = preprocessor.center_crop
+    part = "full images" if crop == 1 else f"the central {crop:.0%} of images"
+    if preprocessor.resize == "stretch":
+        return (
+            f"{part}, stretched to a square (--resize crop takes the middle square, --center-crop 0.6 less)"
+        )
+    return f"{part}, the middle square of each (--resize stretch keeps all of it)"
