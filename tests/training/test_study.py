@@ -25,7 +25,7 @@ from vlfew.training.tune.study import (
 SPACE: SearchSpace = {
     "optim.lr": Range(1e-4, 1e-1, log=True),
     "image.width": Range(8, 64, step=8),
-    "optim.max_grad_norm": Choices(("1.0", "null")),
+    "optim.max_grad_norm": Choices((1.0, None)),
 }
 STEPS = (10, 20, 30)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import sys
 from collections.abc import Sequence
 
@@ -79,9 +78,8 @@ def main(arguments: list[str] | None = None) -> None:
         status = error.exit_code
     except (VlfewError, OSError) as error:
         lines, status = str(error).splitlines(), 2
-    if os.environ.get("RANK", "0") == "0":
-        for line in lines:
-            log(f"vlfew: {line}")
+    for line in lines:
+        log(f"vlfew: {line}")
     sys.exit(status)
 
 

@@ -239,8 +239,8 @@ class SamplingConfig(ConfigSection):
         if (self.episodes_per_batch is None) != (self.ways is None):
             raise ValueError("episodes_per_batch and ways go together")
         if self.form == "classes":
-            self.classes_per_batch = 64 if self.classes_per_batch is None else self.classes_per_batch
-            self.images_per_class = 4 if self.images_per_class is None else self.images_per_class
+            self.classes_per_batch = self.classes_per_batch or 64
+            self.images_per_class = self.images_per_class or 4
         if self.form == "annotated_pairs":
             if "distinct_sources" not in self.model_fields_set:
                 self.distinct_sources = False
@@ -255,22 +255,16 @@ class SamplingConfig(ConfigSection):
     @property
     def form(self) -> BatchForm:
         """Which of the four forms the batch has."""
-        if self.pairs_per_batch is not None:
-            return "pairs"
-        if self.annotated_pairs_per_batch is not None:
-            return "annotated_pairs"
-        return "classes" if self.episodes_per_batch is None else "episodes"
+        given = (form for form, keys in FORM_KEYS.items() if getattr(self, keys[0]) is not None)
+        return next(given, "classes")
 
     @property
     def batch_size(self) -> int:
         """Images in a batch."""
-        sizes: dict[BatchForm, int] = {
-            "classes": (self.classes_per_batch or 0) * (self.images_per_class or 0),
-            "pairs": 2 * (self.pairs_per_batch or 0),
-            "episodes": (self.episodes_per_batch or 0) * (1 + (self.ways or 0)),
-            "annotated_pairs": 2 * (self.annotated_pairs_per_batch or 0),
-        }
-        return sizes[self.form]
+        number: int = getattr(self, FORM_KEYS[self.form][0])
+        if self.form == "classes":
+            return number * (self.images_per_class or 1)
+        return number * (1 + self.ways) if self.ways is not None else 2 * number
 
     def options(self) -> dict[str, Any]:
         """The constructor arguments of the batch sampler of this form."""

@@ -27,5 +27,13 @@ def flat_values(config: Config) -> dict[str, Any]:
 
 def config_differences(old: Config, new: Config) -> list[str]:
     """One `key: old -> new` for every value that differs."""
-    a, b = flat_values(old), flat_values(new)
-    return [f"{k}: {a.get(k, 'unset')} -> {b.get(k, 'unset')}" for k in a | b if a.get(k) != b.get(k)]
+    return differences(flat_values(old), flat_values(new))
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """The same for flat mappings."""
+    return [
+        f"{key}: {old.get(key, 'unset')} -> {new.get(key, 'unset')}"
+        for key in old | new
+        if old.get(key) != new.get(key)
+    ]

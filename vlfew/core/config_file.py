@@ -100,7 +100,7 @@ def parse_config(values: dict[str, Any], parts: Mapping[str, Part], origins: Ori
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
-        problems += _explain(error, "", origins)
+        problems += explain(error, "", origins)
     problems += option_problems
     if config is None or problems:
         raise ConfigError(list(dict.fromkeys(problems)))
@@ -125,7 +125,7 @@ def parse_values(pairs: Sequence[str], schema: type[BaseModel], owner: str, at: 
     try:
         checked = schema.model_validate(values)
     except ValidationError as error:
-        problems += _explain(error, at, origins, list(schema.model_fields), f" of {owner}")
+        problems += explain(error, at, origins, list(schema.model_fields), f" of {owner}")
     if problems:
         raise ConfigError(problems)
     return {key: getattr(checked, key) for key in checked.model_fields_set}
@@ -268,11 +268,11 @@ def _check_parts(values: dict[str, Any], parts: Mapping[str, Part], origins: Ori
                 entry |= {key: getattr(checked, key) for key in checked.model_fields_set}
             except ValidationError as error:
                 known = [*schema.model_fields, *model.model_fields]
-                problems += _explain(error, at, origins, known, f" of {part.registry.kind} {name!r}")
+                problems += explain(error, at, origins, known, f" of {part.registry.kind} {name!r}")
     return problems
 
 
-def _explain(
+def explain(
     error: ValidationError, at: str, origins: Origins, known: Sequence[str] = (), owner: str = ""
 ) -> list[str]:
     """One line per mistake: where it was made, the key, and what is wrong with it.
@@ -288,7 +288,7 @@ def _explain(
     for problem in error.errors():
         steps = [str(s) for s in problem["loc"] if not _UNION_MEMBER.match(str(s))]
         full = ".".join([at, *steps] if at else steps)
-        if problem["type"] == "extra_forbidden":
+        if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             keys = known or getattr(_model_at(steps[:-1]), "model_fields", ())
             hint = renamed_key(full) or renamed_option(steps[-1], keys) or did_you_mean(steps[-1], keys)
             text = f"unknown key {full!r}{owner}{hint}"

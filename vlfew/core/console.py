@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -36,9 +37,15 @@ def print_table(
     wide_console().print(table)
 
 
+def is_main_process() -> bool:
+    """Whether this is the first of the processes of a launcher, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def log(line: str) -> None:
-    """Print a line to standard error."""
-    print(line, file=sys.stderr, flush=True)
+    """Print a line to standard error, in the main process alone."""
+    if is_main_process():
+        print(line, file=sys.stderr, flush=True)
 
 
 def log_note(note: str) -> None:

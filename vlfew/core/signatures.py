@@ -11,7 +11,7 @@ import inspect
 import math
 import re
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -43,20 +43,20 @@ def component_summary(target: str) -> str:
 
 def component_options(target: str) -> list[Option]:
     """The keyword-only parameters of `"module:attribute"`; a class that takes `**options` inherits its base's."""
-    node, tree = _definition(target)
+    node, module = _definition(target)
     help_lines = _argument_help(ast.get_docstring(node) or "")
     if isinstance(node, ast.FunctionDef):
-        return _keyword_options(node, help_lines, tree)
+        return _keyword_options(node, help_lines, module)
     init = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
-    if init is None:
-        own = []
-    else:
-        own = _keyword_options(init, help_lines | _argument_help(ast.get_docstring(init) or ""), tree)
+    own = []
+    if init is not None:
+        own = _keyword_options(init, help_lines | _argument_help(ast.get_docstring(init) or ""), module)
     if (init is None or init.args.kwarg is not None) and node.bases:
-        base = _resolve(ast.unparse(node.bases[0]), target.partition(":")[0], tree)
-        if base is not None:
-            own += [option for option in component_options(base) if option.name not in {o.name for o in own}]
-    return [Option(o.name, o.annotation, o.default, o.help or help_lines.get(o.name, "")) for o in own]
+        base = ast.unparse(node.bases[0])
+        if _find(base, module) is not None:
+            names = {option.name for option in own}
+            own += [option for option in component_options(f"{module}:{base}") if option.name not in names]
+    return [replace(option, help=option.help or help_lines.get(option.name, "")) for option in own]
 
 
 @cache
@@ -72,33 +72,31 @@ def _module(name: str) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def _definition(target: str) -> tuple[ast.FunctionDef | ast.ClassDef, ast.Module]:
-    module, _, attribute = target.partition(":")
-    tree = _module(module)
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == attribute:
-            return node, tree
-    elsewhere = _resolve(attribute, module, tree)
-    if elsewhere is None or elsewhere == target:
-        raise AttributeError(f"{module} has no {attribute}")
-    return _definition(elsewhere)
-
-
-def _resolve(name: str, module: str, tree: ast.Module) -> str | None:
-    """`"module:name"` of a name that is defined in a module or imported into it from this package."""
-    for node in tree.body:
+def _find(name: str, module: str) -> tuple[ast.stmt, str] | None:
+    """The statement that defines a name of a module, and the module of this package where it stands."""
+    for node in _module(module).body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
-            return f"{module}:{name}"
+            return node, module
+        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == [name]:
+            return node, module
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vlfew"):
             for alias in node.names:
                 if (alias.asname or alias.name) == name:
-                    return f"{node.module}:{alias.name}"
+                    return _find(alias.name, str(node.module))
     return None
 
 
-def _keyword_options(function: ast.FunctionDef, help_lines: dict[str, str], tree: ast.Module) -> list[Option]:
+def _definition(target: str) -> tuple[ast.FunctionDef | ast.ClassDef, str]:
+    module, _, attribute = target.partition(":")
+    node, module = _find(attribute, module) or (None, module)
+    if not isinstance(node, ast.FunctionDef | ast.ClassDef):
+        raise AttributeError(f"{module} has no {attribute}")
+    return node, module
+
+
+def _keyword_options(function: ast.FunctionDef, help_lines: dict[str, str], module: str) -> list[Option]:
     def text(node: ast.expr) -> str:
-        return ast.unparse(_InsertConstants(tree).visit(deepcopy(node)))
+        return ast.unparse(_InsertConstants(module).visit(deepcopy(node)))
 
     return [
         Option(
@@ -114,22 +112,12 @@ def _keyword_options(function: ast.FunctionDef, help_lines: dict[str, str], tree
 class _InsertConstants(ast.NodeTransformer):
     """Replaces names by what is assigned to them in a module, or in the module of this package they come from."""
 
-    def __init__(self, tree: ast.Module) -> None:
-        self.tree = tree
+    def __init__(self, module: str) -> None:
+        self.module = module
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
-        return _assigned(node.id, self.tree) or node
-
-
-def _assigned(name: str, tree: ast.Module) -> ast.expr | None:
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == [name]:
-            return node.value
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vlfew."):
-            for alias in node.names:
-                if (alias.asname or alias.name) == name:
-                    return _assigned(alias.name, _module(str(node.module)))
-    return None
+        statement, _ = _find(node.id, self.module) or (None, "")
+        return statement.value if isinstance(statement, ast.Assign) else node
 
 
 def _argument_help(docstring: str) -> dict[str, str]:

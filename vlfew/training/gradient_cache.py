@@ -111,11 +111,11 @@ def backward_in_chunks(
     torch.manual_seed(seeds[1])
     with accelerator.autocast():
         text = None if vectors is None else step.project_text(vectors)
-        loss, terms = step.compute_loss(features, text, batch.labels, progress)
+        loss, loss_terms = step.compute_loss(features, text, batch.labels, progress)
     accelerator.backward(loss * loss_weight)
     for encoder in encoders:
         encoder.backward()
-    return loss, terms
+    return loss, loss_terms
 
 
 def average_gradients(module: nn.Module, accelerator: Accelerator) -> None:

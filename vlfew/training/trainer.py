@@ -41,6 +41,7 @@ class Trainer:
         log_every, eval_every, save_every: steps between logs, validations and checkpoints.
 
     Attributes:
+        module: `training_step` as Accelerate prepared it.
         state: step, best validation and time so far; saved in checkpoints.
         loss: of the last step, a scalar on the device.
         logs: losses and learning rate of the last logged step.

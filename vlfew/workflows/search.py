@@ -17,7 +17,7 @@ import optuna
 import torch
 
 from vlfew.core.config import Config
-from vlfew.core.config_diff import flat_values
+from vlfew.core.config_diff import differences, flat_values
 from vlfew.core.errors import ConfigError, DataError, RunError, VlfewError
 from vlfew.core.files import write_atomic
 from vlfew.data.labeled_images import LabeledImages
@@ -46,10 +46,6 @@ VALIDATION_SECTIONS = ("data", "text", "objective", "fallback_loss")
 """Sections that can change what is measured on the validation split."""
 
 
-class _Pruned(Exception):
-    """The trial is stopped early."""
-
-
 class _Pruning(Callback):
     """Reports validations to Optuna and stops the trial where Optuna's pruner decides so."""
 
@@ -58,7 +54,7 @@ class _Pruning(Callback):
 
     def on_evaluate(self, trainer: Trainer, evaluation: Evaluation) -> None:
         if self.trial.report(trainer.state.step, evaluation.accuracy):
-            raise _Pruned
+            raise optuna.TrialPruned
 
 
 class Search:
@@ -103,7 +99,7 @@ class Search:
         # Loaded once here: a missing model would otherwise fail every trial.
         start = None if self.config.init_from is None else load_initial_model(self.config.init_from)
         self._initialized_from = {} if start is None else {"weights to start from": start.fingerprint}
-        self.space = read_space(space_file, self._check)
+        self.space_file, self.space = space_file, read_space(space_file, self._check)
         self.path = runs / f"{self.config.name}-tune"
         self._data: LabeledImages | None = None
         self._data_config = self.config.data
@@ -117,14 +113,14 @@ class Search:
         """
         with RunFolder(self.path).locked():
             metadata, journal = self.path / "study.json", self.path / "study.journal"
-            differences = self._differences(metadata)
+            different = self._differences(metadata)
             # Without measurements nothing is lost: a mistake in the first try does not block the folder.
-            if differences and (holds_results(journal) or any(self.path.glob("trial-*/log.jsonl"))):
+            if different and (holds_results(journal) or any(self.path.glob("trial-*/log.jsonl"))):
                 raise RunError(
-                    f"{self.path} holds another search ({'; '.join(differences)}); use another name=..., or remove "
+                    f"{self.path} holds another search ({'; '.join(different)}); use another name=..., or remove "
                     f"{self.path}"
                 )
-            if differences:
+            if different:
                 journal.unlink(missing_ok=True)
             write_atomic(metadata, json.dumps(self._settings(), indent=2, ensure_ascii=False) + "\n")
             yield Study(journal, self.space, self.pruner, self.seed, self.config.optim.steps)
@@ -201,7 +197,7 @@ class Search:
                     )
                 if run.claim(config) not in ("trained", "finished"):
                     fit(config, run, data, [_Pruning(trial)], quiet=True)
-            except _Pruned:
+            except optuna.TrialPruned:
                 return trial.prune()
             except DivergenceError as error:
                 return trial.fail(str(error).partition(";")[0])
@@ -245,11 +241,11 @@ class Search:
                     config = self._check(override)
                     same = measurement(config, self._load(config)) == measured
                 except (ConfigError, DataError) as error:
-                    problems.append(f"{dimension.where}: with {override}: {error}")
+                    problems.append(f"{self.space_file}: with {override}: {error}")
                     continue
                 if not same:
                     problems.append(
-                        f"{dimension.where}: {override} changes what is measured on the validation split, by which "
+                        f"{self.space_file}: {override} changes what is measured on the validation split, by which "
                         "trials are compared; remove it from the search space"
                     )
         if problems:
@@ -292,7 +288,7 @@ class Search:
         config = {
             k: v
             for k, v in flat_values(self.config).items()
-            if k.partition(".")[0] not in ("name", "evaluate")
+            if k.partition(".")[0] not in ("name", "evaluate") and k != "training.num_workers"
         }
         return {
             "Optuna": f"{optuna.__version__.partition('.')[0]}.x",
@@ -308,15 +304,9 @@ class Search:
         if not metadata.is_file():
             return []
         try:
-            old, new = json.loads(metadata.read_text(encoding="utf-8")), self._settings()
-            names = dict.fromkeys([*old, *new])
+            return differences(json.loads(metadata.read_text(encoding="utf-8")), self._settings())
         except (ValueError, TypeError):
             return [f"{metadata} is damaged"]
-        return [
-            f"{name}: {old.get(name, 'unset')} -> {new.get(name, 'unset')}"
-            for name in names
-            if old.get(name) != new.get(name)
-        ]
 
 
 def measurement(config: Config, data: LabeledImages) -> tuple[Any, ...]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from os import environ
 from pathlib import Path
 
 from torch import distributed
 
 from vlfew.core.config import Config
 from vlfew.core.config_diff import flat_values
-from vlfew.core.console import log, log_note
+from vlfew.core.console import is_main_process, log, log_note
 from vlfew.core.errors import RunError, VlfewError
 from vlfew.core.recipes import find_recipe
 from vlfew.data.labeled_images import LabeledImages
@@ -68,14 +67,14 @@ def train(
 
 def _train_and_evaluate(config: Config, runs: Path) -> RunFolder:
     """A single run, or what is left of it."""
-    run, is_main = RunFolder(runs / config.name), _is_main_process()
+    run, is_main = RunFolder(runs / config.name), is_main_process()
     with run.locked() if is_main else nullcontext(), _removed_if_refused(run):
         state = _claim(run, config) if is_main else run.state
         if state == "finished":
+            log(f"{run.path} is finished; its results:")
             if is_main:
-                log(f"{run.path} is finished; its results:")
                 print_results(read_results(run.results))
-                log(f"report: {run.report}  (train again under another name=..., or remove the folder)")
+            log(f"report: {run.report}  (train again under another name=..., or remove the folder)")
             return run
         use_all_cores()
         data = load_data_of(config)
@@ -122,7 +121,7 @@ def fit(
         VlfewError: parts that do not go together, an interrupted or diverged training.
     """
     assembly = assemble(config, run, data)
-    if not quiet and assembly.accelerator.is_main_process:
+    if not quiet:
         for line in assembly.summary:
             log(line)
         for note in assembly.notes:
@@ -214,13 +213,12 @@ def _train_repeatedly(config: Config, config_path: Path, overrides: Sequence[str
         )
         for value, name in zip(repeat.values, member_names(repeat), strict=True)
     ]
-    run, is_main = RunFolder(runs / config.name), _is_main_process()
+    run, is_main = RunFolder(runs / config.name), is_main_process()
     if is_main:
         run.claim(config)
     with _removed_if_refused(run):
         for number, member in enumerate(members, 1):
-            if is_main:
-                log(f"run {number} of {len(members)}: {member.name}")
+            log(f"run {number} of {len(members)}: {member.name}")
             _train_and_evaluate(member, runs)
     if is_main:
         results = merge_member_results(run)
@@ -238,10 +236,6 @@ def _removed_if_refused(run: RunFolder) -> Iterator[None]:
     try:
         yield
     except VlfewError:
-        if _is_main_process():
+        if is_main_process():
             run.remove_if_empty()
         raise
-
-
-def _is_main_process() -> bool:
-    return int(environ.get("RANK", "0")) == 0

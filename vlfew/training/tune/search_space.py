@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from vlfew.core.config_file import Origins, override_text, read_yaml
-from vlfew.core.errors import ConfigError, did_you_mean
+from pydantic import (
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StrictBool,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+from pydantic.dataclasses import dataclass
+
+from vlfew.core.config_file import Origins, explain, override_text, read_yaml
+from vlfew.core.errors import ConfigError
 
 Value = int | float | str
 """A number from a range, or a choice as it is written in an override."""
@@ -20,7 +30,6 @@ def text_of(value: Value) -> str:
     return value if isinstance(value, str) else override_text(value)
 
 
-BOUNDS = ("low", "high", "log", "step")
 FIXED = {
     "name": "each trial gets its own name",
     "repeat": "each trial is trained once",
@@ -36,7 +45,16 @@ STEP_TOLERANCE = 1e-4
 """Fraction of a step by which float arithmetic may be off."""
 
 
-@dataclass(frozen=True)
+def _number(value: Any) -> int | float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError("must be a number")
+    return value
+
+
+Number = Annotated[int | float, PlainValidator(_number)]
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Range:
     """Numbers from `low` to `high`; integers if both bounds are.
 
@@ -44,14 +62,29 @@ class Range:
         low, high: the bounds, both included.
         log: sample on a logarithmic scale.
         step: distance between neighboring numbers, starting at `low`.
-        where: file and line.
     """
 
-    low: int | float
-    high: int | float
-    log: bool = False
-    step: int | float | None = None
-    where: str = field(default="", compare=False)
+    low: Number
+    high: Number
+    log: StrictBool = False
+    step: Number | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Range:
+        if self.low >= self.high:
+            raise ValueError(f"low {self.low:g} must be below high {self.high:g}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low {self.low:g} must be above 0 where log is true")
+        if self.step is not None:
+            if self.log:
+                raise ValueError("log and step do not go together; give one of them")
+            if not 0 < self.step <= (1 + STEP_TOLERANCE) * (self.high - self.low):
+                raise ValueError(f"step {self.step:g} must be above 0 and fit between low and high")
+            if self.integer and not isinstance(self.step, int):
+                raise ValueError(
+                    "step must be an integer like the bounds; or write the bounds with a decimal point"
+                )
+        return self
 
     @property
     def integer(self) -> bool:
@@ -98,17 +131,22 @@ class Range:
         return f"{bounds}{by}{', logarithmic' if self.log else ''}{', integer' if self.integer else ''}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Choices:
-    """One of several values.
+    """One of several values."""
 
-    Attributes:
-        texts: the values as they are written in overrides.
-        where: file and line.
-    """
+    choices: Annotated[tuple[Any, ...], Field(min_length=2)]
 
-    texts: tuple[str, ...]
-    where: str = field(default="", compare=False)
+    @model_validator(mode="after")
+    def _check(self) -> Choices:
+        if len(set(self.texts)) < len(self.texts):
+            raise ValueError("a value is repeated")
+        return self
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The values as they are written in overrides."""
+        return tuple(map(override_text, self.choices))
 
     def value(self, sampled: str) -> str:
         return sampled
@@ -152,12 +190,17 @@ def read_space(path: Path, check: Callable[[str], object]) -> SearchSpace:
                 f"{at}: {key!r} contains {inner!r} ({origins.of(inner)}) and would undo it; remove one"
             )
             continue
-        dimension = _read_dimension(key, entry, origins)
-        if isinstance(dimension, list):
-            problems += dimension
+        if not isinstance(entry, dict):
+            problems.append(f"{at}: {key!r} needs {{low:, high:}} or {{choices: [...]}}, got {entry!r}")
             continue
-        space[key] = dimension
-        for value in dimension.probes():
+        kind: type[Range | Choices] = Choices if "choices" in entry else Range
+        try:
+            space[key] = TypeAdapter(kind).validate_python(entry)
+        except ValidationError as error:
+            known = ["choices"] if kind is Choices else ["low", "high", "log", "step"]
+            problems += explain(error, key, origins, known)
+            continue
+        for value in space[key].probes():
             problems += (
                 f"{at}: {problem}" for problem in _override_problems(f"{key}={text_of(value)}", check)
             )
@@ -174,68 +217,3 @@ def _override_problems(override: str, check: Callable[[str], object]) -> Iterato
             # A problem of the override itself is a problem of the line in the search space.
             own = problem.removeprefix(f"override {override}: ").removeprefix(f"{override!r}: ")
             yield own if own != problem else f"with {override}: {problem}"
-
-
-def _read_dimension(key: str, entry: Any, origins: Origins) -> Range | Choices | list[str]:
-    """The range or the choices, or the problems with them."""
-    at = origins.of(key)
-    if not isinstance(entry, dict):
-        return [f"{at}: {key!r} needs {{low:, high:}} or {{choices: [...]}}, got {entry!r}"]
-    known = ("choices", *BOUNDS)
-    odd = [str(name) for name in entry if name not in known]
-    if odd:
-        return [
-            f"{origins.of(f'{key}.{name}')}: unknown key '{key}.{name}'{did_you_mean(name, known)}"
-            for name in odd
-        ]
-    both = [name for name in BOUNDS if name in entry]
-    if "choices" in entry:
-        if both:
-            return [f"{at}: {key!r} has choices and {both[0]}; give choices, or low and high"]
-        return _read_choices(key, entry["choices"], origins)
-    missing = [name for name in ("low", "high") if name not in entry]
-    if missing:
-        return [f"{at}: {key!r} has no {' and no '.join(missing)}; give low and high, or choices"]
-    return _read_range(key, entry, origins)
-
-
-def _read_choices(key: str, values: Any, origins: Origins) -> Choices | list[str]:
-    at = origins.of(f"{key}.choices")
-    texts = tuple(map(override_text, values)) if isinstance(values, list) else ()
-    if len(texts) < 2:
-        return [f"{at}: '{key}.choices' must list at least two values, got {values!r}"]
-    if len(set(texts)) < len(texts):
-        return [f"{at}: '{key}.choices' repeats a value"]
-    return Choices(texts, origins.of(key))
-
-
-def _read_range(key: str, entry: dict[str, Any], origins: Origins) -> Range | list[str]:
-    numbers = {name: entry[name] for name in ("low", "high", "step") if name in entry}
-    problems = [
-        f"{origins.of(f'{key}.{name}')}: '{key}.{name}' must be a number, got {value!r}"
-        for name, value in numbers.items()
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value)
-    ]
-    log, step = entry.get("log", False), numbers.get("step")
-    if not isinstance(log, bool):
-        problems.append(f"{origins.of(f'{key}.log')}: '{key}.log' must be true or false, got {log!r}")
-    if problems:
-        return problems
-    low, high, at = numbers["low"], numbers["high"], origins.of(key)
-    if low >= high:
-        problems.append(f"{at}: {key!r} has low {low:g}, which must be below high {high:g}")
-    if log and low <= 0:
-        problems.append(f"{origins.of(f'{key}.log')}: {key!r} is logarithmic, so low {low:g} must be above 0")
-    if step is not None:
-        where = origins.of(f"{key}.step")
-        if log:
-            problems.append(f"{where}: {key!r} has log and step; give one of them")
-        if not 0 < step <= max(high - low, 0):
-            problems.append(
-                f"{where}: '{key}.step' must be above 0 and fit between low and high, got {step:g}"
-            )
-        if isinstance(low, int) and isinstance(high, int) and not isinstance(step, int):
-            problems.append(
-                f"{where}: '{key}.step' must be an integer like the bounds; or write the bounds with a decimal point"
-            )
-    return problems or Range(low, high, log, step, at)
