@@ -61,7 +61,8 @@ def test_table_json_and_page(capsys, run: Path, command: list[str], tmp_path: Pa
     assert [c["accuracy"] for c in again["cells"]] == [c["accuracy"] for c in found["cells"]]
     assert again["command"] == found["command"]
     # The same command replaces the results; another one renames them.
-    runs(*words[1:])
+    runs(*words[1:], "--json", str(tmp_path / "table.json"))
+    assert (tmp_path / "table.json").read_bytes() == (folder / "adapt.json").read_bytes()
     assert not list(folder.glob("adapt-*"))
     capsys.readouterr()
     runs(*command, "--shots", "1,2", "--methods", "prototypes", "--tune-on", "none")

@@ -21,12 +21,15 @@ from vlfew.core.files import sha256
 from vlfew.training.run_folder import RunFolder
 from vlfew.training.training_step import TrainingStep
 from vlfew.workflows.assemble import (
+    assemble,
     build_model,
     choose_losses,
     load_data_of,
     read_config,
 )
 from vlfew.workflows.train import train
+
+WORKERS = "training.num_workers=1"
 
 
 @pytest.fixture(scope="module")
@@ -140,10 +143,13 @@ def test_data_that_are_missing_are_the_first_mistake_of_a_finished_run(finished,
     assert status == 2 and "nowhere is not a folder" in error
 
 
-def test_the_number_of_workers_may_change(finished, capsys):
+def test_the_number_of_workers_is_configured_and_may_change(finished, capsys):
     run, _ = finished
-    workers = ("training.num_workers=1", "--runs", run.parent)
-    assert outcome(capsys, "train", run.parent / "small.yaml", *workers)[0] == 0
+    workers = [
+        assemble(read_config(run.parent / "small.yaml", o)).loader.num_workers for o in ((), (WORKERS,))
+    ]
+    assert workers == [0, 1]
+    assert outcome(capsys, "train", run.parent / "small.yaml", WORKERS, "--runs", run.parent)[0] == 0
 
 
 def test_killed_and_resumed_gives_the_same_weights_to_the_bit(finished, config):

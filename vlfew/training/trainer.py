@@ -84,7 +84,8 @@ class Trainer:
         """Trains to the last step, or from the last checkpoint on.
 
         Raises:
-            TrainingInterrupted: on SIGTERM or Ctrl-C, after a checkpoint was saved.
+            KeyboardInterrupt: on Ctrl-C, after a checkpoint was saved.
+            TrainingInterrupted: the same where another process received the signal (see `StopSignal`).
             DivergenceError: the loss is no longer finite.
             RunError: a checkpoint is damaged.
         """
