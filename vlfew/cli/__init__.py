@@ -21,40 +21,24 @@ from vlfew.core.cpu_tuning import tuned_process
 from vlfew.core.errors import VlfewError
 from vlfew.core.renamed import renamed_flag
 
-PANELS = {
-    "Train": ["train", "tune", "recipes"],
-    "Evaluate": ["evaluate", "adapt", "report"],
-    "Use a model": ["classify", "export", "push", "models"],
-    "Data and shell": ["data", "completion"],
+PANELS: dict[str, list[click.Command]] = {
+    "Train": [train, tune, recipes],
+    "Evaluate": [evaluate, adapt, report],
+    "Use a model": [classify, export, push, models],
+    "Data and shell": [data, completion],
 }
 """Commands as `vlfew --help` shows them."""
 
 
 @click.group(
-    panels=[RichCommandPanel(title, commands) for title, commands in PANELS.items()],
+    commands=[command for commands in PANELS.values() for command in commands],
+    panels=[RichCommandPanel(title, [str(c.name) for c in commands]) for title, commands in PANELS.items()],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     help="Vision-language few-shot learning: recognize new classes from one image, some text, or both.",
 )
 @click.version_option(package_name="vlfew")
 def app() -> None:
     """The root command."""
-
-
-for command in (
-    train,
-    tune,
-    recipes,
-    evaluate,
-    adapt,
-    report,
-    classify,
-    export,
-    push,
-    models,
-    data,
-    completion,
-):
-    app.add_command(command)
 
 
 def main(arguments: list[str] | None = None) -> None:
