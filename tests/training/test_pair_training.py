@@ -81,7 +81,7 @@ def test_encoders_that_share_no_weights(config: Path, similarity: str, loss: str
         (
             ["image.share_weights=false"],
             r"objective: supervised_contrastive compares images by one embedding each, and "
-            r"image\.share_weights=false gives two; losses that can be trained so: contrastive, ",
+            r"image\.share_weights=false gives two; losses that work here: contrastive, ",
         ),
         (
             ["sampling.pairs_per_batch=4"],
@@ -139,7 +139,7 @@ def test_a_loss_over_classes_is_an_error_where_only_pairs_are_known(config: Path
     ]
     message = (
         r"objective: supervised_contrastive needs classes, and sampling\.annotated_pairs_per_batch provides only "
-        r"which pairs are the same; losses that can be trained so: contrastive, "
+        r"which pairs are the same; losses that work here: contrastive, "
     )
     with pytest.raises(ConfigError, match=message) as error:
         train_run(config, overrides, config.parent)
