@@ -1,5 +1,7 @@
 """vlfew: vision-language few-shot learning. Recognize new classes from one image, some text, or both.
 
+from pathlib import Path
+
 import vlfew
 
 model = vlfew.load("runs/quickstart")
@@ -9,69 +11,32 @@ clf.predict([Path("image.jpg")])
 
 from typing import TYPE_CHECKING
 
-from vlfew.core.lazy import lazy_attributes
+from vlfew.core.lazy import lazy_imports
 
 __version__ = "0.2.0"
 
+# The public API. A name is imported on first use: `import vlfew` and `vlfew --help` do not wait for torch.
 if TYPE_CHECKING:
-    from vlfew.core.errors import VlfewError
-    from vlfew.data.interop import from_huggingface, from_torchvision
-    from vlfew.data.labeled_images import LabeledImages
-    from vlfew.data.loading import load_data
-    from vlfew.data.preprocess import ImagePreprocessor
-    from vlfew.evaluation.feature_bank import FeatureBank
-    from vlfew.evaluation.results import Result, results_frame
-    from vlfew.models.dual_stream import DualStream
-    from vlfew.models.few_shot_classifier import FewShotClassifier, Prediction
-    from vlfew.models.loading import load
-    from vlfew.workflows.adapt import adapt
-    from vlfew.workflows.evaluate import evaluate
-    from vlfew.workflows.train import train
-    from vlfew.workflows.tune import tune
+    from vlfew.core.errors import VlfewError as VlfewError
+    from vlfew.data.interop import from_huggingface as from_huggingface
+    from vlfew.data.interop import from_torchvision as from_torchvision
+    from vlfew.data.labeled_images import LabeledImages as LabeledImages
+    from vlfew.data.loading import load_data as load_data
+    from vlfew.data.preprocess import ImagePreprocessor as ImagePreprocessor
+    from vlfew.evaluation.feature_bank import FeatureBank as FeatureBank
+    from vlfew.evaluation.results import Result as Result
+    from vlfew.evaluation.results import results_frame as results_frame
+    from vlfew.models.dual_stream import DualStream as DualStream
+    from vlfew.models.few_shot_classifier import FewShotClassifier as FewShotClassifier
+    from vlfew.models.few_shot_classifier import Prediction as Prediction
+    from vlfew.models.loading import load as load
+    from vlfew.workflows.adapt import adapt as adapt
+    from vlfew.workflows.evaluate import evaluate as evaluate
+    from vlfew.workflows.train import train as train
+    from vlfew.workflows.tune import tune as tune
 
-# The public API on one screen, resolved on first use: `import vlfew` and `vlfew --help` do not wait for torch.
-_MODULES = {
-    "load": "vlfew.models.loading",
-    "DualStream": "vlfew.models.dual_stream",
-    "FewShotClassifier": "vlfew.models.few_shot_classifier",
-    "Prediction": "vlfew.models.few_shot_classifier",
-    "train": "vlfew.workflows.train",
-    "tune": "vlfew.workflows.tune",
-    "evaluate": "vlfew.workflows.evaluate",
-    "adapt": "vlfew.workflows.adapt",
-    "Result": "vlfew.evaluation.results",
-    "results_frame": "vlfew.evaluation.results",
-    "FeatureBank": "vlfew.evaluation.feature_bank",
-    "load_data": "vlfew.data.loading",
-    "LabeledImages": "vlfew.data.labeled_images",
-    "ImagePreprocessor": "vlfew.data.preprocess",
-    "from_torchvision": "vlfew.data.interop",
-    "from_huggingface": "vlfew.data.interop",
-    "VlfewError": "vlfew.core.errors",
-}
-
-__all__ = [
-    "DualStream",
-    "FeatureBank",
-    "FewShotClassifier",
-    "ImagePreprocessor",
-    "LabeledImages",
-    "Prediction",
-    "Result",
-    "VlfewError",
-    "adapt",
-    "evaluate",
-    "from_huggingface",
-    "from_torchvision",
-    "load",
-    "load_data",
-    "results_frame",
-    "train",
-    "tune",
-]
-
-__getattr__ = lazy_attributes(__name__, _MODULES)
+__getattr__, __all__ = lazy_imports(__name__, __file__)
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return __all__

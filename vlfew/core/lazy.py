@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 
@@ -23,3 +25,18 @@ def lazy_attributes(package: str, modules: Mapping[str, str]) -> Callable[[str],
         return getattr(import_module(modules[name]), name)
 
     return __getattr__
+
+
+def lazy_imports(package: str, file: str) -> tuple[Callable[[str], Any], list[str]]:
+    """The `__getattr__` and the `__all__` of a package whose names are imported under `if TYPE_CHECKING:`.
+
+    Each name then stands once, where readers and type checkers look for it.
+
+    Args:
+        package: its `__name__`.
+        file: its `__file__`.
+    """
+    blocks = [node for node in ast.parse(Path(file).read_text("utf-8")).body if isinstance(node, ast.If)]
+    imports = [node for block in blocks for node in block.body if isinstance(node, ast.ImportFrom)]
+    modules = {alias.name: str(node.module) for node in imports for alias in node.names}
+    return lazy_attributes(package, modules), sorted(modules)

@@ -1,18 +1,19 @@
 """The dual-stream model: built, saved, loaded, used and fine-tuned."""
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+from vlfew.core.lazy import lazy_imports
 from vlfew.core.registry import Registry
 
 if TYPE_CHECKING:
-    from vlfew.models.dual_stream import DualStream, DualStreamOutput  # noqa: F401
-    from vlfew.models.few_shot_classifier import FewShotClassifier, Prediction  # noqa: F401
-    from vlfew.models.loading import load  # noqa: F401
-    from vlfew.models.serialization import save_model  # noqa: F401
-    from vlfew.models.spec import ModelSpec, TextSpec  # noqa: F401
+    from vlfew.models.dual_stream import DualStream as DualStream
+    from vlfew.models.dual_stream import DualStreamOutput as DualStreamOutput
+    from vlfew.models.few_shot_classifier import FewShotClassifier as FewShotClassifier
+    from vlfew.models.few_shot_classifier import Prediction as Prediction
+    from vlfew.models.loading import load as load
+    from vlfew.models.serialization import save_model as save_model
+    from vlfew.models.spec import ModelSpec as ModelSpec
+    from vlfew.models.spec import TextSpec as TextSpec
 
 FINE_TUNERS = Registry(
     "fine-tuning method",
@@ -24,21 +25,6 @@ FINE_TUNERS = Registry(
 """Called with `(model, images uint8 [S, C, H, W], labels [S] in 0..N-1, class_texts, seed=0, **options)`; each
 returns a `vlfew.models.fine_tuning.FineTunedModel`."""
 
-_MODULES = {
-    "FewShotClassifier": "few_shot_classifier",
-    "DualStream": "dual_stream",
-    "DualStreamOutput": "dual_stream",
-    "ModelSpec": "spec",
-    "Prediction": "few_shot_classifier",
-    "TextSpec": "spec",
-    "load": "loading",
-    "save_model": "serialization",
-}
-__all__ = ["FINE_TUNERS", *_MODULES]
-
-
-def __getattr__(name: str) -> Any:
-    # Imported at first use, so that listing the fine-tuning methods does not import torch.
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+# Imported at first use, so that listing the fine-tuning methods does not import torch.
+__getattr__, __all__ = lazy_imports(__name__, __file__)
+__all__ += ["FINE_TUNERS"]
