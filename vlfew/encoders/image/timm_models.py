@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from einops import rearrange
@@ -18,16 +18,6 @@ from vlfew.encoders.library_errors import library_errors
 from vlfew.encoders.transformers_files import json_folder
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-DEFAULTS = {
-    "mean": (0.485, 0.456, 0.406),
-    "std": (0.229, 0.224, 0.225),
-    "input_size": (3, 224, 224),
-    "crop_pct": 0.875,
-    "crop_mode": "center_crop",
-    "interpolation": "bicubic",
-    "fixed_input_size": False,
-}
-"""timm's own, where a `config.json` has no value."""
 
 
 class TimmBackbone(Backbone):
@@ -150,9 +140,12 @@ def _weight_file(name: str, config: Any) -> dict[str, Any]:
     return {"file": str(file), "custom_load": file.suffix == ".npz"}
 
 
-def _config_values(config: dict[str, Any]) -> SimpleNamespace:
+def _config_values(config: dict[str, Any]) -> Any:
     """The same description from a `config.json`; older files have it without a section of its own."""
-    return SimpleNamespace(**DEFAULTS | dict(config.get("pretrained_cfg", config)))
+    from timm.models import PretrainedCfg
+
+    values = config.get("pretrained_cfg", config)
+    return PretrainedCfg(**{f.name: values[f.name] for f in fields(PretrainedCfg) if f.name in values})
 
 
 def _folder(name: str) -> Path:

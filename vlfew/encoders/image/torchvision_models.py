@@ -83,18 +83,17 @@ class TorchvisionBackbone(Backbone):
 
 def _pretrained_weights(who: str, weights: Any) -> dict[str, Tensor]:
     """The state dict of torchvision's published weights."""
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
-    file = folder / Path(weights.url).name
+    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+    problem = f"{file} is damaged; delete it and try again"
     if not file.exists():
-        size = weights.meta.get("_file_size", 0)
-        print(f"downloading {weights.url} ({size:,.0f} MB) to {file}", file=sys.stderr)
-        folder.mkdir(parents=True, exist_ok=True)
-        way_out = f"fetch {weights.url} on another machine and put it into {folder}"
-        with library_errors(f"{who}: {file.name} ({size:,.0f} MB) cannot be downloaded; {way_out}"):
-            digest = file.stem.rpartition("-")[2]
-            torch.hub.download_url_to_file(weights.url, str(file), digest, progress=sys.stderr.isatty())
-    with library_errors(f"{file} is damaged; delete it and try again"):
-        state: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
+        size = f"{weights.meta.get('_file_size', 0):,.0f} MB"
+        print(f"downloading {weights.url} ({size}) to {file}", file=sys.stderr)
+        way_out = f"fetch {weights.url} on another machine and put it into {file.parent}"
+        problem = f"{who}: {file.name} ({size}) cannot be downloaded; {way_out}"
+    with library_errors(problem):
+        state: dict[str, Tensor] = weights.get_state_dict(
+            progress=sys.stderr.isatty(), check_hash=True, map_location="cpu", weights_only=True
+        )
     return state
 
 
