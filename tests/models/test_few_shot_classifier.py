@@ -300,6 +300,10 @@ def test_a_model_by_name(model, paths, tmp_path) -> None:
     classifier.save(tmp_path / "c.safetensors")
     again = FewShotClassifier.load(tmp_path / "c.safetensors", tmp_path / "run")
     np.testing.assert_array_equal(again.decision_function(files), expected)
+    # Fitted with the model before it was saved, it is still the same model.
+    FewShotClassifier(model).fit(files, labels).save(tmp_path / "unsaved.safetensors")
+    again = FewShotClassifier.load(tmp_path / "unsaved.safetensors", tmp_path / "run")
+    np.testing.assert_array_equal(again.decision_function(files), expected)
 
 
 def test_a_fitted_classifier_can_be_pickled(model, paths) -> None:

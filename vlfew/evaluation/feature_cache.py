@@ -58,6 +58,6 @@ def cache_file(model: DualStream, data: LabeledImages, split: str) -> Path:
     index = split_indices(data, split)
     sampled = index[torch.linspace(0, len(index) - 1, min(SAMPLED_IMAGES, len(index))).long()]
     pixels = hashlib.sha256(data.images.batch(sampled).numpy().tobytes()).hexdigest()
-    model_key = (model.fingerprint or fingerprint_of(model), model.device.type)
+    model_key = (fingerprint_of(model), model.device.type)
     data_key = (data.name, data.fingerprint, split, data.images.shape, pixels)
     return cache_dir() / "features" / f"{digest(__version__, model_key, data_key)}.safetensors"

@@ -341,7 +341,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
 
 def _fingerprint(model: DualStream | None) -> str:
-    return "" if model is None else model.fingerprint or fingerprint_of(model)
+    return "" if model is None else fingerprint_of(model)
 
 
 def _named(fingerprint: str) -> str:

@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard, ModelHubMixin, constants
 from vlfew.core.errors import ModelError
 from vlfew.encoders.library_errors import library_errors
 from vlfew.models.model_card import model_card
-from vlfew.models.serialization import load_weights, read_saved_model, save_model
+from vlfew.models.serialization import read_model, save_model
 
 if TYPE_CHECKING:
     from vlfew.models.dual_stream import DualStream
@@ -41,11 +41,7 @@ class HubModel(ModelHubMixin):
         folder = (
             path if path.is_dir() else download_model(str(pretrained_model_name_or_path), **download_options)
         )
-        saved = read_saved_model(folder)
-        model = cls.from_spec(saved.spec)
-        load_weights(model, saved.weights, folder)
-        model.metadata, model.path, model.fingerprint = saved.metadata, folder, saved.fingerprint
-        return model.eval()
+        return read_model(cls, folder)
 
     def generate_model_card(self: DualStream, **card_options: Any) -> ModelCard:  # type: ignore[misc]
         """The model card; see `vlfew.models.model_card`."""

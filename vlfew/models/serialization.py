@@ -9,14 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from torch import Tensor
 
 from vlfew.core.errors import ModelError
@@ -43,23 +41,6 @@ STATISTICS = (
 """Names of stored tensors that are no parameters."""
 
 
-@dataclass(frozen=True)
-class SavedModel:
-    """The content of a saved model.
-
-    Attributes:
-        spec: its architecture.
-        weights: by name.
-        metadata: what was noted about its training.
-        fingerprint: a hash of spec and weights.
-    """
-
-    spec: ModelSpec
-    weights: dict[str, Tensor]
-    metadata: dict[str, Any]
-    fingerprint: str
-
-
 def save_model(model: DualStream, folder: Path, metadata: dict[str, Any] | None = None) -> None:
     """Writes `model.safetensors` and `model.json`; LoRA adapters are merged into the weights they adapt.
 
@@ -69,34 +50,43 @@ def save_model(model: DualStream, folder: Path, metadata: dict[str, Any] | None 
         metadata: what it was trained on (`trained_on`, `data_fingerprint` ...), for its readers.
     """
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    model = _without_lora(model)
-    spec = model.spec.model_copy(deep=True)
-    spec.backbone_options = backbone_options(spec, model.backbone)
-    spec.preprocessing_options = preprocessing_options(spec, model.preprocessing)
-    if model.text_encoder is not None and spec.text is not None:
-        spec.text.saved = model.text_encoder.saved_config()
+    spec, tensors = _saved_parts(model)
     weights = folder / "model.safetensors"
     with atomic_file(weights) as temporary:
-        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, temporary)
+        save_file(tensors, temporary)
     description = {
         "format": FORMAT,
         "sha256": sha256(weights),
         "metadata": {"trained_parameters": trained} | (metadata or {}),
-        "model": spec.model_dump(mode="json"),
+        "model": spec,
     }
     write_atomic(folder / "model.json", json.dumps(description, indent=1, ensure_ascii=False) + "\n")
 
 
-def _without_lora(model: DualStream) -> DualStream:
-    """The model itself, or a copy whose LoRA adapters are merged."""
-    spec = model.spec
-    if spec.backbone_lora is None and (spec.text is None or spec.text.lora is None):
-        return model
-    plain: DualStream = merged(model)
-    plain.spec.backbone_lora = None
-    if plain.spec.text is not None:
-        plain.spec.text.lora = None
-    return plain
+def fingerprint_of(model: DualStream) -> str:
+    """A hash of a model's architecture and weights, 16 hex digits; saving and loading the model does not change it.
+
+    Raises:
+        ModelError: a model that cannot be saved; says why.
+    """
+    if model.fingerprint is not None:
+        return model.fingerprint
+    spec, tensors = _saved_parts(model)
+    return digest(hashlib.sha256(save(tensors)).hexdigest(), json.loads(json.dumps(spec)))
+
+
+def _saved_parts(model: DualStream) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The architecture as JSON values, and the weights, LoRA adapters merged into them."""
+    spec = model.spec.model_copy(deep=True)
+    if spec.backbone_lora is not None or (spec.text is not None and spec.text.lora is not None):
+        model = merged(model)
+        spec.backbone_lora = None
+    spec.backbone_options = backbone_options(spec, model.backbone)
+    spec.preprocessing_options = preprocessing_options(spec, model.preprocessing)
+    if model.text_encoder is not None and spec.text is not None:
+        spec.text.lora = None
+        spec.text.saved = model.text_encoder.saved_config()
+    return spec.model_dump(mode="json"), {k: v.contiguous() for k, v in model.state_dict().items()}
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:
@@ -148,11 +138,11 @@ def parameter_counts(folder: Path) -> tuple[int, int]:
     return (counts[False], counts[True]) if trained is None else (trained, sum(counts.values()) - trained)
 
 
-def read_saved_model(folder: Path) -> SavedModel:
-    """Reads a saved model and checks its files.
+def read_model(model_class: type[DualStream], folder: Path) -> DualStream:
+    """Builds a saved model and loads its weights, after checking its files.
 
     Raises:
-        ModelError: missing, truncated or altered files; says which.
+        ModelError: missing, truncated, altered or unfitting files; says which.
     """
     description, spec = _read_description(folder), read_spec(folder)
     weights = folder / "model.safetensors"
@@ -167,23 +157,15 @@ def read_saved_model(folder: Path) -> SavedModel:
     except SafetensorError as error:
         raise ModelError(f"{weights} is not a safetensors file: {error}") from None
     current = current_tensor_names(tensors)
-    # The spec counts too: test-time augmentation and similarity change what images are encoded to.
-    fingerprint = digest(description["sha256"], description["model"])
-    return SavedModel(
-        spec, {current[name]: t for name, t in tensors.items()}, description["metadata"], fingerprint
-    )
-
-
-def load_weights(model: DualStream, weights: dict[str, Tensor], source: Path) -> None:
-    """Loads all weights of a model.
-
-    Raises:
-        ModelError: missing or unexpected weights.
-    """
-    missing, unexpected = model.load_state_dict(weights, strict=False)
+    model = model_class.from_spec(spec)
+    missing, unexpected = model.load_state_dict({current[n]: t for n, t in tensors.items()}, strict=False)
     if missing or unexpected:
         problem = f"{missing[0]!r} is missing" if missing else f"{unexpected[0]!r} is unexpected"
-        raise ModelError(f"{source / 'model.safetensors'} does not match model.json: {problem}")
+        raise ModelError(f"{weights} does not match model.json: {problem}")
+    model.metadata, model.path = description["metadata"], folder
+    # The spec counts too: test-time augmentation and similarity change what images are encoded to.
+    model.fingerprint = digest(description["sha256"], description["model"])
+    return model.eval()
 
 
 def _read_description(folder: Path) -> dict[str, Any]:
@@ -206,12 +188,3 @@ def _read_description(folder: Path) -> dict[str, Any]:
             f"{path} has format {description.get('format')!r}; this version reads 1 and {FORMAT}"
         )
     return description
-
-
-def fingerprint_of(model: DualStream) -> str:
-    """A hash of a model's architecture and weights, 16 hex digits."""
-    hashed = hashlib.sha256(model.spec.model_dump_json().encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        hashed.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        hashed.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return hashed.hexdigest()[:16]
