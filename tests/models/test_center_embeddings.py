@@ -20,7 +20,9 @@ TEXTS = ["a cat", "a dog", "a green mug"]
 
 def fit(model: DualStream, images: torch.Tensor, texts: list[str]) -> None:
     """Fits the reference to as many classes as there are texts."""
-    model.fit_reference(images.split(4), torch.arange(len(images)) % len(texts), [[text] for text in texts])
+    model.fit_training_means(
+        images.split(4), torch.arange(len(images)) % len(texts), [[text] for text in texts]
+    )
 
 
 @pytest.fixture(scope="module")

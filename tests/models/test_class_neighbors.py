@@ -54,7 +54,7 @@ def model() -> DualStream:
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (6, 1, 16, 16), generator=generator, dtype=torch.uint8)
     model = tiny_text_model(center_embeddings=True, class_neighbors={"temperature": 0.01}, num_classes=3)
-    model.fit_reference(images.split(4), LABELS, TEXTS)
+    model.fit_training_means(images.split(4), LABELS, TEXTS)
     return model
 
 

@@ -97,15 +97,15 @@ def test_the_file_is_checked_with_real_images(
     """A model that differs from its file on images of one gray level fails on such an image."""
     monkeypatch.setattr("vlfew.models.export._write", lambda _job, path, _name: shutil.copy(image_file, path))
     model = built()
-    embed_pixels = model.embed_pixels
+    encode_pixels = model.encode_pixels
 
     def odd(images: Tensor) -> Any:
-        features = embed_pixels(images)
+        features = encode_pixels(images)
         if bool((images == images[0, 0, 0, 0]).all()):
             features.embedding = -features.embedding
         return features
 
-    monkeypatch.setattr(model, "embed_pixels", odd)
+    monkeypatch.setattr(model, "encode_pixels", odd)
     export_stream(model, "image", tmp_path / "a.onnx")
     with pytest.raises(ModelError, match="differ"):
         export_stream(model, "image", tmp_path / "b.onnx", torch.full((1, 1, 16, 16), 9, dtype=torch.uint8))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, TypedDict
+from typing import Any
 
 import torch
 from einops import reduce
@@ -20,17 +20,8 @@ from vlfew.models.text_projection import TextProjection
 from vlfew.models.tta import NUM_VIEWS
 
 
-class Encoders(TypedDict):
-    """The arguments of `DualStream`, apart from the spec."""
-
-    preprocessing: Preprocessing | None
-    backbone: Backbone
-    right_backbone: Backbone | None
-    text_encoder: TextEncoder | None
-
-
-def encoders(spec: ModelSpec) -> Encoders:
-    """The encoders of a model by registry name, pretrained where their options say so.
+def encoders(spec: ModelSpec) -> tuple[Backbone, TextEncoder | None, Preprocessing | None, Backbone | None]:
+    """The arguments of `DualStream` after the spec, by registry name, pretrained where their options say so.
 
     Raises:
         VlfewError: unknown component, missing weights, or sizes that do not fit.
@@ -53,25 +44,21 @@ def encoders(spec: ModelSpec) -> Encoders:
             if spec.text.saved is None
             else TextEncoder.from_saved(spec.text.saved)
         )
-    return Encoders(
-        preprocessing=preprocessing, backbone=left, right_backbone=right, text_encoder=text_encoder
-    )
+    return left, text_encoder, preprocessing, right
 
 
 def backbone_options(spec: ModelSpec, backbone: Backbone) -> dict[str, Any]:
     """All options that build a backbone's architecture again, without its original files."""
-    if backbone.saved_options is not None:
-        return dict(backbone.saved_options)
-    return BACKBONES.checked(spec.backbone, spec.backbone_options)
+    return backbone.saved_options or BACKBONES.checked(spec.backbone, spec.backbone_options)
 
 
 def preprocessing_options(spec: ModelSpec, preprocessing: Preprocessing | None) -> dict[str, Any]:
     """The same for the preprocessing; {} where there is none."""
     if spec.preprocessing is None or preprocessing is None:
         return {}
-    if preprocessing.saved_options is not None:
-        return dict(preprocessing.saved_options)
-    return PREPROCESSING.checked(spec.preprocessing, spec.preprocessing_options)
+    return preprocessing.saved_options or PREPROCESSING.checked(
+        spec.preprocessing, spec.preprocessing_options
+    )
 
 
 def backbone_input_shape(spec: ModelSpec, preprocessing: Preprocessing | None) -> tuple[int, int, int]:

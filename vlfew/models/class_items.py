@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from vlfew.models.inputs import ImageInput
 
 Item: TypeAlias = "str | ImageInput"
-BATCH_SIZE = 64
 
 
 def split_items(
@@ -104,13 +103,10 @@ def pixel_batches(model: DualStream, images: Any) -> Iterator[Tensor]:
     Raises:
         DataError: no list of images, an empty one, or an image that cannot be read.
     """
-    if isinstance(images, Tensor):
-        yield from images.split(BATCH_SIZE)
-        return
     if getattr(images, "ndim", 0) == 1:  # a column of a table
         images = list(images)
-    check_images(images)
-    if not len(images):
-        raise DataError("there are no images to classify")
-    for start in range(0, len(images), BATCH_SIZE):
-        yield model.preprocess(images[start : start + BATCH_SIZE])
+    if not isinstance(images, Tensor):
+        check_images(images)
+        if not len(images):
+            raise DataError("there are no images to classify")
+    return model.pixel_batches(images)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -122,7 +122,7 @@ class DualStream(nn.Module, Comparison, HubModel):
         Raises:
             VlfewError: unknown component, missing weights, or sizes that do not fit.
         """
-        return cls(spec, **build.encoders(spec))
+        return cls(spec, *build.encoders(spec))
 
     def forward(self, pixels: Tensor | None = None, text: Tokens | Tensor | None = None) -> DualStreamOutput:
         """Both streams as they are trained: without test-time augmentation and centering.
@@ -131,10 +131,10 @@ class DualStream(nn.Module, Comparison, HubModel):
             pixels: `[B, C, H, W]` in 0..255, any number type.
             text: the text encoder's inputs, each `[T, L]`, or its embeddings `[T, D_text]`.
         """
-        image = None if pixels is None else self._image_stream(pixels)
-        return DualStreamOutput(image, None if text is None else self._text_stream(text))
+        image = None if pixels is None else self._forward_image(pixels)
+        return DualStreamOutput(image, None if text is None else self._forward_text(text))
 
-    def _image_stream(self, pixels: Tensor) -> Features:
+    def _forward_image(self, pixels: Tensor) -> Features:
         """`[B, C, H, W]` to features; of a pseudo-Siamese model `embedding [B, 2 D]`, left and right, and no map."""
         x = self.normalize_pixels(pixels)
         if self.preprocessing is not None:
@@ -150,15 +150,21 @@ class DualStream(nn.Module, Comparison, HubModel):
         right = self.right_projection(self.right_backbone(x).embedding)
         return Features(torch.cat([features.embedding, right], dim=1))
 
-    def _text_stream(self, text: Tokens | Tensor) -> Tensor:
-        """Tokens, each `[T, L]`, or encoded texts `[T, D_text]` to `[T, D]`."""
-        projected: Tensor = self.text_projection(self._encode_tokens(text))  # type: ignore[misc]
+    def _forward_text(self, text: Tokens | Tensor) -> Tensor:
+        """Tokens, each `[T, L]`, or the text encoder's output `[T, D_text]` to `[T, D]`."""
+        projected: Tensor = self.text_projection(self._text_encoder_output(text))  # type: ignore[misc]
         return projected
 
-    def _encode_tokens(self, text: Tokens | Tensor) -> Tensor:
-        """Tokens, each `[T, L]`, to `[T, D_text]`; embeddings are returned as they are."""
+    def _text_encoder_output(self, texts: Sequence[str] | Tokens | Tensor) -> Tensor:
+        """Texts or tokens, each `[T, L]`, to `[T, D_text]`, which is returned as it is."""
         encoder = self.require_text_encoder()
-        return text if isinstance(text, Tensor) else encoder(text).embedding
+        if isinstance(texts, Tensor):
+            return texts
+        if isinstance(texts, Mapping):
+            embedding: Tensor = encoder(texts).embedding
+            return embedding
+        fixed = self.spec.text is not None and self.spec.text.fixed
+        return self.text_cache.encode(texts) if fixed else encoder.encode(texts)
 
     def normalize_pixels(self, pixels: Tensor) -> Tensor:
         """Pixels `[B, C, H, W]` in 0..255, standardized by the model's mean and standard deviation; float32."""
@@ -184,8 +190,10 @@ class DualStream(nn.Module, Comparison, HubModel):
             self.pixel_mean.copy_(mean.view(-1, 1, 1))
             self.pixel_std.copy_(std.view(-1, 1, 1))
 
-    def fit_reference(self, images: Iterable[Tensor], labels: Tensor, texts: Sequence[Sequence[str]]) -> None:
-        """Fits what refers to the training classes: the means for centering, and the class neighbors.
+    def fit_training_means(
+        self, images: Iterable[Tensor], labels: Tensor, texts: Sequence[Sequence[str]]
+    ) -> None:
+        """Stores means of the training set: of all embeddings, for centering, and of each class, as class neighbors.
 
         Args:
             images: batches of uint8 `[B, C, H, W]`, in the order of `labels`.
@@ -202,7 +210,7 @@ class DualStream(nn.Module, Comparison, HubModel):
             self.image_mean.copy_(embedding.mean(0))
             embedding = l2_normalize(embedding - embedding.mean(0), dim=1)
         if self.class_neighbors is not None:
-            encoded = encode_class_texts(lambda t: self._encode_texts(t).float().cpu(), texts)
+            encoded = encode_class_texts(lambda t: self._text_encoder_output(t).float().cpu(), texts)
             means = normalized_mean(SupportSet(Features(embedding), labels, len(texts)))
             self.class_neighbors.fit(encoded, means)
         elif center and self.has_text:
@@ -243,6 +251,20 @@ class DualStream(nn.Module, Comparison, HubModel):
             return torch.empty((0, self.spec.channels, size, size), dtype=torch.uint8)
         return torch.stack([read_image(to_pillow(image), preprocessor) for image in images])
 
+    def pixel_batches(self, images: Sequence[ImageInput] | Tensor) -> Iterator[Tensor]:
+        """`preprocess` of many images, 64 at a time; images that are preprocessed are split alike.
+
+        Raises:
+            DataError: as `preprocess`, or a tensor of another type or size.
+        """
+        if isinstance(images, Tensor):
+            check_pixels(images, self.spec)
+            yield from images.split(BATCH_SIZE)
+            return
+        check_images(images)
+        for start in range(0, max(len(images), 1), BATCH_SIZE):
+            yield self.preprocess(images[start : start + BATCH_SIZE])
+
     @torch.no_grad()
     def encode_image(self, images: Sequence[ImageInput] | Tensor, normalize: bool = False) -> Tensor:
         """Images to embeddings `[B, D]` in the joint space; float32, on the model's device.
@@ -255,13 +277,8 @@ class DualStream(nn.Module, Comparison, HubModel):
             DataError: an image that cannot be read, or a tensor of another type or size.
         """
         self.eval()
-        if isinstance(images, Tensor):
-            batches: Iterable[Tensor] = images.split(BATCH_SIZE)
-        else:
-            check_images(images)
-            starts = range(0, max(len(images), 1), BATCH_SIZE)
-            batches = (self.preprocess(images[start : start + BATCH_SIZE]) for start in starts)
-        embedding = torch.cat([self._encode_pixels(batch).embedding.float() for batch in batches])
+        batches = (batch.to(self.device) for batch in self.pixel_batches(images))
+        embedding = torch.cat([self.encode_pixels(batch).embedding.float() for batch in batches])
         return l2_normalize(embedding, dim=1) if normalize else embedding
 
     @torch.no_grad()
@@ -274,26 +291,23 @@ class DualStream(nn.Module, Comparison, HubModel):
         Raises:
             DataError: a tensor of another type or size.
         """
+        check_pixels(pixels, self.spec)
         self.eval()
-        features = self._encode_pixels(pixels)
+        features = self.encode_pixels(pixels.to(self.device))
         maps = features.require("map", self.spec.similarity) if self.similarity.needs_map else None
         return Features(features.embedding.float().cpu(), None if maps is None else maps.half().cpu())
 
-    def _encode_pixels(self, pixels: Tensor) -> Features:
-        check_pixels(pixels, self.spec)
-        return self.embed_pixels(pixels.to(self.device))
-
-    def embed_pixels(self, pixels: Tensor) -> Features:
-        """Pixels `[B, C, H, W]` in 0..255 to features for inference, differentiable: `embedding [B, V * D]`.
+    def encode_pixels(self, pixels: Tensor) -> Features:
+        """What `encode_image` computes, with gradients: `[B, C, H, W]` in 0..255 to `embedding [B, V * D]`.
 
         Test-time augmentation concatenates the embeddings of V views, normalized where the similarity is the cosine,
         so that cosines and squared distances are means or sums over the views; the map is that of the image itself.
         Centering normalizes the result and subtracts `image_mean`.
         """
         first, *others = augmented_views(pixels, self.spec.tta)
-        features = self._image_stream(first)
+        features = self._forward_image(first)
         if others:
-            views = [features.embedding, *(self._image_stream(view).embedding for view in others)]
+            views = [features.embedding, *(self._forward_image(view).embedding for view in others)]
             cosine, sides = self.spec.similarity == "cosine", 1 if self.spec.share_weights else 2
             features.embedding = concatenate_views(views, normalize=cosine, sides=sides)
         if self.spec.center_embeddings:
@@ -323,27 +337,20 @@ class DualStream(nn.Module, Comparison, HubModel):
         if isinstance(texts, Tensor):
             texts = {"input_ids": texts}
         if isinstance(texts, Mapping):
-            encoded = self._encode_tokens({name: ids.to(self.device) for name, ids in texts.items()})
+            texts = {name: ids.to(self.device) for name, ids in texts.items()}
         else:
             check_texts(texts)
-            encoded = self._encode_texts(texts).to(self.device)
-        embedding = self.embed_tokens(encoded).float()
+        embedding = self.encode_tokens(self._text_encoder_output(texts).to(self.device)).float()
         return l2_normalize(embedding, dim=1) if normalize else embedding
 
-    def _encode_texts(self, texts: Sequence[str]) -> Tensor:
-        """Texts to `[T, D_text]`, each once where the text encoder never changes."""
-        encoder = self.require_text_encoder()
-        fixed = self.spec.text is not None and self.spec.text.fixed
-        return self.text_cache.encode(texts) if fixed else encoder.encode(texts)
+    def encode_tokens(self, text: Tokens | Tensor) -> Tensor:
+        """What `encode_text` computes, with gradients: tokens, each `[T, L]`, to `[T, V * D]`.
 
-    def embed_tokens(self, text: Tokens | Tensor) -> Tensor:
-        """Tokens, each `[T, L]`, or encoded texts `[T, D_text]` to `[T, V * D]` for inference, differentiable.
-
-        The result is to be compared with that of `embed_pixels`; it is equally similar to all views of an image.
+        It takes the text encoder's output `[T, D_text]`, too. The result is equally similar to all V views of an image.
         """
-        encoded = self._encode_tokens(text)
+        encoded = self._text_encoder_output(text)
         if self.class_neighbors is not None:
             neighbors: Tensor = self.class_neighbors(encoded)
             return neighbors
-        embedding = self._text_stream(encoded).repeat(1, NUM_VIEWS[self.spec.tta])
+        embedding = self._forward_text(encoded).repeat(1, NUM_VIEWS[self.spec.tta])
         return l2_normalize(embedding, dim=1) - self.text_mean if self.spec.center_embeddings else embedding

@@ -42,7 +42,7 @@ class ImageStream(nn.Module):
         self.model = model
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.model.embed_pixels(images).embedding
+        return self.model.encode_pixels(images).embedding
 
 
 class TextStream(nn.Module):
@@ -53,7 +53,7 @@ class TextStream(nn.Module):
         self.model, self.names = model, list(names)
 
     def forward(self, *tokens: Tensor) -> Tensor:
-        return self.model.embed_tokens(dict(zip(self.names, tokens, strict=True)))
+        return self.model.encode_tokens(dict(zip(self.names, tokens, strict=True)))
 
 
 @dataclass
@@ -219,14 +219,9 @@ def _largest_difference(job: ExportJob, path: Path) -> tuple[float, int]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Hides the exporter's log messages and warnings."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
-    levels = [logger.level for logger in loggers]
+    logging.disable(logging.WARNING)
     try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logging.disable(logging.NOTSET)

@@ -84,8 +84,8 @@ def few_shot_lora(
             order = generator_at(seed, "lora batch", step).permutation(len(labels))
             index = torch.from_numpy(order[:batch])
             torch.manual_seed(seed_at(seed, "lora dropout", step))
-            image = tuned.embed_pixels(images[index].to(model.device)).embedding.float()
-            text = class_means(tuned.embed_tokens(tokens).float(), class_texts)
+            image = tuned.encode_pixels(images[index].to(model.device)).embedding.float()
+            text = class_means(tuned.encode_tokens(tokens).float(), class_texts)
             cosines = F.normalize(image, dim=1) @ F.normalize(text, dim=1).T
             loss = F.cross_entropy(scale * cosines, labels[index].to(model.device))
             optimizer.zero_grad()

@@ -49,7 +49,7 @@ def fit_class_reference(model: DualStream, data: LabeledImages) -> None:
     sample = evenly_of_each_class(labels, max(1, SAMPLE // len(classes)))
     texts = [data.class_texts[c] for c in classes.tolist()]
     batches = (data.images.batch(part) for part in index[sample].split(CHUNK))
-    model.fit_reference(batches, labels[sample], texts)
+    model.fit_training_means(batches, labels[sample], texts)
 
 
 def evenly_of_each_class(labels: Tensor, most: int) -> Tensor:
