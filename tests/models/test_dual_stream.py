@@ -11,16 +11,18 @@ import numpy as np
 import open_clip
 import pytest
 import sklearn.base
+import timm
 import torch
 from PIL import Image
 
 import vlfew
 from tests.compare import assert_close
+from tests.encoders import towers
 from vlfew.classifiers.support import SupportSet
 from vlfew.core.errors import DataError, ModelError
 from vlfew.core.features import Features
 from vlfew.models import DualStream, DualStreamOutput, FewShotClassifier, ModelSpec, load, save_model
-from vlfew.models.serialization import parameter_counts
+from vlfew.models.serialization import fingerprint_of, parameter_counts
 from vlfew.models.spec import TextSpec
 
 SPEC = ModelSpec(
@@ -337,3 +339,40 @@ def test_open_clip_towers_from_a_folder_load_and_save(clip_folder, tmp_path):
     again = load(tmp_path / "run")
     assert_close(again.encode_image(x), model.encode_image(x))
     assert_close(again.encode_text(["a cat"]), model.encode_text(["a cat"]))
+
+
+def test_a_model_and_what_is_saved_of_it_have_one_fingerprint(model, tmp_path):
+    save_model(model, tmp_path)
+    assert model.fingerprint is None
+    assert fingerprint_of(model) == load(tmp_path).fingerprint == fingerprint_of(load(tmp_path).train())
+    other = load(tmp_path).train()
+    with torch.no_grad():
+        other.image_projection.bias.add_(1)
+    assert fingerprint_of(other) != fingerprint_of(model)
+
+
+@pytest.mark.parametrize("library", ["open_clip", "transformers", "timm"])
+def test_the_folder_of_a_published_model_needs_no_prefix(library, clip_folder, tmp_path, monkeypatch):
+    if library == "open_clip":
+        shutil.copytree(clip_folder, tmp_path, dirs_exist_ok=True)
+    elif library == "transformers":
+        towers.save("ViT", tmp_path)
+    else:
+        timm.models.save_for_hf(timm.create_model("test_vit"), tmp_path, model_config={})
+    monkeypatch.chdir(tmp_path.parent)
+    model = vlfew.load(tmp_path.name)
+    assert model.spec.backbone == f"{library}:{tmp_path}"
+    assert model.fingerprint == vlfew.load(f"{library}:{tmp_path}").fingerprint
+    save_model(model, tmp_path / "run")
+    assert load(tmp_path / "run").fingerprint == model.fingerprint
+
+
+def test_a_folder_of_two_libraries_needs_a_prefix(clip_folder, tmp_path):
+    shutil.copytree(clip_folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "config.json").write_text('{"model_type": "clip"}')
+    message = "holds a model of open_clip and of transformers; give open_clip:.* or transformers:"
+    with pytest.raises(ModelError, match=message):
+        vlfew.load(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ModelError, match=r"cannot read .*config\.json"):
+        vlfew.load(tmp_path)

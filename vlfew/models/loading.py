@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vlfew.core.errors import ModelError
 from vlfew.encoders import BACKBONES, PRETRAINED_MODELS
+from vlfew.encoders.hub import read_json
 from vlfew.encoders.image.backbone import PretrainedModel
 from vlfew.models.dual_stream import DualStream
 from vlfew.models.inputs import describe_value
@@ -19,7 +20,7 @@ def load(name: str | Path) -> DualStream:
     Args:
         name: a run folder, a Hugging Face hub id (`owner/name`), or a published model: `open_clip:ARCH/TAG` or
             `transformers:NAME`, both with their text encoder in their joint space where they have one, or
-            `timm:NAME` (images alone).
+            `timm:NAME` (images alone). The folder of a published model needs no prefix.
 
     Raises:
         ModelError: no model of that name; says where it was looked for.
@@ -33,12 +34,27 @@ def load(name: str | Path) -> DualStream:
     is_hub_id = (
         text.count("/") == 1 and not folder.parent.is_dir() and not text.startswith((".", "/", "runs/"))
     )
+    if folder.is_dir() and (libraries := _libraries(folder)):
+        if len(libraries) > 1:
+            choices = " or ".join(f"{library}:{folder}" for library in libraries)
+            raise ModelError(f"{folder} holds a model of {' and of '.join(libraries)}; give {choices}")
+        return _load_published(f"{libraries[0]}:{folder.absolute()}")
     if folder.is_dir() or is_hub_id:
         return DualStream.from_pretrained(name)
     raise ModelError(
         f"there is no model {text!r}: neither a run folder, nor a hub id (owner/name), nor open_clip:ARCH/TAG, "
         "transformers:NAME or timm:NAME"
     )
+
+
+def _libraries(folder: Path) -> list[str]:
+    """The libraries whose published models a folder holds; none for a model of ours."""
+    if (folder / "model.json").is_file():
+        return []
+    libraries = ["open_clip"] if (folder / "open_clip_config.json").is_file() else []
+    config = folder / "config.json"
+    keys = read_json(config, str(folder)) if config.is_file() else {}
+    return libraries + ["transformers"] * ("model_type" in keys) + ["timm"] * ("architecture" in keys)
 
 
 def _load_published(name: str) -> DualStream:
