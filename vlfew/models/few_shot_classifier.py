@@ -202,7 +202,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             path: the file, such as `mugs.safetensors`. `texts` of the constructor are saved as embeddings.
 
         Raises:
-            ModelError: a classifier fitted by `lora`, whose model has changed.
+            ModelError: a classifier fitted by `lora`, whose model has changed, or a model without a fingerprint, as it
+                could not be saved; says why.
         """
         check_is_fitted(self)
         if self._model_changed:
