@@ -43,7 +43,7 @@ WRONG: list[tuple[str, dict[str, Any], type[Exception], str]] = [
         "few-shot",
         {"ways": "all", "queries": 15, "episodes": "each"},
         DataError,
-        "1 shots and 15 queries need 16",
+        "1 shot and 15 queries need 16",
     ),
     ("zero-shot", {"ways": 3, "episodes": "each"}, ConfigError, "zero-shot: episodes='each'"),
     ("few-shot", {"queries": 3, "method": "cosin"}, VlfewError, "did you mean 'cosine'"),

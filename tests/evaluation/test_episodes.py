@@ -92,7 +92,7 @@ def test_blocks_of_rows_are_independent() -> None:
     ("ways", "shots", "queries", "message"),
     [
         (4, 1, 2, "4-way episodes need 4 classes, but the split has 3"),
-        (2, 1, 15, r"class 'c3' has 4 images, but 1 shots and 15 queries need 16 \(and 2 more"),
+        (2, 1, 15, r"class 'c3' has 4 images, but 1 shot and 15 queries need 16 \(and 2 more classes have"),
         (2, 4, "all", "class 'c3' has 4 images, but 4 shots and at least 1 query need 5"),
     ],
 )
@@ -154,7 +154,7 @@ def test_queries_of_enumerated_supports_are_uniform() -> None:
         ({"ways": 2}, ConfigError, "all 3 classes of the split, not 2 of them; use ways=all"),
         ({"ways": 4}, DataError, "4-way episodes need 4 classes, but the split has 3"),
         ({"queries": 0}, ConfigError, "queries is 0"),
-        ({"queries": 4}, DataError, "class 'c3' has 4 images, but 1 shots and 4 queries need 5"),
+        ({"queries": 4}, DataError, "class 'c3' has 4 images, but 1 shot and 4 queries need 5"),
     ],
 )
 def test_each_needs_one_shot_and_all_classes(options: dict, error: type[Exception], message: str) -> None:

@@ -18,7 +18,7 @@ LABELS = [0, 1, 1, 1, 2, 3, 3, 4, 4, 4, 4, 5, 6, 6, 6]
 
 def test_small_classes_are_skipped_and_counted(tmp_path: Path) -> None:
     data = dots(LABELS, spread=0)
-    with pytest.raises(DataError, match="'s0' has 1 images"):
+    with pytest.raises(DataError, match="'s0' has 1 image"):
         check_protocol("few-shot", {"ways": 3, "queries": 2}, data)
     options = {"ways": 3, "queries": 2, "episodes": 40, "on_small_class": "skip"}
     check_protocol("few-shot", options, data)

@@ -90,9 +90,7 @@ def test_validation_uses_at_most_as_many_images_as_shots() -> None:
 def test_a_class_with_too_few_images() -> None:
     splits = Splits(dots(LABELS), "test", "test")
     assert classes_with_enough(splits, 4, 2, "error").tolist() == [0, 1, 2, 3]
-    message = (
-        r"class 's1' has 7 images in split 'test', where 4 shots and 3 for validation and a query take 8"
-    )
+    message = r"class 's1' has 7 images in split 'test', but 4 shots, 3 for validation and 1 query need 8"
     with pytest.raises(DataError, match=message):
         classes_with_enough(splits, 4, 3, "error")
     with pytest.raises(DataError, match=r"'s0' has 9 .* \(and 2 more classes have too few\)"):
@@ -102,7 +100,7 @@ def test_a_class_with_too_few_images() -> None:
         classes_with_enough(splits, 11, 0, "skip")
     apart = Splits(by_image(), "train", "test")
     assert len(classes_with_enough(apart, 5, 0, "error")) == 4
-    with pytest.raises(DataError, match=r"has 5 images in split 'train'.* take 6"):
+    with pytest.raises(DataError, match=r"has 5 images in split 'train'.* need 6"):
         classes_with_enough(apart, 5, 1, "error")
 
 

@@ -12,8 +12,7 @@ from torch.nn.functional import normalize
 
 from vlfew.classifiers.logit_scale import fit_logit_scale
 from vlfew.classifiers.optimize import gradients_enabled, optimize, summed_cross_entropy
-from vlfew.classifiers.prototypes import CosineMethod, normalized_mean
-from vlfew.classifiers.requirements import text_prototypes
+from vlfew.classifiers.prototypes import CosineMethod, normalized_mean, text_prototypes
 from vlfew.classifiers.support import SupportSet
 from vlfew.core.checks import check_each_positive
 from vlfew.core.features import FeatureSpec
@@ -85,7 +84,7 @@ class AdaptiveMixture(CosineMethod):
         with gradients_enabled():
             scale = fit_logit_scale(cosines(torch.full_like(text[..., 0], 0.5)), class_id)
 
-        def loss(weights: Sequence[Tensor], part: Tensor) -> Tensor:
+        def loss(weights: Sequence[Tensor], _: Tensor) -> Tensor:
             logits = scale * cosines(mixing_share(text, *weights))
             penalty = self.penalty * weights[0].square().sum()
             return summed_cross_entropy(logits, class_id) + penalty

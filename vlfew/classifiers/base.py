@@ -46,7 +46,7 @@ class FewShotMethod(nn.Module):
         """
 
     def transfer(self, texts: SupportSet) -> Self | None:
-        """Switch to other classes that have texts alone, with what was learned from the classes before.
+        """Switch to other classes that have only texts, with what was learned from the classes before.
 
         Returns:
             Itself; None where it needs images of the new classes.

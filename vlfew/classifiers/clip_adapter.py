@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 from vlfew.classifiers.base import FewShotMethod
 from vlfew.classifiers.logit_scale import scale_or_fit
 from vlfew.classifiers.optimize import gradients_enabled, optimize, summed_cross_entropy
-from vlfew.classifiers.requirements import text_prototypes, unit_images
+from vlfew.classifiers.prototypes import text_prototypes, unit_images
 from vlfew.classifiers.support import SupportSet
 from vlfew.core.checks import check_each_positive, check_range
 from vlfew.core.features import Features, FeatureSpec
@@ -70,9 +70,9 @@ class ClipAdapter(FewShotMethod):
             self._scale = torch.as_tensor(scale).clone()
             images, text_weights, class_id = unit.clone(), (scale * texts).clone(), class_id.clone()
 
-        def loss(weights: Sequence[Tensor], part: Tensor) -> Tensor:
-            adapted = self.adapt(images.index_select(-2, part), *weights)
-            return summed_cross_entropy(adapted @ text_weights, class_id[part])
+        def loss(weights: Sequence[Tensor], indices: Tensor) -> Tensor:
+            adapted = self.adapt(images.index_select(-2, indices), *weights)
+            return summed_cross_entropy(adapted @ text_weights, class_id[indices])
 
         starts = self._initial_weights(images)
         self._weights = optimize(starts, loss, len(class_id), **self.training_options)

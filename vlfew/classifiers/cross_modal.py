@@ -10,7 +10,7 @@ from vlfew.classifiers.linear import LinearMethod
 from vlfew.classifiers.linear_probe import C
 from vlfew.classifiers.logistic import logistic_weights
 from vlfew.classifiers.logit_scale import scale_or_fit
-from vlfew.classifiers.requirements import text_prototypes
+from vlfew.classifiers.prototypes import text_prototypes
 from vlfew.classifiers.support import SupportSet
 from vlfew.core.checks import check_each_positive
 from vlfew.core.features import FeatureSpec

@@ -9,7 +9,7 @@ import torch
 from vlfew.classifiers.linear import LinearMethod
 from vlfew.classifiers.logistic import logistic_weights
 from vlfew.classifiers.logit_scale import scale_or_fit
-from vlfew.classifiers.requirements import text_prototypes, unit_images
+from vlfew.classifiers.prototypes import text_prototypes, unit_images
 from vlfew.classifiers.support import SupportSet
 from vlfew.core.checks import check_each_positive
 from vlfew.core.features import FeatureSpec

@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import one_hot
 
 from vlfew.classifiers.linear import LinearMethod
-from vlfew.classifiers.requirements import text_prototypes, unit_images
+from vlfew.classifiers.prototypes import text_prototypes, unit_images
 from vlfew.classifiers.support import SupportSet
 from vlfew.core.checks import check_each_positive
 from vlfew.core.features import FeatureSpec

@@ -49,8 +49,8 @@ def optimize(
         steps = epochs * -(-items // batch)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         for _ in range(epochs):
-            for part in torch.randperm(items, generator=generator).split(batch):
-                value = loss(weights, part.to(weights[0].device))
+            for indices in torch.randperm(items, generator=generator).split(batch):
+                value = loss(weights, indices.to(weights[0].device))
                 optimizer.zero_grad()
                 value.backward()
                 optimizer.step()

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from vlfew.classifiers import CLASSIFIERS
 from vlfew.classifiers.base import FewShotMethod
 from vlfew.classifiers.support import TEXT, SupportSet
+from vlfew.core.errors import VlfewError
 from vlfew.core.features import Features, FeatureSpec
 from vlfew.similarities import SIMILARITIES
 from vlfew.similarities.cosine import CLIP_TEMPERATURE, cosine_matrix
@@ -24,6 +26,36 @@ def normalized_mean(support: SupportSet) -> Tensor:
     (Radford et al. 2021, section 3.1.4).
     """
     return normalize(support.mean(normalize(support.features.embedding, dim=-1)), dim=-1)
+
+
+def unit_images(support: SupportSet, method: str) -> tuple[Tensor, Tensor]:
+    """Unit vectors of the images, `[..., S, D]`, and their classes, `[S]`.
+
+    Raises:
+        VlfewError: a class has no image.
+    """
+    images = support.images
+    if empty := images.first_empty():
+        raise VlfewError(
+            f"class {empty} has no images in the support, which {method} needs; add at least one image per class, or "
+            "use zero_shot, which needs only texts"
+        )
+    return normalize(images.features.embedding, dim=-1), images.class_id
+
+
+def text_prototypes(support: SupportSet, method: str) -> Tensor:
+    """The `normalized_mean` of the texts of each class, `[..., N, D]`.
+
+    Raises:
+        VlfewError: a class has no text; lists the methods that need none.
+    """
+    texts = support.texts
+    if empty := texts.first_empty():
+        raise VlfewError(
+            f"class {empty} has no texts in the support, which {method} needs; "
+            f"methods without text: {', '.join(CLASSIFIERS.image_only())}"
+        )
+    return normalized_mean(texts)
 
 
 def encode_class_texts(encode: Callable[[list[str]], Tensor], texts: Sequence[Sequence[str]]) -> Tensor:

@@ -22,3 +22,8 @@ class MethodRegistry(Registry):
         from vlfew.classifiers.similarity_classifier import SimilarityMethod
 
         return SimilarityMethod(name, component)
+
+    def image_only(self) -> list[str]:
+        """Names of the methods that need neither text nor feature maps nor trained weights."""
+        needs = ("needs_text", "needs_map", "learned")
+        return [n for n in self.names() if not any(getattr(self.get(n), need) for need in needs)]

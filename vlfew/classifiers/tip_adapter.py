@@ -12,7 +12,7 @@ from torch.nn.functional import normalize, one_hot
 from vlfew.classifiers.base import FewShotMethod
 from vlfew.classifiers.logit_scale import scale_or_fit
 from vlfew.classifiers.optimize import gradients_enabled, optimize, summed_cross_entropy
-from vlfew.classifiers.requirements import text_prototypes, unit_images
+from vlfew.classifiers.prototypes import text_prototypes, unit_images
 from vlfew.classifiers.support import SupportSet
 from vlfew.core.checks import check_each_positive
 from vlfew.core.errors import ConfigError
@@ -118,11 +118,10 @@ class TipAdapterF(TipAdapter):
             images, text_weights, votes = (t.clone() for t in (self._keys, self._text_weights, self._votes))
             class_id = votes.argmax(-1)
 
-        def loss(weights: Sequence[Tensor], part: Tensor) -> Tensor:
-            x = images.index_select(-2, part)
-            return summed_cross_entropy(
-                self._cache_logits(x, weights[0], text_weights, votes), class_id[part]
-            )
+        def loss(weights: Sequence[Tensor], indices: Tensor) -> Tensor:
+            x = images.index_select(-2, indices)
+            logits = self._cache_logits(x, weights[0], text_weights, votes)
+            return summed_cross_entropy(logits, class_id[indices])
 
         (self._keys,) = optimize([images], loss, len(class_id), **self.training_options)
         return self

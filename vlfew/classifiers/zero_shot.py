@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Self
 
-from vlfew.classifiers.prototypes import CosineMethod
-from vlfew.classifiers.requirements import text_prototypes
+from vlfew.classifiers.prototypes import CosineMethod, text_prototypes
 from vlfew.classifiers.support import SupportSet
 from vlfew.core.features import FeatureSpec
 

@@ -11,6 +11,7 @@ import numpy as np
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.evaluation.encoder_model import EncoderModel
 from vlfew.evaluation.feature_bank import FeatureBank, encode_split
+from vlfew.evaluation.statistics import mean_ci95
 
 
 class ModelRequired(Exception):
@@ -76,3 +77,8 @@ class ProtocolResult:
     episodes: int
     details: dict[str, Any] = field(default_factory=dict)
     per_episode: np.ndarray | None = None
+
+    @classmethod
+    def over_episodes(cls, accuracies: np.ndarray, details: dict[str, Any]) -> ProtocolResult:
+        """The mean of the accuracies `[episodes]`, with its interval over them."""
+        return cls(*mean_ci95(accuracies.tolist()), len(accuracies), details, accuracies)

@@ -117,6 +117,18 @@ def check_two_classes(classes: Sequence[int], class_names: Sequence[str]) -> Non
         raise DataError(f"the split has {only}; at least 2 are needed to tell them apart")
 
 
+def numbered(count: int, one: str, many: str = "") -> str:
+    """A number with its noun, whose plural ends in s unless `many` is given."""
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+def and_others(classes: int) -> str:
+    """How many more classes have too few images than the one that a message names; "" for none."""
+    return (
+        f" (and {classes} more {'class has' if classes == 1 else 'classes have'} too few)" if classes else ""
+    )
+
+
 def _name(number: int, class_names: Sequence[str]) -> str:
     return repr(class_names[number]) if class_names else f"number {number}"
 
@@ -243,11 +255,10 @@ def _group_by_class(
     if len(short):
         smallest = short[sizes[short].argmin()]
         name = _name(int(numbers[smallest]), class_names)
-        others = f" (and {len(short) - 1} more classes have too few)" if len(short) > 1 else ""
+        wanted = "at least 1 query" if queries == "all" else numbered(queries, "query", "queries")
         raise DataError(
-            f"class {name} has {sizes[smallest]} images, but {shots} shots and "
-            f"{'at least 1 query' if queries == 'all' else f'{queries} queries'} need {need}{others}; "
-            "lower shots or queries, or use queries=all"
+            f"class {name} has {numbered(sizes[smallest], 'image')}, but {numbered(shots, 'shot')} and {wanted} "
+            f"need {need}{and_others(len(short) - 1)}; lower shots or queries, or use queries=all"
         )
     return order, numbers, starts, sizes, n
 
@@ -313,7 +324,8 @@ def sample_cross_split(
         short = np.flatnonzero(sizes < (1 if need == "all" else need))
         if len(short):
             name = _name(int(numbers[short[0]]), class_names)
-            raise DataError(f"class {name} has {sizes[short[0]]} images for {need} {option}; lower {option}")
+            images = numbered(sizes[short[0]], "image")
+            raise DataError(f"class {name} has {images}, but {option} is {need}; lower {option}")
         sides.append((order, starts, sizes, draws))
     drawn: list[Tensor] = []
     picked = np.empty((episodes, n), np.int64)

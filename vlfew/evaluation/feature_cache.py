@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 
 from vlfew import __version__
-from vlfew.core.errors import DataError
 from vlfew.data.data_root import cache_dir
 from vlfew.data.image_files import digest
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.evaluation.feature_bank import FeatureBank, encode_split, split_indices
+from vlfew.evaluation.tensor_file import load_or_make
 from vlfew.models.dual_stream import DualStream
 from vlfew.models.serialization import fingerprint_of
 
-_log = logging.getLogger(__name__)
 SAMPLED_IMAGES = 64
 """Images whose pixels identify how a split was read: its size, colors and crop."""
 
@@ -35,18 +32,14 @@ def cached_split_features(model: DualStream, data: LabeledImages, split: str) ->
         ModelError: as `encode_split`.
     """
     path = cache_file(model, data, split)
-    try:
-        return FeatureBank.load(path, data)
-    except DataError as error:
-        if path.exists():
-            _log.info("features are encoded again: %s", error)
-    bank = encode_split(model, data, split)
-    bank = replace(bank, features=replace(bank.features, map=None))
-    try:
-        bank.save(path)
-    except (OSError, SafetensorError) as error:
-        _log.info("features are not cached in %s: %s", path, error)
-    return bank
+
+    def encode() -> FeatureBank:
+        bank = encode_split(model, data, split)
+        return replace(bank, features=replace(bank.features, map=None))
+
+    return load_or_make(
+        path, "features", lambda: FeatureBank.load(path, data), encode, lambda bank: bank.save(path)
+    )
 
 
 def cache_file(model: DualStream, data: LabeledImages, split: str) -> Path:

@@ -69,7 +69,7 @@ def run_protocol(
     """
     checked = PROTOCOLS.checked(protocol, dict(options))
     outcome = PROTOCOLS.get(protocol)(context, **checked)
-    # What `auto` stood for: results with the same episodes are then comparable.
+    # The value in place of `auto`, so that results on the same episodes have the same options.
     resolved = checked | {
         k: outcome.details[k] for k, v in checked.items() if v == "auto" and k in outcome.details
     }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -12,6 +14,9 @@ from torch import Tensor
 
 from vlfew.core.errors import DataError
 from vlfew.core.files import atomic_file
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -41,6 +46,33 @@ def load_tensors(path: Path, content: str) -> tuple[dict[str, Tensor], dict[str,
     if metadata.get("crc32") not in (None, _checksum(tensors)):
         raise DataError(f"{path} is damaged: the checksum of its {content} differs")
     return tensors, metadata
+
+
+def load_or_make(
+    path: Path, content: str, load: Callable[[], T], make: Callable[[], T], save: Callable[[T], None]
+) -> T:
+    """What a cache file holds, otherwise what `make` gives, which is then saved in it.
+
+    A damaged file is replaced; without a writable cache nothing is saved.
+
+    Args:
+        path: of the file.
+        content: what it holds, for the log.
+        load: reads the file; DataError where it cannot.
+        make: gives the same without the file.
+        save: writes the file.
+    """
+    try:
+        return load()
+    except DataError as error:
+        if path.exists():
+            _log.info("%s are encoded again: %s", content, error)
+    made = make()
+    try:
+        save(made)
+    except (OSError, SafetensorError) as error:
+        _log.info("%s are not cached in %s: %s", content, path, error)
+    return made
 
 
 def _checksum(tensors: Mapping[str, Tensor]) -> str:

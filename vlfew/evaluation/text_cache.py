@@ -5,19 +5,15 @@ A thousand classes with eighty prompts are 80,000 texts, minutes on a CPU, for 1
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 
-from safetensors import SafetensorError
 from torch import Tensor
 
 from vlfew import __version__
-from vlfew.core.errors import DataError
 from vlfew.data.data_root import cache_dir
 from vlfew.data.image_files import digest
-from vlfew.evaluation.tensor_file import load_tensors, save_tensors
+from vlfew.evaluation.tensor_file import load_or_make, load_tensors, save_tensors
 
-_log = logging.getLogger(__name__)
 MIN_TEXTS = 1000
 """Fewer texts are encoded faster than looked up."""
 
@@ -38,14 +34,11 @@ def cached_text_embeddings(
         return encode()
     key = digest(__version__, fingerprint, [list(of_class) for of_class in texts])
     path = cache_dir() / "text" / f"{key}.safetensors"
-    try:
-        return load_tensors(path, "text embeddings")[0]["embeddings"]
-    except DataError as error:
-        if path.exists():
-            _log.info("texts are encoded again: %s", error)
-    embeddings = encode()
-    try:
-        save_tensors(path, {"embeddings": embeddings}, {})
-    except (SafetensorError, OSError) as error:
-        _log.info("text embeddings are not cached in %s: %s", path, error)
-    return embeddings
+    content = "text embeddings"
+    return load_or_make(
+        path,
+        content,
+        lambda: load_tensors(path, content)[0]["embeddings"],
+        encode,
+        lambda embeddings: save_tensors(path, {"embeddings": embeddings}, {}),
+    )

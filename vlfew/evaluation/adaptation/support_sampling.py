@@ -11,7 +11,7 @@ from torch import Tensor
 from vlfew.core.errors import DataError
 from vlfew.core.random import generator_at
 from vlfew.data.labeled_images import LabeledImages
-from vlfew.evaluation.episodes import check_two_classes
+from vlfew.evaluation.episodes import and_others, check_two_classes, numbered
 from vlfew.evaluation.feature_bank import split_indices
 
 OnSmallClass = Literal["error", "skip"]
@@ -93,16 +93,12 @@ def classes_with_enough(splits: Splits, shots: int, held_out: int, on_small_clas
     enough = available[classes] >= need
     if on_small_class == "error" and not bool(enough.all()):
         lacking = classes[~enough].tolist()
-        more = f" (and {len(lacking) - 1} more classes have too few)" if len(lacking) > 1 else ""
-        parts = [
-            f"{shots} shots",
-            f"{held_out} for validation" * bool(held_out),
-            "a query" * (not splits.differ),
-        ]
         raise DataError(
-            f"{data.name}: class {data.class_names[lacking[0]]!r} has {int(available[lacking[0]])} images in split "
-            f"{splits.support!r}{more}, where {' and '.join(filter(None, parts))} take {need}; lower the number "
-            "of shots, or skip such classes (--on-small-class skip)"
+            f"{data.name}: class {data.class_names[lacking[0]]!r} has "
+            f"{numbered(int(available[lacking[0]]), 'image')} in split {splits.support!r}, but "
+            f"{numbered(shots, 'shot')}{f', {held_out} for validation' if held_out else ''}"
+            f"{'' if splits.differ else ' and 1 query'} need {need}{and_others(len(lacking) - 1)}; lower the "
+            "number of shots, or skip such classes (--on-small-class skip)"
         )
     check_two_classes(classes[enough].tolist(), data.class_names)
     return classes[enough]

@@ -5,20 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from vlfew.classifiers import CLASSIFIERS
 from vlfew.classifiers.base import FewShotMethod
-from vlfew.classifiers.requirements import image_only_methods
 from vlfew.classifiers.support import SupportSet
 from vlfew.core.errors import ConfigError
 from vlfew.core.features import Features
 from vlfew.evaluation.accuracy import LogitsFunction, episode_accuracies, scoring_device
 from vlfew.evaluation.context import EvaluationContext, ProtocolResult
-from vlfew.evaluation.episodes import images_needed
+from vlfew.evaluation.episodes import Episodes, images_needed
 from vlfew.evaluation.split_episodes import choose_queries, split_episodes
-from vlfew.evaluation.statistics import mean_ci95
 
 
 def few_shot(
@@ -59,7 +58,7 @@ def few_shot(
     check_shots(shots)
     check_method(method)
     queries = choose_queries(context.data, split, 0 if support_split else shots, queries, on_small_class)
-    drawn = split_episodes(
+    sampled = split_episodes(
         context.data,
         split,
         ways,
@@ -72,7 +71,7 @@ def few_shot(
         support_split,
     )
     few_shot_method = context.model.few_shot_method(method)
-    if few_shot_method.transductive and bool((drawn.query < 0).any()):
+    if few_shot_method.transductive and bool((sampled.query < 0).any()):
         raise ConfigError(
             f"method {method} learns from all queries of an episode, and classes of {split!r} have fewer "
             "images left than others; give a number of queries"
@@ -80,12 +79,8 @@ def few_shot(
     features = context.bank(split).features
     if support_split is not None:
         features = Features.cat([context.bank(support_split).features, features])
-    ways = drawn.classes.shape[1]
-    logits_of = episode_logits(few_shot_method, ways, shots)
-    accuracies = episode_accuracies(features, drawn, logits_of, maps=few_shot_method.needs_map)
-    accuracy, ci95 = mean_ci95(accuracies.tolist())
     details = {
-        "ways": ways,
+        "ways": sampled.classes.shape[1],
         "shots": shots,
         "queries": queries,
         "method": method,
@@ -96,9 +91,15 @@ def few_shot(
     if few_shot_method.transductive:
         details["transductive"] = True
     if on_small_class == "skip":
-        need = images_needed(shots, queries)
-        details["skipped_classes"] = sum(len(i) < need for i in context.data.by_class(split).values())
-    return ProtocolResult(accuracy, ci95, len(drawn), details, accuracies)
+        least = images_needed(shots, queries)
+        details["skipped_classes"] = sum(len(i) < least for i in context.data.by_class(split).values())
+    return ProtocolResult.over_episodes(method_accuracies(few_shot_method, features, sampled), details)
+
+
+def method_accuracies(method: FewShotMethod, features: Features, episodes: Episodes) -> np.ndarray:
+    """Accuracies `[E]` of a method that is fitted to the support images of each episode."""
+    _, ways, shots = episodes.support.shape
+    return episode_accuracies(features, episodes, episode_logits(method, ways, shots), maps=method.needs_map)
 
 
 def episode_logits(method: FewShotMethod, ways: int, shots: int) -> LogitsFunction:
@@ -135,7 +136,7 @@ def check_method(name: str, protocol: str | None = None) -> None:
     if getattr(method, "needs_text", False):
         raise ConfigError(
             f"method {name} needs text, and this protocol has support images alone; "
-            f"methods without text: {', '.join(image_only_methods())}"
+            f"methods without text: {', '.join(CLASSIFIERS.image_only())}"
         )
     if getattr(method, "transductive", False) and protocol is not None:
         raise ConfigError(

@@ -20,7 +20,6 @@ from vlfew.evaluation.context import EvaluationContext, ProtocolResult
 from vlfew.evaluation.feature_bank import split_indices
 from vlfew.evaluation.protocols.few_shot import check_method
 from vlfew.evaluation.statistics import FAR_GRID as FPIR_GRID
-from vlfew.evaluation.statistics import mean_ci95
 
 RANKS = 20
 """Length of the cumulative match curve."""
@@ -82,7 +81,6 @@ def identification(
         detection.append(_detection(correct[:, 0].numpy()[rank == 1], len(rank), best_unknown))
         unknown_counts.append(len(unknown))
     rank_1 = np.array([curve[0] for curve in match_curves], dtype=np.float64)
-    accuracy, ci95 = mean_ci95(rank_1.tolist())
     details: dict[str, Any] = {
         "ways": len(galleries[0].support) // shots,
         "shots": shots,
@@ -98,7 +96,7 @@ def identification(
         for target in TARGETS:
             if min(unknown_counts) * target >= 1:
                 details[f"dir_at_fpir_{target:g}"] = float(curve[np.argmin(abs(FPIR_GRID - target))])
-    return ProtocolResult(accuracy, ci95, repeats, details, rank_1)
+    return ProtocolResult.over_episodes(rank_1, details)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from vlfew.evaluation.class_prompts import class_embeddings, class_prompts
 from vlfew.evaluation.context import EvaluationContext, ProtocolResult
 from vlfew.evaluation.episodes import Episodes
 from vlfew.evaluation.prompt_templates import ValidTemplates, as_list
-from vlfew.evaluation.protocols.few_shot import check_shots, episode_logits
+from vlfew.evaluation.protocols.few_shot import check_shots, method_accuracies
 from vlfew.evaluation.split_episodes import choose_queries, split_episodes
 from vlfew.evaluation.statistics import mean_ci95
 
@@ -98,10 +98,7 @@ def multimodal(
         weight = text_weight
     both = accuracies(split, weight)
     method, n = context.model.few_shot_method(), drawn[split].classes.shape[1]
-    image_logits = episode_logits(method, n, shots)
-    image = episode_accuracies(
-        context.bank(split).features, drawn[split], image_logits, maps=method.needs_map
-    )
+    image = method_accuracies(method, context.bank(split).features, drawn[split])
     details |= {
         "ways": n,
         "shots": shots,
@@ -114,8 +111,7 @@ def multimodal(
         details["descriptions"] = str(descriptions)
     for name, values in (("image", image), ("text", accuracies(split, 1.0))):
         details[f"{name}_accuracy"], details[f"{name}_ci95"] = mean_ci95(values.tolist())
-    accuracy, ci95 = mean_ci95(both.tolist())
-    return ProtocolResult(accuracy, ci95, episodes, details, both)
+    return ProtocolResult.over_episodes(both, details)
 
 
 def multimodal_accuracies(

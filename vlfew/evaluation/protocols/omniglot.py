@@ -11,12 +11,11 @@ import torch
 from vlfew.classifiers.support import SupportSet
 from vlfew.core.errors import DataError
 from vlfew.data.preprocess import ImagePreprocessor
-from vlfew.evaluation.accuracy import episode_accuracies, topk_correct
+from vlfew.evaluation.accuracy import topk_correct
 from vlfew.evaluation.context import EvaluationContext, ProtocolResult
 from vlfew.evaluation.episodes import sample_omniglot_trials
 from vlfew.evaluation.feature_bank import split_indices
-from vlfew.evaluation.protocols.few_shot import check_method, episode_logits
-from vlfew.evaluation.statistics import mean_ci95
+from vlfew.evaluation.protocols.few_shot import check_method, method_accuracies
 
 
 def omniglot_trials(
@@ -54,13 +53,7 @@ def omniglot_trials(
         data.labels[index], data.class_group, data.source_id[index], ways, draws, seed
     )
     few_shot_method = context.model.few_shot_method(method)
-    accuracies = episode_accuracies(
-        context.bank(split).features,
-        drawn,
-        episode_logits(few_shot_method, ways, shots=1),
-        maps=few_shot_method.needs_map,
-    )
-    accuracy, ci95 = mean_ci95(accuracies.tolist())
+    accuracies = method_accuracies(few_shot_method, context.bank(split).features, drawn)
     details = {
         "ways": ways,
         "shots": 1,
@@ -71,7 +64,7 @@ def omniglot_trials(
     }
     if few_shot_method.transductive:
         details["transductive"] = True
-    return ProtocolResult(accuracy, ci95, len(drawn), details, accuracies)
+    return ProtocolResult.over_episodes(accuracies, details)
 
 
 @torch.inference_mode()
@@ -101,7 +94,6 @@ def omniglot_runs(context: EvaluationContext, *, runs: Path, method: str = "defa
         accuracies[run.name] = correct.double().mean().item()
         ways = len(run.train)
     per_run = np.array(list(accuracies.values()))
-    accuracy, ci95 = mean_ci95(per_run.tolist())
     details = {
         "split": "official runs",
         "ways": ways,
@@ -114,4 +106,4 @@ def omniglot_runs(context: EvaluationContext, *, runs: Path, method: str = "defa
     }
     if few_shot_method.transductive:
         details["transductive"] = True
-    return ProtocolResult(accuracy, ci95, len(per_run), details, per_run)
+    return ProtocolResult.over_episodes(per_run, details)

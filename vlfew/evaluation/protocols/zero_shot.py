@@ -124,9 +124,8 @@ def _score_episodes(bank: FeatureBank, drawn: Episodes, classes: Tensor, texts: 
         return cosine_matrix(images.embedding, texts[torch.searchsorted(classes, of)])
 
     accuracies = episode_accuracies(bank.features, drawn, logits_of)
-    accuracy, ci95 = mean_ci95(accuracies.tolist())
     details: dict[str, Any] = {"ways": ways, "interval": "over episodes"}
     if ways > TOP:
         top5 = episode_accuracies(bank.features, drawn, logits_of, TOP)
         details["top5"], details["top5_ci95"] = mean_ci95(top5.tolist())
-    return ProtocolResult(accuracy, ci95, len(drawn), details, accuracies)
+    return ProtocolResult.over_episodes(accuracies, details)
