@@ -201,7 +201,7 @@ def test_classify_by_text_images_and_both(capsys, dual_run, tmp_path):
     out, err = succeeds(
         capsys, "classify", str(dual_run), str(tmp_path / "*.png"), *classes, "--text-weight", "0", "--json"
     )
-    assert err.count("texts alone (other) will seldom win against classes with images") == 1
+    assert err.count("only texts (other) will seldom win against classes with images") == 1
     rows = {row["image"].rpartition("/")[2]: row for row in json.loads(out)}
     assert rows["dark.png"]["label"] == "dark" and rows["light.png"]["label"] == "light"
     assert rows["dark.png"]["score"] == pytest.approx(1.0, abs=1e-3)

@@ -93,6 +93,8 @@ def test_a_class_with_too_few_images() -> None:
     message = r"class 's1' has 7 images in split 'test', but 4 shots, 3 for validation and 1 query need 8"
     with pytest.raises(DataError, match=message):
         classes_with_enough(splits, 4, 3, "error")
+    with pytest.raises(DataError, match=r"'s1' has 7 .* \(and 1 more class has too few\)"):
+        classes_with_enough(splits, 8, 0, "error")
     with pytest.raises(DataError, match=r"'s0' has 9 .* \(and 2 more classes have too few\)"):
         classes_with_enough(splits, 10, 0, "error")
     assert classes_with_enough(splits, 8, 0, "skip").tolist() == [0, 2]

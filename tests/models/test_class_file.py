@@ -71,7 +71,7 @@ def test_classes_of_texts_alone_among_classes_of_images_give_a_warning(tmp_path:
     assert mixed_modality_warning({"a": [tmp_path], "b": ["a b", tmp_path]}) == ""
     mixed = {"b": ["a b", tmp_path]} | {f"w{n}": [f"{n}"] for n in range(7)}
     warning = mixed_modality_warning(mixed)
-    assert "texts alone (w0, w1, w2, w3, w4 and 2 more)" in warning and "with images (b)" in warning
+    assert "only texts (w0, w1, w2, w3, w4 and 2 more)" in warning and "with images (b)" in warning
     assert "\n" not in warning
 
 

@@ -63,10 +63,7 @@ class Episodes:
         Raises:
             DataError: missing, damaged, or drawn from other data.
         """
-        tensors, metadata = load_tensors(path, "episodes")
-        if (drawn_from := metadata.get("fingerprint")) != fingerprint:
-            raise DataError(f"the episodes in {path} were drawn from {drawn_from}, not from {fingerprint}")
-        return cls(**tensors)
+        return cls(**load_tensors(path, "episodes", fingerprint)[0])
 
 
 def sample_without_replacement(sizes: Ints, randoms: NDArray[np.float64]) -> Ints:

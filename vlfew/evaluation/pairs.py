@@ -75,11 +75,7 @@ def load_or_sample_pairs(
 
 def _load_pairs(path: Path, fingerprint: str, size: str) -> Pairs:
     """The pairs in a file, if they are of these data and of this size."""
-    tensors, metadata = load_tensors(path, "pairs")
-    if metadata.get("fingerprint") != fingerprint:
-        raise DataError(
-            f"the pairs in {path} were drawn from {metadata.get('fingerprint')}, not from {fingerprint}"
-        )
+    tensors, metadata = load_tensors(path, "pairs", fingerprint)
     saved = metadata.get("size") or metadata.get("asked")  # its name in files of version 0.1
     if saved != size:
         raise ConfigError(f"{path} holds {saved}, not {size}; name another file")

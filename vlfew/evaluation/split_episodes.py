@@ -63,39 +63,34 @@ def split_episodes(
     """
     fingerprint = f"{data.name} {data.fingerprint} {split}"
     labels, names = data.labels[split_indices(data, split)], data.class_names
+    positions, support_labels = torch.arange(len(labels)), labels
     if support_split is not None:
         _check_support_split(split, support_split, episodes, on_small_class)
-        assert episodes != "each"
         support_labels = data.labels[split_indices(data, support_split)]
         fingerprint += f", support from {support_split}"
-        if file is not None and file.exists():
-            count = len(np.intersect1d(support_labels.numpy(), labels.numpy())) if ways == "all" else ways
-            return _load_episodes(file, fingerprint, (episodes, count, shots), queries)
-        drawn = sample_cross_split(support_labels, labels, ways, shots, queries, episodes, seed, names)
+    elif on_small_class == "skip":
+        enough = labels.bincount() >= images_needed(shots, queries)
+        positions = enough[labels].nonzero().flatten()
+        labels = support_labels = labels[positions]
+    each = None
+    if episodes == "each":
+        each = enumerate_supports(labels, ways, shots, queries, seed, names).reindex(positions)
+        episodes = len(each)
+    if file is not None and file.exists():
+        count = len(np.intersect1d(support_labels.numpy(), labels.numpy())) if ways == "all" else ways
+        loaded = _load_episodes(file, fingerprint, (episodes, count, shots), queries)
+        if each is not None and not torch.equal(each.support, loaded.support):
+            raise ConfigError(f"{file} does not use each image as support in turn; name another file")
+        return loaded
+    if each is not None:
+        sampled = each
+    elif support_split is not None:
+        sampled = sample_cross_split(support_labels, labels, ways, shots, queries, episodes, seed, names)
     else:
-        positions = torch.arange(len(labels))
-        if on_small_class == "skip":
-            enough = labels.bincount() >= images_needed(shots, queries)
-            positions = enough[labels].nonzero().flatten()
-            labels = labels[positions]
-        each = None
-        if episodes == "each":
-            each = enumerate_supports(labels, ways, shots, queries, seed, names).reindex(positions)
-            episodes = len(each)
-        if file is not None and file.exists():
-            count = len(labels.unique()) if ways == "all" else ways
-            loaded = _load_episodes(file, fingerprint, (episodes, count, shots), queries)
-            if each is not None and not torch.equal(each.support, loaded.support):
-                raise ConfigError(f"{file} does not use each image as support in turn; name another file")
-            return loaded
-        if each is None:
-            assert episodes != "each"
-            drawn = sample_episodes(labels, ways, shots, queries, episodes, seed, names).reindex(positions)
-        else:
-            drawn = each
+        sampled = sample_episodes(labels, ways, shots, queries, episodes, seed, names).reindex(positions)
     if file is not None:
-        drawn.save(file, fingerprint)
-    return drawn
+        sampled.save(file, fingerprint)
+    return sampled
 
 
 def _load_episodes(

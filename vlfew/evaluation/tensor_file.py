@@ -26,15 +26,18 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
         save_file(contiguous, temporary, {**metadata, "crc32": _checksum(contiguous)})
 
 
-def load_tensors(path: Path, content: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+def load_tensors(
+    path: Path, content: str, fingerprint: str | None = None
+) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors and the metadata of a file.
 
     Args:
         path: of the file.
         content: what it holds, for messages.
+        fingerprint: of the data that it must belong to; None for any.
 
     Raises:
-        DataError: missing or damaged.
+        DataError: missing, damaged, or drawn from other data.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -45,6 +48,9 @@ def load_tensors(path: Path, content: str) -> tuple[dict[str, Tensor], dict[str,
     # Files of episodes and pairs of earlier versions have none.
     if metadata.get("crc32") not in (None, _checksum(tensors)):
         raise DataError(f"{path} is damaged: the checksum of its {content} differs")
+    drawn_from = metadata.get("fingerprint")
+    if fingerprint not in (None, drawn_from):
+        raise DataError(f"the {content} in {path} were drawn from {drawn_from}, not from {fingerprint}")
     return tensors, metadata
 
 

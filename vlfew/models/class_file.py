@@ -44,7 +44,7 @@ def read_class_file(path: Path) -> dict[str, list[str | Path]]:
 
 
 def mixed_modality_warning(classes: dict[str, list[str | Path]]) -> str:
-    """A warning where some classes have texts alone and others images; else ""."""
+    """A warning where some classes have only texts and others images; else ""."""
     texts = [name for name, items in classes.items() if all(isinstance(item, str) for item in items)]
     images = [name for name in classes if name not in texts]
     if not (texts and images):
@@ -55,7 +55,7 @@ def mixed_modality_warning(classes: dict[str, list[str | Path]]) -> str:
         return ", ".join(names[:MAX_LISTED]) + more
 
     return (
-        f"classes with texts alone ({listed(texts)}) will seldom win against classes with images ({listed(images)}), "
+        f"classes with only texts ({listed(texts)}) will seldom win against classes with images ({listed(images)}), "
         "because an image is closer to images than to texts; give every class the same kinds of items"
     )
 

@@ -18,8 +18,7 @@ from vlfew.core.random import generator_at
 from vlfew.evaluation.accuracy import topk_correct
 from vlfew.evaluation.adaptation.hyperparameters import (
     VAL,
-    check_tune_on,
-    default_tune_on,
+    choose_tune_on,
     held_out_temperature,
     tune_on_held_out_images,
     tune_on_val_classes,
@@ -90,8 +89,7 @@ def compare_methods(
     """
     start, data, shots = time.perf_counter(), context.data, list(shots)
     _check_counts(shots, repeats, ways, base_to_new)
-    tune_on = tune_on or default_tune_on(data, split)
-    check_tune_on(tune_on, data, split)
+    tune_on = choose_tune_on(tune_on, data, split)
     no_text = why_no_text(context, descriptions)
     if base_to_new and no_text:
         raise ConfigError(f"new classes are evaluated by text alone, and {no_text}")

@@ -19,23 +19,13 @@ VAL = "val"
 """The split of other classes to tune on."""
 
 
-def default_tune_on(data: LabeledImages, split: str) -> TuneOn:
-    """Other classes where there are some, otherwise further images of the evaluated classes."""
-    return (
-        "val-classes"
-        if data.split_by == "class" and VAL in data.splits and split != VAL
-        else "held-out-images"
-    )
-
-
-def check_tune_on(tune_on: TuneOn, data: LabeledImages, split: str) -> None:
-    """Raises where there are no other classes to tune on.
+def choose_tune_on(tune_on: TuneOn | None, data: LabeledImages, split: str) -> TuneOn:
+    """What to tune on: by default other classes where there are some, otherwise further images of the evaluated ones.
 
     Raises:
-        ConfigError: the data are split by image, have no such split, or it is the one that is evaluated.
+        ConfigError: other classes are wanted, and the data are split by image, have no such split, or it is the one
+            that is evaluated.
     """
-    if tune_on != "val-classes":
-        return
     reason = ""
     if data.split_by != "class":
         reason = f"{data.name} is split by image: all splits have the same classes"
@@ -43,10 +33,11 @@ def check_tune_on(tune_on: TuneOn, data: LabeledImages, split: str) -> None:
         reason = f"{data.name} has no split {VAL!r}"
     elif split == VAL:
         reason = f"{VAL!r} is the evaluated split itself"
-    if reason:
+    if reason and tune_on == "val-classes":
         raise ConfigError(
             f"options cannot be tuned on other classes: {reason}; use --tune-on held-out-images or none"
         )
+    return tune_on or ("held-out-images" if reason else "val-classes")
 
 
 def tune_on_val_classes(method: ComparedMethod, tasks: Sequence[Task]) -> tuple[dict[str, Any], float]:
