@@ -163,7 +163,7 @@ def _jpegs(count: int, size: int) -> ImageStore:
             file, "JPEG"
         )
         files.append(file.getvalue())
-    # Nothing is kept: each image is decoded every time.
+    # No cache: each image is decoded every time.
     return DecodedOnDemand(files, ImagePreprocessor(size, 3), cache_mb=0)
 
 

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
         return ids
 
     def ours() -> Tensor:
-        # A new model: it has kept no text.
+        # A new model, which has no text embeddings cached.
         model = DualStream.from_spec(spec)
         begin[0], begin[1] = time.perf_counter(), time.process_time()
         return class_embeddings(EvaluationContext(model.eval(), data), labels, "eighty", None)

@@ -82,7 +82,7 @@ def load_runs(paths: Sequence[Path]) -> list[FinishedRun]:
 
 def _read(number: int, path: Path, name: str) -> FinishedRun:
     folder = RunFolder(path)
-    # A repeated run has no model of its own; the first of its runs stands for them all.
+    # A repeated run has no model of its own; that of its first run is shown.
     shown = next(iter(folder.members), folder)
     return FinishedRun(
         number,
