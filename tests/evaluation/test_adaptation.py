@@ -273,7 +273,7 @@ def test_saved_as_json(tmp_path: Path) -> None:
         ({"split": "tset"}, "no split 'tset'; did you mean 'test'?"),
         (
             {"shots": [1, 16]},
-            r"class 'word2 thing' has 12 images in split 'test' \(and 6 more .*16 shots and a query",
+            r"class 'word2 thing' has 12 images in split 'test', but 16 shots and 1 query need 17 \(and 6 more",
         ),
         ({"tune_on": "val-classes", "split": "val"}, "'val' is the evaluated split itself"),
         ({"fixed": {"linear_prob": {}}}, "fixed for 'linear_prob', which is not compared"),
