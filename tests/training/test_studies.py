@@ -1,4 +1,4 @@
-"""Each study recipe, trained for two steps on its data (Omniglot on generated data), and the sweep script."""
+"""Each study recipe, trained for two steps on (part of) its data or, for Omniglot, on small drawings; the sweep."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -56,13 +58,29 @@ def drawings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """mini-ImageNet with lists of 20 images of each class, enough for five shots and 15 queries."""
+    root, source = tmp_path_factory.mktemp("photographs"), real_data("mini_imagenet")
+    (root / "images.zip").symlink_to(source / "images.zip")
+    (root / "class_names.json").symlink_to(source / "class_names.json")
+    available = {Path(name).name for name in zipfile.ZipFile(source / "images.zip").namelist()}
+    for part in ("train", "val", "test"):
+        rows = pd.read_csv(source / f"{part}.csv")
+        rows = rows[rows.filename.isin(available)].groupby("label").head(20)
+        rows.to_csv(root / f"{part}.csv", index=False)
+    return root
+
+
 @pytest.mark.parametrize("path", STUDIES, ids=lambda p: p.stem)
-def test_a_study_starts(path: Path, tmp_path: Path, drawings: Path) -> None:
+def test_a_study_starts(path: Path, tmp_path: Path, drawings: Path, request: pytest.FixtureRequest) -> None:
     config = read_config(path)
     assert config.name == path.stem
     few = [f"evaluate.{n}.episodes=5" for n, e in enumerate(config.evaluate) if "episodes" in e.options]
     if config.data.name == "omniglot":
         few += [f"data.root={drawings}", "data.validation_alphabets=1", "sampling.pairs_per_batch=4"]
+    elif config.data.name == "mini_imagenet":
+        few += [f"data.root={request.getfixturevalue('photographs')}"]
     else:
         real_data(FOLDERS.get(config.data.name, config.data.name))
     run = train(path, [*FEW, *few], tmp_path)
