@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
+from signal import SIGINT
 from typing import NamedTuple
 
 import yaml
@@ -25,7 +26,6 @@ from vlfew.core.errors import ConfigError, VlfewError, error_context
 from vlfew.core.yaml_loader import SettingsLoader, yaml_problem
 from vlfew.evaluation.results import Result, read_results
 from vlfew.report.formatting import accuracy, percent, setting
-from vlfew.training.callbacks import TrainingInterrupted
 from vlfew.training.run_folder import validation_of
 from vlfew.workflows.assemble import read_config
 from vlfew.workflows.train import train
@@ -131,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the sweep; returns 2 if a cell failed, otherwise 0.
 
     Raises:
-        VlfewError: the grid or a cell is not valid (nothing is trained), or training was interrupted.
+        VlfewError: the grid or a cell is not valid (nothing is trained).
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("config", type=Path)
@@ -155,8 +155,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with redirect_stdout(sys.stderr):  # standard output gets the table only
                 run = train(args.config, cell.overrides, args.runs)
             rows.append(Row(cell.values, validation_of(run), read_results(run.results)))
-        except TrainingInterrupted:
-            raise
         except VlfewError as error:
             rows.append(Row(cell.values, failed="; ".join(str(error).splitlines())))
             print(f"failed: {rows[-1].failed}", file=sys.stderr, flush=True)
@@ -172,5 +170,6 @@ if __name__ == "__main__":
     except (VlfewError, OSError) as error:
         for line in str(error).splitlines():
             print(f"sweep: {line}", file=sys.stderr)
-        signal = getattr(error, "signal", 0)
-        sys.exit(128 + signal if signal else 2)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(128 + SIGINT)

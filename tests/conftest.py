@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,40 @@ def real_data(*parts: str) -> Path:
     if not path.exists():
         pytest.skip(f"{'/'.join(parts)} is not under VLFEW_DATA")
     return path
+
+
+def part_of_lfw(source: Path, folder: Path, pairs: int = 30) -> None:
+    """LFW with the first pairs of each kind in each fold, the people in them, and up to four images of each."""
+    folder.mkdir()
+    lines = (source / "pairs.txt").read_text().splitlines()
+    folds, size = map(int, lines[0].split())
+    starts = range(1, 2 * folds * size, size)  # of the same and the different pairs of each fold
+    kept = [line for start in starts for line in lines[start : start + pairs]]
+    (folder / "pairs.txt").write_text("\n".join([f"{folds}\t{pairs}", *kept]))
+    named = set()
+    for fields in (line.split() for line in kept):
+        named |= {
+            (fields[0], int(fields[1])),
+            (fields[-2] if len(fields) == 4 else fields[0], int(fields[-1])),
+        }
+    people = {person for person, _ in named}
+    sets: list[list[str]] = []
+    for line in (source / "people.txt").read_text().splitlines()[1:]:
+        if "\t" not in line:
+            sets.append([])
+        elif line.split()[0] in people:
+            sets[-1].append(line)
+    (folder / "people.txt").write_text(
+        "\n".join([str(folds), *(row for own in sets for row in (str(len(own)), *own))])
+    )
+    with (
+        tarfile.open(source / "lfw-deepfunneled.tar") as whole,
+        tarfile.open(folder / "lfw-deepfunneled.tar", "w") as few,
+    ):
+        for member in whole:
+            person, _, number = Path(member.name).stem.rpartition("_")
+            if member.isfile() and person in people and ((person, int(number)) in named or int(number) <= 4):
+                few.addfile(member, whole.extractfile(member))
 
 
 def make_data(

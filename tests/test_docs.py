@@ -2,8 +2,8 @@
 
 Every `bash` and `python` block runs, in the order of `PAGES`, as it is written. Trainings are cut to a few steps, one
 model selection and one small evaluation, those of LFW to one fold, searches to two trials, glyphs to numbers and
-punctuation, and Omniglot to eleven alphabets. Other commands (`console` blocks, and those in running text) take too
-long: they are parsed, with their configurations.
+punctuation, Omniglot to eleven alphabets, and LFW to a tenth of its pairs. Other commands (`console` blocks, and
+those in running text) take too long: they are parsed, with their configurations.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from tests.conftest import real_data
+from tests.conftest import part_of_lfw, real_data
 from vlfew.classifiers import CLASSIFIERS
 from vlfew.cli import app, main
 from vlfew.cli.component_command import component_values
@@ -172,11 +172,8 @@ def test_block_runs(page, language, text, workspace, monkeypatch):
     monkeypatch.setattr("vlfew.data.sources.glyphs.CATEGORIES", "NP")
     for name in ("omniglot", "lfw"):
         if f"data prepare {name}" in text:
-            source = real_data(name)
-            if name == "omniglot":
-                part_of_omniglot(source, workspace / name)
-            else:
-                (workspace / name).symlink_to(source)
+            part = part_of_omniglot if name == "omniglot" else part_of_lfw
+            part(real_data(name), workspace / name)
             monkeypatch.delenv("VLFEW_DATA")
     if language == "python":
         if module := MODULE.match(text):

@@ -47,6 +47,8 @@ def test_an_old_key_names_the_new_one(tmp_path: Path, old: str, new: str) -> Non
         ("model_selection={protocol: few-shot, too_few: leave_out}", "it is now on_small_class"),
         ("evaluate=[{protocol: pictures-and-words}]", "pictures-and-words is now multimodal"),
         ("evaluate=[{protocol: verification, scorer: cosine}]", "it is now similarity"),
+        ("evaluate=[{protocol: verification, calibrate: val}]", "it is now calibration_split"),
+        ("evaluate=[{protocol: multimodal, calibrate: val}]", "it is now validation_split"),
         ("image.backbone=plane", "plane is now embed2d"),
     ],
 )

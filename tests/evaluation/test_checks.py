@@ -68,7 +68,7 @@ WRONG: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("multimodal", {"queries": 3, "text_weight": 2.0}, ConfigError, "text_weight is 2.0"),
     (
         "multimodal",
-        {"queries": 3, "text_weight": "validated", "calibrate": "test"},
+        {"queries": 3, "text_weight": "validated", "validation_split": "test"},
         ConfigError,
         "the split that is evaluated",
     ),

@@ -81,6 +81,7 @@ def test_forward_is_what_training_and_hooks_see(model):
     assert output.image.embedding.requires_grad and output.text.requires_grad
     encoded = model.text_encoder.encode(["a cat", "a mug"])
     assert_close(model(text=encoded).text, output.text)
+    assert_close(model.encode_text(model.tokenize(["a mug"])["input_ids"]), model.encode_text(["a mug"]))
     assert model(x).text is None and model(text=encoded).image is None
 
 
@@ -135,9 +136,12 @@ def test_texts_in_place_of_images_and_the_reverse_are_one_line_errors(model, tmp
         (lambda: classifier({"cat": torch.zeros(3, 8, 8)}), r"got a Tensor of shape \[3, 8, 8\]"),
         (
             lambda: classifier({"cat": 3}),
-            "class 'cat': an image must be a Path, a Pillow image or an array, got 3",
+            "class 'cat': an image must be a path, a Pillow image or an array, got 3",
         ),
-        (lambda: classifier({"cat": mug}).predict(["mug.png"]), "'mug.png' is a str, which means a text"),
+        (
+            lambda: classifier({"cat": mug}).predict(["a cat"]),
+            "there is no image 'a cat'; texts are taken by",
+        ),
         (lambda: classifier({"cat": mug}).predict([]), "no images"),
         (lambda: model.encode_image(mug), "expected a list of images"),
         (lambda: model.encode_image(np.zeros((8, 8, 3), np.uint8)), "expected a list of images"),
@@ -149,6 +153,8 @@ def test_texts_in_place_of_images_and_the_reverse_are_one_line_errors(model, tmp
         with pytest.raises(DataError, match=message) as caught:
             attempt()
         assert "\n" not in str(caught.value)
+    # Where only images are meant, a str is a path.
+    assert_close(model.encode_image(["mug.png"]), model.encode_image([mug]))
     # There is no such image: this is a text, however it ends.
     assert model.encode_text(["other.png"]).shape == (1, 16)
 
@@ -362,15 +368,22 @@ def test_the_folder_of_a_published_model_needs_no_prefix(library, clip_folder, t
     monkeypatch.chdir(tmp_path.parent)
     model = vlfew.load(tmp_path.name)
     assert model.spec.backbone == f"{library}:{tmp_path}"
-    assert model.fingerprint == vlfew.load(f"{library}:{tmp_path}").fingerprint
+    # Wherever the same files lie, and however their folder is written.
+    names = (f"{library}:{tmp_path}", f"{library}:./{tmp_path.name}")
+    assert {model.fingerprint} == {vlfew.load(name).fingerprint for name in names}
     save_model(model, tmp_path / "run")
     assert load(tmp_path / "run").fingerprint == model.fingerprint
+
+
+def test_a_folder_of_a_text_model_says_where_it_belongs(bert_folder):
+    with pytest.raises(ModelError, match=rf"a model of text alone; .*text\.encoder=hf:{bert_folder}"):
+        vlfew.load(bert_folder)
 
 
 def test_a_folder_of_two_libraries_needs_a_prefix(clip_folder, tmp_path):
     shutil.copytree(clip_folder, tmp_path, dirs_exist_ok=True)
     (tmp_path / "config.json").write_text('{"model_type": "clip"}')
-    message = "holds a model of open_clip and of transformers; give open_clip:.* or transformers:"
+    message = f"open_clip and of transformers; give open_clip:{tmp_path} or transformers:{tmp_path}"
     with pytest.raises(ModelError, match=message):
         vlfew.load(tmp_path)
     (tmp_path / "config.json").write_text("{")

@@ -38,12 +38,14 @@ def images() -> torch.Tensor:
 @pytest.mark.parametrize("tta, views", [("hflip", HFLIP), ("rot90", ROT90), ("d4", D4)])
 def test_the_cosine_is_the_mean_over_views_of_one_kind(tta, views, images):
     plain, several = build("none"), build(tta)
+    assert several.embedding_size == len(views) * plain.embedding_size
     joined = normalize(several.encode_image(images), dim=1)
     expected = torch.zeros(6, 6)
     for view in views:
         own = normalize(plain.encode_image(view(images)), dim=1)
         expected += own @ own.T / len(views)
     assert_close(joined @ joined.T, expected)
+    assert joined.shape == (6, several.embedding_size)
 
 
 def test_squared_distances_are_summed_over_views(images):

@@ -79,6 +79,7 @@ def test_save_and_load(tmp_path: Path):
     assert not again.spec.share_weights
     features = model.image_features(x)
     assert torch.equal(again.encode_image(x), features.embedding)
+    assert again.embedding_size == features.embedding.shape[1] == 2 * again.dim
     pair = [m.similarity_by_name().pairwise(features[:3], features[3:]).detach() for m in (model, again)]
     assert torch.equal(*pair)
 

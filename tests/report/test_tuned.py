@@ -33,7 +33,7 @@ TRIALS = [
     Trial(1, values(0.01, 8, SUPERVISED), "finished", 0.912, {10: 0.8, 20: 0.912, 30: 0.9}, as_configured=True),
     Trial(2, values(0.002, 16), "finished", 0.9355, {10: 0.85, 20: 0.9, 30: 0.9355}),
     Trial(3, values(0.09, 32), "pruned", 0.21, {10: 0.21}),
-    Trial(4, values(0.1, 4), "failed", None, why="the loss is not a number since step 3"),
+    Trial(4, values(0.1, 4), "failed", None, why="the loss or the weights have not been finite since step 3"),
     Trial(5, values(0.002, 16), "finished", 0.9355, {10: 0.85, 20: 0.9, 30: 0.9355}, duplicate_of=2),
 ]  # fmt: skip
 SHARES = Importances({"optim.lr": 0.7, "image.width": 0.2, "objective": 0.1}, good=5, finished=12)
@@ -85,7 +85,7 @@ def test_the_page_says_what_was_tried_and_what_came_of_it(search: Search) -> Non
         ["1", "91.20", "finishedsaved at step 20; as configured"],
         ["2", "93.55", "finishedsaved at step 30"],
         ["3", "21.00", "pruned at step 10"],
-        ["4", "–", "failedthe loss is not a number since step 3"],
+        ["4", "–", "failedthe loss or the weights have not been finite since step 3"],
         ["5", "93.55", "finished, as trial 2the same values, not trained again"],
     ]
     assert rows[1][3:] == ["0.002", "16", CONTRASTIVE, "3 min"] and rows[4][6] == ""

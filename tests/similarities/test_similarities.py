@@ -43,6 +43,7 @@ def by_definition(similarity: Similarity | None, name: str, a: Tensor, b: Tensor
 def test_pairwise_and_matrix_match_a_loop(name: str) -> None:
     similarity, a, b = build(name, 3), items(2, 4, 3), items(2, 5, 3, seed=1)
     matrix = similarity.matrix(Features(a), Features(b))
+    assert torch.equal(similarity(a, b), matrix) and torch.equal(similarity(Features(a), Features(b)), matrix)
     assert matrix.shape == (2, 4, 5)
     for e, i, j in itertools.product(range(2), range(4), range(5)):
         assert matrix[e, i, j].item() == pytest.approx(by_definition(similarity, name, a[e, i], b[e, j]))

@@ -18,6 +18,7 @@ from tests.training.conftest import CONFIG, ENVIRONMENT, command, vlfew
 from vlfew.cli import main
 from vlfew.core.errors import VlfewError
 from vlfew.core.files import sha256
+from vlfew.training.callbacks import Callback
 from vlfew.training.run_folder import RunFolder
 from vlfew.training.training_step import TrainingStep
 from vlfew.workflows.assemble import (
@@ -27,7 +28,7 @@ from vlfew.workflows.assemble import (
     load_data_of,
     read_config,
 )
-from vlfew.workflows.train import train
+from vlfew.workflows.train import fit, train
 
 WORKERS = "training.num_workers=1"
 
@@ -125,8 +126,11 @@ def test_the_same_command_reports_a_finished_run(finished, capsys):
     assert (run / "model.safetensors").stat().st_mtime_ns == before
 
 
-def test_another_configuration_in_the_same_folder_is_an_error_with_the_difference(finished, capsys):
+def test_another_configuration_in_the_same_folder_is_an_error_with_the_difference(
+    finished, capsys, monkeypatch
+):
     run, _ = finished
+    monkeypatch.setattr("vlfew.workflows.train.load_data_of", None)  # the data need not be read for that
     status, _, error = outcome(
         capsys, "train", run.parent / "small.yaml", "optim.lr=0.5", "--runs", run.parent
     )
@@ -205,6 +209,32 @@ def test_a_signal_reaches_the_program_around_the_training(config, monkeypatch):
     assert signal.getsignal(signal.SIGINT) is before
     assert (config.parent / "small/checkpoints/step-00000003.json").is_file()
     assert train(config, [], config.parent).state == "finished"
+
+
+def test_a_signal_in_the_last_step_is_not_lost(config):
+    class Interrupt(Callback):
+        def on_step_end(self, trainer):
+            if trainer.state.step == trainer.steps:
+                signal.raise_signal(signal.SIGINT)
+
+    checked, run = read_config(config, ["optim.steps=2"]), RunFolder(config.parent / "small")
+    run.claim(checked)
+    with pytest.raises(KeyboardInterrupt):
+        fit(checked, run, callbacks=[Interrupt()])
+    assert (run.checkpoints / "step-00000002.json").is_file()
+
+
+def test_a_callback_that_fails_at_the_end_leaves_nothing_behind(config):
+    class Failing(Callback):
+        def teardown(self, trainer):
+            raise OSError("the tracker's network is down")
+
+    checked, run = read_config(config, ["optim.steps=2"]), RunFolder(config.parent / "small")
+    run.claim(checked)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(OSError, match="network is down"):
+        fit(checked, run, callbacks=[Failing()])
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.fixture(scope="module")
@@ -346,7 +376,7 @@ def test_not_a_number_stops_names_the_step_and_keeps_the_checkpoint(config, monk
 
     monkeypatch.setattr(TrainingStep, "forward", spoiled)
     with pytest.raises(
-        VlfewError, match="not a number since step 13; the last good checkpoint is step-00000010"
+        VlfewError, match="not been finite since step 13; the last good checkpoint is step-00000010"
     ):
         train(config, [], config.parent)
     run = config.parent / "small"
@@ -358,7 +388,7 @@ def test_not_a_number_stops_names_the_step_and_keeps_the_checkpoint(config, monk
 def test_a_step_that_blows_up_is_never_saved(config, capsys):
     blown = ("optim.lr=1e30", "optim.warmup_steps=0", "optim.max_grad_norm=null")
     status, _, error = outcome(capsys, "train", config, *blown, "--runs", config.parent)
-    assert status == 2 and "the loss is not a number since step" in error
+    assert status == 2 and "the loss or the weights have not been finite since step" in error
     assert "Traceback" not in error
     for path in (config.parent / "small").rglob("*.safetensors"):
         assert all(value.isfinite().all() for value in load_file(path).values())
@@ -422,8 +452,8 @@ def test_impossible_settings_are_one_line(config, override, message, monkeypatch
     ("override", "message"),
     [
         (
-            "model_selection={protocol: verification, calibrate: test}",
-            "model_selection.calibrate must be 'val', not 'test'",
+            "model_selection={protocol: verification, calibration_split: test}",
+            "model_selection.calibration_split must be 'val', not 'test'",
         ),
         (
             "model_selection={protocol: few-shot, support_split: test}",

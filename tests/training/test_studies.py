@@ -18,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.conftest import real_data
+from tests.conftest import part_of_lfw, real_data
 from tests.load_script import load_script
 from vlfew.core.errors import ConfigError
 from vlfew.core.features import Features, FeatureSpec
@@ -72,6 +72,14 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tenth of LFW's pairs."""
+    root = tmp_path_factory.mktemp("faces") / "lfw"
+    part_of_lfw(real_data("lfw"), root)
+    return root
+
+
 @pytest.mark.parametrize("path", STUDIES, ids=lambda p: p.stem)
 def test_a_study_starts(path: Path, tmp_path: Path, drawings: Path, request: pytest.FixtureRequest) -> None:
     config = read_config(path)
@@ -79,6 +87,8 @@ def test_a_study_starts(path: Path, tmp_path: Path, drawings: Path, request: pyt
     few = [f"evaluate.{n}.episodes=5" for n, e in enumerate(config.evaluate) if "episodes" in e.options]
     if config.data.name == "omniglot":
         few += [f"data.root={drawings}", "data.validation_alphabets=1", "sampling.pairs_per_batch=4"]
+    elif config.data.name == "lfw":
+        few += [f"data.root={request.getfixturevalue('faces')}"]
     elif config.data.name == "mini_imagenet":
         few += [f"data.root={request.getfixturevalue('photographs')}"]
     else:

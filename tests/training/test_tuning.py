@@ -291,9 +291,9 @@ def test_failed_trials_are_reported_and_the_search_continues(
     search = make_search(config.parent, space="optim.lr: {low: 1e-3, high: 1e-1, log: true}\n", trials=3)
     trials, lines = run_search(search)
     assert [t.state for t in trials] == ["finished", "failed", "failed"]
-    assert trials[1].why == "the loss is not a number since step 1"
+    assert trials[1].why == "the loss or the weights have not been finite since step 1"
     assert trials[2].why == "out of memory"
-    assert "failed: the loss is not a number since step 1 (best " in lines[6]
+    assert "failed: the loss or the weights have not been finite since step 1 (best " in lines[6]
 
 
 @pytest.mark.parametrize("kind", [ConfigError, VlfewError])

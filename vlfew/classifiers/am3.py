@@ -91,7 +91,7 @@ class AdaptiveMixture(CosineMethod):
 
         starts = [torch.zeros_like(text[..., :1, :]).mT, torch.zeros_like(text[..., :1, :1])]
         items = len(class_id)
-        weights = optimize(starts, loss, items, epochs=self.steps, batch=items, lr=self.lr, seed=0)
+        weights = optimize(starts, loss, items, epochs=self.steps, batch_size=items, lr=self.lr, seed=0)
         return mixing_share(texts, *weights)
 
 

@@ -31,7 +31,7 @@ class ClipAdapter(FewShotMethod):
         reduction: A has D / reduction outputs, at least 1.
         scale: logit scale; fitted on the support where not given.
         epochs: of the training.
-        batch: images per step.
+        batch_size: images per step.
         lr: initial learning rate of AdamW.
         seed: of the initial weights and the order of the images.
 
@@ -51,16 +51,21 @@ class ClipAdapter(FewShotMethod):
         reduction: int = 4,
         scale: float | None = None,
         epochs: int = 20,
-        batch: int = 64,
+        batch_size: int = 64,
         lr: float = 1e-3,
         seed: int = 0,
     ) -> None:
         super().__init__()
         check_range("clip_adapter's ratio", ratio, 0, 1)
-        above = {"reduction": reduction, "epochs": epochs, "batch": batch, "lr": lr}
+        above = {"reduction": reduction, "epochs": epochs, "batch_size": batch_size, "lr": lr}
         check_each_positive("clip_adapter", **above, scale=1.0 if scale is None else scale)
         self.ratio, self.reduction, self.scale, self.seed = ratio, reduction, scale, seed
-        self.training_options: dict[str, Any] = {"epochs": epochs, "batch": batch, "lr": lr, "seed": seed}
+        self.training_options: dict[str, Any] = {
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "lr": lr,
+            "seed": seed,
+        }
 
     def fit(self, support: SupportSet) -> Self:
         unit, class_id = unit_images(support, "clip_adapter")

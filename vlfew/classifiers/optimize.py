@@ -25,7 +25,7 @@ def optimize(
     items: int,
     *,
     epochs: int,
-    batch: int,
+    batch_size: int,
     lr: float,
     seed: int,
 ) -> list[Tensor]:
@@ -37,7 +37,7 @@ def optimize(
             that it uses must have been made under `gradients_enabled`.
         items: how many there are.
         epochs: how often each item is used.
-        batch: items per step.
+        batch_size: items per step.
         lr: learning rate of the first step.
         seed: of the order of the items, which is the same in all episodes.
     """
@@ -46,10 +46,10 @@ def optimize(
         weights = [start.clone().requires_grad_() for start in starts]
         # AdamW treats every number on its own, so episodes do not influence each other.
         optimizer = torch.optim.AdamW(weights, lr=lr, eps=EPS, fused=True)
-        steps = epochs * -(-items // batch)
+        steps = epochs * -(-items // batch_size)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         for _ in range(epochs):
-            for indices in torch.randperm(items, generator=generator).split(batch):
+            for indices in torch.randperm(items, generator=generator).split(batch_size):
                 value = loss(weights, indices.to(weights[0].device))
                 optimizer.zero_grad()
                 value.backward()

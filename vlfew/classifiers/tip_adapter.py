@@ -23,13 +23,13 @@ class TipAdapter(FewShotMethod):
     """`alpha sum_i exp(-beta (1 - q.x_i)) y_i + scale q.t` (Zhang et al. 2022, equations 5 and 6).
 
     Every image x_i of the support votes for its class y_i, more strongly the closer the query q is to it; the text t
-    adds the zero-shot logit. Nothing is trained. With alpha 0 it is zero-shot. A class may lack images.
+    adds the zero-shot logit. No weights are trained. With alpha 0 it is zero-shot. A class may lack images.
 
     Args:
         feature_spec: sizes of the features.
         alpha: weight of the votes, 0 or more; the paper's for ImageNet.
         beta: how fast a vote decays with distance; the paper's for ImageNet.
-        scale: logit scale of the texts; fitted on the support where not given.
+        scale: logit scale of the texts; where not given, the one between 1 and 100 that fits the support set best.
 
     Raises:
         ConfigError: alpha below 0, or beta or scale not above 0.
@@ -82,7 +82,7 @@ class TipAdapterF(TipAdapter):
         beta: how fast a vote decays with distance.
         scale: logit scale of the texts; fitted on the support where not given.
         epochs: of the training.
-        batch: images per step.
+        batch_size: images per step.
         lr: initial learning rate of AdamW.
         seed: of the order of the images.
 
@@ -102,13 +102,18 @@ class TipAdapterF(TipAdapter):
         beta: float = 5.5,
         scale: float | None = None,
         epochs: int = 20,
-        batch: int = 256,
+        batch_size: int = 256,
         lr: float = 1e-3,
         seed: int = 0,
     ) -> None:
         super().__init__(feature_spec, alpha=alpha, beta=beta, scale=scale)
-        check_each_positive(self.name, epochs=epochs, batch=batch, lr=lr)
-        self.training_options: dict[str, Any] = {"epochs": epochs, "batch": batch, "lr": lr, "seed": seed}
+        check_each_positive(self.name, epochs=epochs, batch_size=batch_size, lr=lr)
+        self.training_options: dict[str, Any] = {
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "lr": lr,
+            "seed": seed,
+        }
         self.seed = seed
 
     def fit(self, support: SupportSet) -> Self:

@@ -55,6 +55,8 @@ OPTIONS = {
     "seeds": ("repeats",),
     "choose": ("tune_on",),
     "template": ("templates",),
+    "calibrate": ("validation_split", "calibration_split"),
+    "batch": ("batch_size",),
 }
 """Options of protocols and of `vlfew.adapt`; where there are several new names, a component has one of them."""
 

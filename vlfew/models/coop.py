@@ -61,7 +61,7 @@ def coop(
 
     def embed(tokens: dict[str, Tensor], texts: ClassTexts) -> Tensor:
         encoded = encoder.with_context(tokens, first, learned).embedding
-        return class_means(model.encode_tokens(encoded).float(), texts)
+        return class_means(model.project_text(encoded).float(), texts)
 
     @torch.no_grad()
     def embed_classes(texts: ClassTexts) -> Tensor:

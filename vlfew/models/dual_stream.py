@@ -22,7 +22,7 @@ from vlfew.encoders.text.cache import TextCache
 from vlfew.models import build
 from vlfew.models.comparison import Comparison
 from vlfew.models.hub import HubModel
-from vlfew.models.inputs import check_images, check_pixels, check_texts, to_pillow
+from vlfew.models.inputs import check_images, check_pixels, check_texts, to_readable
 from vlfew.models.spec import ModelSpec
 from vlfew.models.trainable import set_trainable
 from vlfew.models.tta import NUM_VIEWS, augmented_views, concatenate_views
@@ -52,10 +52,28 @@ class DualStreamOutput(NamedTuple):
 class DualStream(nn.Module, Comparison, HubModel):
     """An image encoder and a text encoder with a joint embedding space, and the similarity used there.
 
+    | method | takes | gives | gradients |
+    |---|---|---|---|
+    | `encode_image` | images, as paths, Pillow images, arrays or `preprocess` gives them | `[B, E]` | no |
+    | `encode_text` | texts, or tokens | `[T, E]` | no |
+    | `image_features` | preprocessed images | `Features` on the CPU, with the map where it is compared | no |
+    | `encode_pixels` | pixels on the model's device | `Features` with `embedding [B, E]` | yes |
+    | `encode_tokens` | tokens on the model's device | `[T, E]` | yes |
+    | `project_text` | the text encoder's output `[T, D_text]` | `[T, E]` | yes |
+    | `forward` | pixels, tokens | `DualStreamOutput`, as it is trained: without views and centering | yes |
+
+    The embedding width E (`embedding_size`) is `dim`, times the views of test-time augmentation, times 2 where two
+    backbones encode the two sides of a comparison (`share_weights: false`).
+
     Attributes:
         dim: width D of the joint space.
         feature_spec: sizes of the image stream's output.
-        similarity: of two images; the one that the model is trained for.
+        similarity: of two images; the one that the model is trained for. `model.similarity(a, b)` of embeddings
+            `[Q, E]` and `[S, E]` is `[Q, S]`.
+        preprocessing: a fixed filter before the backbone, such as wavelets (`image.preprocessing`); None for none.
+            Decoding and resizing is `preprocess`.
+        class_neighbors: where a text is represented by the images of training classes with similar texts, instead of
+            by `text_projection` (`text.class_neighbors`); None otherwise.
         metadata: notes on its training, saved with it.
         path: the folder it was loaded from, if any.
         fingerprint: a hash of architecture and weights; None while they may change.
@@ -66,7 +84,8 @@ class DualStream(nn.Module, Comparison, HubModel):
         backbone: image encoder, `[B, C, H, W]` to `Features`.
         text_encoder: tokens to `embedding [T, D_text]`; None for a model of images alone.
         preprocessing: applied to normalized images before the backbone.
-        right_backbone: second image encoder of a pseudo-Siamese model (`share_weights: false`).
+        right_backbone: second image encoder of a pseudo-Siamese model (`share_weights: false`): each side of a
+            comparison has its own, and similarities are the mean of both ways round.
 
     Raises:
         ModelError: a text encoder in a pseudo-Siamese model.
@@ -193,7 +212,10 @@ class DualStream(nn.Module, Comparison, HubModel):
     def fit_training_means(
         self, images: Iterable[Tensor], labels: Tensor, texts: Sequence[Sequence[str]]
     ) -> None:
-        """Stores means of the training set: of all embeddings, for centering, and of each class, as class neighbors.
+        """Stores what is computed from the training set after training, where the spec asks for it.
+
+        That is the mean of all image and of all text embeddings (`center_embeddings`: both are subtracted), and the
+        mean embedding of each class with its texts (`text.class_neighbors`).
 
         Args:
             images: batches of uint8 `[B, C, H, W]`, in the order of `labels`.
@@ -229,8 +251,13 @@ class DualStream(nn.Module, Comparison, HubModel):
         return self.text_encoder
 
     @property
+    def embedding_size(self) -> int:
+        """Width E of the embeddings that `encode_image` and `encode_text` give."""
+        return self.dim * NUM_VIEWS[self.spec.tta] * (1 if self.spec.share_weights else 2)
+
+    @property
     def pretrained_on_images(self) -> bool:
-        """Whether weights of either stream were trained on other images."""
+        """Whether weights of either stream were trained on images outside the training split, as CLIP's were."""
         text_encoder = self.text_encoder
         return self.backbone.pretrained or (text_encoder is not None and text_encoder.trained_with_images)
 
@@ -240,16 +267,19 @@ class DualStream(nn.Module, Comparison, HubModel):
         return self.pixel_mean.device
 
     def preprocess(self, images: Sequence[ImageInput]) -> Tensor:
-        """Paths, Pillow images or arrays as the model takes them: uint8 `[B, C, H, W]`.
+        """Images decoded and resized to the model's input: uint8 `[B, C, H, W]`, not normalized (the model does that).
+
+        Args:
+            images: paths (`str` or `Path`), Pillow images, or uint8 arrays `[H, W]` or `[H, W, C]`.
 
         Raises:
-            DataError: an image that cannot be read, or a text.
+            DataError: an image that cannot be read.
         """
         check_images(images)
         preprocessor, size = self.spec.preprocessor(), self.spec.image_size
         if len(images) == 0:
             return torch.empty((0, self.spec.channels, size, size), dtype=torch.uint8)
-        return torch.stack([read_image(to_pillow(image), preprocessor) for image in images])
+        return torch.stack([read_image(to_readable(image), preprocessor) for image in images])
 
     def pixel_batches(self, images: Sequence[ImageInput] | Tensor) -> Iterator[Tensor]:
         """`preprocess` of many images, 64 at a time; images that are preprocessed are split alike.
@@ -267,10 +297,11 @@ class DualStream(nn.Module, Comparison, HubModel):
 
     @torch.no_grad()
     def encode_image(self, images: Sequence[ImageInput] | Tensor, normalize: bool = False) -> Tensor:
-        """Images to embeddings `[B, D]` in the joint space; float32, on the model's device.
+        """Images to embeddings `[B, E]` in the joint space; float32, on the model's device.
 
         Args:
-            images: paths, Pillow images, uint8 arrays `[H, W, C]`, or preprocessed uint8 `[B, C, H, W]`.
+            images: paths (`str` or `Path`), Pillow images, uint8 arrays `[H, W, C]`, or preprocessed uint8
+                `[B, C, H, W]`.
             normalize: to unit length.
 
         Raises:
@@ -286,7 +317,7 @@ class DualStream(nn.Module, Comparison, HubModel):
         """Preprocessed images, uint8 `[B, C, H, W]`, to features on the CPU.
 
         Returns:
-            `embedding [B, D]` in float32 and, where the similarity needs it, `map` in half precision.
+            `embedding [B, E]` in float32 and, where the similarity needs it, `map` in half precision.
 
         Raises:
             DataError: a tensor of another type or size.
@@ -298,7 +329,7 @@ class DualStream(nn.Module, Comparison, HubModel):
         return Features(features.embedding.float().cpu(), None if maps is None else maps.half().cpu())
 
     def encode_pixels(self, pixels: Tensor) -> Features:
-        """What `encode_image` computes, with gradients: `[B, C, H, W]` in 0..255 to `embedding [B, V * D]`.
+        """What `encode_image` computes, with gradients: `[B, C, H, W]` in 0..255 to `embedding [B, E]`.
 
         Test-time augmentation concatenates the embeddings of V views, normalized where the similarity is the cosine,
         so that cosines and squared distances are means or sums over the views; the map is that of the image itself.
@@ -322,7 +353,7 @@ class DualStream(nn.Module, Comparison, HubModel):
 
     @torch.no_grad()
     def encode_text(self, texts: Sequence[str] | Tokens | Tensor, normalize: bool = False) -> Tensor:
-        """Texts to embeddings `[T, D]` in the joint space; float32, on the model's device.
+        """Texts to embeddings `[T, E]` in the joint space; float32, on the model's device.
 
         Args:
             texts: a list of texts, or tokens as `tokenize` returns them, or token ids `[T, L]` alone.
@@ -340,15 +371,15 @@ class DualStream(nn.Module, Comparison, HubModel):
             texts = {name: ids.to(self.device) for name, ids in texts.items()}
         else:
             check_texts(texts)
-        embedding = self.encode_tokens(self._text_encoder_output(texts).to(self.device)).float()
+        embedding = self.project_text(self._text_encoder_output(texts).to(self.device)).float()
         return l2_normalize(embedding, dim=1) if normalize else embedding
 
-    def encode_tokens(self, text: Tokens | Tensor) -> Tensor:
-        """What `encode_text` computes, with gradients: tokens, each `[T, L]`, to `[T, V * D]`.
+    def encode_tokens(self, tokens: Tokens) -> Tensor:
+        """What `encode_text` computes, with gradients: tokens, each `[T, L]`, to `[T, E]`."""
+        return self.project_text(self._text_encoder_output(tokens))
 
-        It takes the text encoder's output `[T, D_text]`, too. The result is equally similar to all V views of an image.
-        """
-        encoded = self._text_encoder_output(text)
+    def project_text(self, encoded: Tensor) -> Tensor:
+        """The text encoder's output `[T, D_text]` to `[T, E]`, equally similar to all views of an image."""
         if self.class_neighbors is not None:
             neighbors: Tensor = self.class_neighbors(encoded)
             return neighbors

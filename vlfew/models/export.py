@@ -46,7 +46,7 @@ class ImageStream(nn.Module):
 
 
 class TextStream(nn.Module):
-    """The text encoder's inputs `names`, each `[T, L]`, to `[T, V * D]`."""
+    """The text encoder's inputs `names`, each `[T, L]`, to `[T, E]`."""
 
     def __init__(self, model: DualStream, names: Sequence[str]) -> None:
         super().__init__()
@@ -219,9 +219,10 @@ def _largest_difference(job: ExportJob, path: Path) -> tuple[float, int]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Hides the exporter's log messages and warnings."""
-    logging.disable(logging.WARNING)
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.WARNING))
     try:
         with warnings.catch_warnings(action="ignore"):
             yield
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)

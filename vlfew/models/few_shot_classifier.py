@@ -41,10 +41,11 @@ class Prediction(NamedTuple):
 
     Attributes:
         label: the class.
-        score: its logit: by the similarity that the model was trained for, the cosine where there are texts.
-        margin: how far the score is above that of the second best class; 0 with one class.
-        probability: of the class; see `FewShotClassifier.predict_proba`.
-        accepted: whether the probability reaches the threshold; an image below it is of an unknown class.
+        score: its logit by the method, such as a cosine; comparable between images, not between methods.
+        margin: how far the logit is above that of the second best class; 0 with one class.
+        probability: of the class, among the classes that were fitted; see `FewShotClassifier.predict_proba`.
+        accepted: whether the probability reaches the threshold of `classify`. `predict` always names a class; this
+            says whether to believe it, or to call the image unknown.
     """
 
     label: Any
@@ -57,13 +58,15 @@ class Prediction(NamedTuple):
 class FewShotClassifier(ClassifierMixin, BaseEstimator):
     """A classifier of images over classes that are given by a few images, by texts, or by both.
 
-    Images are paths, Pillow images or arrays. Without a model it takes features `[n_samples, n_features]`, and texts
-    are given as embeddings.
+    Images are paths (`str` or `Path`), Pillow images or arrays. Without a model it takes features `[n_samples,
+    n_features]`, and texts are given as embeddings.
 
     Args:
         model: encodes images and texts; a name (see `vlfew.load`) is loaded at every fit. None: X are features.
         method: a registered few-shot method, `coop` or `lora` (which train through the model), or `default`: the
-            similarity that the model was trained for, or prototypes, mixed with texts where there are any.
+            similarity that the model was trained for, or prototypes under its metric where that has no weights;
+            where every class has images and texts, mixed with the cosine to the texts (`text_weight`); where some
+            classes lack one of them, cosines to prototypes of what there is (`multimodal_prototypes`).
         method_params: options of the method.
         texts: from classes to their text or list of texts, for `cross_val_score` and the like; `fit(texts=...)`
             overrides it. Classes may have texts alone. Methods that use images only ignore texts.
@@ -184,7 +187,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
         Args:
             X: images, or features where there is no model.
-            threshold: lowest probability at which a prediction is accepted.
+            threshold: lowest probability at which a prediction is accepted, 0 to 1; it means what it says where the
+                probabilities are calibrated (`calibrated_`).
         """
         logits = self._logits(X)
         probability = self._probabilities(logits)
@@ -196,10 +200,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         ]
 
     def save(self, path: str | Path) -> None:
-        """Writes the support set and the settings as safetensors; loading it fits the method again.
+        """Writes the embedded support set and the settings as safetensors, without the model; see `load`.
 
         Args:
-            path: the file, such as `mugs.safetensors`. `texts` of the constructor are saved as embeddings.
+            path: the file, such as `mugs.safetensors`. Texts are saved as embeddings.
 
         Raises:
             ModelError: a classifier fitted by `lora`, whose model has changed, or a model without a fingerprint, as it
@@ -221,7 +225,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     @classmethod
     def load(cls, path: str | Path, model: DualStream | str | Path | None = None) -> Self:
-        """A saved classifier, with the model that it was fitted with.
+        """A saved classifier; the method is fitted again to its support set.
+
+        Args:
+            path: the file.
+            model: the one it was fitted with, or its name; the file holds its fingerprint. None for one over features.
 
         Raises:
             ModelError: the file cannot be read, or belongs to another model.

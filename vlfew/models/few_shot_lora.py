@@ -30,7 +30,7 @@ def few_shot_lora(
     layers: str = "*",
     prompt: str = "a photo of a {}",
     steps: int = 200,
-    batch: int = 32,
+    batch_size: int = 32,
     lr: float = 2e-4,
     scale: float | None = None,
 ) -> FineTunedModel:
@@ -48,7 +48,7 @@ def few_shot_lora(
         alpha: the update is scaled by `alpha / rank`; the authors' code uses `1 / sqrt(rank)`, as the default does.
         prompt: text with `{}` for the class name.
         steps: of AdamW, with a cosine schedule to 0.
-        batch: images in a step; all of a smaller support set.
+        batch_size: images in a step; all of a smaller support set.
         lr: initial learning rate.
         scale: factor of the cosines; CLIP's is 100. Fitted to the support set where not given (`fit_logit_scale`).
 
@@ -82,7 +82,7 @@ def few_shot_lora(
         for step in range(steps):
             optimizer.param_groups[0]["lr"] = lr * 0.5 * (1 + math.cos(math.pi * step / steps))
             order = generator_at(seed, "lora batch", step).permutation(len(labels))
-            index = torch.from_numpy(order[:batch])
+            index = torch.from_numpy(order[:batch_size])
             torch.manual_seed(seed_at(seed, "lora dropout", step))
             image = tuned.encode_pixels(images[index].to(model.device)).embedding.float()
             text = class_means(tuned.encode_tokens(tokens).float(), class_texts)

@@ -1,4 +1,4 @@
-"""Checks of user input: a text is a `str`; an image is a `Path`, a Pillow image or an array."""
+"""Checks of user input. Where a class may have both, a `str` is a text and a `Path` an image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ from vlfew.models.spec import ModelSpec
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    ImageInput: TypeAlias = Path | Image | np.ndarray
+    ImageInput: TypeAlias = str | Path | Image | np.ndarray
+
+
+NOT_A_PATH = (
+    "pass a text as str, not as Path",
+    "texts are taken by encode_text and by `texts=` of a classifier",
+)
 
 
 def describe_value(value: object) -> str:
@@ -58,18 +64,14 @@ def check_images(images: Sequence[ImageInput], where: str = "") -> None:
     """Checks that these are images: paths of existing files, Pillow images, or uint8 arrays `[H, W]` or `[H, W, C]`.
 
     Raises:
-        DataError: a single image instead of a list, a text, a path without a file, or an array of another kind.
+        DataError: a single image instead of a list, a path without a file, or an array of another kind.
     """
     if isinstance(images, str | Path) or hasattr(images, "convert") or getattr(images, "ndim", 4) != 4:
         raise DataError(f"{where}expected a list of images, got {describe_value(images)}")
     for image in images:
-        if isinstance(image, str):
-            raise DataError(
-                f"{where}{image!r} is a str, which means a text; pass an image as Path({image!r}) or as a Pillow image"
-            )
-        if isinstance(image, Path):
-            if not image.is_file():
-                raise DataError(f"{where}there is no image {str(image)!r}; pass a text as str, not as Path")
+        if isinstance(image, str | Path):
+            if not Path(image).expanduser().is_file():
+                raise DataError(f"{where}there is no image {str(image)!r}; {NOT_A_PATH[type(image) is str]}")
         elif isinstance(image, np.ndarray):
             if image.dtype != np.uint8 or not (
                 image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3, 4))
@@ -79,12 +81,14 @@ def check_images(images: Sequence[ImageInput], where: str = "") -> None:
                 )
         elif not hasattr(image, "convert"):
             raise DataError(
-                f"{where}an image must be a Path, a Pillow image or an array, got {describe_value(image)}"
+                f"{where}an image must be a path, a Pillow image or an array, got {describe_value(image)}"
             )
 
 
-def to_pillow(image: ImageInput) -> Path | Image:
-    """Arrays as Pillow images; everything else unchanged."""
+def to_readable(image: ImageInput) -> Path | Image:
+    """What `read_image` takes: arrays as Pillow images, a `str` as a path."""
+    if isinstance(image, str | Path):
+        return Path(image).expanduser()
     if not isinstance(image, np.ndarray):
         return image
     from PIL import Image

@@ -36,7 +36,7 @@ def load(name: str | Path) -> DualStream:
     )
     if folder.is_dir() and (libraries := _libraries(folder)):
         if len(libraries) > 1:
-            choices = " or ".join(f"{library}:{folder}" for library in libraries)
+            choices = " or ".join(f"{library}:{folder.absolute()}" for library in libraries)
             raise ModelError(f"{folder} holds a model of {' and of '.join(libraries)}; give {choices}")
         return _load_published(f"{libraries[0]}:{folder.absolute()}")
     if folder.is_dir() or is_hub_id:

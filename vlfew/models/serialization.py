@@ -6,15 +6,16 @@ of both streams and the tokenizer.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
+import re
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save, save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vlfew.core.errors import ModelError
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from vlfew.models.dual_stream import DualStream
 
 FORMAT = 2
+_FOLDER = re.compile(r":[./~].*")
+"""In a name such as `timm:/models/vit`."""
 STATISTICS = (
     "pixel_mean",
     "pixel_std",
@@ -66,13 +69,30 @@ def save_model(model: DualStream, folder: Path, metadata: dict[str, Any] | None 
 def fingerprint_of(model: DualStream) -> str:
     """A hash of a model's architecture and weights, 16 hex digits; saving and loading the model does not change it.
 
+    (Models of format 1 have that of their files until they are saved again.)
+
     Raises:
         ModelError: a model that cannot be saved; says why.
     """
     if model.fingerprint is not None:
         return model.fingerprint
     spec, tensors = _saved_parts(model)
-    return digest(hashlib.sha256(save(tensors)).hexdigest(), json.loads(json.dumps(spec)))
+    with TemporaryDirectory() as folder:  # in memory, the file would need as much again as the model
+        weights = Path(folder) / "model.safetensors"
+        save_file(tensors, weights)
+        return _fingerprint(sha256(weights), json.loads(json.dumps(spec)))
+
+
+def _fingerprint(weights: str, spec: dict[str, Any]) -> str:
+    """Hash of the weights' hash and of the spec, which counts too: test-time augmentation changes embeddings.
+
+    Folders that towers came from are left out: the same files may lie elsewhere on another machine.
+    """
+    spec, text = dict(spec), spec.get("text")
+    spec["backbone"] = _FOLDER.sub(":", spec["backbone"])
+    if text is not None:
+        spec["text"] = text | {"encoder": _FOLDER.sub(":", text["encoder"])}
+    return digest(weights, spec)
 
 
 def _saved_parts(model: DualStream) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -163,8 +183,7 @@ def read_model(model_class: type[DualStream], folder: Path) -> DualStream:
         problem = f"{missing[0]!r} is missing" if missing else f"{unexpected[0]!r} is unexpected"
         raise ModelError(f"{weights} does not match model.json: {problem}")
     model.metadata, model.path = description["metadata"], folder
-    # The spec counts too: test-time augmentation and similarity change what images are encoded to.
-    model.fingerprint = digest(description["sha256"], description["model"])
+    model.fingerprint = _fingerprint(description["sha256"], description["model"])
     return model.eval()
 
 

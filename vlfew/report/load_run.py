@@ -49,7 +49,7 @@ class FinishedRun:
 
     @property
     def letter(self) -> str:
-        """A letter that stands for its name in charts."""
+        """Its letter in charts."""
         return LETTERS[self.number]
 
     @property

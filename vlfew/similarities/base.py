@@ -17,6 +17,8 @@ EPS = 1e-12
 class Similarity(nn.Module):
     """Compares images with each other; higher means more similar.
 
+    Called with embeddings `[..., Q, E]` and `[..., S, E]`, or with `Features`, it is `matrix`.
+
     Args:
         feature_spec: sizes of the features that are compared.
         reduce: how a class with several images is scored: by the `mean` of their similarities, or by the `max`
@@ -39,6 +41,14 @@ class Similarity(nn.Module):
     def __init__(self, feature_spec: FeatureSpec, *, reduce: Reduce = "mean") -> None:
         super().__init__()
         self.reduce = reduce
+
+    def forward(self, queries: Features | Tensor, items: Features | Tensor) -> Tensor:
+        """Similarities `[..., Q, S]` of each query and each item.
+
+        Raises:
+            VlfewError: it compares feature maps, and got embeddings.
+        """
+        return self.matrix(*(Features(x) if isinstance(x, Tensor) else x for x in (queries, items)))
 
     @abstractmethod
     def pairwise(self, a: Features, b: Features) -> Tensor:

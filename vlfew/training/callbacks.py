@@ -133,8 +133,11 @@ class StopSignal(Callback):
 
     def teardown(self, trainer: Trainer) -> None:
         self._restore_handlers()
-        if self.message and self.received:
-            log(self.message)
+        if self.received:
+            log(
+                self.message
+                or f"stopped by a signal; run the same command again to go on with {self.run.path}"
+            )
             signal.raise_signal(self.received)
 
 
@@ -169,8 +172,9 @@ class DivergenceCheck(Callback):
             good = latest_checkpoint(self.run.checkpoints)
             saved = f"the last good checkpoint is {good}" if good else "no checkpoint was saved yet"
             raise DivergenceError(
-                f"the loss is not a number since step {bad_step}; {saved} (in {self.run.checkpoints}); "
-                "try a lower optim.lr, optim.max_grad_norm, or training.mixed_precision=no, under another name=..."
+                f"the loss or the weights have not been finite since step {bad_step}; {saved} (in "
+                f"{self.run.checkpoints}); try a lower optim.lr, optim.max_grad_norm, or "
+                "training.mixed_precision=no, in a new run (name=NEW_NAME)"
             )
 
 
@@ -265,7 +269,7 @@ class EarlyStopping(Callback):
 
 
 class Checkpointing(Callback):
-    """Saves checkpoints, resumes from the newest and ends with the weights of the best validation.
+    """Saves checkpoints, resumes from the newest, and at the end loads the weights of the best validation.
 
     Args:
         run: its `checkpoints/` folder is used.

@@ -40,8 +40,8 @@ def fit_preprocessing(model: DualStream, data: LabeledImages) -> None:
         )
 
 
-def fit_class_reference(model: DualStream, data: LabeledImages) -> None:
-    """Fits what a model with centered embeddings or class neighbors remembers of the training classes."""
+def fit_training_means(model: DualStream, data: LabeledImages) -> None:
+    """Fits centered embeddings and class neighbors, where the model has them, on evenly spread training images."""
     if not model.spec.center_embeddings and model.class_neighbors is None:
         return
     index, classes = data.indices("train"), data.classes("train")

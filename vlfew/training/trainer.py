@@ -7,7 +7,7 @@ resumes from its last checkpoint to the same weights. Everything around the step
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from time import monotonic
 
 import torch
@@ -36,7 +36,8 @@ class Trainer:
         callbacks: called in this order.
         seed: of dropout.
         gradient_accumulation_steps: batches per optimizer step.
-        gradient_cache: images that are encoded at a time, see `vlfew.training.gradient_cache`; None for all.
+        gradient_cache: images that are encoded at a time, so that a large batch fits in memory (see
+            `vlfew.training.gradient_cache`); None for all at once.
         max_grad_norm: gradients are clipped to this norm; None for no clipping.
         log_every, eval_every, save_every: steps between logs, validations and checkpoints.
 
@@ -44,7 +45,8 @@ class Trainer:
         module: `training_step` as Accelerate prepared it.
         state: step, best validation and time so far; saved in checkpoints.
         loss: of the last step, a scalar on the device.
-        logs: losses and learning rate of the last logged step.
+        logs: of the last logged step: the loss, averaged over its batches, the terms of the last of them, and the
+            learning rate.
         should_log, should_evaluate, should_save: whether the step that just ended is logged, validated, saved.
         should_stop: set by a callback to end the training after this step.
         stopped_early: set by `EarlyStopping`.
@@ -81,15 +83,17 @@ class Trainer:
         self.should_stop = self.stopped_early = False
 
     def train(self) -> None:
-        """Trains to the last step, or from the last checkpoint on.
+        """Trains to the last step, from the newest checkpoint where the callbacks include `Checkpointing`.
 
         Raises:
-            KeyboardInterrupt: on Ctrl-C, after a checkpoint was saved.
-            TrainingInterrupted: the same where another process received the signal (see `StopSignal`).
-            DivergenceError: the loss is no longer finite.
-            RunError: a checkpoint is damaged.
+            KeyboardInterrupt: from `StopSignal` on Ctrl-C, after a checkpoint was saved.
+            TrainingInterrupted: from `StopSignal`, where another process received the signal.
+            DivergenceError: from `DivergenceCheck`, when loss or weights are no longer finite.
+            RunError: from `Checkpointing`, when a checkpoint is damaged.
         """
-        try:
+        with ExitStack() as stack:
+            for callback in self.callbacks:  # all are torn down, the last one first, even where one fails
+                stack.callback(callback.teardown, self)
             self.call_event("setup")
             self.call_event("on_train_begin")
             self.module.train()
@@ -100,9 +104,6 @@ class Trainer:
                     self.state.seconds = monotonic() - started
                     self.call_event("on_step_end")
             self.call_event("on_train_end")
-        finally:
-            for callback in reversed(self.callbacks):
-                callback.teardown(self)
 
     def batches(self) -> Generator[TrainingBatch, None, None]:
         """The batches from the current step on."""

@@ -13,7 +13,7 @@ from vlfew.evaluation import PROTOCOLS
 from vlfew.evaluation.context import EvaluationContext
 from vlfew.models.dual_stream import DualStream
 from vlfew.training.callbacks import Callback, Evaluation
-from vlfew.training.data_statistics import fit_class_reference
+from vlfew.training.data_statistics import fit_training_means
 
 if TYPE_CHECKING:
     from vlfew.training.trainer import Trainer
@@ -50,7 +50,7 @@ class Validation(Callback):
         accuracy = torch.zeros(1, device=trainer.accelerator.device)
         protocol, options = self.selection.protocol, self.selection.options
         if trainer.accelerator.is_main_process:
-            fit_class_reference(self.model, self.data)
+            fit_training_means(self.model, self.data)
             context = EvaluationContext(self.model, self.data)
             accuracy[0] = PROTOCOLS.get(protocol)(context, **options).accuracy
         value, state = broadcast(accuracy).item(), trainer.state

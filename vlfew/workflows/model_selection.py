@@ -56,7 +56,13 @@ def choose_model_selection(config: Config, data: LabeledImages, has_text: bool) 
 def _checked(configured: ProtocolConfig, data: LabeledImages) -> ModelSelection:
     """The configured protocol, which must not use the test split."""
     options = PROTOCOLS.checked(configured.protocol, {"split": "val"} | configured.options)
-    for key, allowed in (("split", ("val",)), ("calibrate", ("val",)), ("support_split", ("train", None))):
+    splits = {
+        "split": ("val",),
+        "calibration_split": ("val",),
+        "validation_split": ("val",),
+        "support_split": ("train", None),
+    }
+    for key, allowed in splits.items():
         if key in options and options[key] not in allowed:
             raise ConfigError(
                 f"model_selection.{key} must be {allowed[0]!r}, not {options[key]!r}: the test split has no part in "

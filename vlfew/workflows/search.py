@@ -18,6 +18,7 @@ import torch
 
 from vlfew.core.config import Config
 from vlfew.core.config_diff import differences, flat_values
+from vlfew.core.config_file import Origins
 from vlfew.core.errors import ConfigError, DataError, RunError, VlfewError
 from vlfew.core.files import write_atomic
 from vlfew.data.labeled_images import LabeledImages
@@ -99,7 +100,8 @@ class Search:
         # Loaded once here: a missing model would otherwise fail every trial.
         start = None if self.config.init_from is None else load_initial_model(self.config.init_from)
         self._initialized_from = {} if start is None else {"weights to start from": start.fingerprint}
-        self.space_file, self.space = space_file, read_space(space_file, self._check)
+        self.space_file, self.origins = space_file, Origins()
+        self.space = read_space(space_file, self._check, self.origins)
         self.path = runs / f"{self.config.name}-tune"
         self._data: LabeledImages | None = None
         self._data_config = self.config.data
@@ -147,7 +149,7 @@ class Search:
 
         Raises:
             VlfewError: the data cannot be read or have no validation split; a key of the search space changes what
-                is measured; training was interrupted, or a checkpoint is damaged.
+                is measured; a checkpoint is damaged.
         """
         if len(study.done) >= self.trials:
             return
@@ -204,7 +206,7 @@ class Search:
             except torch.OutOfMemoryError:
                 return trial.fail("out of memory")
             except RunError:
-                raise  # interrupted, or a damaged folder: the hyperparameters are not to blame
+                raise  # a damaged folder, or stopped with another process: the hyperparameters are not to blame
             except VlfewError as error:
                 return trial.fail("; ".join(str(error).splitlines()))
             if run.state != "finished":
@@ -241,12 +243,12 @@ class Search:
                     config = self._check(override)
                     same = measurement(config, self._load(config)) == measured
                 except (ConfigError, DataError) as error:
-                    problems.append(f"{self.space_file}: with {override}: {error}")
+                    problems.append(f"{self.origins.of(key)}: with {override}: {error}")
                     continue
                 if not same:
                     problems.append(
-                        f"{self.space_file}: {override} changes what is measured on the validation split, by which "
-                        "trials are compared; remove it from the search space"
+                        f"{self.origins.of(key)}: {override} changes what is measured on the validation split, by "
+                        "which trials are compared; remove it from the search space"
                     )
         if problems:
             raise ConfigError(problems)

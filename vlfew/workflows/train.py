@@ -11,6 +11,7 @@ from torch import distributed
 
 from vlfew.core.config import Config
 from vlfew.core.config_diff import flat_values
+from vlfew.core.config_file import load_saved_config
 from vlfew.core.console import is_main_process, log, log_note
 from vlfew.core.errors import RunError, VlfewError
 from vlfew.core.recipes import find_recipe
@@ -26,7 +27,7 @@ from vlfew.training.callbacks import (
     ProgressBar,
     StopSignal,
 )
-from vlfew.training.data_statistics import fit_class_reference
+from vlfew.training.data_statistics import fit_training_means
 from vlfew.training.hardware import closing_process_group, use_all_cores
 from vlfew.training.run_folder import RunFolder, State, member_names
 from vlfew.training.trackers import TrackerLogger
@@ -55,7 +56,8 @@ def train(
         The run folder. With `repeat` it holds a run folder for each value.
 
     Raises:
-        VlfewError: a mistake in configuration or data, an interrupted or diverged training.
+        VlfewError: a mistake in configuration or data, a diverged training.
+        KeyboardInterrupt: Ctrl-C, after a checkpoint.
     """
     config_path, runs = find_recipe(config_path), Path(runs)
     config = read_config(config_path, overrides)
@@ -89,11 +91,12 @@ def _train_and_evaluate(config: Config, runs: Path) -> RunFolder:
 
 
 def _claim(run: RunFolder, config: Config) -> State:
-    """Claims a folder; data that cannot be read are named before the differences to the run in it."""
+    """Claims a folder; data that are not those of the run in it and cannot be read are named first."""
     try:
         return run.claim(config)
     except RunError:
-        load_data_of(config)
+        if load_saved_config(run.config).data != config.data:
+            load_data_of(config)
         raise
 
 
@@ -118,7 +121,8 @@ def fit(
         The trainer at its end.
 
     Raises:
-        VlfewError: parts that do not go together, an interrupted or diverged training.
+        VlfewError: parts that do not go together, a diverged training.
+        KeyboardInterrupt: Ctrl-C, after a checkpoint.
     """
     assembly = assemble(config, run, data)
     if not quiet:
@@ -183,7 +187,7 @@ def _save(assembly: Assembly, trainer: Trainer, run: RunFolder) -> None:
     if assembly.model_selection is not None:
         metadata["best_step"] = trainer.state.best_step
     else:
-        fit_class_reference(assembly.model, data)
+        fit_training_means(assembly.model, data)
     if start is not None:
         metadata["started_from"] = {"model": start.model, "fingerprint": start.fingerprint}
     save_model(assembly.model, run.path, metadata)
@@ -215,7 +219,7 @@ def _train_repeatedly(config: Config, config_path: Path, overrides: Sequence[str
     ]
     run, is_main = RunFolder(runs / config.name), is_main_process()
     if is_main:
-        run.claim(config)
+        _claim(run, config)
     with _removed_if_refused(run):
         for number, member in enumerate(members, 1):
             log(f"run {number} of {len(members)}: {member.name}")

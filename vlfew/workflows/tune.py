@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
+from vlfew.core.checks import check_at_least
 from vlfew.core.console import log, wide_console
 from vlfew.core.errors import ConfigError
 from vlfew.core.recipes import find_recipe
@@ -46,6 +47,7 @@ def tune(
     Raises:
         VlfewError: a mistake in the configuration, the search space or the data; no trial could be trained.
     """
+    check_at_least("trials", trials)
     if find_spec("optuna") is None:
         raise ConfigError("tuning needs Optuna, which is not installed (pip install 'vlfew[tune]')")
     from vlfew.report.tune_report import SearchResult, search_table, write_tune_report

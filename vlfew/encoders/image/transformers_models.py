@@ -132,6 +132,11 @@ def pretrained_model(name: str) -> PretrainedModel:
 
 def _folder(name: str, who: str) -> Path:
     folder = local_or_hub_folder(name, hf_files.WEIGHTS, ("*.json",), who)
+    config = folder / "config.json"
+    if "vocab_size" in (read_json(config, who) if config.is_file() else {}):
+        raise ModelError(
+            f"{who} is a model of text alone; use it as the text encoder (text.encoder=hf:{name})"
+        )
     hf_files.check_files(folder, who, "preprocessor_config.json")
     return folder
 

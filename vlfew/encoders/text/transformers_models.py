@@ -80,7 +80,8 @@ class TransformersText(TextEncoder):
             return Features(output.pooler_output.float(), tokens=hidden)
         if self.pooling == "cls":
             return Features(hidden[:, 0], tokens=hidden)
-        mask = repeat(tokens["attention_mask"], "t l -> t l 1").to(hidden.dtype)
+        mask = tokens.get("attention_mask", torch.ones_like(tokens["input_ids"]))
+        mask = repeat(mask, "t l -> t l 1").to(hidden.dtype)
         return Features(reduce(hidden * mask, "t l d -> t d", "sum") / mask.sum(1), tokens=hidden)
 
     def token_embedding(self) -> nn.Embedding:

@@ -41,7 +41,8 @@ def few_shot(
         split: the split whose classes are evaluated.
         ways: N, classes per episode, at least 2, or `all`.
         shots: K, support images per class.
-        queries: query images per class, or `all` that are left; `auto` is 15, or fewer for small classes.
+        queries: query images per class, or `all` that are left; `auto` is 15, or as many as the smallest class has
+            left; always 15 with `skip`.
         episodes: number of episodes; `each` makes every image the support of its class once (one shot, all ways).
         seed: of the random draws.
         method: few-shot method by name; `default` is the one the model was trained for.

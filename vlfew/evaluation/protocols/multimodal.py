@@ -39,7 +39,7 @@ def multimodal(
     episodes: int = 10_000,
     seed: int = 0,
     text_weight: float | Literal["validated"] = 0.5,
-    calibrate: str = "val",
+    validation_split: str = "val",
     templates: Annotated[str | tuple[str, ...], ValidTemplates] = ("{}",),
     descriptions: Path | None = None,
     episodes_file: Path | None = None,
@@ -55,11 +55,12 @@ def multimodal(
         split: the split whose classes are evaluated.
         ways: N, classes per episode, at least 2, or `all`.
         shots: K, support images per class.
-        queries: query images per class, or `all` that are left; `auto` is 15, or fewer for small classes.
+        queries: query images per class, or `all` that are left; `auto` is 15, or as many as the smallest class has
+            left.
         episodes: number of episodes.
         seed: of the random draws.
         text_weight: weight of the text from 0 to 1; `validated` takes the best of 0, 0.1 ... 1 on another split.
-        calibrate: the split that validates the text weight, in up to 1,000 episodes.
+        validation_split: the split that validates the text weight, in up to 1,000 episodes.
         templates: prompts with `{}` for the class name, or sets of them (`one`, `seven`, `eighty`), averaged.
         descriptions: JSON file of class name to texts, used instead of prompts.
         episodes_file: file to save the episodes in, or to read them from where it exists.
@@ -75,12 +76,13 @@ def multimodal(
     queries = choose_queries(data, split, shots, queries)
     drawn = {split: split_episodes(data, split, ways, shots, queries, episodes, seed, episodes_file)}
     if text_weight == "validated":
-        if calibrate == split:
+        if validation_split == split:
             raise ConfigError(
-                f"text_weight cannot be validated on {split!r}, the split that is evaluated; set calibrate to another"
+                f"text_weight cannot be validated on {split!r}, the split that is evaluated; "
+                "set validation_split to another"
             )
         few = min(episodes, VALIDATION_EPISODES)
-        drawn[calibrate] = split_episodes(data, calibrate, ways, shots, queries, few, seed)
+        drawn[validation_split] = split_episodes(data, validation_split, ways, shots, queries, few, seed)
     else:
         check_range("text_weight", text_weight, 0, 1)
     for name in drawn:
@@ -92,8 +94,8 @@ def multimodal(
 
     details: dict[str, Any] = {}
     if text_weight == "validated":
-        weight = max(TEXT_WEIGHTS, key=lambda weight: float(accuracies(calibrate, weight).mean()))
-        details["text_weight_chosen_on"] = calibrate
+        weight = max(TEXT_WEIGHTS, key=lambda weight: float(accuracies(validation_split, weight).mean()))
+        details["text_weight_chosen_on"] = validation_split
     else:
         weight = text_weight
     both = accuracies(split, weight)

@@ -38,7 +38,7 @@ def verification(
     context: EvaluationContext,
     *,
     split: str = "test",
-    calibrate: str = "val",
+    calibration_split: str = "val",
     pairs: int | None = None,
     calibration_pairs: int | None = None,
     folds: int | None = None,
@@ -48,11 +48,12 @@ def verification(
 ) -> ProtocolResult:
     """Share of pairs that are classified correctly as same or different, by thresholds chosen on other classes.
 
-    The pairs are the data set's own, otherwise drawn. Where they lie in several folds of classes, the
-    threshold for a fold is the best one on the pairs that share no fold with it (LFW's View 2:
-    nine folds choose, the tenth is scored). Where they are all of one fold, as for a model that was
-    trained for it, the threshold is chosen on the pairs of the split `calibrate`. It is always one of
-    the scores that occur there. The interval is over folds, or over pairs where there is one fold.
+    The pairs are the data set's own, otherwise drawn. Where they lie in several folds of classes, the threshold for a
+    fold is the best one on the pairs that share no fold with it (LFW's View 2: nine folds choose, the tenth is
+    scored). Where they are all of one fold, as for a model that was trained for it, the threshold is chosen on the
+    pairs of the split `calibration_split`. (Where that is the evaluated split, as when models are compared on `val`
+    during training, pairs choose their own threshold and the accuracy is optimistic.) It is always one of the scores
+    that occur there. The interval is over folds, or over pairs where there is one fold.
 
     Also reported: the area under the ROC and the equal error rate over all pairs, and the TAR at FAR
     1e-2 and 1e-3, whose thresholds are chosen on the same pairs as the accuracy's; left out where there are
@@ -61,10 +62,11 @@ def verification(
     Args:
         context: the model and the data.
         split: the split whose pairs are evaluated.
-        calibrate: split that chooses the threshold where the pairs are of one fold.
-        pairs: number of pairs to draw where the data have none [6000]; half of them same, so at times a few less.
-        calibration_pairs: draw this many pairs from `calibrate`, even where it has its own.
-        folds: number of folds of the drawn pairs [10]; at most half the classes.
+        calibration_split: split that chooses the threshold where the pairs are of one fold; unused otherwise.
+        pairs: number of pairs to draw, half of them same, where the data have none of their own; 6,000 by default.
+            Classes with few images may give slightly fewer.
+        calibration_pairs: draw this many pairs from `calibration_split`, even where it has its own.
+        folds: number of folds of the drawn pairs, at most half the classes; 10 by default.
         seed: of the random draws.
         similarity: by name; `default` is the one the model was trained for.
         pairs_file: file to save the drawn pairs in, or to read them from where it exists.
@@ -76,7 +78,7 @@ def verification(
             pairs_file with others, or where none are drawn.
     """
     scored = score_pairs(
-        context, split, calibrate, pairs, calibration_pairs, folds, seed, similarity, pairs_file
+        context, split, calibration_split, pairs, calibration_pairs, folds, seed, similarity, pairs_file
     )
     scores, same = scored.scores, scored.pairs.same.numpy()
     correct = scored.correct.astype(np.float64)
@@ -150,7 +152,7 @@ class ScoredPairs:
 def score_pairs(
     context: EvaluationContext,
     split: str,
-    calibrate: str,
+    calibration_split: str,
     pairs: int | None,
     calibration_pairs: int | None,
     folds: int | None,
@@ -167,15 +169,15 @@ def score_pairs(
     one_fold = len(np.unique(fold)) == 1
     if one_fold:
         # Comparing models on `val` during training is the exception.
-        if split == calibrate != "val":
+        if split == calibration_split != "val":
             raise ConfigError(
                 f"the pairs of {split!r} are all of one fold and would choose their own threshold; "
                 "calibrate on another split, or draw several folds"
             )
         if calibration_pairs is not None:
-            others = sample_pairs(data, calibrate, calibration_pairs, 1, seed)
+            others = sample_pairs(data, calibration_split, calibration_pairs, 1, seed)
         else:
-            others = split_pairs(data, calibrate, PAIRS if pairs is None else pairs, 1, seed)
+            others = split_pairs(data, calibration_split, PAIRS if pairs is None else pairs, 1, seed)
     compare = context.model.similarity_by_name(similarity)
     scores = _scores(context, compare, split, tested)
     thresholds = np.empty(len(tested))
@@ -191,9 +193,9 @@ def score_pairs(
                 refused[target] = str(error)
 
     if one_fold:
-        choose(slice(None), _scores(context, compare, calibrate, others), others.same.numpy())
+        choose(slice(None), _scores(context, compare, calibration_split, others), others.same.numpy())
         return ScoredPairs(
-            tested, scores, thresholds, accept, refused, f"{len(others):,} pairs of {calibrate}"
+            tested, scores, thresholds, accept, refused, f"{len(others):,} pairs of {calibration_split}"
         )
     for first, second in np.unique(np.sort(fold, axis=1), axis=0):
         outside = ~np.isin(fold, (first, second)).any(axis=1)

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 from pydantic import (
     ConfigDict,
-    Field,
     PlainValidator,
     StrictBool,
     TypeAdapter,
@@ -39,6 +38,7 @@ FIXED = {
     "training.eval_every": "the best of more validations is luckier, not better",
 }
 """Keys that cannot be tuned, and why."""
+BOUNDS = ("low", "high", "log", "step")
 RESOLUTION = 1e-4
 """Numbers are rounded to this fraction of themselves (`log`) or of the range, to be readable."""
 STEP_TOLERANCE = 1e-4
@@ -49,6 +49,12 @@ def _number(value: Any) -> int | float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError("must be a number")
     return value
+
+
+def _two_or_more(value: Any) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple) or len(value) < 2:
+        raise ValueError("must list at least two values")
+    return tuple(value)
 
 
 Number = Annotated[int | float, PlainValidator(_number)]
@@ -135,7 +141,7 @@ class Range:
 class Choices:
     """One of several values."""
 
-    choices: Annotated[tuple[Any, ...], Field(min_length=2)]
+    choices: Annotated[tuple[Any, ...], PlainValidator(_two_or_more)]
 
     @model_validator(mode="after")
     def _check(self) -> Choices:
@@ -162,17 +168,18 @@ SearchSpace = dict[str, Range | Choices]
 """By dotted configuration key."""
 
 
-def read_space(path: Path, check: Callable[[str], object]) -> SearchSpace:
+def read_space(path: Path, check: Callable[[str], object], origins: Origins | None = None) -> SearchSpace:
     """Read a search space from YAML: each key with `{low:, high:}` (and `log: true` or `step:`), or `{choices: [...]}`.
 
     Args:
         path: YAML file.
         check: called with `key=value` for every bound and choice; raises a ConfigError if it is not valid.
+        origins: gets the line of each key.
 
     Raises:
         ConfigError: one line per mistake.
     """
-    origins = Origins()
+    origins = Origins() if origins is None else origins
     entries = {str(key): value for key, value in read_yaml(path, origins, kind="search space").items()}
     if not entries:
         raise ConfigError(
@@ -193,12 +200,16 @@ def read_space(path: Path, check: Callable[[str], object]) -> SearchSpace:
         if not isinstance(entry, dict):
             problems.append(f"{at}: {key!r} needs {{low:, high:}} or {{choices: [...]}}, got {entry!r}")
             continue
+        if unclear := _neither_range_nor_choices(entry):
+            problems.append(f"{at}: {key!r} has {unclear}")
+            continue
         kind: type[Range | Choices] = Choices if "choices" in entry else Range
         try:
             space[key] = TypeAdapter(kind).validate_python(entry)
         except ValidationError as error:
-            known = ["choices"] if kind is Choices else ["low", "high", "log", "step"]
-            problems += explain(error, key, origins, known)
+            found = explain(error, key, origins, ["choices", *BOUNDS])
+            # A misspelled key is the reason why another one is missing.
+            problems += [problem for problem in found if "unknown key" in problem] or found
             continue
         for value in space[key].probes():
             problems += (
@@ -207,6 +218,17 @@ def read_space(path: Path, check: Callable[[str], object]) -> SearchSpace:
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     return space
+
+
+def _neither_range_nor_choices(entry: dict[str, Any]) -> str:
+    """What is missing or too much in an entry of known keys; empty where nothing is."""
+    bounds = [name for name in BOUNDS if name in entry]
+    missing = [name for name in ("low", "high") if name not in entry]
+    if "choices" in entry:
+        return f"choices and {bounds[0]}; give choices, or low and high" if bounds else ""
+    if set(entry) <= set(BOUNDS) and missing:
+        return f"no {' and no '.join(missing)}; give low and high, or choices"
+    return ""
 
 
 def _override_problems(override: str, check: Callable[[str], object]) -> Iterator[str]:
