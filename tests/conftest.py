@@ -6,6 +6,11 @@ import os
 import tarfile
 from pathlib import Path
 
+if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and hasattr(os, "sched_setaffinity"):
+    # Each test process has a core of its own, and what it starts shares that; set before libraries count the cores.
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
 import pytest
 import torch
 from hypothesis import settings
@@ -18,9 +23,6 @@ os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
 # How long an example takes says how busy the machine is, not whether the code is right.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
-if "PYTEST_XDIST_WORKER" in os.environ:
-    # Several processes share the cores.
-    torch.set_num_threads(1)
 
 
 def real_data(*parts: str) -> Path:

@@ -145,7 +145,9 @@ def part_of_omniglot(source: Path, folder: Path) -> None:
 def commands(text: str) -> Iterator[list[str]]:
     """The arguments of `vlfew` that the lines of a block stand for; scripts that train count as `vlfew train`."""
     for line in text.replace("\\\n", " ").strip().splitlines():
-        parts = shlex.split(line.removeprefix("pip install uv && ").removeprefix("uv run "))
+        parts = shlex.split(line.removeprefix("pip install uv && ").removeprefix("uv run "), comments=True)
+        if not parts:
+            continue
         if parts[0] in ("accelerate", "torchrun"):
             parts = ["vlfew", "train", *parts[parts.index("scripts/train.py") + 1 :]]
         if parts[0] == "vlfew":

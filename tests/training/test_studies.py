@@ -60,14 +60,14 @@ def drawings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """mini-ImageNet with lists of 20 images of each class, enough for five shots and 15 queries."""
+    """mini-ImageNet with 20 images of each class, enough for five shots and 15 queries, and 8 of each to train on."""
     root, source = tmp_path_factory.mktemp("photographs"), real_data("mini_imagenet")
     (root / "images.zip").symlink_to(source / "images.zip")
     (root / "class_names.json").symlink_to(source / "class_names.json")
     available = {Path(name).name for name in zipfile.ZipFile(source / "images.zip").namelist()}
     for part in ("train", "val", "test"):
         rows = pd.read_csv(source / f"{part}.csv")
-        rows = rows[rows.filename.isin(available)].groupby("label").head(20)
+        rows = rows[rows.filename.isin(available)].groupby("label").head(8 if part == "train" else 20)
         rows.to_csv(root / f"{part}.csv", index=False)
     return root
 
