@@ -9,8 +9,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from vlfew.core.config_file import override_text, override_value
 from vlfew.core.errors import ConfigError
+from vlfew.core.overrides import read_value, written_value
 from vlfew.training.tune.search_space import Choices, Range, SearchSpace, read_space, text_of
 from vlfew.workflows.assemble import read_config
 
@@ -157,7 +157,7 @@ def test_sampled_values_are_in_the_range(
     # Rounding keeps four digits.
     assert abs(value - sampled) <= 1e-3 * max(extent, abs(sampled) if log else 0.0)
     assert found.find(value) == value
-    assert float(override_value(text_of(value))) == value
+    assert float(read_value(text_of(value))) == value
 
 
 @given(low=st.integers(-1000, 1000), extent=st.integers(1, 1000), step=st.integers(1, 50))
@@ -194,8 +194,8 @@ texts = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc", "Cf
         max_leaves=6,
     )
 )
-def test_override_text_reads_back_as_the_same_value(value: object) -> None:
-    assert override_value(override_text(value)) == value
+def test_what_is_written_reads_back_as_the_same_value(value: object) -> None:
+    assert read_value(written_value(value)) == value
 
 
 def test_a_key_and_its_section_cannot_both_be_tuned(config: Path) -> None:

@@ -6,10 +6,11 @@ The schema is one file, so that every key can be found in one place.
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from vlfew.core.overrides import OptionalPath
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PositiveFraction = Annotated[float, Field(gt=0, le=1)]
@@ -45,7 +46,7 @@ class DataConfig(ComponentConfig):
     """Data source, and how its images are preprocessed (`vlfew.data.ImagePreprocessor`)."""
 
     name: str = "glyphs"
-    root: Path | None = None
+    root: OptionalPath = None
     image_size: Annotated[int, Field(ge=8)] = 32
     channels: Literal[1, 3] = 1
     resize: Resize = "stretch"

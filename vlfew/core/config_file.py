@@ -5,18 +5,19 @@ Each mistake is reported with its file and line, or with the override that cause
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from vlfew.core.config import Config
 from vlfew.core.errors import ConfigError, VlfewError, did_you_mean
+from vlfew.core.overrides import UNKNOWN, apply_override
 from vlfew.core.recipes import recipes_folder
 from vlfew.core.registry import Registry
 from vlfew.core.renamed import renamed_key, renamed_option, renamed_value
@@ -61,7 +62,7 @@ def load_config(path: Path, overrides: Sequence[str] = (), parts: Mapping[str, P
 
     Args:
         path: YAML file; its key `base: other.yaml`, if any, names a file or a recipe to start from.
-        overrides: dotted keys with YAML values (`optim.lr=1e-3`, `objective.0.weight=2`).
+        overrides: dotted keys with values (`optim.lr=1e-3`, `objective.0.weight=2`), see `vlfew.core.overrides`.
         parts: section name (dotted if nested) to the registry that checks its component options.
 
     Raises:
@@ -69,7 +70,14 @@ def load_config(path: Path, overrides: Sequence[str] = (), parts: Mapping[str, P
     """
     origins = Origins()
     values = read_yaml(path, origins)
-    problems = [p for o in overrides if (p := _apply_override(values, o, origins))]
+    named = deepcopy(values)  # with every component's name, which says what types its options have
+    for override in overrides:
+        apply_override(named, override, lambda key: UNKNOWN)
+    problems = []
+    for override in overrides:
+        key, problem = apply_override(values, override, lambda key: _type_of(key, named, parts or {}))
+        origins.set(key, f"override {override}")
+        problems += [problem] if problem else []
     if problems:
         raise ConfigError(problems)
     values.setdefault("name", path.stem)
@@ -111,7 +119,7 @@ def parse_values(pairs: Sequence[str], schema: type[BaseModel], owner: str, at: 
     """Read `key=value` pairs as options of a component.
 
     Args:
-        pairs: with YAML values.
+        pairs: see `vlfew.core.overrides`.
         schema: of the options.
         owner: the component, for messages.
         at: section of the configuration that the options belong to, for hints about renamed keys.
@@ -121,7 +129,11 @@ def parse_values(pairs: Sequence[str], schema: type[BaseModel], owner: str, at: 
     """
     values: dict[str, Any] = {}
     origins = Origins({"": "options"})
-    problems = [p for pair in pairs if (p := _apply_override(values, pair, origins))]
+    problems = []
+    for pair in pairs:
+        key, problem = apply_override(values, pair, lambda key: _field_type(schema, key))
+        origins.set(key, f"override {pair}")
+        problems += [problem] if problem else []
     try:
         checked = schema.model_validate(values)
     except ValidationError as error:
@@ -199,45 +211,6 @@ def _record_lines(node: Any, at: str, path: Path, origins: Origins) -> None:
             _record_lines(value, f"{at}.{number}", path, origins)
 
 
-def _apply_override(values: dict[str, Any], override: str, origins: Origins) -> str | None:
-    """Put one `key=value` into `values`; returns the problem with it, if any."""
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        return f"{override!r}: an override is key=value, such as optim.lr=1e-3"
-    value = override_value(text)
-    at: Any = values
-    *path, last = key.split(".")
-    try:
-        for name in path:
-            if isinstance(at, list):
-                at = at[int(name)]
-            else:
-                at[name] = at = {} if at.get(name) is None else at[name]
-        if isinstance(at, list):
-            at[int(last)] = value
-        else:
-            at[last] = value
-    except (ValueError, IndexError, AttributeError, TypeError):
-        return f"{override!r}: there is no {key!r} to set"
-    origins.set(key, f"override {override}")
-    return None
-
-
-def override_value(text: str) -> Any:
-    """The value of an override; text that is not YAML is taken as a string."""
-    try:
-        return yaml.load(text, SettingsLoader) if text else None
-    except yaml.YAMLError:
-        return text
-
-
-def override_text(value: Any) -> str:
-    """What to write after `key=` for a plain value: `adamw`, `1e-05`, `[1, 2]`, `null`."""
-    if isinstance(value, str) and override_value(value) == value:
-        return value
-    return json.dumps(value, ensure_ascii=False, default=str)
-
-
 def _check_parts(values: dict[str, Any], parts: Mapping[str, Part], origins: Origins) -> list[str]:
     """Check and convert the component options of every section in `parts`; returns the problems."""
     problems = []
@@ -311,6 +284,33 @@ def _model_at(steps: Sequence[str]) -> type[BaseModel] | None:
         if model is not None and not step.isdigit():
             model = _section_model(model.model_fields[step].annotation)
     return model
+
+
+def _type_of(key: str, values: Any, parts: Mapping[str, Part]) -> Any:
+    """The type of a dotted key: of the schema, or an option of the component that `values` name there."""
+    *steps, last = key.split(".")
+    at, section = values, ".".join(step for step in steps if not step.isdigit())
+    try:
+        model = _model_at(steps)
+        for step in steps:
+            at = at[int(step)] if isinstance(at, list) else at[step]
+        if model is None or last in model.model_fields or section not in parts:
+            return UNKNOWN if model is None else _field_type(model, last)
+        part = parts[section]
+        name = at if isinstance(at, str) else at.get(part.key, model.model_fields[part.key].get_default())
+        return _field_type(part.registry.options(name), last)
+    except (KeyError, IndexError, ValueError, TypeError, AttributeError, VlfewError):
+        return UNKNOWN  # the mistake is reported when the value is set or checked
+
+
+def _field_type(model: type[BaseModel], key: str) -> Any:
+    info = model.model_fields.get(key)
+    if info is None:
+        return UNKNOWN
+    annotation: Any = UNKNOWN if info.annotation is None else info.annotation
+    for constraint in info.metadata:
+        annotation = Annotated[annotation, constraint]
+    return annotation
 
 
 def _section_model(annotation: Any) -> type[BaseModel] | None:

@@ -108,6 +108,8 @@ class Registry:
 
 def _fields(component: Callable[..., Any]) -> dict[str, Any]:
     """Type and default of every option; a class that takes `**options` inherits those of its base."""
+    from vlfew.core.overrides import with_user_paths
+
     functions = [component]
     if inspect.isclass(component):
         functions = [vars(kind)["__init__"] for kind in component.__mro__ if "__init__" in vars(kind)]
@@ -116,7 +118,7 @@ def _fields(component: Callable[..., Any]) -> dict[str, Any]:
         parameters = inspect.signature(function).parameters.values()
         hints = get_type_hints(function, include_extras=True)  # with the allowed ranges
         own = {
-            p.name: (hints[p.name], ... if p.default is p.empty else p.default)
+            p.name: (with_user_paths(hints[p.name]), ... if p.default is p.empty else p.default)
             for p in parameters
             if p.kind is p.KEYWORD_ONLY
         }

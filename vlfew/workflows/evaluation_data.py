@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import create_model
 
 from vlfew.core.config import PositiveFraction, Resize
-from vlfew.core.config_file import load_saved_config, override_text, parse_values
+from vlfew.core.config_file import load_saved_config, parse_values
 from vlfew.core.errors import DataError
+from vlfew.core.overrides import written_value
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.data.loading import load_data
 from vlfew.data.preprocess import ImagePreprocessor
@@ -93,6 +94,6 @@ def data_settings(options: DataOptions) -> list[str]:
     """Data options as `data.key=value`, the form of the command line."""
     if isinstance(options, Mapping):
         options = [
-            f"{key}={override_text(str(v) if isinstance(v, Path) else v)}" for key, v in options.items()
+            f"{key}={written_value(str(v) if isinstance(v, Path) else v)}" for key, v in options.items()
         ]
     return [f"data.{option.removeprefix('data.')}" for option in options]

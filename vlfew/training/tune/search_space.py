@@ -17,8 +17,9 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
-from vlfew.core.config_file import Origins, explain, override_text, read_yaml
+from vlfew.core.config_file import Origins, explain, read_yaml
 from vlfew.core.errors import ConfigError
+from vlfew.core.overrides import written_value
 
 Value = int | float | str
 """A number from a range, or a choice as it is written in an override."""
@@ -26,7 +27,7 @@ Value = int | float | str
 
 def text_of(value: Value) -> str:
     """What to write after `key=`."""
-    return value if isinstance(value, str) else override_text(value)
+    return value if isinstance(value, str) else written_value(value)
 
 
 FIXED = {
@@ -132,8 +133,8 @@ class Range:
         return [self.low, *inner, self.last] if self.step is None else [self.low, self.last]
 
     def __str__(self) -> str:
-        bounds = f"{override_text(self.low)} to {override_text(self.last)}"
-        by = "" if self.step is None else f" by {override_text(self.step)}"
+        bounds = f"{written_value(self.low)} to {written_value(self.last)}"
+        by = "" if self.step is None else f" by {written_value(self.step)}"
         return f"{bounds}{by}{', logarithmic' if self.log else ''}{', integer' if self.integer else ''}"
 
 
@@ -152,7 +153,7 @@ class Choices:
     @property
     def texts(self) -> tuple[str, ...]:
         """The values as they are written in overrides."""
-        return tuple(map(override_text, self.choices))
+        return tuple(map(written_value, self.choices))
 
     def value(self, sampled: str) -> str:
         return sampled
