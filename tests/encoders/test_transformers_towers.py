@@ -166,7 +166,7 @@ def test_mistakes_are_one_line(bert_folder: Path, tmp_path: Path) -> None:
         BACKBONES.get("transformers:someone/vit")(3, 16)
     shutil.copytree(bert_folder, tmp_path / "bert")
     shutil.copy(tmp_path / "preprocessor_config.json", tmp_path / "bert")
-    with pytest.raises(ModelError, match="is a bert model, which takes no images"):
+    with pytest.raises(ModelError, match="a model of text alone; use it as the text encoder"):
         BACKBONES.get(f"transformers:{tmp_path / 'bert'}")(3, 16)
     (tmp_path / "preprocessor_config.json").unlink()
     with pytest.raises(ModelError, match=r"needs the model's preprocessor_config\.json") as caught:

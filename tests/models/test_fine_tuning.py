@@ -78,7 +78,7 @@ def test_lora_is_merged_and_of_its_seed(clip_folder: Path) -> None:
     model = vlfew.load(f"open_clip:{clip_folder}")
     images = support(model)
     tune = FINE_TUNERS.get("lora")
-    one, other = (tune(model, images, LABELS, TEXTS, steps=3, lr=0.01, batch=4, seed=s) for s in (0, 1))
+    one, other = (tune(model, images, LABELS, TEXTS, steps=3, lr=0.01, batch_size=4, seed=s) for s in (0, 1))
     assert one.model.fingerprint is None and model.fingerprint is not None
     assert one.model.state_dict().keys() == model.state_dict().keys()
     assert not torch.equal(one.embed_classes(TEXTS), other.embed_classes(TEXTS))

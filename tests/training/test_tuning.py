@@ -458,7 +458,7 @@ def test_a_key_that_changes_the_measurement_is_rejected(config: Path, images: Pa
         (tmp_path / "mixed" / path.name).symlink_to(path)
     mixed = [f"data.root={tmp_path / 'mixed'}", "model_selection=null"]
     line = rejection(config.parent, *mixed, space="data.split_seed: {choices: [0, 3]}\n")
-    assert "space.yaml: data.split_seed=3 changes what is measured on the validation split" in line
+    assert "space.yaml:1: data.split_seed=3 changes what is measured on the validation split" in line
     # The image size does not: the same images are classified.
     size = "data.image_size: {choices: [16, 12]}\n"
     trials, _ = run_search(make_search(config.parent, *mixed, "sampling.classes_per_batch=3", space=size))
