@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import resource
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -331,10 +332,17 @@ def test_flags_that_were_never_those_of_a_command_are_not_old(capsys):
 
 @pytest.mark.parametrize(
     ("arguments", "override"),
-    [("--steps 20", "optim.steps=20"), ("--num-workers=2", "training.num_workers=2"), ("--seed 1", "seed=1")],
+    [
+        ("--steps 20", "optim.steps=20"),
+        ("--num-workers=2", "training.num_workers=2"),
+        ("--seed 1", "seed=1"),
+        ("--compile data.root=x", "training.compile=VALUE"),
+        ("--lr --seed 3", "optim.lr=VALUE"),
+        ("--hidden 'a b'", "'text.hidden=a b'"),
+    ],
 )
 def test_a_key_of_the_configuration_given_as_a_flag(capsys, arguments, override):
-    line = fails(capsys, "train", "folder", *arguments.split())
+    line = fails(capsys, "train", "folder", *shlex.split(arguments))
     assert f"a key of the configuration is set by {override}" in line
     assert "No such option '--nothing'" in fails(capsys, "train", "folder", "--nothing")
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from vlfew.workflows.train import train as train
     from vlfew.workflows.tune import tune as tune
 
-__getattr__, __all__ = lazy_imports(__name__, __file__)
+__getattr__, __all__ = lazy_imports(__name__)
 
 
 def __dir__() -> list[str]:

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from vlfew.core.config import Config
 from vlfew.core.config_diff import config_differences
-from vlfew.core.config_file import dump_config, load_config
+from vlfew.core.config_file import dump_config, load_config, parse_values
 from vlfew.core.errors import ConfigError
+from vlfew.data.sources import SOURCES
 from vlfew.workflows.assemble import PARTS, read_config
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
@@ -141,8 +142,20 @@ def test_a_base_that_is_not_beside_the_file_is_a_recipe(tmp_path):
     assert read_config(write(tmp_path, "base: mnist_contrastive\n")).data.name == "mnist"  # a study
     (tmp_path / "quickstart.yaml").write_text(MINIMAL + "seed: 3\n")
     assert read_config(write(tmp_path, "base: quickstart.yaml\n")).seed == 3
-    with pytest.raises(ConfigError, match=r"nothing\.yaml: no such configuration file"):
-        read_config(write(tmp_path, "base: nothing.yaml\n"))
+    assert (
+        read_config(write(tmp_path, "base: ../mnist_contrastive.yaml\n")).data.name == "mnist"
+    )  # a copied study
+    for base in ("nothing.yaml", "../nowhere/lfw.yaml", "'*'", "mini_imagenet_sweep_grid"):
+        with pytest.raises(ConfigError, match=r"run\.yaml: base: no file '.*' beside it, and no such recipe"):
+            read_config(write(tmp_path, f"base: {base}\n"))
+    with pytest.raises(ConfigError, match="did you mean 'quickstart'"):
+        read_config(write(tmp_path, "base: quickstrat\n"))
+
+
+def test_an_option_of_a_source_without_options_gets_no_other_names():
+    with pytest.raises(ConfigError) as error:
+        parse_values(["foo=1"], SOURCES.options("glyphs"), "data source 'glyphs'", at="data")
+    assert error.value.problems == ["override foo=1: unknown key 'data.foo' of data source 'glyphs'"]
 
 
 def test_base_cycle(tmp_path):

@@ -106,9 +106,17 @@ def test_an_unreadable_image_is_never_skipped(root: Path) -> None:
     write(root, ROWS)
     (root / "sub" / "b2.png").write_text("not an image")
     with pytest.raises(
-        DataError, match=r"pairs\.csv:4: sub/b2\.png cannot be read, and pairs are never skipped"
+        DataError, match=r"pairs\.csv:4: sub/b2\.png cannot be read; repair it, or remove the line"
     ):
-        load_data("pairs", root, ImagePreprocessor(8, 1, on_bad_image="skip"))
+        load_data("pairs", root, ImagePreprocessor(8, 1))
+
+
+def test_any_name_but_jsonl_is_a_csv(root: Path) -> None:
+    write(root, ROWS)
+    for name in ("pairs.txt", "pairs.CSV", "pairsDev"):
+        (root / "pairs.csv").rename(root / name)
+        assert len(load_data("pairs", root, PREPROCESSOR, file=name).pairs["test"]) == len(ROWS)
+        (root / name).rename(root / "pairs.csv")
 
 
 def test_paths_are_normalized(root: Path) -> None:

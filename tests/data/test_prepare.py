@@ -8,7 +8,7 @@ import struct
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 from urllib.error import URLError
 from zipfile import ZipFile, ZipInfo
 
@@ -203,6 +203,7 @@ def link(name: str, to: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarInfo:
         link("mine/cat/x.png", "/etc", tarfile.SYMTYPE),
         link("mine/cat/x.png", "", tarfile.FIFOTYPE),
         link("mine/cat/x.png", "", tarfile.CHRTYPE),
+        link("mine/cat/x.png", "", b"Z"),
     ],
     ids=lambda m: f"{m.type.decode()}{m.linkname}",
 )
@@ -221,6 +222,25 @@ def test_links_inside_become_copies(tmp_path: Path, home: Path) -> None:
     for name, original in (("2.png", "1.png"), ("3.png", "0.png")):
         path = target / "mug" / name
         assert not path.is_symlink() and path.read_bytes() == (target / "cat" / original).read_bytes()
+
+
+def test_a_link_to_itself_leaves_the_file_as_it_is(tmp_path: Path, home: Path) -> None:
+    itself = link("mine/cat/1.png", "mine/cat/1.png", tarfile.LNKTYPE)
+    target = prepare("folder", make_tar(tmp_path / "a.tar", CLASSES, "w", itself))
+    assert (target / "cat" / "1.png").read_bytes() == CLASSES["mine/cat/1.png"]
+
+
+@pytest.mark.parametrize("make", [make_zip, make_tar])
+def test_an_empty_class_folder_does_not_disappear(make: Any, tmp_path: Path, home: Path) -> None:
+    archive = make(tmp_path / "a.any", CLASSES)
+    if make is make_zip:
+        with ZipFile(archive, "a") as opened:
+            opened.mkdir("mine/empty")
+    else:
+        empty = tarfile.TarInfo("mine/empty")
+        empty.type = tarfile.DIRTYPE
+        make_tar(archive, CLASSES, "w", empty)
+    fails_with("folder", archive, home, "empty: no images of class 'empty'")
 
 
 def test_a_link_in_a_zip_is_rejected(tmp_path: Path, home: Path) -> None:

@@ -20,13 +20,14 @@ from rich.console import Console
 from tests.compare import assert_close
 from vlfew.core.config import Config, LossConfig
 from vlfew.core.features import FeatureSpec
+from vlfew.core.plurals import counted
 from vlfew.evaluation.results import Result
 from vlfew.losses.base import LossContext
 from vlfew.losses.objective import Objective, WeightedLoss, select_losses
 from vlfew.report.charts import Axis, Chart, Series, draw_chart, embed
 from vlfew.report.confusions import pair_counts
 from vlfew.report.embedding_map import principal_components
-from vlfew.report.formatting import counted, duration, interval
+from vlfew.report.formatting import duration, interval
 from vlfew.report.images import THUMBNAIL, data_uri
 from vlfew.report.tables import results_table
 from vlfew.report.training_curves import loss_terms, loss_weights, smooth, training_curves

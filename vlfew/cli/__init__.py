@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -86,6 +87,11 @@ def _as_override(flag: str, arguments: Sequence[str]) -> str:
     """`optim.steps=20` for the arguments `--steps 20`; empty where no key of the configuration is called so."""
     from vlfew.core.config_file import keys_named
 
-    _, _, rest = " ".join(arguments).partition(flag)
-    value = rest.lstrip(" =").partition(" ")[0] or "VALUE"
-    return " or ".join(f"{key}={value}" for key in keys_named(flag.lstrip("-").replace("-", "_")))
+    given = iter(arguments)
+    word = next((argument for argument in given if argument.partition("=")[0] == flag), "")
+    value = word.partition("=")[2] or next(given, "")
+    if not value or value.startswith("-") or ("=" in value and "=" not in word):
+        value = "VALUE"
+    return " or ".join(
+        shlex.quote(f"{key}={value}") for key in keys_named(flag.lstrip("-").replace("-", "_"))
+    )

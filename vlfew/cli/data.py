@@ -59,7 +59,7 @@ def _show_command(source: str, source_options: list[Option]) -> click.Command:
     def run(root: Path | None, name: str = "", **given: Any) -> None:
         from vlfew.workflows.show_data import show_data
 
-        checked = COMMANDS.checked("data show", component_values(given, options))
+        checked = COMMANDS.checked("data show", component_values(given, options), flags=True)
         for key, value in show_data(source + name, root, component_values(given, source_options), **checked):
             print(f"{key:<10} {value}")
 

@@ -54,7 +54,7 @@ def tune(config: str, overrides: tuple[str, ...], space: Path, runs: Path, **giv
     """
     from vlfew.workflows.tune import tune as tune_config
 
-    options = COMMANDS.checked("tune", component_values(given, COMMANDS.signature("tune")))
+    options = COMMANDS.checked("tune", component_values(given, COMMANDS.signature("tune")), flags=True)
     tune_config(config, overrides, space, runs, **options)
 
 

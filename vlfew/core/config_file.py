@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from vlfew.core.config import Config
 from vlfew.core.errors import ConfigError, VlfewError, did_you_mean
 from vlfew.core.overrides import UNKNOWN, apply_override
-from vlfew.core.recipes import recipes_folder
+from vlfew.core.recipes import list_recipes
 from vlfew.core.registry import Registry
 from vlfew.core.renamed import renamed_key, renamed_option, renamed_value
 from vlfew.core.upgrade import upgrade_config
@@ -132,7 +132,7 @@ def parse_values(pairs: Sequence[str], schema: type[BaseModel], owner: str, at: 
     problems = []
     for pair in pairs:
         key, problem = apply_override(values, pair, lambda key: _field_type(schema, key))
-        origins.set(key, f"override {pair}")
+        origins.set(f"{at}.{key}" if at else key, f"override {pair}")
         problems += [problem] if problem else []
     try:
         checked = schema.model_validate(values)
@@ -184,9 +184,23 @@ def read_yaml(
 
 
 def _base_file(path: Path, name: str) -> Path:
-    """The file that `base: NAME` means in a file: one beside it, or else the recipe of that name."""
-    beside, recipe = path.parent / name, f"{Path(name).name.removesuffix('.yaml')}.yaml"
-    return beside if beside.is_file() else next(recipes_folder().rglob(recipe), beside)
+    """The file that `base: NAME` means in a file: one beside it, or else the recipe of that name.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    if (beside := path.parent / name).is_file():
+        return beside
+    recipes = {recipe.name: recipe.path for recipe in list_recipes()}
+    # A copied study names its base `../NAME.yaml`.
+    recipe = name.removeprefix("../").removesuffix(".yaml")
+    named = recipes.get(recipe) or recipes.get(f"studies/{recipe}")
+    if named is None:
+        known = [*recipes, *(file.name for file in path.parent.glob("*.yaml") if file != path)]
+        raise ConfigError(
+            f"{path}: base: no file {name!r} beside it, and no such recipe{did_you_mean(recipe, known)}"
+        )
+    return named
 
 
 def _merge(base: Any, over: Any) -> Any:
@@ -246,7 +260,7 @@ def _check_parts(values: dict[str, Any], parts: Mapping[str, Part], origins: Ori
 
 
 def explain(
-    error: ValidationError, at: str, origins: Origins, known: Sequence[str] = (), owner: str = ""
+    error: ValidationError, at: str, origins: Origins, known: Sequence[str] | None = None, owner: str = ""
 ) -> list[str]:
     """One line per mistake: where it was made, the key, and what is wrong with it.
 
@@ -262,7 +276,7 @@ def explain(
         steps = [str(s) for s in problem["loc"] if not _UNION_MEMBER.match(str(s))]
         full = ".".join([at, *steps] if at else steps)
         if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            keys = known or getattr(_model_at(steps[:-1]), "model_fields", ())
+            keys = getattr(_model_at(steps[:-1]), "model_fields", ()) if known is None else known
             hint = renamed_key(full) or renamed_option(steps[-1], keys) or did_you_mean(steps[-1], keys)
             text = f"unknown key {full!r}{owner}{hint}"
         elif problem["type"] == "missing":

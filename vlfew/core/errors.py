@@ -57,12 +57,6 @@ def did_you_mean(word: str, options: Iterable[str]) -> str:
     return f"; known: {', '.join(shown)}" if options else ""
 
 
-def counted(number: int, noun: str) -> str:
-    """`1 image`, `7,327 images`, `3 classes`."""
-    plural = noun + ("es" if noun.endswith("s") else "s")
-    return f"{number:,} {noun if number == 1 else plural}"
-
-
 def first_line(error: BaseException) -> str:
     """The first line of another library's message, cut to a readable length."""
     lines = str(error).strip().splitlines() or [type(error).__name__]

@@ -79,8 +79,13 @@ class Registry:
         fields = _fields(self._component(name))
         return create_model(f"{name} options", __config__=ConfigDict(extra="forbid"), **fields)
 
-    def checked(self, name: str, options: dict[str, Any]) -> dict[str, Any]:
+    def checked(self, name: str, options: dict[str, Any], flags: bool = False) -> dict[str, Any]:
         """Check `options` against the component's schema and fill in its defaults.
+
+        Args:
+            name: of the component.
+            options: by name.
+            flags: they were given on the command line, where messages call `image_size` `--image-size`.
 
         Raises:
             ConfigError: unknown, missing or invalid options, one line each.
@@ -94,6 +99,7 @@ class Registry:
             problems = {}
             for e in error.errors():
                 key = str(e["loc"][0])
+                shown = f"--{key.replace('_', '-')} {e['input']}" if flags else f"{key}={e['input']!r}"
                 if e["type"] == "extra_forbidden":
                     known = schema.model_fields
                     hint = renamed_option(key, known) or did_you_mean(key, known)
@@ -101,7 +107,7 @@ class Registry:
                 elif e["type"] == "missing":
                     problems[key] = f"{name} needs the option {key!r}"
                 else:  # the members of a union fail one by one
-                    before = problems.get(key, f"{name}: {key}={e['input']!r}")
+                    before = problems.get(key, f"{name}: {shown}")
                     problems[key] = f"{before}; {e['msg'][0].lower()}{e['msg'][1:]}"
             raise ConfigError(problems.values()) from error
 

@@ -28,7 +28,7 @@ def upgrade_config(values: dict[str, Any]) -> dict[str, Any]:
             holder = holder.get(section) if isinstance(holder, dict) else None
         if isinstance(holder, dict) and key in holder:
             _set(values, new.split("."), holder.pop(key))
-    if values.get("model_selection"):
+    if isinstance(values.get("model_selection"), dict):
         values["model_selection"] = _upgrade_options(values["model_selection"])
     values["evaluate"] = [_upgrade_options(entry) for entry in values.get("evaluate") or []]
     return {k: current_values(v) if isinstance(v, dict) else v for k, v in values.items()}

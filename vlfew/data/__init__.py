@@ -2,22 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-from vlfew.core.lazy import lazy_attributes
+from vlfew.core.lazy import lazy_imports
 
 if TYPE_CHECKING:
-    from vlfew.data.labeled_images import ImageStore, InMemory, LabeledImages
-    from vlfew.data.loading import load_data
-    from vlfew.data.preprocess import ImagePreprocessor
+    from vlfew.data.labeled_images import ImageStore as ImageStore
+    from vlfew.data.labeled_images import InMemory as InMemory
+    from vlfew.data.labeled_images import LabeledImages as LabeledImages
+    from vlfew.data.loading import load_data as load_data
+    from vlfew.data.preprocess import ImagePreprocessor as ImagePreprocessor
 
-__all__ = ["ImagePreprocessor", "ImageStore", "InMemory", "LabeledImages", "load_data"]
-
-__getattr__ = lazy_attributes(
-    __name__,
-    {
-        "ImagePreprocessor": "vlfew.data.preprocess",
-        "ImageStore": "vlfew.data.labeled_images",
-        "InMemory": "vlfew.data.labeled_images",
-        "LabeledImages": "vlfew.data.labeled_images",
-        "load_data": "vlfew.data.loading",
-    },
-)
+__getattr__, __all__ = lazy_imports(__name__)

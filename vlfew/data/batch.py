@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor
@@ -23,4 +24,4 @@ class Batch(NamedTuple):
     labels: Tensor
     text_classes: Tensor
     text_choice: Tensor
-    pairs: tuple[Tensor, Tensor, Tensor] | None = None
+    pairs: Sequence[Tensor] | None = None

@@ -115,6 +115,10 @@ def from_huggingface(
     feature = joined.features[label]
     numbers = torch.arange(len(joined)).split([len(rows) for rows in parts.values()])
     splits = ["val" if part in ("validation", "valid", "dev") else part for part in parts]
+    if twice := [part for part, split in zip(parts, splits, strict=True) if splits.count(split) > 1]:
+        raise DataError(
+            f"{name}: {' and '.join(twice)} are parts for the same split; join them or leave one out"
+        )
     # Not decoded here: all images go through `read_image`, which handles orientation, 16 bits and transparency.
     encoded = joined.select_columns([image]).cast_column(image, Image(decode=False))
     return _labeled(

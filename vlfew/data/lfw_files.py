@@ -45,7 +45,7 @@ def check(root: Path) -> LFWFiles:
     if place is None:
         packed = next((p for name in FOLDER_NAMES for p in sorted(root.glob(f"{name}.t*gz"))), None)
         if packed is not None:
-            raise DataError(f"{packed} is compressed; unpack it: vlfew data prepare lfw --from {root}")
+            raise DataError(f"{packed} is compressed; unpack it where it is: tar -xf {packed} -C {root}")
         raise DataError(f"lfw: neither {FOLDER_NAMES[0]}/ nor {FOLDER_NAMES[0]}.tar in {root}")
     images: dict[tuple[str, int], DataFile] = {}
     for file in list_files(place):
@@ -101,7 +101,9 @@ def read_people(files: LFWFiles, name: str) -> list[set[str]]:
             if set_of.setdefault(person, number) != number:
                 raise DataError(f"{where}: {person} is in set {set_of[person]} as well as in set {number}")
             left -= 1
-    if left or not set_of:
+    if not set_of:
+        raise DataError(f"{files.root / name}: lists no people")
+    if left:
         raise DataError(f"{files.root / name}: people missing at the end: {left}")
     return [{p for p, own in set_of.items() if own == n} for n in range(1, number + 1)]
 

@@ -238,9 +238,12 @@ def _unpack(archive: Path, staging: Path) -> None:
         else:
             raise DataError(f"{archive}: neither a folder nor a readable zip or tar archive")
         for name, size, content in members:
+            files, total = files + 1, total + size
+            _check_size(archive, files, total, free)
+            if content is None:  # an empty class folder must not disappear
+                _inside(archive, name, staging).mkdir(parents=True, exist_ok=True)
+                continue
             with content:
-                files, total = files + 1, total + size
-                _check_size(archive, files, total, free)
                 _write(_inside(archive, name, staging), content)
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, LZMAError, EOFError) as error:
         raise DataError(f"{archive}: damaged archive: {_line(error)}") from None
@@ -269,8 +272,8 @@ def _inside(archive: Path, member: str, staging: Path) -> Path:
     return staging / member
 
 
-Member: TypeAlias = tuple[str, int, IO[bytes]]
-"""Name, size and content of a file in an archive."""
+Member: TypeAlias = tuple[str, int, IO[bytes] | None]
+"""Name, size and content of a file in an archive; a folder has no content."""
 
 
 def _zip_members(archive: Path) -> Iterator[Member]:
@@ -278,8 +281,8 @@ def _zip_members(archive: Path) -> Iterator[Member]:
         for member in opened.infolist():
             if stat.S_ISLNK(member.external_attr >> 16):
                 raise DataError(f"{archive}: rejected: member {member.filename!r} is a link")
-            if not member.is_dir():
-                yield member.filename, member.file_size, opened.open(member)
+            content = None if member.is_dir() else opened.open(member)
+            yield member.filename, member.file_size, content
 
 
 def _tar_members(archive: Path, staging: Path) -> Iterator[Member]:
@@ -295,11 +298,13 @@ def _tar_members(archive: Path, staging: Path) -> Iterator[Member]:
                         f"{archive}: rejected: member {member.name!r} is a link to {member.linkname!r}, "
                         "which is not an earlier file of the archive"
                     )
+                if linked == os.path.normpath(member.name):
+                    continue  # a link to itself is the file
                 with open(original, "rb") as linked_content:
                     yield member.name, original.stat().st_size, linked_content
-            elif content := opened.extractfile(member):
-                yield member.name, member.size, content
-            elif not member.isdir():
+            elif member.isfile() or member.isdir():
+                yield member.name, member.size, opened.extractfile(member)
+            else:
                 raise DataError(f"{archive}: rejected: member {member.name!r} is a device, not a file")
         # An uncompressed tar truncated between two members is readable, but lacks its end mark.
         if isinstance(opened.fileobj, io.BufferedReader) and archive.stat().st_size <= opened.offset:

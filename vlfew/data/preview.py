@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlfew.core.errors import counted
 from vlfew.core.files import atomic_file
+from vlfew.core.plurals import counted
 from vlfew.data.labeled_images import LabeledImages
 
 _INCH = 100

@@ -64,7 +64,8 @@ def split_by_class(
             f"{total} class ({', '.join(class_names)}): nothing to distinguish it from; add another, "
             "in a folder of its own if classes are folders"
         )
-    fractions = f"val_fraction={val_fraction} and test_fraction={test_fraction}"
+    given = {"val_fraction": val_fraction, "test_fraction": test_fraction}
+    fractions = " and ".join(f"{name}={value}" for name, value in given.items() if value) or "the fractions"
     if min(val_fraction, test_fraction) < 0 or val_fraction + test_fraction >= 1:
         raise DataError(f"{fractions} must be 0 or more and sum to less than 1")
     wanted = {part: of for part, of in (("test", test_fraction), ("val", val_fraction)) if of > 0}
@@ -79,8 +80,8 @@ def split_by_class(
     left = sum(part == "train" for part in part_of.values())
     if left < MIN_CLASSES:
         raise DataError(
-            f"{fractions} leave {left} of the {total} classes for training: at least {MIN_CLASSES} are needed; "
-            "set smaller ones, or add classes"
+            f"{left} of the {total} classes would be left for training by {fractions}: {MIN_CLASSES} are needed; "
+            "set a smaller fraction, or add classes"
         )
     return named_splits([part_of[class_names[label]] for label in labels.tolist()])
 

@@ -29,14 +29,14 @@ def read_rows(path: Path, needed: Sequence[str] = ()) -> Iterator[tuple[str, dic
     A short row of a CSV file lacks the last columns.
 
     Args:
-        path: of the file; `.csv`, or else JSON lines.
+        path: of the file; `.jsonl` is JSON lines, any other CSV.
         needed: columns that must have text in every row.
 
     Raises:
         DataError: not CSV, not JSON objects, not UTF-8, a row with more columns than the header, or a needed column is
             missing.
     """
-    for line, row in _csv_rows(path) if path.suffix == ".csv" else _json_rows(path):
+    for line, row in _json_rows(path) if path.suffix.lower() == ".jsonl" else _csv_rows(path):
         where = f"{path}:{line}"
         for column in needed:
             if column not in row:

@@ -26,5 +26,5 @@ FINE_TUNERS = Registry(
 returns a `vlfew.models.fine_tuning.FineTunedModel`."""
 
 # Imported at first use, so that listing the fine-tuning methods does not import torch.
-__getattr__, __all__ = lazy_imports(__name__, __file__)
+__getattr__, __all__ = lazy_imports(__name__)
 __all__ += ["FINE_TUNERS"]

@@ -9,9 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from vlfew.core.files import write_atomic
+from vlfew.core.plurals import counted
 from vlfew.evaluation.adaptation.result import AdaptationResult, Estimate
 from vlfew.report.charts import PALETTE, Chart, draw_chart
-from vlfew.report.formatting import counted, figure, option_value, percent, spaced
+from vlfew.report.formatting import figure, option_value, percent, spaced
 from vlfew.report.overlay import shots_axis, shots_series
 from vlfew.report.page import render
 

@@ -15,8 +15,9 @@ from rich.text import Text
 from vlfew.core.config_diff import flat_values
 from vlfew.core.errors import RunError
 from vlfew.core.files import write_atomic
+from vlfew.core.plurals import counted
 from vlfew.report.charts import GRAY
-from vlfew.report.formatting import accuracy, counted, option_value, percent, title, unique_notes
+from vlfew.report.formatting import accuracy, option_value, percent, title, unique_notes
 from vlfew.report.load_run import FinishedRun, load_runs
 from vlfew.report.match_results import Row, match, method_differences
 from vlfew.report.overlay import overlay_shots, overlay_training

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from vlfew.core.errors import counted as counted
 from vlfew.evaluation.adaptation.result import Estimate
 from vlfew.evaluation.results import Result
 

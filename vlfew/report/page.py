@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import vlfew.report.formatting as formatting
+from vlfew.core.plurals import counted
 from vlfew.report.charts import embed
 
 
@@ -34,6 +35,7 @@ def render(page: str, title: str, header: Mapping[str, Any], sections: Mapping[s
     number = count()
     # Templates format values as the terminal does.
     environment.filters |= {name: value for name, value in vars(formatting).items() if callable(value)}
+    environment.filters["counted"] = counted
     environment.filters["embed"] = lambda chart: Markup(embed(chart, prefix=f"chart{next(number)}-"))
     return environment.get_template("base.html.j2").render(
         title=title,

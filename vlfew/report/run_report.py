@@ -10,6 +10,7 @@ from torch import nn
 
 from vlfew.core.config_file import load_saved_config
 from vlfew.core.files import write_atomic
+from vlfew.core.plurals import counted
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.evaluation.context import EvaluationContext
 from vlfew.evaluation.results import Result
@@ -17,7 +18,7 @@ from vlfew.models.serialization import read_metadata
 from vlfew.report.confusions import confusion_tables
 from vlfew.report.embedding_map import embedding_map
 from vlfew.report.episodes import episode_sheets
-from vlfew.report.formatting import counted, unique_notes
+from vlfew.report.formatting import unique_notes
 from vlfew.report.page import render
 from vlfew.report.pairs import pair_sheets, worst_mistakes
 from vlfew.report.training_curves import loss_terms, loss_weights, training_curves

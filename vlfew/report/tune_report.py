@@ -13,8 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from vlfew.core.files import write_atomic
+from vlfew.core.plurals import counted
 from vlfew.report.charts import GRAY, PALETTE, Axis, Chart, Series, draw_chart
-from vlfew.report.formatting import counted, percent
+from vlfew.report.formatting import percent
 from vlfew.report.page import render
 from vlfew.training.run_folder import RunFolder
 from vlfew.training.tune.search_space import Choices, Range, text_of

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlfew.core.errors import DataError, counted
+from vlfew.core.errors import DataError
+from vlfew.core.plurals import counted
 from vlfew.data.batch import Batch
 from vlfew.data.labeled_images import LabeledImages
 
@@ -80,7 +81,11 @@ class ClassSampler:
             groups = f"{counted(large, 'group')} of {min_classes} classes or more"
             raise DataError(
                 f"{self.where} has {groups} (needed by {self.key}); "
-                f"set sampling.groups_per_batch={max(1, large)} or fewer"
+                + (
+                    f"set sampling.groups_per_batch={large} or fewer"
+                    if large
+                    else "leave out sampling.groups_per_batch"
+                )
             )
 
     def draw_groups(self, rng: np.random.Generator) -> list[np.ndarray]:

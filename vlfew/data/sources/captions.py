@@ -119,7 +119,7 @@ def check(root: Path) -> tuple[list[CaptionedImage], int]:
         caption = row["caption"].strip()
         if not caption:
             raise DataError(f"{where}: the caption of {name} is empty; write one or remove the row")
-        given = str(row.get("split") or "")
+        given = "" if row.get("split") is None else str(row["split"])
         if given and given not in SPLIT_NAMES:
             raise DataError(f"{where}: unknown split {given!r}{did_you_mean(given, SPLIT_NAMES)}")
         split = SPLIT_NAMES.get(given, "")

@@ -76,7 +76,12 @@ def load(
         if "train" in given and "val" not in given:
             own = sorted({p.folder for p in content.images if p.split == "train"})
             numbered, seed = torch.arange(len(own)), preprocessor.seed
-            drawn = split_by_class(numbered, own, val_fraction=val_fraction, test_fraction=0, seed=seed)
+            try:
+                drawn = split_by_class(numbered, own, val_fraction=val_fraction, test_fraction=0, seed=seed)
+            except DataError as error:
+                raise DataError(
+                    f"{root}: there is no val folder, and of the classes in train: {error}"
+                ) from None
             held_out = {own[n] for n in drawn.get("val", ())}
             given = ["val" if p.folder in held_out else p.split for p in content.images]
             if held_out:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from vlfew.core.errors import DataError, counted, did_you_mean, first_line
+from vlfew.core.errors import DataError, did_you_mean, first_line
+from vlfew.core.plurals import counted
 from vlfew.core.progress import progress
 from vlfew.data.huggingface import PREFIX, open_hub, open_local
 from vlfew.data.huggingface import image_column as find_image_column

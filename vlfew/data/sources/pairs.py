@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,7 +16,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from vlfew.core.errors import DataError, counted
+from vlfew.core.errors import DataError
+from vlfew.core.plurals import counted
 from vlfew.core.random import seed_at
 from vlfew.data.class_names import number_classes
 from vlfew.data.connected import first_connected
@@ -75,10 +76,11 @@ def load(
     fold_of = _folds(rows, identity, people, folds, preprocessor.seed)
 
     files = [_file(path.parent, name) for name in names]
-    images, _, skipped = load_images(files, preprocessor, "reading images", memory_limit_mb)
+    skipping = replace(preprocessor, on_bad_image="skip")  # reported here, with the line of the pair
+    images, _, skipped = load_images(files, skipping, "reading images", memory_limit_mb)
     for row in rows:
         if unreadable := [name for name in row.images if name in skipped]:
-            raise DataError(f"{row.where}: {unreadable[0]} cannot be read, and pairs are never skipped")
+            raise DataError(f"{row.where}: {unreadable[0]} cannot be read; repair it, or remove the line")
     at = {name: n for n, name in enumerate(names)}
     i, j = torch.tensor([[at[name] for name in row.images] for row in rows]).T
     folded = torch.tensor([[fold_of[identity[name]] for name in row.images] for row in rows])
