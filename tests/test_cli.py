@@ -388,3 +388,17 @@ def test_recipes_are_listed_and_printed(capsys):
     out, _ = succeeds(capsys, "recipes", "quickstart")
     assert "name: glyphs" in out
     assert "did you mean 'quickstart'?" in fails(capsys, "train", "quickstrat")
+
+
+def test_a_reader_that_stops_reading_is_no_error():
+    """As in `vlfew ... | head -1`."""
+    for arguments in (["models"], ["data", "show", "glyphs", "--help"]):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "vlfew.cli", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=ENVIRONMENT,
+        )
+        process.stdout.close()
+        error = process.stderr.read()
+        assert process.wait() == 1 and not error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -174,7 +175,8 @@ def test_killed_and_resumed_gives_the_same_weights_to_the_bit(finished, config):
         assert all((once[k] == twice[k]).all() for k in once)
 
 
-def test_sigterm_ends_the_process_after_the_state_is_saved(config):
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP])
+def test_sigterm_ends_the_process_after_the_state_is_saved(config, sent):
     run = config.parent / "small"
     arguments = [
         "train",
@@ -185,12 +187,29 @@ def test_sigterm_ends_the_process_after_the_state_is_saved(config):
         config.parent,
     ]
     process = start_and_wait(arguments, run, 5)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(sent)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGTERM  # 143 in a shell
+    assert process.returncode == -sent  # 143 in a shell for SIGTERM
     step = int(re.search(r"stopped at step (\d+) of", stderr)[1])
     assert (run / "checkpoints" / f"step-{step:08d}.json").is_file()
     assert "Traceback" not in stderr
+
+
+def test_a_terminal_that_is_closed_saves_the_state(config):
+    """The other end of a pseudo-terminal is closed: SIGHUP, and nothing can be written any more."""
+    run = config.parent / "small"
+    arguments = ["train", config, "optim.steps=100000", "training.eval_every=100000", "--runs", config.parent]
+    pid, terminal = os.forkpty()
+    if pid == 0:  # the child, whose controlling terminal it is
+        os.execve(command(*arguments)[0], command(*arguments), ENVIRONMENT)
+    deadline = time.monotonic() + 60
+    while not (run / "log.jsonl").exists() or len(steps_logged(run)) < 5:
+        os.read(terminal, 10_000)
+        assert time.monotonic() < deadline
+    os.close(terminal)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGHUP
+    assert any((run / "checkpoints").glob("step-*.json"))
 
 
 def test_a_signal_reaches_the_program_around_the_training(config, monkeypatch):

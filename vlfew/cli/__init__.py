@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -53,6 +54,10 @@ def main(arguments: list[str] | None = None) -> None:
         with tuned_process():
             returned = app.main(arguments, prog_name="vlfew", standalone_mode=False)
         status = returned if isinstance(returned, int) else 0
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as `head`, has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still to be flushed
+        status = 1  # as Click and rich have it
     except NoArgsIsHelpError as error:
         error.show()
         status = 2

@@ -5,7 +5,9 @@ A `Trainer` calls its callbacks in the order of their list.
 
 from __future__ import annotations
 
+import os
 import signal
+import stat
 import threading
 import time
 from collections.abc import Mapping
@@ -80,8 +82,18 @@ class Callback:
         """At the very end, also after an exception; the last callback of the list comes first."""
 
 
+STOP_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
+
+
+def _leave_terminal() -> None:
+    """Sends output to nowhere where it went to a terminal, which was closed: writing to it would be an error."""
+    for descriptor in (1, 2):
+        if stat.S_ISCHR(os.fstat(descriptor).st_mode):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+
+
 class StopSignal(Callback):
-    """On SIGTERM or Ctrl-C: finishes the step and lets a checkpoint be saved, and then lets the signal act as usual.
+    """On SIGTERM, SIGHUP or Ctrl-C: finishes the step, lets a checkpoint be saved, and lets the signal act as usual.
 
     That ends the process, or raises KeyboardInterrupt; `TrainingInterrupted` is raised where it does neither, as in
     processes that stop because another one received the signal. A second signal acts at once.
@@ -96,12 +108,15 @@ class StopSignal(Callback):
 
     def on_train_begin(self, trainer: Trainer) -> None:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self.handlers[number] = signal.signal(number, self._receive)
+            for number in STOP_SIGNALS:
+                if signal.getsignal(number) != signal.SIG_IGN:  # as `nohup` sets SIGHUP
+                    self.handlers[number] = signal.signal(number, self._receive)
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         self.received = number
         self._restore_handlers()
+        if number not in (signal.SIGTERM, signal.SIGINT):
+            _leave_terminal()
 
     def _restore_handlers(self) -> None:
         for number, handler in self.handlers.items():
