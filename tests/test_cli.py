@@ -168,7 +168,7 @@ def test_data_show_names_bad_images_or_counts_them(capsys, tmp_path):
     with pytest.raises(SystemExit) as error:
         main([*show, "--skip-bad"])
     assert error.value.code == 0
-    assert "1 image that could not be read" in capsys.readouterr().out
+    assert "1 unreadable image skipped" in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")

@@ -74,10 +74,10 @@ def test_the_fingerprint_covers_captions_and_splits(folder: Path) -> None:
     assert load(folder).fingerprint != first
 
 
-def test_images_without_captions_are_counted(folder: Path) -> None:
+def test_images_without_captions_are_set_aside(folder: Path) -> None:
     write_csv(folder, ROWS[:7])
     data = load(folder)
-    assert len(data.images) == 7 and data.note == "images ignored because they have no caption: 3"
+    assert len(data.images) == 7 and data.set_aside == ("in/7.png", "in/8.png", "in/9.png")
 
 
 def test_an_unreadable_image_is_named_or_skipped(folder: Path) -> None:

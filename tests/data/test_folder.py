@@ -103,13 +103,14 @@ def test_validation_has_alternative_names(split: Path) -> None:
     assert names(load(split), "val") == {"a mug"}
 
 
-def test_other_files_are_ignored_and_counted(flat: Path) -> None:
+def test_other_files_are_set_aside_and_named(flat: Path) -> None:
     (flat / "cat" / "notes.txt").write_text("x")
     (flat / "cat" / ".hidden.png").write_text("x")
     (flat / "__MACOSX").mkdir()
     (flat / "loose.png").write_bytes(b"")
     data = load(flat)
-    assert len(data.images) == 18 and data.note.endswith(": 2")
+    assert len(data.images) == 18 and data.set_aside == ("cat/notes.txt", "loose.png")
+    assert data.notes == ["2 files set aside: cat/notes.txt, loose.png"]
 
 
 def test_images_may_be_in_subfolders_with_uppercase_suffixes(flat: Path) -> None:
@@ -331,7 +332,7 @@ def test_a_single_class_is_rejected(tmp_path: Path) -> None:
 @pytest.mark.parametrize("twin", ["a cat", "A_Cat", "Ａ cat"])
 def test_a_class_in_two_splits_is_named(split: Path, twin: str) -> None:
     fill(split / "test" / twin)
-    fails_with(split, r"is in both '(train|test)' and '(train|test)'")
+    fails_with(split, r"is in both '(train|test)' and '(train|test)'|are the same class; .* one name")
 
 
 @pytest.mark.parametrize(

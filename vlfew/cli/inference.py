@@ -11,6 +11,7 @@ import rich_click as click
 from vlfew.cli.options import RUN_HELP, file_option, images_argument, run_argument, with_parameters
 from vlfew.core.console import log, print_table
 from vlfew.core.errors import DataError, VlfewError
+from vlfew.core.plurals import counted, first_names
 
 
 @click.command(epilog=RUN_HELP)
@@ -59,7 +60,10 @@ def classify(
     from vlfew.models.few_shot_classifier import FewShotClassifier
     from vlfew.models.loading import load
 
-    described, paths = read_class_file(classes), find_images(images)
+    others: list[Path] = []
+    described, paths = read_class_file(classes), find_images(images, others=others)
+    if others:
+        log(f"vlfew: note: {counted(len(others), 'file')} set aside: {first_names(list(map(str, others)))}")
     if warning := mixed_modality_warning(described):
         log(f"vlfew: warning: {warning}")
     model = load(run).to(scoring_device())

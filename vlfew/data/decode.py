@@ -6,6 +6,8 @@ import io
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeAlias
@@ -17,6 +19,7 @@ from torch import Tensor
 from vlfew.core.errors import DataError
 from vlfew.core.progress import progress
 from vlfew.data.image_files import DataFile
+from vlfew.data.image_names import HEIC_SUFFIXES
 from vlfew.data.preprocess import ImagePreprocessor, center_range
 
 if TYPE_CHECKING:
@@ -24,24 +27,6 @@ if TYPE_CHECKING:
 
     ImageInput: TypeAlias = Path | DataFile | bytes | BinaryIO | np.ndarray | Image
 
-IMAGE_SUFFIXES = frozenset(
-    [
-        ".avif",
-        ".bmp",
-        ".gif",
-        ".jp2",
-        ".jpeg",
-        ".jpg",
-        ".pbm",
-        ".pgm",
-        ".png",
-        ".pnm",
-        ".ppm",
-        ".tif",
-        ".tiff",
-        ".webp",
-    ]
-)
 MAX_PIXELS = 100_000_000
 """Larger images are rejected before they are decoded."""
 MAX_BYTES = 2**30
@@ -49,14 +34,21 @@ MAX_BYTES = 2**30
 DECODER_VERSION = 1
 """Increase it when the same file and preprocessor give other pixels: it is part of the cache key."""
 
+NO_HEIC = "HEIC images need pillow-heif (pip install 'vlfew[heic]')"
 THREADS = min(8, os.cpu_count() or 1)
 _BLOCK = 32
 """Images per thread task."""
 
 
-def is_image(name: str) -> bool:
-    """Whether a file is an image by its suffix."""
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+@cache
+def reads_heic() -> bool:
+    """Whether HEIC images can be read: Pillow learns it from the package pillow-heif, where that is installed."""
+    if find_spec("pillow_heif") is None:
+        return False
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener()
+    return True
 
 
 class BadImage(DataError):
@@ -96,7 +88,8 @@ def read_image(source: ImageInput, preprocessor: ImagePreprocessor, name: str = 
     try:
         return _decode(source, preprocessor)
     except UnidentifiedImageError:
-        reason = "not an image that Pillow can read"
+        heic = os.path.splitext(name or str(source))[1].lower() in HEIC_SUFFIXES and not reads_heic()
+        reason = NO_HEIC if heic else "not an image that Pillow can read"
     except OSError as error:
         reason = error.strerror or str(error)
     except Exception as error:
@@ -107,6 +100,8 @@ def read_image(source: ImageInput, preprocessor: ImagePreprocessor, name: str = 
 
 def _decode(source: ImageInput, preprocessor: ImagePreprocessor) -> Tensor:
     from PIL import Image, ImageOps
+
+    reads_heic()
 
     if isinstance(source, DataFile):
         if source.size > MAX_BYTES:
@@ -221,8 +216,12 @@ def decode_readable(
         elif preprocessor.on_bad_image == "skip":
             skipped.append(decoded.name)
         else:
-            hint = "data.on_bad_image=skip, or vlfew data show --skip-bad, skips such images"
-            raise DataError(f"{decoded} ({hint})")
+            raise not_skipped(decoded)
+
+
+def not_skipped(error: BadImage) -> DataError:
+    """The error of an image that cannot be read where such images are not skipped, with the way to do that."""
+    return DataError(f"{error} (data.on_bad_image=skip, or vlfew data show --skip-bad, skips such images)")
 
 
 def read_numbered(images: ImageSequence, number: int, preprocessor: ImagePreprocessor, label: str) -> Tensor:

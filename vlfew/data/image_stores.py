@@ -15,8 +15,10 @@ from torch.utils.data import Subset, get_worker_info
 from vlfew.data.cache import read_cached
 from vlfew.data.decode import (
     THREADS,
+    BadImage,
     ImageSequence,
     decode_readable,
+    not_skipped,
     read_many,
     read_numbered,
     resize_squares,
@@ -74,8 +76,11 @@ class DecodedOnDemand:
         # A worker process of a DataLoader decodes in one thread: there are several of them.
         threads = THREADS if get_worker_info() is None else 1
         once = list(dict.fromkeys(numbers))  # repeated numbers would be decoded twice at the same time
-        with ThreadPoolExecutor(threads) as pool:
-            decoded = dict(zip(once, pool.map(self._decode_cached, once), strict=True))
+        try:
+            with ThreadPoolExecutor(threads) as pool:
+                decoded = dict(zip(once, pool.map(self._decode_cached, once), strict=True))
+        except BadImage as error:
+            raise not_skipped(error) from None
         return torch.stack([decoded[number] for number in numbers])
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -23,6 +23,7 @@ from vlfew.data.image_files import digest
 from vlfew.data.image_stores import load_images
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.data.preprocess import ImagePreprocessor
+from vlfew.data.splits import split_named
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -114,7 +115,7 @@ def from_huggingface(
         ) from None
     feature = joined.features[label]
     numbers = torch.arange(len(joined)).split([len(rows) for rows in parts.values()])
-    splits = ["val" if part in ("validation", "valid", "dev") else part for part in parts]
+    splits = [split_named(part) or part for part in parts]
     if twice := [part for part, split in zip(parts, splits, strict=True) if splits.count(split) > 1]:
         raise DataError(
             f"{name}: {' and '.join(twice)} are parts for the same split; join them or leave one out"

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vlfew.core.errors import DataError, did_you_mean
+from vlfew.core.plurals import counted, first_names
 from vlfew.data.pairs import Pairs
 
 
@@ -97,6 +98,7 @@ class LabeledImages:
         training_labels: which labels of the training split may be used, in the terms of the data set's own protocol
             (LFW: `unrestricted`); empty if there is no such convention.
         skipped: names of unreadable images that were skipped (`on_bad_image: skip`).
+        set_aside: names of files that are in its folder and are no images of it.
         note: what a reader of results must know ("5,200 of 60,000 images available").
     """
 
@@ -115,7 +117,8 @@ class LabeledImages:
     image_names: tuple[str, ...] = ()
     pairs: Mapping[str, Pairs] = field(default_factory=dict)
     training_labels: str = ""
-    skipped: tuple[str, ...] = field(default=())
+    skipped: tuple[str, ...] = ()
+    set_aside: tuple[str, ...] = ()
     note: str = ""
 
     def __post_init__(self) -> None:
@@ -123,6 +126,18 @@ class LabeledImages:
             raise ValueError(f"{len(self.labels)} labels for {len(self.images)} images")
         if not self.class_texts:
             object.__setattr__(self, "class_texts", tuple((n,) for n in self.class_names))
+
+    @property
+    def notes(self) -> list[str]:
+        """What readers of a log, a table or a page must know: the note, and what was left out, by number and names."""
+        notes = [self.note] if self.note else []
+        if self.skipped:
+            notes.append(
+                f"{counted(len(self.skipped), 'unreadable image')} skipped: {first_names(self.skipped)}"
+            )
+        if self.set_aside:
+            notes.append(f"{counted(len(self.set_aside), 'file')} set aside: {first_names(self.set_aside)}")
+        return notes
 
     def indices(self, split: str) -> Tensor:
         """Image numbers `[n]` of a split.

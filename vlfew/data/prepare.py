@@ -23,7 +23,6 @@ from vlfew.data.data_root import cache_dir, folder_name
 from vlfew.data.image_files import hidden, list_files
 from vlfew.data.loading import load_data
 from vlfew.data.sources import att_faces, captions, folder, mini_imagenet, mnist, omniglot
-from vlfew.data.splits import SPLIT_NAMES
 
 MAX_BYTES = 200 * 2**30
 MAX_FILES = 2_000_000
@@ -52,7 +51,7 @@ CHECKS = {
     "mini_imagenet": Check(mini_imagenet.check),
     "cifar_fs": Check(_loads("cifar_fs"), ("train", "test")),
     "fc100": Check(_loads("fc100"), ("train", "test")),
-    "folder": Check(folder.check, SPLIT_NAMES),
+    "folder": Check(folder.check, ("train", "val", "valid", "validation", "test")),
     "captions": Check(captions.check),
     "lfw": Check(lfw_files.check, lfw_files.FOLDER_NAMES),
     "att_faces": Check(att_faces.check, [f"s{n}" for n in range(1, att_faces.PEOPLE + 1)]),

@@ -43,11 +43,7 @@ def describe(data: LabeledImages) -> list[tuple[str, str]]:
         sizes = f"{counted(len(counts), 'class')}, {counted(sum(counts), 'image')}"
         lines.append((split, f"{sizes}, {per_class}"))
     lines.append(("in memory", f"{data.images.nbytes / 2**20:,.1f} MiB decoded"))
-    if data.skipped:
-        lines.append(("skipped", f"{counted(len(data.skipped), 'image')} that could not be read"))
-    if data.note:
-        lines.append(("note", data.note))
-    return lines
+    return lines + [("note", note) for note in data.notes]
 
 
 def contact_sheet(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -10,12 +11,21 @@ from torch import Tensor
 from vlfew.core.errors import DataError
 from vlfew.core.random import seed_at
 
-SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-"""Common names of splits, and the names used here."""
+_SPLIT_NAME = re.compile(
+    r"(?:(?P<train>train(?:ing)?)|(?P<val>val(?:id(?:ation)?)?|dev(?:el(?:opment)?)?)|(?P<test>test(?:ing)?))"
+    r"(?:[ _-]?(?:set|split|data|images))?",
+    re.IGNORECASE,
+)
 
 SPLITS = ("train", "val", "test")
 MIN_CLASSES = 2
 """Classes in each split: a single class cannot be confused with another."""
+
+
+def split_named(name: str) -> str:
+    """The split that people mean by a name such as `Train`, `training_set`, `valid` or `dev`; empty for other names."""
+    match = _SPLIT_NAME.fullmatch(name.strip())
+    return "" if match is None else str(match.lastgroup)
 
 
 def draw_names(names: Sequence[str], count: int, seed: int, part: str) -> set[str]:

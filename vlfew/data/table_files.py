@@ -5,10 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+import posixpath
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from vlfew.core.errors import DataError
+
+NAMES = {",": "commas", ";": "semicolons", "\t": "tabs"}
 
 
 def read_text(path: Path) -> str:
@@ -48,15 +52,46 @@ def read_rows(path: Path, needed: Sequence[str] = ()) -> Iterator[tuple[str, dic
         yield where, row
 
 
+class FileLookup:
+    """Finds the file that a table means, among those there are.
+
+    Names are compared in Unicode's composed form, as an unpacked archive and a typed table may differ in it, and with
+    forward slashes.
+
+    Args:
+        names: of the files, relative to the table's folder.
+        folder: the table's; where given, files outside it are found too.
+    """
+
+    def __init__(self, names: Iterable[str], folder: Path | None = None) -> None:
+        self.folder = folder
+        self.names = {unicodedata.normalize("NFC", name): name for name in names}
+
+    def find(self, written: str) -> str | None:
+        """The name of the file; None if there is none."""
+        for text in (written.strip(), written.strip().replace("\\", "/")):
+            name = self.names.get(unicodedata.normalize("NFC", posixpath.normpath(text)))
+            if name is not None:
+                return name
+        outside = posixpath.normpath(written.strip())
+        if self.folder is not None and outside.startswith(("..", "/")) and "\0" not in outside:
+            return outside if (self.folder / outside).is_file() else None
+        return None
+
+
 def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    reader = csv.reader(io.StringIO(read_text(path), newline=""))
+    """Rows of a table with commas, semicolons or tabs, whichever its header has most; column names in lower case."""
+    text = read_text(path)
+    header = text.lstrip().partition("\n")[0]
+    delimiter = max(",;\t", key=header.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
-        head = next(reader, [])
+        head = [name.strip().lower() for name in next((row for row in reader if row), [])]
         for row in reader:
             if len(row) > len(head):
                 raise DataError(
                     f"{path}:{reader.line_num}: {len(row)} columns, but the header has {len(head)}; put texts with "
-                    "commas in double quotes"
+                    f"{NAMES[delimiter]} in double quotes"
                 )
             if row:
                 yield reader.line_num, dict(zip(head, row, strict=False))

@@ -31,6 +31,7 @@ def split_pairs(data: LabeledImages, split: str, pairs: int, folds: int, seed: i
         return sample_pairs(data, split, pairs, folds, seed)
     same, sides = own.same.numpy(), own.fold.numpy()
     numbers = np.unique(sides)
+    _check_both_kinds(same, f"{data.name} {split}: the pairs", "add pairs of the other kind")
     # Pairs across folds may leave a fold with one kind only, without any mistake: then it has no curve.
     if (sides[:, 0] == sides[:, 1]).all():
         for n in numbers:
@@ -154,10 +155,9 @@ def _distinct_pairs(
     return list(drawn)
 
 
-def _check_both_kinds(same: np.ndarray, what: str) -> None:
+def _check_both_kinds(same: np.ndarray, what: str, way_out: str = "use fewer folds, or add pairs") -> None:
     if same.all() or not same.any():
         label = "the same" if len(same) and same.all() else "different"
         raise DataError(
-            f"{what} are all {label}, and both kinds are needed to choose a threshold and to score; "
-            "use fewer folds, or add pairs"
+            f"{what} are all {label}, and both kinds are needed to choose a threshold and to score; {way_out}"
         )

@@ -76,7 +76,7 @@ def run_protocol(
     data = context.data
     own_data = trained_on.rpartition("/")[0] == data.name
     seen = f"{data.name} is split by image: the classes of this split were trained on"
-    all_notes = [data.note, seen if own_data and data.split_by == "image" else "", *notes]
+    all_notes = [*data.notes, seen if own_data and data.split_by == "image" else "", *notes]
     # Which results may be compared (LFW's terms): those that learned from the same data, by the same labels.
     terms = data.training_labels if own_data and not outside_data else "outside data"
     fields = {

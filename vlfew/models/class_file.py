@@ -17,7 +17,7 @@ import yaml
 
 from vlfew.core.errors import DataError, did_you_mean
 from vlfew.core.yaml_loader import TextLoader, yaml_problem
-from vlfew.data.decode import IMAGE_SUFFIXES
+from vlfew.data.image_names import is_image
 from vlfew.models.inputs import check_texts
 
 MAX_LISTED = 5
@@ -86,8 +86,15 @@ def _string_list(value: Any, where: str) -> list[str]:
     return values
 
 
-def find_images(patterns: Iterable[str], root: Path = Path()) -> list[Path]:
+def find_images(patterns: Iterable[str], root: Path = Path(), others: list[Path] | None = None) -> list[Path]:
     """Image files of file names, folders (with their subfolders) and globs, in order, each once.
+
+    Files without an image's suffix are images if Pillow recognizes them.
+
+    Args:
+        patterns: what to look for.
+        root: that they are relative to.
+        others: receives the files of folders and globs that are no images.
 
     Raises:
         DataError: a pattern without an image.
@@ -103,13 +110,23 @@ def find_images(patterns: Iterable[str], root: Path = Path()) -> list[Path]:
         else:
             anchor = Path(path.anchor)  # empty for relative paths
             matches = anchor.glob(str(path.relative_to(anchor)))
-        images = sorted(
-            p
-            for p in matches
-            if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")
-        )
+        files = sorted(p for p in matches if p.is_file() and not p.name.startswith("."))
+        images = [p for p in files if is_image(p.name) or _is_image_inside(p)]
+        if others is not None:
+            others += sorted(set(files) - set(images))
         if not images:
             kind = "folder has no images" if path.is_dir() else "no such image, folder or match"
             raise DataError(f"{path}: {kind}")
         found += images
     return list(dict.fromkeys(found))
+
+
+def _is_image_inside(path: Path) -> bool:
+    """Whether a file is an image by its first bytes."""
+    from PIL import Image
+
+    try:
+        Image.open(path).close()
+    except Exception:  # whatever a decoder makes of other files
+        return False
+    return True

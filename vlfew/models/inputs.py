@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vlfew.core.errors import DataError
-from vlfew.data.decode import is_image
+from vlfew.data.image_names import is_image
 from vlfew.models.spec import ModelSpec
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from torch import nn
 
 from vlfew.core.config_file import load_saved_config
 from vlfew.core.files import write_atomic
-from vlfew.core.plurals import counted
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.evaluation.context import EvaluationContext
 from vlfew.evaluation.results import Result
@@ -25,9 +24,6 @@ from vlfew.report.training_curves import loss_terms, loss_weights, training_curv
 from vlfew.report.verification_curves import verification_curves
 from vlfew.report.zero_shot_examples import embed_classes, zero_shot_examples
 from vlfew.training.run_folder import RunFolder
-
-SHOWN_NAMES = 5
-"""Most names of skipped images that are listed."""
 
 
 def write_report(
@@ -84,9 +80,5 @@ def write_report(
 
 def _notes(metadata: dict[str, Any], data: LabeledImages, results: Sequence[Result]) -> list[str]:
     """Notes on the data, the training and the results, each once."""
-    notes = [data.note, *metadata.get("notes", [])]
-    if data.skipped:
-        more = len(data.skipped) - SHOWN_NAMES
-        shown = ", ".join(data.skipped[:SHOWN_NAMES]) + (f" and {more:,} more" if more > 0 else "")
-        notes.append(f"{counted(len(data.skipped), 'unreadable image')} skipped: {shown}")
+    notes = [*data.notes, *metadata.get("notes", [])]
     return unique_notes([*notes, *(r.note for r in results)])

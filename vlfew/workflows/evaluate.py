@@ -132,7 +132,7 @@ def check_configured_evaluations(config: Config, data: LabeledImages) -> None:
     for protocol, options in configured_evaluations(config, data.names_are_text):
         split = PROTOCOLS.checked(protocol, options).get("split")
         if split is not None and split not in data.splits:
-            why = f": {data.note}" if data.note else ""
+            why = f": {'; '.join(data.notes)}" if data.notes else ""
             raise DataError(
                 f"evaluate: {protocol} needs the split {split!r}, which {data.name} as configured does not have{why}; "
                 "train without evaluations (evaluate=[]), or name another split"

@@ -128,7 +128,7 @@ def fit(
     if not quiet:
         for line in assembly.summary:
             log(line)
-        for note in assembly.notes:
+        for note in [*assembly.data.notes, *assembly.notes]:
             log_note(note)
     trainer = make_trainer(config, assembly, run, callbacks)
     trainer.train()

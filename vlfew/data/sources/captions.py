@@ -6,7 +6,6 @@ row per caption. Each image is a class of its own, and its captions are the text
 
 from __future__ import annotations
 
-import posixpath
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,13 +14,13 @@ import torch
 from vlfew.core.errors import DataError, did_you_mean
 from vlfew.data.class_names import unique_names
 from vlfew.data.data_root import find_data
-from vlfew.data.decode import is_image
 from vlfew.data.image_files import DataFile, digest, list_files
+from vlfew.data.image_names import is_image
 from vlfew.data.image_stores import load_images
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.data.preprocess import ImagePreprocessor
-from vlfew.data.splits import SPLIT_NAMES, named_splits, split_by_class
-from vlfew.data.table_files import read_rows
+from vlfew.data.splits import SPLITS, named_splits, split_by_class, split_named
+from vlfew.data.table_files import FileLookup, read_rows
 
 NAMES = ("captions.csv", "captions.jsonl")
 
@@ -37,8 +36,8 @@ def load(
     """Images with captions, at any depth below `root`; the column `file` is a path relative to `root`.
 
     Without a column `split`, images are drawn into train, val and test from `preprocessor.seed`. The first caption is
-    the class name. Images without a caption are ignored and counted. The fingerprint covers names and sizes of the
-    image files, the captions and the splits.
+    the class name. Other files, such as images without a caption, are set aside and named.
+    The fingerprint covers names and sizes of the image files, the captions and the splits.
 
     Args:
         root: the folder; None searches the usual places.
@@ -52,7 +51,7 @@ def load(
             a repeated one; splits that are unknown, incomplete or contradictory; an unreadable image.
     """
     root = find_data("captions", root)
-    captioned, ignored = check(root)
+    captioned, set_aside = check(root)
     images, numbers, skipped = load_images(
         [one.file for one in captioned], preprocessor, "reading images", memory_limit_mb
     )
@@ -82,7 +81,7 @@ def load(
         class_texts=texts,
         image_names=tuple(files),
         skipped=skipped,
-        note=f"images ignored because they have no caption: {ignored}" if ignored else "",
+        set_aside=tuple(set_aside),
     )
 
 
@@ -95,11 +94,11 @@ class CaptionedImage:
     captions: list[str] = field(default_factory=list)
 
 
-def check(root: Path) -> tuple[list[CaptionedImage], int]:
+def check(root: Path) -> tuple[list[CaptionedImage], list[str]]:
     """List the images and captions of a folder without decoding images.
 
     Returns:
-        The images with captions, by name, and the number of images without.
+        The images with captions, by name, and the names of all other files.
 
     Raises:
         DataError: see `load`.
@@ -109,20 +108,22 @@ def check(root: Path) -> tuple[list[CaptionedImage], int]:
         what = f"both {' and '.join(NAMES)}; keep one" if tables else f"neither {' nor '.join(NAMES)}"
         raise DataError(f"{root}: there is {what} (columns file and caption, one row per caption)")
     path = tables[0]
-    images = {file.name: file for file in list_files(root) if is_image(file.name)}
+    files = list_files(root)
+    images = {file.name: file for file in files if is_image(file.name)}
+    lookup = FileLookup(images)
     captioned: dict[str, CaptionedImage] = {}
     for where, row in read_rows(path, ("file", "caption")):
-        name = posixpath.normpath(row["file"].strip())
-        if name not in images:
-            near = did_you_mean(name, images) if images else ""
+        name = lookup.find(row["file"])
+        if name is None:
+            near = did_you_mean(row["file"].strip(), images) if images else ""
             raise DataError(f"{where}: no image {row['file']!r} in {root}{near}")
         caption = row["caption"].strip()
         if not caption:
             raise DataError(f"{where}: the caption of {name} is empty; write one or remove the row")
         given = "" if row.get("split") is None else str(row["split"])
-        if given and given not in SPLIT_NAMES:
-            raise DataError(f"{where}: unknown split {given!r}{did_you_mean(given, SPLIT_NAMES)}")
-        split = SPLIT_NAMES.get(given, "")
+        split = split_named(given)
+        if given and not split:
+            raise DataError(f"{where}: unknown split {given!r}{did_you_mean(given, SPLITS)}")
         one = captioned.setdefault(name, CaptionedImage(images[name], split))
         if one.split != split:
             raise DataError(f"{where}: {name} is in split {split!r} here and in {one.split!r} above")
@@ -136,4 +137,5 @@ def check(root: Path) -> tuple[list[CaptionedImage], int]:
         raise DataError(
             f"{path}: {without[0]} has no split, but others have one; give a split to every image or to none"
         )
-    return [captioned[name] for name in sorted(captioned)], len(images) - len(captioned)
+    set_aside = [f.name for f in files if f.name not in captioned and root / f.name != path]
+    return [captioned[name] for name in sorted(captioned)], set_aside

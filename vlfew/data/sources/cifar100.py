@@ -19,8 +19,8 @@ from vlfew.data.cifar_pickles import read_meta, read_part
 from vlfew.data.class_names import display_name, number_classes
 from vlfew.data.class_split import split_by_list
 from vlfew.data.data_root import find_data
-from vlfew.data.decode import is_image
 from vlfew.data.image_files import DataFile, digest, list_files
+from vlfew.data.image_names import is_image
 from vlfew.data.image_stores import load_images
 from vlfew.data.labeled_images import LabeledImages, missing_note
 from vlfew.data.preprocess import ImagePreprocessor

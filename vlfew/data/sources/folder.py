@@ -10,22 +10,25 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
+from typing import Literal
 
 import torch
 import yaml
 
 from vlfew.core.errors import DataError, did_you_mean
+from vlfew.core.plurals import counted
 from vlfew.core.yaml_loader import TextLoader, yaml_problem
 from vlfew.data.class_names import display_name, is_code, number_classes, same_key, unique_names
 from vlfew.data.data_root import find_data
-from vlfew.data.decode import IMAGE_SUFFIXES, is_image
 from vlfew.data.image_files import DataFile, digest, hidden, list_files
+from vlfew.data.image_names import IMAGE_SUFFIXES, is_image
 from vlfew.data.image_stores import load_images
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.data.preprocess import ImagePreprocessor
-from vlfew.data.splits import SPLIT_NAMES, named_splits, split_by_class, too_few_note
-from vlfew.data.table_files import read_rows, read_text
+from vlfew.data.splits import SPLITS, named_splits, split_by_class, split_named, too_few_note
+from vlfew.data.table_files import FileLookup, read_rows, read_text
 
 METADATA = ("metadata.csv", "metadata.jsonl")
 
@@ -39,6 +42,10 @@ def load(
     memory_limit_mb: int = 2048,
 ) -> LabeledImages:
     """Your own images, in `root/class/` or in `root/{train,val,test}/class/`, at any depth below the class.
+
+    Split folders may be called as people call them (`Train`, `training_set`, `valid`, `dev` ...); a folder around all
+    of it is looked through. Where the classes of all splits are those of the training split, the data are split by
+    image: their support comes from the training split (`vlfew evaluate few-shot RUN --support-split train`).
 
     Without split folders, classes are drawn into train, val and test from `preprocessor.seed`; with `train` but no
     `val`, some of the training classes become val. Drawn splits have at least two classes, and leave two for training.
@@ -71,9 +78,10 @@ def load(
         raise DataError(f"{root}: no image of class {folders[counts.index(0)]!r} can be read")
 
     notes = [content.note] if content.note else []
+    split_by = _split_by({(one.split, one.folder) for one in content.images})
     if any(p.split for p in content.images):
         given = [p.split for p in content.images]
-        if "train" in given and "val" not in given:
+        if "train" in given and "val" not in given and split_by == "class":
             own = sorted({p.folder for p in content.images if p.split == "train"})
             numbered, seed = torch.arange(len(own)), preprocessor.seed
             try:
@@ -113,7 +121,9 @@ def load(
             [(f.name, f.size) for f in files], skipped, texts, {s: i.tolist() for s, i in splits.items()}
         ),
         class_texts=tuple(tuple(own) or (name,) for own, name in zip(texts, names, strict=True)),
+        split_by=split_by,
         skipped=skipped,
+        set_aside=tuple(content.set_aside),
         note="; ".join(notes),
     )
 
@@ -135,12 +145,14 @@ class FolderContent:
         images: by name.
         named: class folder to its texts, from `classes.yaml`.
         captions: class folder to the captions of its images, from the metadata.
-        note: number of ignored files, if any.
+        set_aside: names of the files that are not read.
+        note: where the class folders are, if they are not where they are expected.
     """
 
     images: list[ClassImage]
     named: dict[str, list[str]]
     captions: dict[str, list[str]]
+    set_aside: list[str]
     note: str
 
 
@@ -148,76 +160,131 @@ def check(root: Path) -> FolderContent:
     """List the images and texts of a folder without decoding images.
 
     Raises:
-        DataError: no images; an empty class folder; two folders for the same class; a class in two splits;
+        DataError: no images; an empty class folder; two folders for the same class; a class in some of the splits;
             `classes.yaml` or metadata with unknown names.
     """
-    tops = _folders(root)
+    places, note = _class_places(root)
+    class_folders = {
+        f"{_below(root, place)}{folder.name}": split for split, place in places for folder in _folders(place)
+    }
     files = list_files(root)
-    split_folders = _split_folders(root, tops)
-    images: list[ClassImage] = []
-    ignored = 0
+    images, rest = [], []
     for file in files:
+        # The class folder is the longest known beginning of the path; all are equally deep.
         steps = file.name.split("/")
-        depth = 2 if split_folders else 1
-        if not is_image(file.name) or len(steps) <= depth:
-            ignored += steps[-1] not in (*METADATA, "classes.yaml")
-            continue
-        images.append(ClassImage(file, steps[depth - 1], split_folders.get(steps[0], "")))
+        at = next((n for n in range(1, len(steps)) if "/".join(steps[:n]) in class_folders), 0)
+        if at and is_image(file.name):
+            images.append(ClassImage(file, steps[at - 1], class_folders["/".join(steps[:at])]))
+        else:
+            rest.append(file.name)
     if not images:
         kinds = " ".join(sorted(IMAGE_SUFFIXES))
         raise DataError(f"{root}: no images in folders named after their classes (looked for {kinds})")
-
-    class_folders = [c for t in tops for c in (_folders(t) if split_folders else [t])]
-    full = {(p.split, p.folder) for p in images}
-    for place in class_folders:
-        if (split_folders.get(place.parent.name, ""), place.name) not in full:
-            raise DataError(f"{place}: no images of class {place.name!r}")
+    full = {(one.split, one.folder) for one in images}
+    for path, split in class_folders.items():
+        if (split, path.rpartition("/")[2]) not in full:
+            raise DataError(f"{root / path}: no images of class {path.rpartition('/')[2]!r}")
     _check_distinct(root, full)
-    named = _read_classes_yaml(root / "classes.yaml", {p.folder for p in images})
-    note = f"files ignored because they are not images of a class: {ignored}" if ignored else ""
-    return FolderContent(images, named, _read_captions(root, files, images), note)
+    named: dict[str, list[str]] = {}
+    beside = dict.fromkeys([root, *(place for _, place in places)])
+    lists = [place / "classes.yaml" for place in beside if (place / "classes.yaml").is_file()]
+    for table in lists:
+        named |= _read_classes_yaml(table, {one.folder for one in images})
+    captions, tables = _read_captions(root, files, images)
+    read = {*tables, *(table.relative_to(root).as_posix() for table in lists)}
+    return FolderContent(images, named, captions, [name for name in rest if name not in read], note)
 
 
 def _folders(place: Path) -> list[Path]:
     return sorted(p for p in place.iterdir() if p.is_dir() and not hidden(p.name))
 
 
-def _split_folders(root: Path, tops: list[Path]) -> dict[str, str]:
-    """Split folder to split, if there are split folders.
+def _has_images(place: Path) -> bool:
+    """Whether there are images directly in a folder."""
+    return any(is_image(p.name) for p in place.iterdir() if not hidden(p.name))
 
-    A folder of images named `train` may be a class (the vehicle); a folder of folders is a split.
+
+def _below(root: Path, place: Path) -> str:
+    """The beginning of the names, relative to the root, of what is in a folder."""
+    return "" if place == root else f"{place.relative_to(root).as_posix()}/"
+
+
+def _class_places(root: Path) -> tuple[list[tuple[str, Path]], str]:
+    """The folders that hold the class folders, each with its split (empty without splits), and a note on them.
+
+    A folder that holds nothing but one folder of folders is looked through. A folder of images named `train` may be a
+    class (the vehicle); a folder of folders is a split.
     """
-    splits = [p for p in tops if p.name in SPLIT_NAMES and _folders(p)]
+    inner = root
+    while (wrapped := _wrapped(inner)) is not None and not split_named(wrapped.name):
+        inner = wrapped
+    notes = [f"the class folders are those in {_below(root, inner)}"] if inner != root else []
+    tops = _folders(inner)
+    splits = [p for p in tops if split_named(p.name) and _folders(p)]
     if not splits:
-        return {}
-    others = [p.name for p in tops if p not in splits]
-    if others and others[0] in SPLIT_NAMES:
-        raise DataError(f"{root / others[0]}: contains no class folders; fill it or remove it")
-    if others:
+        return [("", inner)], "; ".join(notes)
+    for other in tops:
+        if other in splits or not any(is_image(file.name) for file in list_files(other)):
+            if split_named(other.name) and other not in splits:
+                raise DataError(f"{other}: contains no class folders; fill it or remove it")
+            continue
+        if split_named(other.name):
+            raise DataError(
+                f"{other}: contains no class folders; put its images into folders of their classes"
+            )
         raise DataError(
-            f"{root}: split folder {splits[0].name!r} is next to {others[0]!r}; "
+            f"{inner}: split folder {splits[0].name!r} is next to {other.name!r}; "
             "put every class inside train, val or test, or none"
         )
-    found = {p.name: SPLIT_NAMES[p.name] for p in splits}
-    if len(set(found.values())) < len(found):
-        raise DataError(f"{root}: more than one folder for the validation split: {', '.join(sorted(found))}")
-    return found
+    split_of = {p: split_named(p.name) for p in splits}
+    for split in dict.fromkeys(split_of.values()):
+        if len(same := [p.name for p in splits if split_of[p] == split]) > 1:
+            raise DataError(f"{inner}: more than one folder for the {split} split: {', '.join(same)}")
+    if any(p.name not in SPLITS for p in splits):
+        notes.append(f"taken as splits: {', '.join(f'{p.name} ({split_of[p]})' for p in splits)}")
+    places = dict(zip(splits, splits, strict=True))
+    while all(_wrapped(place) is not None for place in places.values()):
+        places = {p: wrapped for p, place in places.items() if (wrapped := _wrapped(place)) is not None}
+    if places[splits[0]] != splits[0]:
+        notes.append(
+            f"the class folders are those in {', '.join(_below(root, place) for place in places.values())}"
+        )
+    return [(split_of[p], place) for p, place in places.items()], "; ".join(notes)
+
+
+def _wrapped(place: Path) -> Path | None:
+    """The only folder in a folder, if it is a folder of folders and neither has images of its own."""
+    inside = _folders(place)
+    if len(inside) != 1 or _has_images(place) or _has_images(inside[0]) or not _folders(inside[0]):
+        return None
+    return inside[0]
 
 
 def _check_distinct(root: Path, full: set[tuple[str, str]]) -> None:
-    """No class may be in two splits, or under two names."""
-    first: dict[str, tuple[str, str]] = {}
-    for split, folder in sorted(full):
-        other_split, other = first.setdefault(same_key(folder), (split, folder))
-        if other_split != split:
-            raise DataError(
-                f"{root}: class {folder!r} is in both {other_split!r} and {split!r}; "
-                "few-shot splits must not share classes: keep it in one"
-            )
+    """No class may have two names; splits share all their classes with the training split, or none."""
+    first: dict[str, str] = {}
+    for folder in sorted({folder for _, folder in full}):
+        other = first.setdefault(same_key(folder), folder)
         if other != folder:
             raise DataError(
-                f"{root}: folders {other!r} and {folder!r} are the same class; merge or rename them"
+                f"{root}: folders {other!r} and {folder!r} are the same class; merge them, or give them one name"
             )
+    of_split = {split: {folder for own, folder in full if own == split} for split, _ in full}
+    if _split_by(full) == "image":
+        return
+    for one, other in combinations(sorted(of_split), 2):
+        if both := sorted(of_split[one] & of_split[other]):
+            raise DataError(
+                f"{root}: class {both[0]!r} is in both {one!r} and {other!r} ({counted(len(both), 'class')} of "
+                f"{len(of_split[one] | of_split[other])}); splits share all classes, or none: keep it in one"
+            )
+
+
+def _split_by(full: set[tuple[str, str]]) -> Literal["class", "image"]:
+    """`image` if the classes of every split are among those of the training split."""
+    train = {folder for split, folder in full if split == "train"}
+    others = {folder for split, folder in full if split != "train"}
+    return "image" if train and others and others <= train else "class"
 
 
 def _texts(folder: str, named: dict[str, list[str]]) -> list[str]:
@@ -227,18 +294,20 @@ def _texts(folder: str, named: dict[str, list[str]]) -> list[str]:
 
 def _read_classes_yaml(path: Path, folders: set[str]) -> dict[str, list[str]]:
     """Class folder to its texts."""
-    if not path.exists():
-        return {}
     try:
         content = yaml.load(read_text(path), Loader=TextLoader)
     except yaml.YAMLError as error:
         raise DataError(yaml_problem(path, error)) from None
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected lines like 'n02099601: golden retriever'")
-    named = {}
-    for folder, texts in content.items():
-        if folder not in folders:
-            raise DataError(f"{path}: no class folder {folder!r}{did_you_mean(folder, folders)}")
+    named: dict[str, list[str]] = {}
+    lookup = FileLookup(folders)
+    for key, texts in content.items():
+        folder = lookup.find(key)
+        if folder is None:
+            raise DataError(f"{path}: no class folder {key!r}{did_you_mean(key, folders)}")
+        if folder in named:
+            raise DataError(f"{path}: class folder {folder!r} is listed twice; remove one")
         listed = texts if isinstance(texts, list) else [texts]
         if not listed or not all(isinstance(w, str) and w.strip() for w in listed):
             raise DataError(f"{path}: {folder!r} needs a text or a list of texts")
@@ -246,18 +315,24 @@ def _read_classes_yaml(path: Path, folders: set[str]) -> dict[str, list[str]]:
     return named
 
 
-def _read_captions(root: Path, files: list[DataFile], images: list[ClassImage]) -> dict[str, list[str]]:
-    """Class folder to the captions of its images; metadata may be in the root or in a split folder."""
-    folder_of = {p.file.name: p.folder for p in images}
+def _read_captions(
+    root: Path, files: list[DataFile], images: list[ClassImage]
+) -> tuple[dict[str, list[str]], list[str]]:
+    """Class folder to the captions of its images, and the names of the metadata files.
+
+    They may be in any folder: paths are relative to it, as in a Hugging Face image folder.
+    """
+    folder_of = {one.file.name: one.folder for one in images}
     captions: dict[str, list[str]] = defaultdict(list)
-    for file in files:
-        base, _, name = file.name.rpartition("/")
-        if name not in METADATA or (base and base not in SPLIT_NAMES):
-            continue
-        for where, row in read_rows(root / file.name, ("file_name", "text")):
-            image = f"{base}/{row['file_name']}" if base else row["file_name"]
-            if image not in folder_of:
+    tables = [file.name for file in files if file.name.rpartition("/")[2] in METADATA]
+    for table in tables:
+        base = table.rpartition("/")[0]
+        start = f"{base}/" if base else ""
+        lookup = FileLookup(name.removeprefix(start) for name in folder_of if name.startswith(start))
+        for where, row in read_rows(root / table, ("file_name", "text")):
+            image = lookup.find(row["file_name"])
+            if image is None:
                 raise DataError(f"{where}: no image {row['file_name']!r}")
             if row["text"].strip():
-                captions[folder_of[image]].append(row["text"].strip())
-    return captions
+                captions[folder_of[start + image]].append(row["text"].strip())
+    return captions, tables

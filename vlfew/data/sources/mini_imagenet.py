@@ -17,8 +17,8 @@ from typing import Literal, NamedTuple
 from vlfew.core.errors import DataError
 from vlfew.data.class_names import number_classes, unique_names
 from vlfew.data.data_root import find_data
-from vlfew.data.decode import is_image
 from vlfew.data.image_files import DataFile, digest, list_files
+from vlfew.data.image_names import is_image
 from vlfew.data.image_stores import load_images
 from vlfew.data.labeled_images import LabeledImages, missing_note
 from vlfew.data.preprocess import ImagePreprocessor

@@ -6,7 +6,6 @@ Optional columns: `first_id` and `second_id`, the identities; `fold`, in which t
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,18 +16,18 @@ from pydantic import Field
 from torch import Tensor
 
 from vlfew.core.errors import DataError
-from vlfew.core.plurals import counted
+from vlfew.core.plurals import counted, first_names
 from vlfew.core.random import seed_at
 from vlfew.data.class_names import number_classes
 from vlfew.data.connected import first_connected
 from vlfew.data.data_root import find_data
-from vlfew.data.image_files import DataFile, digest
+from vlfew.data.image_files import DataFile, digest, list_files
 from vlfew.data.image_stores import load_images
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.data.pairs import Pairs
 from vlfew.data.preprocess import ImagePreprocessor
 from vlfew.data.splits import SPLITS
-from vlfew.data.table_files import read_rows
+from vlfew.data.table_files import FileLookup, read_rows
 
 _SAME = dict.fromkeys(("1", "true", "yes", "same"), True) | dict.fromkeys(
     ("0", "false", "no", "different"), False
@@ -67,9 +66,10 @@ def load(
             second fold; a fold that does not exist, or fewer than 3.
     """
     path = find_data("pairs", root, prepared=False) / file
-    rows = list(_rows(path))
-    if not rows:
+    listed = list(_rows(path))
+    if not listed:
         raise DataError(f"{path}: contains no pairs")
+    rows, repeated = _once(listed)
     names = list(dict.fromkeys(name for row in rows for name in row.images))
     identity = _identities(rows, names)
     people = sorted(set(identity.values()))
@@ -85,12 +85,14 @@ def load(
     i, j = torch.tensor([[at[name] for name in row.images] for row in rows]).T
     folded = torch.tensor([[fold_of[identity[name]] for name in row.images] for row in rows])
     all_pairs = Pairs(i, j, torch.tensor([row.same for row in rows]), folded)
-    splits, pairs, note = {"test": torch.arange(len(names))}, {"test": all_pairs}, ""
+    splits, pairs = {"test": torch.arange(len(names))}, {"test": all_pairs}
+    notes = [f"pairs that are listed again, counted once: {first_names(repeated)}"] if repeated else []
     if fold != "all":
         fold_of_image = torch.tensor([fold_of[identity[name]] for name in names])
         splits, pairs = _split_by_fold(all_pairs, fold_of_image, fold, f"{path}")
         omitted = len(all_pairs) - sum(map(len, pairs.values()))
-        note = f"{omitted:,} of {len(all_pairs):,} pairs are across splits and omitted" * (omitted > 0)
+        if omitted:
+            notes.append(f"{omitted:,} of {len(all_pairs):,} pairs are across splits and omitted")
     return LabeledImages(
         name="pairs",
         images=images,
@@ -106,7 +108,7 @@ def load(
         ),
         image_names=tuple(names),
         pairs=pairs,
-        note=note,
+        note="; ".join(notes),
     )
 
 
@@ -153,6 +155,7 @@ def _rows(path: Path) -> Iterator[Row]:
     if not path.is_file():
         raise DataError(f"{path}: no such file; it must be a CSV with the columns {columns}")
     optional: set[str] | None = None
+    lookup = FileLookup((file.name for file in list_files(path.parent)), path.parent)
     for where, values in read_rows(path):
         fields = {key.strip(): value.strip() for key, value in values.items()}
         if any(name not in fields for name in NEEDED) or len(fields.keys() & set(IDS)) == 1:
@@ -165,11 +168,11 @@ def _rows(path: Path) -> Iterator[Row]:
         same = _SAME.get(fields["same"].lower())
         if same is None:
             raise DataError(f"{where}: same must be 1 or 0, not {fields['same']!r}")
-        for name in (fields["first"], fields["second"]):
-            if not name or "\0" in name or not (path.parent / name).is_file():
-                raise DataError(f"{where}: no image {name!r} in {path.parent}")
-        # Different spellings of a path are the same image.
-        first, second = (os.path.normpath(fields[key]) for key in ("first", "second"))
+        found = [lookup.find(fields[key]) for key in ("first", "second")]
+        if None in found:
+            missing = fields["first" if found[0] is None else "second"]
+            raise DataError(f"{where}: no image {missing!r} in {path.parent}")
+        first, second = map(str, found)
         if first == second:
             raise DataError(f"{where}: {first} is paired with itself")
         ids = (fields[IDS[0]], fields[IDS[1]]) if IDS[0] in fields else None
@@ -178,6 +181,24 @@ def _rows(path: Path) -> Iterator[Row]:
         if fields.get("fold") == "":
             raise DataError(f"{where}: empty fold; fill it in, or remove the column")
         yield Row(where, (first, second), same, ids, fields.get("fold"))
+
+
+def _once(rows: list[Row]) -> tuple[list[Row], list[str]]:
+    """The rows of different pairs, in either order, and the places of those that come again.
+
+    Raises:
+        DataError: a pair is the same in one row and different in another, or in two folds.
+    """
+    first: dict[frozenset[str], Row] = {}
+    repeated = []
+    for row in rows:
+        earlier = first.setdefault(frozenset(row.images), row)
+        if earlier is row:
+            continue
+        if (earlier.same, earlier.fold) != (row.same, row.fold):
+            raise DataError(f"{row.where}: this pair is listed otherwise in {earlier.where}; remove one")
+        repeated.append(f"line {row.where.rpartition(':')[2]}")
+    return list(first.values()), repeated
 
 
 def _identities(rows: list[Row], names: list[str]) -> dict[str, str]:

@@ -157,7 +157,7 @@ def compare_methods(
         descriptions="" if descriptions is None else str(descriptions),
         methods=names,
         skipped_methods=skipped,
-        notes=list(dict.fromkeys(filter(None, data.note.split("; ")))),
+        notes=list(dict.fromkeys(part for note in data.notes for part in note.split("; "))),
         cells=cells,
         seconds=time.perf_counter() - start,
     )
