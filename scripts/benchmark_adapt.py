@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import time
+from types import SimpleNamespace
+from typing import Any
 
 CLASSES, IMAGES, DIM = 100, 100, 512
 OTHERS = 40
@@ -64,6 +66,9 @@ def run(args: argparse.Namespace) -> None:
 
         def encode_text(self, texts: list[str]) -> Tensor:
             return text_embedding[[int(text.split()[1]) for text in texts]]
+
+        def require_text_encoder(self) -> Any:
+            return SimpleNamespace(token_ids=lambda texts: [(int(text.split()[1]),) for text in texts])
 
         def few_shot_method(self, name: str = "default") -> FewShotMethod:
             raise NotImplementedError("methods come from the registry")

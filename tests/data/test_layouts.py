@@ -84,7 +84,9 @@ def test_a_class_with_subfolders_is_not_looked_through(tmp_path: Path) -> None:
         for name in names:
             for part in ("2019", "2020"):
                 fill(tmp_path / split / name / part)
-    assert classes(load(tmp_path), "test") == {"egg"}
+    data = load(tmp_path, val_fraction=0)
+    assert classes(data, "test") == {"egg"}
+    assert "such as 2019, 2020 in test/egg, are of the class 'egg'" in data.note
 
 
 def test_a_folder_without_images_beside_the_splits_is_set_aside(tmp_path: Path) -> None:

@@ -75,6 +75,9 @@ class FakeModel:
     def encode_text(self, texts: list[str]) -> Tensor:
         return torch.stack([self.text(t) for t in texts])
 
+    def require_text_encoder(self) -> FakeText:
+        return FakeText()
+
     @staticmethod
     def text(text: str) -> Tensor:
         seed = sum(ord(c) * 31**i for i, c in enumerate(text)) % 2**31
@@ -88,7 +91,10 @@ class FakeModel:
 
 
 class FakeText(nn.Module):
-    """A text encoder of its own."""
+    """A text encoder of its own; its tokens are characters."""
+
+    def token_ids(self, texts: list[str]) -> list[tuple[int, ...]]:
+        return [tuple(map(ord, text)) for text in texts]
 
     def encode(self, texts: list[str]) -> Tensor:
         return torch.stack([FakeModel.text(t) for t in texts])

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tests.conftest import make_data
-from tests.evaluation.fakes import FakeModel, run
+from tests.evaluation.fakes import FakeModel, FakeText, run
 from vlfew.core.features import Features
 from vlfew.data.labeled_images import InMemory, LabeledImages
 from vlfew.encoders import TEXT_ENCODERS
@@ -19,7 +19,7 @@ from vlfew.evaluation.protocols.asif import anchor_images
 TRAITS = 5
 
 
-class Traits(nn.Module):
+class Traits(FakeText):
     """Encodes the traits that a text lists, in a space of its own."""
 
     def __init__(self) -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.evaluation.fakes import FakeText
 from vlfew.classifiers.base import FewShotMethod
 from vlfew.classifiers.prototypes import Prototypes
 from vlfew.core.config import Config, LossConfig
@@ -116,6 +117,9 @@ class Toy:
 
     def encode_text(self, texts: list[str]) -> Tensor:
         return torch.stack([self.word[text] for text in texts])
+
+    def require_text_encoder(self) -> FakeText:
+        return FakeText()
 
     def few_shot_method(self, name: str = "default") -> FewShotMethod:
         return Prototypes(FeatureSpec(len(self.mean)))

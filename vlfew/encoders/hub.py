@@ -13,6 +13,9 @@ from typing import Any
 from vlfew.core.errors import ModelError, first_line
 from vlfew.encoders.library_errors import library_errors
 
+LFS_START, LFS_SIZE = b"version https://git-lfs", 1024
+"""How a Git LFS pointer starts, and the most bytes it has."""
+
 
 def local_or_hub_folder(name: str, weights: Sequence[str], others: Sequence[str], who: str) -> Path:
     """The local folder of that name, or that of a hub repository, downloaded if it is not in the cache.
@@ -28,11 +31,25 @@ def local_or_hub_folder(name: str, weights: Sequence[str], others: Sequence[str]
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
+        check_pointers(folder, who)
         return folder
     if name.startswith(("/", ".", "~")):
         raise ModelError(f"{who}: no such folder; it must hold config.json and weights, or give a hub name")
     alternative = f"give a local folder, {who.partition(':')[0]}:PATH"
     return hub_folder(name, weights, others, who=who, alternative=alternative)
+
+
+def check_pointers(folder: Path, who: str) -> None:
+    """Checks that the files of a folder are there, and not only Git LFS pointers to them.
+
+    Raises:
+        ModelError: a file is a pointer; says how to get the file.
+    """
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and path.stat().st_size < LFS_SIZE and path.read_bytes().startswith(LFS_START):
+            raise ModelError(
+                f"{who}: {path} is a Git LFS pointer, not the file itself; run: git -C {folder} lfs pull"
+            )
 
 
 def cached_folder(repo: str, weights: Sequence[str]) -> Path | None:

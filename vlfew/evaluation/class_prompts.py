@@ -11,6 +11,8 @@ from torch import Tensor
 from vlfew.classifiers.prototypes import encode_class_texts
 from vlfew.core.errors import DataError, ModelError, did_you_mean
 from vlfew.data.labeled_images import LabeledImages
+from vlfew.encoders.text.base import TextEncoder
+from vlfew.encoders.text.distinct import check_distinct_texts
 from vlfew.evaluation.context import EvaluationContext
 from vlfew.evaluation.prompt_templates import CLASS_NAME, read_templates
 from vlfew.evaluation.text_cache import cached_text_embeddings
@@ -72,6 +74,19 @@ def class_prompts(
     return prompts
 
 
+def check_prompts(
+    encoder: TextEncoder, data: LabeledImages, classes: Tensor, prompts: Sequence[Sequence[str]]
+) -> None:
+    """Checks that the text encoder can tell the prompts of `classes [C]` apart.
+
+    Raises:
+        DataError: two classes have the same tokens; where each image is a class of its own, they may share a caption.
+    """
+    if len(data.labels) > len(data.class_names):
+        names = [data.class_names[c] for c in classes.tolist()]
+        check_distinct_texts(encoder, names, prompts, way_out=", in other templates or descriptions")
+
+
 def class_embeddings(
     context: EvaluationContext, classes: Tensor, templates: str | Sequence[str], descriptions: Path | None
 ) -> Tensor:
@@ -85,12 +100,13 @@ def class_embeddings(
         DataError: as `class_prompts`.
     """
     texts = class_prompts(context.data, classes, templates, descriptions)
-    model = context.model
+    model, data = context.model, context.data
     if not model.has_text:
         raise ModelError(
             "this model has no text encoder (it was trained without text) and cannot encode class names; "
             "the protocol asif adds a text encoder to it"
         )
+    check_prompts(model.require_text_encoder(), data, classes, texts)
     return cached_text_embeddings(
         model.fingerprint, texts, lambda: encode_class_texts(model.encode_text, texts).cpu()
     )

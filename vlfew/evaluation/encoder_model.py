@@ -8,6 +8,7 @@ from torch import Tensor
 
 from vlfew.classifiers.base import FewShotMethod
 from vlfew.core.features import Features
+from vlfew.encoders.text.base import TextEncoder
 from vlfew.similarities.base import Similarity
 
 
@@ -30,6 +31,10 @@ class EncoderModel(Protocol):
 
     def encode_text(self, texts: list[str]) -> Tensor:
         """Texts to `[T, D]`, in the space of the image embeddings; no gradient, not normalized."""
+        ...
+
+    def require_text_encoder(self) -> TextEncoder:
+        """The text encoder, which says whether it can tell texts apart; a ModelError where there is none."""
         ...
 
     def few_shot_method(self, name: str = "default") -> FewShotMethod:

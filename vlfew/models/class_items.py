@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vlfew.core.errors import DataError
+from vlfew.encoders.text.distinct import check_distinct_texts
 from vlfew.models.dual_stream import DualStream
 from vlfew.models.inputs import check_images, check_texts, describe_value
 
@@ -59,11 +60,19 @@ def text_list(label: Any, texts: str | Sequence[str]) -> list[str]:
     return texts
 
 
-def encode_texts(model: DualStream | None, texts: Mapping[Any, Any]) -> tuple[Tensor, list[Any]]:
+def encode_texts(
+    model: DualStream | None, texts: Mapping[Any, Any], with_images: Container[Any] = ()
+) -> tuple[Tensor, list[Any]]:
     """Embeddings `[T, D]` of all texts of the classes, and the class of each; without a model, texts are embeddings.
 
+    Args:
+        model: encodes the texts.
+        texts: of each class.
+        with_images: classes that have images, too.
+
     Raises:
-        DataError: something else than texts or, without a model, embeddings of one width.
+        DataError: something else than texts or, without a model, embeddings of one width; texts of two classes that
+            the model cannot tell apart.
         ModelError: the model has no text encoder.
     """
     per_class: dict[Any, Any]
@@ -71,6 +80,8 @@ def encode_texts(model: DualStream | None, texts: Mapping[Any, Any]) -> tuple[Te
     if model is not None:
         per_class = {label: text_list(label, own) for label, own in texts.items()}
         if texts:
+            encoder = model.require_text_encoder()
+            check_distinct_texts(encoder, [*per_class], [*per_class.values()], with_images=with_images)
             embedding = model.encode_text([text for own in per_class.values() for text in own]).cpu()
     else:
         try:

@@ -147,7 +147,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         features: Features | None = None
         if X is not None or y is not None or not texts:
             features, y = self._encode_labeled(X, y)
-        embedding, text_labels = encode_texts(self.model_, texts)
+        embedding, text_labels = encode_texts(self.model_, texts, set() if y is None else set(y.tolist()))
         if features is None:
             features = Features(embedding)
         elif len(embedding):

@@ -36,7 +36,10 @@ class TextBatches:
         # Where every image is a class of its own, two may share a caption.
         if len(data.indices("train")) > len(trained):
             names, texts = data.class_names, data.class_texts
-            check_distinct_texts(encoder, [names[c] for c in trained], [texts[c] for c in trained])
+            way_out = ", or train without text (text.encoder=null)"
+            check_distinct_texts(
+                encoder, [names[c] for c in trained], [texts[c] for c in trained], way_out=way_out
+            )
         if frozen:
             used = [number for c in trained for number in range(int(self._first[c]), int(self._first[c + 1]))]
             self._row = torch.zeros(len(self._texts), dtype=torch.long)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Container, Sequence
+from typing import Any
 
 from vlfew.core.errors import DataError
 from vlfew.encoders.text.base import TextEncoder
 
 
 def check_distinct_texts(
-    encoder: TextEncoder, class_names: Sequence[str], class_texts: Sequence[Sequence[str]]
+    encoder: TextEncoder,
+    class_names: Sequence[Any],
+    class_texts: Sequence[Sequence[str]],
+    *,
+    with_images: Container[Any] = (),
+    way_out: str = "",
 ) -> None:
     """Checks that no two classes have the same tokens, as texts with unknown or truncated words may have.
 
@@ -17,6 +24,8 @@ def check_distinct_texts(
         encoder: of the texts.
         class_names: of N classes.
         class_texts: texts of each class.
+        with_images: classes that have images, too; two of these may share their texts.
+        way_out: what else to do, for the message.
 
     Raises:
         DataError: all texts of two classes have the same tokens; says which classes.
@@ -26,9 +35,15 @@ def check_distinct_texts(
     for number, texts in enumerate(class_texts):
         tokens = frozenset(next(token_ids) for _ in texts)
         other = seen.setdefault(tokens, number)
-        if other != number and tokens:
+        names = class_names[other], class_names[number]
+        if other != number and tokens and not all(name in with_images for name in names):
+            shown = [
+                textwrap.shorten(class_texts[n][0], 60, placeholder=" ...") or "..." for n in (other, number)
+            ]
+            same = f"the same text {shown[0]!r}"
+            if set(class_texts[other]) != set(texts):
+                why = "it does not know the words, or cuts texts before they differ"
+                same = f"the same tokens for the text encoder ({shown[0]!r} and {shown[1]!r}: {why})"
             raise DataError(
-                f"classes {class_names[other]!r} and {class_names[number]!r} have the same tokens for the text "
-                f"encoder ({class_texts[other][0]!r} and {texts[0]!r}); change the text of one, or train without "
-                "text (text.encoder=null)"
+                f"classes {names[0]!r} and {names[1]!r} have {same}; change the text of one{way_out}"
             )

@@ -133,6 +133,10 @@ def hf(name: str, *, pooling: Literal["mean", "cls", "pooler"] = "mean") -> Tran
     )
 
 
+VOCABULARY_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.tiktoken")
+"""Files that hold a tokenizer's vocabulary; one of them is needed."""
+
+
 def load_text_encoder(folder: Path, pooling: str, who: str) -> TransformersText:
     """The encoder in a folder of `config.json`, tokenizer files and weights.
 
@@ -140,6 +144,12 @@ def load_text_encoder(folder: Path, pooling: str, who: str) -> TransformersText:
         ModelError: a file is missing or damaged, or the weights do not fit the architecture.
     """
     hf_files.check_files(folder, who, "tokenizer files")
+    if not any(any(folder.glob(pattern)) for pattern in VOCABULARY_FILES):
+        # transformers would make an empty tokenizer, for which all texts are alike.
+        raise ModelError(
+            f"{who}: {folder} has no tokenizer files; put the model's there (tokenizer.json, or its vocabulary: "
+            f"{', '.join(VOCABULARY_FILES[1:])})"
+        )
     tokenizer = hf_files.read_tokenizer(folder, who)
     model, missing = hf_files.read_model(folder, who)
     check_complete([k for k in missing if pooling == "pooler" or not k.startswith("pooler.")], folder, who)

@@ -18,7 +18,7 @@ from vlfew.core.random import generator_at
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.encoders import TEXT_ENCODERS
 from vlfew.evaluation.accuracy import scoring_device
-from vlfew.evaluation.class_prompts import class_prompts
+from vlfew.evaluation.class_prompts import check_prompts, class_prompts
 from vlfew.evaluation.context import EvaluationContext, ProtocolResult
 from vlfew.evaluation.feature_bank import encode_subset, split_indices
 from vlfew.evaluation.prompt_templates import ValidTemplates, as_list
@@ -75,6 +75,7 @@ def asif(
     TEXT_ENCODERS.options(text_encoder)  # raises for an unknown name
     images = encode_subset(context.model, data, index, "anchors").embedding
     encoder = TEXT_ENCODERS.get(text_encoder)().to(scoring_device())
+    check_prompts(encoder, data, classes, texts)
 
     def encode(prompts: list[str]) -> Tensor:
         return encoder.encode(prompts).cpu()
