@@ -240,7 +240,8 @@ def test_classify_leaves_out_what_it_cannot_read(capsys, dual_run, tmp_path):
     out, err = capsys.readouterr()
     assert error.value.code == 1
     assert [Path(row["image"]).name for row in json.loads(out)] == ["b.png"]
-    assert len(err.strip().splitlines()) == 1 and "a.png" in err
+    line, note = err.strip().splitlines()
+    assert "a.png" in line and "probabilities are not calibrated" in note
 
 
 def test_an_output_file_with_another_suffix_is_not_replaced(tmp_path, capsys):

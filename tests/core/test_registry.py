@@ -54,3 +54,11 @@ def test_prefix_binds_the_rest_of_the_name():
     assert str(registry.get("path:a/b")("c")) == "a/b/c"
     with pytest.raises(VlfewError, match="path:NAME"):
         registry.get("path")
+
+
+@pytest.mark.parametrize("target", ["vlfew.losses.my_cent:MyCenter", "vlfew.losses.triplet:MyCenter"])
+def test_a_registry_line_that_leads_nowhere_is_named(target):
+    with pytest.raises(
+        VlfewError, match=f"loss 'my_center' is registered as '{target}', which does not exist"
+    ):
+        Registry("loss", {"my_center": target}).get("my_center")

@@ -175,7 +175,7 @@ def test_damaged_and_incomplete_folders(bert_folder: Path, tmp_path: Path) -> No
     weights = tmp_path / "model.safetensors"
     content = weights.read_bytes()
     weights.write_bytes(content[: len(content) // 2])
-    with pytest.raises(ModelError, match="cannot read the model"):
+    with pytest.raises(ModelError, match=r"is damaged or cut short|cannot read the model"):
         TEXT_ENCODERS.get(f"hf:{tmp_path}")()
 
     from safetensors.torch import load_file, save_file

@@ -138,8 +138,8 @@ def test_damaged_folders(clip_folder: Path, tmp_path: Path) -> None:
     weights = tmp_path / "open_clip_model.safetensors"
     intact = weights.read_bytes()
     for content, message in (
-        (intact[: len(intact) // 2], "cannot be loaded"),
-        (b"", "cannot be loaded"),
+        (intact[: len(intact) // 2], "is damaged or cut short|cannot be loaded"),
+        (b"", "is damaged or cut short|cannot be loaded"),
     ):
         weights.write_bytes(content)
         with pytest.raises(ModelError, match=message):
@@ -160,7 +160,7 @@ def test_weights_of_another_model(clip_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "open_clip_config.json").write_text(json.dumps(config), "utf-8")
     with pytest.raises(ModelError, match=r"lacks the weight 'visual\.transformer\.resblocks\.2"):
         BACKBONES.get(f"open_clip:{tmp_path}")(3, 32)
-    with pytest.raises(ModelError, match="cannot be loaded"):
+    with pytest.raises(ModelError, match=r"is damaged or cut short|cannot be loaded"):
         TEXT_ENCODERS.get(f"open_clip:{tmp_path}")()
 
 

@@ -5,7 +5,7 @@ import torch
 
 from tests.compare import assert_close
 from tests.losses.conftest import MAPS_ALONE, build, encoded
-from vlfew.core.errors import ConfigError
+from vlfew.core.errors import ConfigError, VlfewError
 from vlfew.core.features import Features, FeatureSpec
 from vlfew.losses import LOSSES
 from vlfew.losses.base import LossContext
@@ -163,3 +163,13 @@ def test_options_out_of_range_are_reported_for_every_loss():
         objective_of(terms)
     assert error.value.problems[0] == "loss triplet: margin is -1.0; it must be a number above 0"
     assert error.value.problems[1].startswith("loss contrastive: margin is 9.0, and unit vectors")
+
+
+@pytest.mark.parametrize(("value", "got"), [(0.5, "0.5"), (torch.zeros(6), r"a tensor of shape \[6\]")])
+def test_a_loss_must_be_a_scalar_tensor(monkeypatch, value, got):
+    objective = objective_of(TERMS[:1])
+    monkeypatch.setattr(objective.terms["supervised_contrastive"], "forward", lambda batch: value)
+    with pytest.raises(
+        VlfewError, match=f"loss 'supervised_contrastive' must return a scalar tensor, got {got}"
+    ):
+        objective(batch())

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import vlfew
@@ -69,6 +71,23 @@ def test_a_folder_without_tokenizer_files(bert_folder: Path, tmp_path: Path) -> 
     for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
         (tmp_path / name).unlink(missing_ok=True)
     with pytest.raises(ModelError, match=f"{tmp_path} has no tokenizer files; put the model's there"):
+        vlfew.load(tmp_path)
+
+
+def test_weights_of_nan_are_no_answer(model: DualStream) -> None:
+    broken = deepcopy(model)
+    classifier = vlfew.FewShotClassifier.from_classes(broken, {"a": "a cat", "b": "a dog"})
+    with torch.no_grad():
+        next(broken.backbone.parameters()).fill_(float("nan"))
+    with pytest.raises(ModelError, match="NaN or infinity for 1 of 1 images; its weights are damaged"):
+        classifier.predict([image(0)])
+
+
+def test_weights_that_are_cut_short(bert_folder: Path, tmp_path: Path) -> None:
+    save("CLIP", tmp_path, bert_folder=bert_folder)
+    (weights,) = tmp_path.glob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ModelError, match=f"{weights} is damaged or cut short .*; download or copy it again"):
         vlfew.load(tmp_path)
 
 

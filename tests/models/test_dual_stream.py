@@ -248,7 +248,9 @@ def test_damaged_files_are_one_line_errors(saved, tmp_path, damage):
 def test_load_lists_where_it_looked(tmp_path):
     with pytest.raises(ModelError, match="holds no model"):
         vlfew.load(tmp_path)
-    with pytest.raises(ModelError, match="neither a run folder, nor a hub id"):
+    with pytest.raises(
+        ModelError, match="neither a run folder, nor the folder of a published model, nor a hub id"
+    ):
         vlfew.load("nowhere")
     with pytest.raises(ModelError, match="hub"):
         vlfew.load("nobody/nothing")

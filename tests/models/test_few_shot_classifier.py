@@ -389,3 +389,15 @@ def test_mistakes_are_one_line_errors(model, paths) -> None:
         with pytest.raises(kind, match=message) as error:
             attempt()
         assert isinstance(error.value, ValueError) or "\n" not in str(error.value)
+
+
+def test_texts_of_a_misspelled_class_are_a_warning():
+    x, y = np.random.default_rng(0).normal(size=(8, 4)), ["cat", "dog"] * 4
+    vectors = {"CAT": x[0], "dog": x[1]}
+    with pytest.warns(UserWarning, match="texts but no images: 'CAT'; with images but no texts: 'cat'"):
+        FewShotClassifier().fit(x, y, texts=vectors)
+
+
+def test_images_without_a_model_are_named():
+    with pytest.raises(DataError, match="there is no model to encode them; give model="):
+        FewShotClassifier().fit([Path("a.png"), Path("b.png")], ["a", "b"])

@@ -428,3 +428,9 @@ def test_results_of_an_older_form_are_compared_without_pairing(tmp_path: Path) -
     compared = compare_runs(paths)
     assert [c.why for c in compared.comparisons] == ["data not recorded"]
     page_of(compared, tmp_path)
+
+
+def test_all_classes_of_other_data_are_another_task() -> None:
+    """`ways: all` with three classes, and with two: chance differs."""
+    three, two = (result(ways=ways, options={"ways": "all"}) for ways in (3, 2))
+    assert len(match([[three], [two]])) == 2 and len(match([[three], [three]])) == 1

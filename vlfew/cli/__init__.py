@@ -97,6 +97,6 @@ def _as_override(flag: str, arguments: Sequence[str]) -> str:
     value = word.partition("=")[2] or next(given, "")
     if not value or value.startswith("-") or ("=" in value and "=" not in word):
         value = "VALUE"
-    return " or ".join(
-        shlex.quote(f"{key}={value}") for key in keys_named(flag.lstrip("-").replace("-", "_"))
-    )
+    keys = keys_named(flag.lstrip("-").replace("-", "_"))
+    keys = [key for key in keys if "." not in key] or keys
+    return " or ".join(shlex.quote(f"{key}={value}") for key in keys)

@@ -80,12 +80,18 @@ def classify(
                 status = 1
         if not predictions:
             return 2
+    if not classifier.calibrated_:
+        log(
+            "vlfew: note: probabilities are not calibrated (that takes two classes, each with two images)"
+            + ("; a threshold on them has no error rate that holds" if threshold else "")
+        )
     rows = []
     for path, prediction in predictions.items():
         values = {k: round(v, 4) if type(v) is float else v for k, v in prediction._asdict().items()}
         rows.append({"image": str(path), **values})
     if as_json:
-        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        stated = [row | {"calibrated": classifier.calibrated_} for row in rows]
+        print(json.dumps(stated, indent=2, ensure_ascii=False))
         return status
     for row in rows:
         if not row.pop("accepted"):

@@ -58,6 +58,7 @@ def did_you_mean(word: str, options: Iterable[str]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of another library's message, cut to a readable length."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0] if len(lines[0]) <= 160 else lines[0][:157] + "..."
+    """The first line of another library's message, with the next one where it ends in a colon; not too long."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    line = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return line if len(line) <= 160 else line[:157] + "..."

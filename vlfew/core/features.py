@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vlfew.core.errors import VlfewError
+from vlfew.core.errors import ModelError, VlfewError
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,24 @@ class Features:
                 f"{who} needs features.{part}, which this model does not provide (it provides {', '.join(given)})"
             )
         return value
+
+    def check_finite(self, what: str) -> None:
+        """Checks that no embedding `[S, D]` or map has NaN or infinity.
+
+        Args:
+            what: was encoded ("images of folder test"), for the message.
+
+        Raises:
+            ModelError: some have; says how many.
+        """
+        finite = self.embedding.isfinite().all(1)
+        if self.map is not None:
+            finite &= self.map.isfinite().flatten(1).all(1)
+        if broken := int((~finite).sum()):
+            raise ModelError(
+                f"the model gives NaN or infinity for {broken} of {len(finite)} {what}; its weights are damaged, or it "
+                "was trained with too high a learning rate"
+            )
 
     def apply(self, function: Callable[[Tensor], Tensor]) -> Features:
         """Apply `function` to every part that is present."""

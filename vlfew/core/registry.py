@@ -47,8 +47,16 @@ class Registry:
         raise VlfewError(f"unknown {self.kind} {name!r}{hint}")
 
     def _component(self, name: str) -> Callable[..., Any]:
-        module, _, attribute = self._entry(name)[0].partition(":")
-        component: Callable[..., Any] = getattr(import_module(module), attribute)
+        target, _ = self._entry(name)
+        module, _, attribute = target.partition(":")
+        try:
+            component: Callable[..., Any] = getattr(import_module(module), attribute)
+        except (ModuleNotFoundError, AttributeError) as error:
+            if isinstance(error, ModuleNotFoundError) and error.name != module:
+                raise  # a package that the component needs
+            raise VlfewError(
+                f"{self.kind} {name!r} is registered as {target!r}, which does not exist: {error}"
+            ) from None
         return component
 
     def get(self, name: str) -> Callable[..., Any]:

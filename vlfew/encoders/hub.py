@@ -31,7 +31,7 @@ def local_or_hub_folder(name: str, weights: Sequence[str], others: Sequence[str]
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
-        check_pointers(folder, who)
+        check_whole(folder, who)
         return folder
     if name.startswith(("/", ".", "~")):
         raise ModelError(f"{who}: no such folder; it must hold config.json and weights, or give a hub name")
@@ -39,17 +39,30 @@ def local_or_hub_folder(name: str, weights: Sequence[str], others: Sequence[str]
     return hub_folder(name, weights, others, who=who, alternative=alternative)
 
 
-def check_pointers(folder: Path, who: str) -> None:
-    """Checks that the files of a folder are there, and not only Git LFS pointers to them.
+def check_whole(folder: Path, who: str) -> None:
+    """Checks that the files of a model's folder are whole, and not Git LFS pointers to the files.
 
     Raises:
-        ModelError: a file is a pointer; says how to get the file.
+        ModelError: a file is a pointer, or weights are cut short; says how to get them.
     """
+    from safetensors import SafetensorError, safe_open
+
     for path in sorted(folder.iterdir()):
-        if path.is_file() and path.stat().st_size < LFS_SIZE and path.read_bytes().startswith(LFS_START):
+        if not path.is_file():
+            continue
+        if path.stat().st_size < LFS_SIZE and path.read_bytes().startswith(LFS_START):
             raise ModelError(
                 f"{who}: {path} is a Git LFS pointer, not the file itself; run: git -C {folder} lfs pull"
             )
+        if path.suffix == ".safetensors":
+            try:
+                with safe_open(path, "pt"):
+                    pass
+            except SafetensorError as error:
+                raise ModelError(
+                    f"{who}: {path} is damaged or cut short ({path.stat().st_size:,} bytes: {first_line(error)}); "
+                    "download or copy it again"
+                ) from None
 
 
 def cached_folder(repo: str, weights: Sequence[str]) -> Path | None:

@@ -14,7 +14,7 @@ from vlfew.core.errors import ModelError, did_you_mean
 from vlfew.encoders.hub import (
     cached_folder,
     check_complete,
-    check_pointers,
+    check_whole,
     closest_name,
     hub_folder,
     read_json,
@@ -65,7 +65,7 @@ def find_model(name: str) -> OpenClipModel:
 
     who, folder = f"open_clip:{name}", Path(name).expanduser()
     if folder.is_dir():
-        check_pointers(folder, who)
+        check_whole(folder, who)
         return _model_in_folder(who, folder)
     arch, _, tag = name.partition("/")
     if arch in ("", ".", "..", "~"):

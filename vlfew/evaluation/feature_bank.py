@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from vlfew.core.errors import DataError, ModelError
+from vlfew.core.errors import DataError
 from vlfew.core.features import Features
 from vlfew.core.progress import Progress
 from vlfew.data.labeled_images import LabeledImages
@@ -105,13 +105,5 @@ def encode_subset(
             parts.append(model.image_features(data.images.batch(batch)))
             bar.step(len(batch))
     features = Features.cat(parts)
-    finite = features.embedding.isfinite().all(1)
-    if features.map is not None:
-        finite &= features.map.isfinite().flatten(1).all(1)
-    broken = int((~finite).sum())
-    if broken:
-        raise ModelError(
-            f"the model gives NaN or infinity for {broken} of {len(index)} images of {data.name} {name}; "
-            "train it again with a lower learning rate"
-        )
+    features.check_finite(f"images of {data.name} {name}")
     return features

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vlfew.core.errors import ConfigError
+from vlfew.core.errors import ConfigError, VlfewError
 from vlfew.losses import LOSSES
 from vlfew.losses.base import Loss, LossContext
 from vlfew.losses.batch import EncodedBatch
@@ -162,6 +162,14 @@ class Objective(nn.Module):
                 loss = self.specs[name]
                 if loss.start <= batch.progress < loss.stop:
                     progress = (batch.progress - loss.start) / (loss.stop - loss.start)
-                    values[name] = term(replace(batch, progress=progress))
+                    value = term(replace(batch, progress=progress))
+                    if not isinstance(value, Tensor) or value.ndim:
+                        got = (
+                            f"a tensor of shape {list(value.shape)}"
+                            if isinstance(value, Tensor)
+                            else repr(value)
+                        )
+                        raise VlfewError(f"loss {name!r} must return a scalar tensor, got {got:.60}")
+                    values[name] = value
                     total = total + loss.weight * values[name]
         return total, {name: value.detach() for name, value in values.items()}

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vlfew.core.errors import DataError
+from vlfew.core.features import Features
 from vlfew.encoders.text.distinct import check_distinct_texts
 from vlfew.models.dual_stream import DualStream
 from vlfew.models.inputs import check_images, check_texts, describe_value
@@ -83,6 +84,7 @@ def encode_texts(
             encoder = model.require_text_encoder()
             check_distinct_texts(encoder, [*per_class], [*per_class.values()], with_images=with_images)
             embedding = model.encode_text([text for own in per_class.values() for text in own]).cpu()
+            Features(embedding).check_finite("texts")
     else:
         try:
             per_class = {label: np.atleast_2d(np.asarray(own, np.float64)) for label, own in texts.items()}

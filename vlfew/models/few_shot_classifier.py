@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -24,6 +25,7 @@ from vlfew.classifiers.zero_shot import ZeroShot
 from vlfew.core.checks import check_range
 from vlfew.core.errors import ConfigError, DataError, ModelError
 from vlfew.core.features import Features, FeatureSpec
+from vlfew.core.plurals import first_names
 from vlfew.models import FINE_TUNERS
 from vlfew.models.class_items import Item, encode_labels, encode_texts, pixel_batches, split_items, text_list
 from vlfew.models.classifier_file import read_classifier, write_classifier
@@ -147,7 +149,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         features: Features | None = None
         if X is not None or y is not None or not texts:
             features, y = self._encode_labeled(X, y)
-        embedding, text_labels = encode_texts(self.model_, texts, set() if y is None else set(y.tolist()))
+        with_images = set() if y is None else set(y.tolist())
+        _warn_of_unmatched(set(texts), with_images)
+        embedding, text_labels = encode_texts(self.model_, texts, with_images)
         if features is None:
             features = Features(embedding)
         elif len(embedding):
@@ -250,6 +254,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def _encode_labeled(self, X: Any, y: Any) -> tuple[Features, np.ndarray]:
         """Features of X, and y, after checking both."""
         if self.model_ is None:
+            _check_no_paths(X)
             X, y = validate_data(self, X, y, dtype=np.float64)
             features = Features(torch.tensor(X))
         elif X is None or y is None:
@@ -262,8 +267,13 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     def _encode(self, X: Any) -> Features:
         if self.model_ is None:
+            _check_no_paths(X)
             return Features(torch.tensor(validate_data(self, X, reset=False, dtype=np.float64)))
-        return Features.cat([self.model_.image_features(batch) for batch in pixel_batches(self.model_, X)])
+        features = Features.cat(
+            [self.model_.image_features(batch) for batch in pixel_batches(self.model_, X)]
+        )
+        features.check_finite("images")
+        return features
 
     def _fit_support(self, features: Features, class_id: Tensor, modality: Tensor) -> None:
         names = tuple(map(str, self.classes_))
@@ -347,6 +357,25 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     def _probabilities(self, logits: Tensor) -> Tensor:
         return torch.softmax(logits / self.temperature_, 1)
+
+
+def _warn_of_unmatched(with_text: set[Any], with_images: set[Any]) -> None:
+    """Warns where some classes have texts alone and others images alone, as after a misspelled name."""
+    texts, images = (
+        sorted(map(repr, a - b)) for a, b in ((with_text, with_images), (with_images, with_text))
+    )
+    if texts and images:
+        warnings.warn(
+            f"classes with texts but no images: {first_names(texts)}; with images but no texts: {first_names(images)}; "
+            "are these the same?",
+            stacklevel=3,
+        )
+
+
+def _check_no_paths(X: Any) -> None:
+    """Raises DataError for images where features are needed."""
+    if isinstance(X, list | tuple) and X and (isinstance(X[0], Path) or hasattr(X[0], "convert")):
+        raise DataError("X holds images, and there is no model to encode them; give model=..., or features")
 
 
 def _fingerprint(model: DualStream | None) -> str:

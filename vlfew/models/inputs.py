@@ -71,7 +71,8 @@ def check_images(images: Sequence[ImageInput], where: str = "") -> None:
     for image in images:
         if isinstance(image, str | Path):
             if not Path(image).expanduser().is_file():
-                raise DataError(f"{where}there is no image {str(image)!r}; {NOT_A_PATH[type(image) is str]}")
+                advice = "" if is_image(str(image)) else f"; {NOT_A_PATH[type(image) is str]}"
+                raise DataError(f"{where}there is no image {str(image)!r}{advice}")
         elif isinstance(image, np.ndarray):
             if image.dtype != np.uint8 or not (
                 image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3, 4))

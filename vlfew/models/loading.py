@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 
 from vlfew.core.errors import ModelError
@@ -41,9 +42,14 @@ def load(name: str | Path) -> DualStream:
         return _load_published(f"{libraries[0]}:{folder.absolute()}")
     if folder.is_dir() or is_hub_id:
         return DualStream.from_pretrained(name)
+    beside = (
+        [str(path) for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
+    )
+    close = get_close_matches(text, beside, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
     raise ModelError(
-        f"there is no model {text!r}: neither a run folder, nor a hub id (owner/name), nor open_clip:ARCH/TAG, "
-        "transformers:NAME or timm:NAME"
+        f"there is no model {text!r}: neither a run folder, nor the folder of a published model, nor a hub id "
+        f"(owner/name), nor open_clip:ARCH/TAG, transformers:NAME or timm:NAME{hint}"
     )
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from vlfew.core.errors import ModelError
 from vlfew.core.files import atomic_file, sha256, write_atomic
 from vlfew.data.image_files import digest
-from vlfew.encoders.hub import check_pointers
+from vlfew.encoders.hub import check_whole
 from vlfew.encoders.lora import merged
 from vlfew.models.build import backbone_options, preprocessing_options
 from vlfew.models.format1 import current_description, current_tensor_names
@@ -169,7 +169,7 @@ def read_model(model_class: type[DualStream], folder: Path) -> DualStream:
     weights = folder / "model.safetensors"
     if not weights.is_file():
         raise ModelError(f"{weights} is missing")
-    check_pointers(folder, "this model")
+    check_whole(folder, "this model")
     if sha256(weights) != description.get("sha256"):
         raise ModelError(
             f"{weights} is damaged: its SHA-256 differs from the one in model.json; train or copy it again"

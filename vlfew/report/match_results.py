@@ -98,7 +98,8 @@ def method_differences(row: Row) -> list[str]:
 def evaluation_key(result: Result, *without: str) -> Key:
     """Equal for results that differ only in the options `without`, or in how episodes are sampled."""
     options = {k: v for k, v in options_of(result).items() if k not in (*SAMPLING_OPTIONS, *without)}
-    return (result.protocol, result.data, result.split, _frozen(options))
+    # `ways: all` of other data may be another number of classes, and another chance.
+    return (result.protocol, result.data, result.split, _frozen(options), str(result.get("ways")))
 
 
 def _method_key(result: Result) -> Key:

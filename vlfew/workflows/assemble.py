@@ -229,4 +229,9 @@ def _notes(
         remaining = "the fallback " * losses.used_fallback + ", ".join(loss.name for loss in losses.losses)
         why = "class names are codes, not text" if not data.names_are_text else "no text encoder"
         notes.append(f"{', '.join(losses.dropped)} dropped: {why}; training on {remaining}")
+    without_text = not any(loss.kind.needs_text for loss in losses.losses)
+    if without_text and not losses.dropped and data.names_are_text and config.text.encoder is not None:
+        notes.append(
+            "no loss of the objective uses text: the text encoder is left out (alignment_softmax uses it)"
+        )
     return notes
