@@ -35,7 +35,7 @@ def test_a_root_is_that_very_path(config: Path, text: str) -> None:
 
 @given(
     st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(
-        lambda t: t[0] not in '"~' and t != "null"
+        lambda t: t[0] not in "\"'~" and t != "null"
     )
 )
 def test_any_text_is_a_path_as_it_stands(text: str) -> None:
@@ -48,6 +48,7 @@ def test_nothing_null_and_quotes(config: Path) -> None:
     assert read_config(config, ["data.root=null"]).data.root is None
     assert read_config(config, ["data.root="]).data.root is None
     assert read_config(config, ['data.root="null"']).data.root == Path("null")
+    assert read_config(config, ["training.mixed_precision='no'"]).training.mixed_precision == "no"
     assert read_config(config, ["data.root=~/pics"]).data.root == Path.home() / "pics"
     assert read_config(config, ["text.encoder=null"]).text.encoder is None
 

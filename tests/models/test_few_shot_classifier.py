@@ -394,7 +394,9 @@ def test_mistakes_are_one_line_errors(model, paths) -> None:
 def test_texts_of_a_misspelled_class_are_a_warning():
     x, y = np.random.default_rng(0).normal(size=(8, 4)), ["cat", "dog"] * 4
     vectors = {"CAT": x[0], "dog": x[1]}
-    with pytest.warns(UserWarning, match="texts but no images: 'CAT'; with images but no texts: 'cat'"):
+    with pytest.warns(
+        UserWarning, match="texts are given for 'CAT', which has no images; did you mean 'cat'"
+    ):
         FewShotClassifier().fit(x, y, texts=vectors)
 
 

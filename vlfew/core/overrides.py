@@ -25,8 +25,7 @@ def read_value(text: str, annotation: Any = UNKNOWN) -> Any:
     """The value of an override.
 
     Args:
-        text: after the `=`. Nothing, and `null` where the key may be None, are None. A string may stand in double
-            quotes, as in JSON.
+        text: after the `=`. Nothing, and `null` where the key may be None, are None. A string may stand in quotes.
         annotation: type of the key.
     """
     kinds = members(annotation)
@@ -76,6 +75,8 @@ def _fits(value: Any, annotation: Any) -> bool:
 
 
 def _unquoted(text: str) -> str:
+    if len(text) > 1 and text[0] == text[-1] == "'":
+        return text[1:-1]
     if text.startswith('"'):
         try:
             return str(json.loads(text))

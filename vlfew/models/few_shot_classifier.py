@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -25,7 +26,6 @@ from vlfew.classifiers.zero_shot import ZeroShot
 from vlfew.core.checks import check_range
 from vlfew.core.errors import ConfigError, DataError, ModelError
 from vlfew.core.features import Features, FeatureSpec
-from vlfew.core.plurals import first_names
 from vlfew.models import FINE_TUNERS
 from vlfew.models.class_items import Item, encode_labels, encode_texts, pixel_batches, split_items, text_list
 from vlfew.models.classifier_file import read_classifier, write_classifier
@@ -150,7 +150,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         if X is not None or y is not None or not texts:
             features, y = self._encode_labeled(X, y)
         with_images = set() if y is None else set(y.tolist())
-        _warn_of_unmatched(set(texts), with_images)
+        _warn_of_misspelled(set(texts), with_images)
         embedding, text_labels = encode_texts(self.model_, texts, with_images)
         if features is None:
             features = Features(embedding)
@@ -359,17 +359,15 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         return torch.softmax(logits / self.temperature_, 1)
 
 
-def _warn_of_unmatched(with_text: set[Any], with_images: set[Any]) -> None:
-    """Warns where some classes have texts alone and others images alone, as after a misspelled name."""
-    texts, images = (
-        sorted(map(repr, a - b)) for a, b in ((with_text, with_images), (with_images, with_text))
-    )
-    if texts and images:
-        warnings.warn(
-            f"classes with texts but no images: {first_names(texts)}; with images but no texts: {first_names(images)}; "
-            "are these the same?",
-            stacklevel=3,
-        )
+def _warn_of_misspelled(with_text: set[Any], with_images: set[Any]) -> None:
+    """Warns where a class with texts alone is called almost like one with images alone."""
+    images = {str(name).casefold(): name for name in with_images - with_text}
+    for name in sorted(with_text - with_images, key=str):
+        if close := get_close_matches(str(name).casefold(), images, n=1, cutoff=0.8):
+            warnings.warn(
+                f"texts are given for {name!r}, which has no images; did you mean {images[close[0]]!r}?",
+                stacklevel=3,
+            )
 
 
 def _check_no_paths(X: Any) -> None:
