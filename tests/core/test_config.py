@@ -146,7 +146,9 @@ def test_a_base_that_is_not_beside_the_file_is_a_recipe(tmp_path):
         read_config(write(tmp_path, "base: ../mnist_contrastive.yaml\n")).data.name == "mnist"
     )  # a copied study
     for base in ("nothing.yaml", "../nowhere/lfw.yaml", "'*'", "mini_imagenet_sweep_grid"):
-        with pytest.raises(ConfigError, match=r"run\.yaml: base: no file '.*' beside it, and no such recipe"):
+        with pytest.raises(
+            ConfigError, match=r"run\.yaml: base: no file '.*' next to it, and no such recipe"
+        ):
             read_config(write(tmp_path, f"base: {base}\n"))
     with pytest.raises(ConfigError, match="did you mean 'quickstart'"):
         read_config(write(tmp_path, "base: quickstrat\n"))

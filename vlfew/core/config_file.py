@@ -198,7 +198,7 @@ def _base_file(path: Path, name: str) -> Path:
     if named is None:
         known = [*recipes, *(file.name for file in path.parent.glob("*.yaml") if file != path)]
         raise ConfigError(
-            f"{path}: base: no file {name!r} beside it, and no such recipe{did_you_mean(recipe, known)}"
+            f"{path}: base: no file {name!r} next to it, and no such recipe{did_you_mean(recipe, known)}"
         )
     return named
 

@@ -13,7 +13,7 @@ from typing import Any
 def lazy_imports(package: str) -> tuple[Callable[[str], Any], list[str]]:
     """The `__getattr__` and the `__all__` of a package whose names are imported under `if TYPE_CHECKING:`.
 
-    Each name then stands once, where readers and type checkers look for it, and importing the package does not import
+    Each name is then written once, where readers and type checkers look, and importing the package does not import
     torch.
 
     Args:

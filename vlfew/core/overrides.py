@@ -87,9 +87,7 @@ def _unquoted(text: str) -> str:
 
 def _user_path(value: Any) -> Any:
     if isinstance(value, bool | int | float):
-        raise ValueError(
-            "must be a path; a name that YAML takes for a number or a truth value stands in quotes"
-        )
+        raise ValueError("must be a path; put a name that YAML reads as a number or a truth value in quotes")
     return Path(value).expanduser() if isinstance(value, str | Path) else value
 
 

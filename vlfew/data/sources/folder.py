@@ -189,8 +189,8 @@ def check(root: Path) -> FolderContent:
         (p for p in class_folders if len(_folders(root / p)) > 1 and not _has_images(root / p)), ""
     ):
         inside = ", ".join(folder.name for folder in _folders(root / deeper)[:3])
-        said = f"images in subfolders, such as {inside} in {deeper}, are of the class {deeper.rpartition('/')[2]!r}"
-        note = "; ".join(filter(None, [note, said]))
+        nested = f"images in subfolders, such as {inside} in {deeper}, are of the class {deeper.rpartition('/')[2]!r}"
+        note = "; ".join(filter(None, [note, nested]))
     named: dict[str, list[str]] = {}
     beside = dict.fromkeys([root, *(place for _, place in places)])
     lists = [place / "classes.yaml" for place in beside if (place / "classes.yaml").is_file()]
