@@ -41,6 +41,11 @@ def test_relative_matches_a_loop(data: st.DataObject) -> None:
         assert row == pytest.approx([v / length if length else 0.0 for v in expected_row])
 
 
+def test_small_cosines_give_unit_vectors_too() -> None:
+    small = torch.tensor([[0.01, 0.005, -0.2], [0.0, -0.1, -0.2]])
+    assert relative(small, 2, 8.0).norm(dim=-1).tolist() == pytest.approx([1.0, 0.0])
+
+
 def test_images_and_texts_are_comparable_by_their_anchors() -> None:
     """Spaces of other sizes and directions: an anchor's image is most similar to its own text."""
     anchors = Anchors(items(20, 6), items(20, 9, seed=1))

@@ -85,4 +85,7 @@ def relative(cosines: Tensor, sparsity: int, exponent: float) -> Tensor:
     """
     check_anchors(cosines.shape[-1], sparsity, exponent)
     highest, places = cosines.topk(sparsity, dim=-1)
-    return normalize(torch.zeros_like(cosines).scatter(-1, places, highest.clamp(min=0) ** exponent), dim=-1)
+    highest = highest.clamp(min=0)
+    # Relative to the largest: the eighth power of small cosines would vanish before it is normalized.
+    highest = highest / highest[..., :1].clamp(min=torch.finfo(highest.dtype).tiny)
+    return normalize(torch.zeros_like(cosines).scatter(-1, places, highest**exponent), dim=-1)
