@@ -170,7 +170,7 @@ def check(root: Path) -> FolderContent:
     files = list_files(root)
     images, rest = [], []
     for file in files:
-        # The class folder is the longest known beginning of the path; all are equally deep.
+        # The class folder is the first known beginning of the path: no class folder is inside another.
         steps = file.name.split("/")
         at = next((n for n in range(1, len(steps)) if "/".join(steps[:n]) in class_folders), 0)
         if at and is_image(file.name):
