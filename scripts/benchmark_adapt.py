@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
         images=InMemory(torch.zeros(len(labels), 1, 1, 1, dtype=torch.uint8)),
         labels=labels,
         class_names=tuple(f"thing {c}" for c in range(2 * CLASSES)),
-        names_are_text=True,
+        class_texts=tuple((f"thing {c}",) for c in range(2 * CLASSES)),
         splits={"test": torch.arange(test), "val": torch.arange(test, len(labels))},
         fingerprint="synthetic",
     )

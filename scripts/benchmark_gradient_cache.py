@@ -66,7 +66,7 @@ def _measure(args: argparse.Namespace) -> tuple[float, float, float]:
         images=InMemory(torch.randint(0, 256, shape, dtype=torch.uint8)),
         labels=labels,
         class_names=tuple(f"thing {n}" for n in range(classes)),
-        names_are_text=True,
+        class_texts=tuple((f"thing {n}",) for n in range(classes)),
         splits={"train": torch.arange(len(labels))},
         fingerprint="random",
     )

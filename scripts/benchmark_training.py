@@ -126,7 +126,6 @@ def trainer_on(store: ImageStore, classes: int, values: dict[str, Any], folder: 
         images=store,
         labels=torch.arange(classes).repeat_interleave(len(store) // classes),
         class_names=tuple(f"c{c}" for c in range(classes)),
-        names_are_text=False,
         splits={"train": torch.arange(len(store))},
         fingerprint="random",
     )

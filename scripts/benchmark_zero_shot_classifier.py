@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
     # ImageNet has two classes called crane, and more: a number makes names unique, the texts are the names.
     unique = tuple(f"{n} {name}" for n, name in enumerate(names))
     texts = tuple((name,) for name in names)
-    data = LabeledImages("imagenet", images, labels, unique, True, {"test": labels}, "", class_texts=texts)
+    data = LabeledImages("imagenet", images, labels, unique, {"test": labels}, "", class_texts=texts)
 
     class Wrapped:
         @torch.no_grad()

@@ -86,7 +86,7 @@ def make_data(
         images=InMemory(tensor),
         labels=labels,
         class_names=names,
-        names_are_text=has_text,
+        class_texts=tuple((name,) for name in names) if has_text else (),
         splits={
             name: (part[labels] == p).nonzero().flatten() for p, name in enumerate(("train", "val", "test"))
         },

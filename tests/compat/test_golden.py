@@ -44,9 +44,8 @@ def make_labeled_images(labels: Tensor, **options: Any) -> LabeledImages:
         images=InMemory(torch.zeros(len(labels), 1, 4, 4, dtype=torch.uint8)),
         labels=labels,
         class_names=names,
-        names_are_text=True,
         fingerprint="golden",
-        **options,
+        **({"class_texts": tuple((name,) for name in names)} | options),
     )
 
 

@@ -92,7 +92,7 @@ def test_every_layout_gives_the_same_data(layout: str, tmp_path: Path, data_root
 def test_images_names_and_numbers_match(folder: Path, resize: str) -> None:
     preprocessor = ImagePreprocessor(8, 1, resize)
     data = load_data("att_faces", None, preprocessor)
-    assert data.class_names == tuple(f"s{n}" for n in range(1, 41)) and not data.names_are_text
+    assert data.class_names == tuple(f"s{n}" for n in range(1, 41)) and not any(data.class_texts)
     assert data.note == "" and len(data.images) == len(data.image_names) == 400
     assert data.source_id.tolist() == list(range(1, 11)) * 40
     for n in (0, 9, 17, 399):

@@ -38,7 +38,7 @@ def write_csv(root: Path, rows: list[tuple[str, ...]], header: str = "file,capti
 def test_every_image_is_a_class_with_its_captions_as_texts(folder: Path) -> None:
     write_csv(folder, [*ROWS, ("./in/3.png", "another view, of the same"), ("in/4.png", "a thing of kind 3")])
     data = load(folder)
-    assert data.image_names == tuple(name for name, _ in ROWS) and data.names_are_text
+    assert data.image_names == tuple(name for name, _ in ROWS) and all(data.class_texts)
     assert data.class_texts[3] == ("a thing of kind 3", "another view, of the same")
     assert data.class_names[3] == "a thing of kind 3" and data.class_names[5] == "a thing of kind 5"
     assert data.labels.tolist() == list(range(10))

@@ -179,7 +179,7 @@ def check(data: LabeledImages, name: str) -> None:
         listed_names = {display_name(e.name) for e in read_class_list(name) if e.split == split}
         assert {data.class_names[c] for c in data.labels[index].tolist()} == listed_names
     assert sum(len(index) for index in data.splits.values()) == 200
-    assert data.names_are_text and "aquarium fish" in data.class_names and data.name == name
+    assert all(data.class_texts) and "aquarium fish" in data.class_names and data.name == name
     group = data.class_group
     assert group is not None and data.group_names[group[data.class_names.index("trout")]] == "fish"
     assert data.note == "200 of 60,000 images available"

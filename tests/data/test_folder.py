@@ -62,7 +62,7 @@ def names(data: LabeledImages, part: str) -> set[str]:
 
 def test_class_folders_are_split_by_class(flat: Path) -> None:
     data = load(flat)
-    assert data.class_names == ("cat", "hot dog", "mug", "red fox", "tench", "yak") and data.names_are_text
+    assert data.class_names == ("cat", "hot dog", "mug", "red fox", "tench", "yak") and all(data.class_texts)
     assert set(data.splits) == {"train", "val", "test"} and len(data.images) == 18
     assert [len(names(data, s)) for s in ("train", "val", "test")] == [2, 2, 2]
     for a, b in (("train", "val"), ("train", "test"), ("val", "test")):
@@ -153,12 +153,18 @@ def test_codes_are_not_text(tmp_path: Path, names: tuple[str, ...]) -> None:
     for name in names:
         fill(tmp_path / "codes" / "test" / name)
     data = load(tmp_path / "codes")
-    assert not data.names_are_text and set(data.class_names) == set(names)
+    assert not any(data.class_texts) and set(data.class_names) == set(names)
 
 
-def test_a_single_code_means_that_names_are_not_text(flat: Path) -> None:
+def test_a_single_code_is_a_class_without_text(flat: Path) -> None:
     fill(flat / "class_7")
-    assert not load(flat).names_are_text
+    data = load(flat)
+    texts = dict(zip(data.class_names, data.class_texts, strict=True))
+    assert texts.pop("class_7") == () and all(texts.values())
+    assert "1 of 7 classes without text, since the name looks like a code: class_7" in data.notes
+    (flat / "classes.yaml").write_text("class_7: the seventh")
+    described = load(flat)
+    assert all(described.class_texts) and not described.notes
 
 
 @pytest.mark.parametrize(
@@ -183,7 +189,7 @@ def test_classes_yaml_gives_texts(tmp_path: Path) -> None:
         "n01532829: house finch\nn01558993: [robin, redbreast]\nn02099601: no\n", encoding="utf-8"
     )
     data = load(root)
-    assert data.names_are_text and data.class_names == ("house finch", "robin", "no")
+    assert all(data.class_texts) and data.class_names == ("house finch", "robin", "no")
     assert data.class_texts == (("house finch",), ("robin", "redbreast"), ("no",))
     assert data.note == ""
 
@@ -252,10 +258,10 @@ def test_captions_do_not_turn_codes_into_text(tmp_path: Path) -> None:
         fill(root / place)
     lines = [json.dumps({"file_name": f"{p}/0.png", "text": f"a drawing of {p[-2:]}"}) for p in places]
     (root / "metadata.jsonl").write_text("\n".join(lines) + "\n")
-    assert not load(root).names_are_text
+    assert load(root).class_texts == (("a drawing of s1",), ("a drawing of s2",), (), ())
     (root / "classes.yaml").write_text("".join(f"{p[-2:]}: face {p[-2:]}\n" for p in places))
     data = load(root)
-    assert data.names_are_text
+    assert all(data.class_texts)
     assert data.class_texts == (
         ("face s1", "a drawing of s1"), ("face s2", "a drawing of s2"), ("face s3",), ("face s4",)
     )  # fmt: skip
@@ -359,7 +365,7 @@ def test_split_folders_next_to_classes_are_rejected(split: Path) -> None:
 @pytest.mark.skipif(not ORL.is_file(), reason="no orl_faces.zip under VLFEW_DATA")
 def test_the_names_of_att_faces_are_codes(tmp_path: Path) -> None:
     data = load(prepare("folder", ORL, tmp_path / "faces"))
-    assert len(data.class_names) == 40 and len(data.images) == 400 and not data.names_are_text
+    assert len(data.class_names) == 40 and len(data.images) == 400 and not any(data.class_texts)
     assert data.images.batch(torch.arange(400)).float().std() > 20
 
 

@@ -22,7 +22,7 @@ def test_the_number_of_classes_and_images_follows_the_definition(glyphs):
     # The numbers depend slightly on the versions of the fonts and of Unicode.
     assert 4_000 < len(glyphs.class_names) < 5_000
     assert 33_000 < len(glyphs.images) < 40_000
-    assert glyphs.names_are_text and glyphs.images.shape == (1, 32, 32)
+    assert all(glyphs.class_texts) and glyphs.images.shape == (1, 32, 32)
 
 
 def test_no_image_is_in_two_classes(glyphs):

@@ -117,7 +117,7 @@ def test_every_format_is_read_and_split_by_class(format_name: str, tmp_path: Pat
         data = load(name, memory_limit_mb=limit)
         assert isinstance(data.images, kind) and data.name == f"hf:{name}" and data.note == ""
         assert data.class_names == ("cat", "hot dog", "mug", "owl", "red fox", "tench", "yak")
-        assert data.names_are_text and data.labels.tolist() == shown_labels(data)
+        assert all(data.class_texts) and data.labels.tolist() == shown_labels(data)
         assert data.labels.bincount().tolist() == [3, 3, 3, 3, 6, 3, 3]
         assert [len(data.classes(s)) for s in ("train", "val", "test")] == [3, 2, 2]
         for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
@@ -190,7 +190,7 @@ def test_columns_are_found_or_chosen(tmp_path: Path) -> None:
     fails_with(name, r"'kind' contains .*, not images", image_column="kind")
     plain = rows(labels).cast_column("kind", Value("int64"))
     plain.save_to_disk(tmp_path / "numbers")
-    assert not load(str(tmp_path / "numbers")).names_are_text
+    assert not any(load(str(tmp_path / "numbers")).class_texts)
     plain.add_column("breed", ["x"] * count).save_to_disk(tmp_path / "three")
     fails_with(str(tmp_path / "three"), r"several columns could contain the labels: .*breed \(\w*string\)")
     plain.remove_columns("image").save_to_disk(tmp_path / "none")

@@ -40,7 +40,7 @@ def test_torchvision_folder(folder: Path, limit: int, kind: type) -> None:
     data = from_torchvision(
         ImageFolder(folder), PREPROCESSOR, name="mine", splits=splits, memory_limit_mb=limit
     )
-    assert isinstance(data.images, kind) and data.name == "mine" and data.names_are_text
+    assert isinstance(data.images, kind) and data.name == "mine" and all(data.class_texts)
     assert data.class_names == ("hot dog", "mug", "red fox")
     images = data.images.batch(torch.arange(12))
     assert images[:, 0, 0, 0].tolist() == data.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
@@ -107,7 +107,7 @@ def test_torchvision_without_targets_or_classes() -> None:
     source = FakeData(size=12, image_size=(3, 8, 8), num_classes=3)
     data = from_torchvision(source, PREPROCESSOR)
     assert data.labels.tolist() == [int(source[n][1]) for n in range(12)]
-    assert not data.names_are_text and data.indices("all").tolist() == list(range(12))
+    assert not any(data.class_texts) and data.indices("all").tolist() == list(range(12))
     assert torch.equal(data.images.batch(torch.tensor([5]))[0], PILToTensor()(source[5][0]))
 
 
@@ -116,7 +116,7 @@ def test_torchvision_synonyms_are_texts(folder: Path) -> None:
     source.classes = [("crane",), ("mug", "cup"), ("crane",)]
     data = from_torchvision(source, PREPROCESSOR)
     assert data.class_texts == (("crane",), ("mug", "cup"), ("crane",))
-    assert len(set(data.class_names)) == 3 and data.names_are_text
+    assert len(set(data.class_names)) == 3 and all(data.class_texts)
 
 
 def test_torchvision_with_a_transform_is_rejected(folder: Path) -> None:
@@ -142,7 +142,7 @@ def test_huggingface_parts_are_splits(limit: int, kind: type) -> None:
     source = DatasetDict({"train": huggingface(range(9)), "validation": huggingface(range(9, 15))})
     data = from_huggingface(source, PREPROCESSOR, memory_limit_mb=limit)
     assert isinstance(data.images, kind)
-    assert data.class_names == ("tench", "great auk", "mug") and data.names_are_text
+    assert data.class_names == ("tench", "great auk", "mug") and all(data.class_texts)
     assert data.indices("train").tolist() == list(range(9)) and data.indices("val").tolist() == list(
         range(9, 15)
     )
@@ -158,7 +158,7 @@ def test_huggingface_labels_of_text_and_numbers() -> None:
     data = from_huggingface(text, PREPROCESSOR)
     assert data.class_names == ("a", "b", "c") and data.labels.tolist() == [1, 0, 1, 2]
     numbers = huggingface(range(4)).cast_column("label", Value("int64"))
-    assert not from_huggingface(numbers, PREPROCESSOR).names_are_text
+    assert not any(from_huggingface(numbers, PREPROCESSOR).class_texts)
 
 
 def test_names_that_differ_in_case_only_are_distinguished() -> None:

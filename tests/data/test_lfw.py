@@ -58,7 +58,7 @@ def test_a_fold_of_view_2(root: Path) -> None:
         assert (data.labels[pairs.i] == data.labels[pairs.j]).equal(pairs.same)
         assert set(data.indices(split).tolist()) >= set(pairs.i.tolist()) | set(pairs.j.tolist())
     assert "View 2" in data.note and "20 of 5,749 people" in data.note
-    assert not data.names_are_text
+    assert not any(data.class_texts)
 
 
 def test_all_folds_for_a_model_trained_elsewhere(root: Path) -> None:

@@ -76,7 +76,7 @@ def fails_with(root: Path, message: str) -> None:
 
 def check_complete(data: LabeledImages) -> None:
     """Check that every image has the label, split and name of the CSVs."""
-    assert data.class_names == tuple(WNIDS) and not data.names_are_text and data.note == ""
+    assert data.class_names == tuple(WNIDS) and not any(data.class_texts) and data.note == ""
     assert list(data.splits) == ["train", "val", "test"]
     for split, wnids in SPLITS.items():
         assert {data.class_names[c] for c in data.classes(split).tolist()} == set(wnids)
@@ -148,7 +148,7 @@ def test_class_names_and_synonyms(tmp_path: Path) -> None:
     names = dict.fromkeys(WNIDS, "crane") | {"n01532829": "house finch,  linnet", "n00000001": "of no class"}
     (root / "class_names.json").write_text(json.dumps(names))
     data = load(root)
-    assert data.names_are_text and data.class_texts[0] == ("house finch", "linnet")
+    assert all(data.class_texts) and data.class_texts[0] == ("house finch", "linnet")
     assert data.class_names[0] == "house finch" and data.class_names[1] == "crane (n01855672)"
     assert data.class_texts[1] == ("crane",) and len(set(data.class_names)) == 5
     assert data.fingerprint != load(make(tmp_path / "plain")).fingerprint
@@ -256,7 +256,7 @@ def test_images_without_their_lists_are_not_prepared(tmp_path: Path) -> None:
 def test_the_official_data_set() -> None:
     data = load(real_data("mini_imagenet"), ImagePreprocessor(image_size=84, channels=3), memory_limit_mb=0)
     assert [len(data.classes(s)) for s in ("train", "val", "test")] == [64, 16, 20]
-    assert data.names_are_text and "golden retriever" in data.class_names
+    assert all(data.class_texts) and "golden retriever" in data.class_names
     assert len(data.image_names) == len(data.labels)
     assert data.note == (
         "" if len(data.labels) == 60_000 else f"{len(data.labels):,} of 60,000 images available"
@@ -273,7 +273,7 @@ def test_texts_can_be_the_definitions_of_wordnet(tmp_path: Path):
     root = make(tmp_path / "m")
     data = load(root, texts="definitions")
     assert data.class_texts[0] == (FINCH,) and data.class_names[0] == "house finch"
-    assert data.names_are_text and data.fingerprint == load(root).fingerprint
+    assert all(data.class_texts) and data.fingerprint == load(root).fingerprint
     (root / "class_names.json").write_text(json.dumps(dict.fromkeys(WNIDS, "bird, animal")))
     both = load(root, texts="both")
     assert both.class_texts[0] == ("bird", "animal", FINCH)

@@ -99,7 +99,7 @@ def test_pixels_equal_those_of_the_same_images_in_files(
 def test_splits_classes_and_texts(folder: Path) -> None:
     data = load_data("mnist", None, PREPROCESSOR)
     assert {split: len(index) for split, index in data.splits.items()} == {"train": 80, "test": 30}
-    assert data.split_by == "image" and data.names_are_text
+    assert data.split_by == "image" and all(data.class_texts)
     assert data.class_names[3] == "three" and data.class_texts[3] == ("three", "3", "digit three")
     assert data.labels.tolist() == [n % 10 for n in range(80)] + [n % 10 for n in range(30)]
     assert data.note == "80 of 60,000 train images available; 30 of 10,000 test images available"

@@ -37,7 +37,7 @@ def load(root, preprocessor, *, stripe_width: int = 2, images_per_class: int = 3
         images=InMemory(images),
         labels=torch.arange(2).repeat_interleave(images_per_class),
         class_names=("left", "right"),
-        names_are_text=True,
+        class_texts=(("left",), ("right",)),
         splits={"test": torch.arange(2 * images_per_class)},
         fingerprint=f"stripes {stripe_width}",
     )

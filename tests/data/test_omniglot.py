@@ -64,7 +64,7 @@ def test_alphabets_are_never_split(root: Path) -> None:
     assert len(alphabets(data, "val")) == 2 and len(alphabets(data, "train")) == 4
     assert alphabets(data, "val") | alphabets(data, "train") == set("ABCDEF")
     assert sum(len(i) for i in data.splits.values()) == len(data.images) == 96
-    assert not data.names_are_text and data.class_names[0] == "A/character01"
+    assert not any(data.class_texts) and data.class_names[0] == "A/character01"
     assert data.note == "24 of 1,623 characters, 96 of 32,460 drawings available"
     for name, group in zip(data.class_names, data.class_group.tolist(), strict=True):
         assert data.group_names[group] == name.split("/")[0]

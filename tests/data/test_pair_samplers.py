@@ -158,7 +158,6 @@ def with_pairs(same: int, different: int) -> LabeledImages:
         images=InMemory(torch.zeros(count, 1, 8, 8, dtype=torch.uint8)),
         labels=torch.arange(count),
         class_names=tuple(map(str, range(count))),
-        names_are_text=False,
         splits={"train": torch.arange(count)},
         fingerprint="annotated",
         pairs={"train": pairs},

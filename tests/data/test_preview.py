@@ -19,14 +19,15 @@ def data(channels: int = 3, classes: int = 30) -> LabeledImages:
     images = torch.zeros((len(labels), channels, 8, 8), dtype=torch.uint8)
     images[:, 0] = (8 * labels)[:, None, None]
     half = (labels >= classes // 2).nonzero().flatten()
+    names = tuple(
+        f"class ${n}_$ with a name that goes on and on until it has to be broken" for n in range(classes)
+    )
     return LabeledImages(
         name="mine",
         images=InMemory(images),
         labels=labels,
-        class_names=tuple(
-            f"class ${n}_$ with a name that goes on and on until it has to be broken" for n in range(classes)
-        ),
-        names_are_text=True,
+        class_names=names,
+        class_texts=tuple((name,) for name in names),
         splits={"train": (labels < classes // 2).nonzero().flatten(), "test": half, "val": labels[:0]},
         fingerprint="abc",
         source_id=labels % 4,
@@ -46,7 +47,7 @@ def test_the_description_has_all_facts() -> None:
     assert lines["names"].endswith("; and 25 more") and lines["names"].count(";") == 5
     assert lines["in memory"] == "0.1 MiB decoded" and lines["note"] == "incomplete"
     assert ("note", "2 unreadable images skipped: a.png, b.png") in describe(data())
-    few = dict(describe(replace(data(3, 5), skipped=(), note="", names_are_text=False)))
+    few = dict(describe(replace(data(3, 5), skipped=(), note="", class_texts=())))
     assert few["names"].startswith("codes, not used as text: ") and "more" not in few["names"]
     assert "note" not in few
 

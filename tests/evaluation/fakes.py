@@ -48,7 +48,6 @@ def dots(labels: list[int], spread: float = 0.3, seed: int = 0, size: int = 2) -
         images=InMemory((255 * pixels.clamp(0, 1)).round().to(torch.uint8)),
         labels=label,
         class_names=tuple(f"s{n}" for n in range(int(label.max()) + 1)),
-        names_are_text=False,
         splits={"test": torch.arange(len(label))},
         fingerprint=f"dots {spread} {seed}",
         image_names=tuple(f"{n}.png" for n in range(len(label))),

@@ -49,12 +49,13 @@ def data_of_traits(classes: int = 120, images: int = 3) -> LabeledImages:
     shown = shown[:, None] + 0.1 * torch.randn(classes, images, 64, generator=generator)
     labels = torch.arange(classes).repeat_interleave(images)
     test = labels >= classes - 20
+    names = tuple(" ".join(f"{v:.3f}" for v in row) for row in trait.tolist())
     return LabeledImages(
         name="traits",
         images=InMemory((127.5 * (shown.clamp(-1, 1) + 1)).round().to(torch.uint8).view(-1, 1, 8, 8)),
         labels=labels,
-        class_names=tuple(" ".join(f"{v:.3f}" for v in row) for row in trait.tolist()),
-        names_are_text=True,
+        class_names=names,
+        class_texts=tuple((name,) for name in names),
         splits={"train": (~test).nonzero().flatten(), "test": test.nonzero().flatten()},
         fingerprint="traits",
     )
@@ -78,7 +79,7 @@ def test_new_classes_are_classified_without_training() -> None:
 def test_anchors_with_wrong_texts_give_chance() -> None:
     data = data_of_traits()
     names = data.class_names[1:100] + data.class_names[:1] + data.class_names[100:]
-    data = replace(data, class_names=names, class_texts=())
+    data = replace(data, class_names=names, class_texts=tuple((name,) for name in names))
     result, _ = run(EvaluationContext(Pixels(has_text=False), data), "asif", **OPTIONS)
     assert result.accuracy < 0.2
 

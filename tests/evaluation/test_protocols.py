@@ -115,7 +115,6 @@ def test_ragged_queries_count_once_each() -> None:
         InMemory(data.images.batch(keep.nonzero().flatten())),
         data.labels[keep],
         data.class_names,
-        True,
         {"test": torch.arange(50)},
         "ragged",
     )
@@ -201,7 +200,7 @@ def test_descriptions_replace_names_and_codes(context: EvaluationContext, tmp_pa
     assert described.accuracy == named.accuracy
     del descriptions[names[0]]
     file.write_text(json.dumps(descriptions))
-    with pytest.raises(DataError, match=f"codes, not text.*{names[0]}"):
+    with pytest.raises(DataError, match=f"1 of 7 classes without text.*: {names[0]}; add to .*d.*json that class"):
         run(coded, "zero-shot", descriptions=file)
 
 

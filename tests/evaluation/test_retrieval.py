@@ -44,7 +44,6 @@ def captioned(texts: list[list[str]], labels: list[int]) -> LabeledImages:
         images=InMemory(torch.arange(len(labels), dtype=torch.uint8).view(-1, 1, 1, 1)),
         labels=torch.tensor(labels),
         class_names=tuple(f"image {n}" for n in range(len(texts))),
-        names_are_text=True,
         splits={"test": torch.arange(len(labels))},
         fingerprint="known",
         class_texts=tuple(map(tuple, texts)),
@@ -126,7 +125,7 @@ def test_what_cannot_be_retrieved_is_an_error(data: LabeledImages) -> None:
     with pytest.raises(ModelError, match="cannot encode captions"):
         run(EvaluationContext(FakeModel(has_text=False), data), "retrieval")
     with pytest.raises(DataError, match="codes, not text"):
-        check_protocol("retrieval", {}, replace(data, names_are_text=False))
+        check_protocol("retrieval", {}, replace(data, class_texts=()))
     broken = Known(torch.ones(2, 3), {"a": torch.ones(3), "b": torch.full((3,), math.nan)})
     with pytest.raises(ModelError, match="NaN or infinity for texts"):
         run(EvaluationContext(broken, captioned([["a"], ["b"]], [0, 1])), "retrieval")

@@ -136,14 +136,13 @@ def make_data(
     labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
     patterns = torch.rand(len(counts), channels, side, side, generator=generator) * 255
     images = patterns[labels] + noise * torch.randn(len(labels), channels, side, side, generator=generator)
+    names = tuple(f"pattern <script>{n}</script> & co" if words else f"p{n}" for n in range(len(counts)))
     return LabeledImages(
         name="patterns",
         images=InMemory(images.clamp(0, 255).byte()),
         labels=labels,
-        class_names=tuple(
-            f"pattern <script>{n}</script> & co" if words else f"p{n}" for n in range(len(counts))
-        ),
-        names_are_text=words,
+        class_names=names,
+        class_texts=tuple((name,) for name in names) if words else (),
         splits={"train": (labels < 2).nonzero().flatten(), "test": (labels >= 2).nonzero().flatten()},
         fingerprint="f00d",
     )

@@ -37,7 +37,7 @@ def trainer(folder: Path, chunk: int | None, changes: dict[str, Any]) -> Trainer
     }
     data = make_data()
     names = tuple(f"{VOCABULARY[c % 6]} {('cat', 'dog')[c // 6]}" for c in range(len(data.class_names)))
-    data = replace(data, class_names=names, class_texts=())
+    data = replace(data, class_names=names, class_texts=tuple((name,) for name in names))
     checked, run = Config.model_validate(config | changes), RunFolder(folder)
     return make_trainer(checked, assemble(checked, run, data), run)
 

@@ -234,9 +234,8 @@ def _labeled(
         images=store,
         labels=labels[numbers],
         class_names=tuple(names),
-        names_are_text=all(texts),
         splits=in_split,
         fingerprint=digest(identity, labels.tolist(), names, drawn, skipped),
-        class_texts=tuple(own or (n,) for own, n in zip(texts, names, strict=True)),
+        class_texts=tuple(texts),
         skipped=skipped,
     )

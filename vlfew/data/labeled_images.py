@@ -83,13 +83,12 @@ class LabeledImages:
         images: the images.
         labels: `[S]` int64, class of each image.
         class_names: one unique display name per class.
-        names_are_text: whether the names have a meaning (`tench`) or are codes (`s17`).
         splits: split name to its image numbers `[n]`, sorted.
         fingerprint: a hash of images, labels and splits.
         split_by: `class` if splits share no classes (see `check_disjoint_classes`); `image` if splits share the
             classes, so that evaluated classes were trained on.
-        class_texts: all texts of each class, where there are more than the name (several names, captions); empty means
-            `(name,)` for each.
+        class_texts: all texts of each class: names, descriptions, captions. A class without any has a code for a name
+            (`s17`); empty means that all have.
         class_group: `[classes]` int64, the group (such as the alphabet) of each class, if any.
         group_names: names of the groups.
         source_id: `[S]` int64, who or what made the image (the drawer, the font), if known.
@@ -106,7 +105,6 @@ class LabeledImages:
     images: ImageStore
     labels: Tensor
     class_names: tuple[str, ...]
-    names_are_text: bool
     splits: Mapping[str, Tensor]
     fingerprint: str
     split_by: Literal["class", "image"] = "class"
@@ -125,12 +123,19 @@ class LabeledImages:
         if len(self.labels) != len(self.images):
             raise ValueError(f"{len(self.labels)} labels for {len(self.images)} images")
         if not self.class_texts:
-            object.__setattr__(self, "class_texts", tuple((n,) for n in self.class_names))
+            object.__setattr__(self, "class_texts", ((),) * len(self.class_names))
+        if len(self.class_texts) != len(self.class_names):
+            raise ValueError(f"texts of {len(self.class_texts)} classes for {len(self.class_names)} names")
 
     @property
     def notes(self) -> list[str]:
         """What readers of a log, a table or a page must know: the note, and what was left out, by number and names."""
         notes = [self.note] if self.note else []
+        if 0 < len(codes := self.without_text()) < len(self.class_names):
+            notes.append(
+                f"{len(codes):,} of {counted(len(self.class_names), 'class')} without text, since the name looks like "
+                f"a code: {first_names(codes)}"
+            )
         if self.skipped:
             notes.append(
                 f"{counted(len(self.skipped), 'unreadable image')} skipped: {first_names(self.skipped)}"
@@ -152,6 +157,11 @@ class LabeledImages:
     def classes(self, split: str) -> Tensor:
         """Class numbers `[C]` of a split, ascending."""
         return self.labels[self.indices(split)].unique()
+
+    def without_text(self, split: str | None = None) -> list[str]:
+        """Names of the classes of a split, or of all, that have no text: they are codes."""
+        classes = range(len(self.class_names)) if split is None else self.classes(split).tolist()
+        return [self.class_names[c] for c in classes if not self.class_texts[c]]
 
     def by_class(self, split: str) -> dict[int, Tensor]:
         """Class number to its image numbers in the split, ascending."""

@@ -27,7 +27,8 @@ def describe(data: LabeledImages) -> list[tuple[str, str]]:
     """What there is to know about a data set: pairs of heading and text, to be read in this order."""
     classes = len(data.class_names)
     groups = f" in {counted(len(data.group_names), 'group')}" if data.group_names else ""
-    kind = "text" if data.names_are_text else "codes, not used as text"
+    codes = data.without_text()
+    kind = "codes, not used as text" if len(codes) == classes else "text"
     names = [data.class_names[n] for n in _evenly_spaced(classes, 5).tolist()]
     names += [f"and {classes - len(names):,} more"] * (classes > len(names))
     lines = [

@@ -10,12 +10,17 @@ from torch import Tensor
 
 from vlfew.classifiers.prototypes import encode_class_texts
 from vlfew.core.errors import DataError, ModelError, did_you_mean
+from vlfew.core.plurals import counted, first_names
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.encoders.text.base import TextEncoder
 from vlfew.encoders.text.distinct import check_distinct_texts
 from vlfew.evaluation.context import EvaluationContext
 from vlfew.evaluation.prompt_templates import CLASS_NAME, read_templates
 from vlfew.evaluation.text_cache import cached_text_embeddings
+
+
+class NoTextError(DataError):
+    """Classes without text where a protocol needs it."""
 
 
 def read_descriptions(path: Path, data: LabeledImages) -> dict[str, list[str]]:
@@ -52,26 +57,51 @@ def class_prompts(
 
     Raises:
         ConfigError: no template, or one without `{}`.
-        DataError: class names are codes and descriptions do not cover them; a class whose text is empty;
-            unusable descriptions.
+        NoTextError: classes whose names are codes, and that descriptions do not cover; names them.
+        DataError: a class whose text is empty; unusable descriptions.
     """
     templates = read_templates(templates)
     described = read_descriptions(descriptions, data) if descriptions else {}
+    names = [data.class_names[c] for c in classes.tolist() if not data.class_texts[c]]
+    check_described(data, [name for name in names if name not in described], len(classes), descriptions)
     prompts = []
     for c in classes.tolist():
         name = data.class_names[c]
         if name in described:
             prompts.append(described[name])
             continue
-        if not data.names_are_text:
-            raise DataError(
-                f"class names of {data.name} are codes, not text (such as {name!r}); "
-                "describe each class with descriptions=FILE.json"
-            )
         if not all(text.strip() for text in data.class_texts[c]):
             raise DataError(f"{data.name}: class {name!r} has an empty text; a prompt cannot be made of it")
         prompts.append([t.replace(CLASS_NAME, text) for text in data.class_texts[c] for t in templates])
     return prompts
+
+
+def check_described(
+    data: LabeledImages, codes: Sequence[str], classes: int, descriptions: Path | None = None
+) -> None:
+    """Checks that every class has a text.
+
+    Args:
+        data: the data set.
+        codes: names of the classes without one.
+        classes: how many classes are needed.
+        descriptions: file in which they are missing, if there is one.
+
+    Raises:
+        NoTextError: there are such classes.
+    """
+    if len(codes) == classes:
+        raise NoTextError(
+            f"class names of {data.name} are codes, not text (such as {codes[0]!r}); "
+            "describe each class with descriptions=FILE.json"
+        )
+    if codes:
+        raise NoTextError(
+            f"{data.name}: {len(codes)} of {counted(classes, 'class')} without text, since the name looks like a code: "
+            f"{first_names(codes)}; "
+            + (f"add to {descriptions}" if descriptions else "describe with descriptions=FILE.json")
+            + (" that class alone" if len(codes) == 1 else " these classes alone")
+        )
 
 
 def check_prompts(

@@ -220,7 +220,7 @@ class DualStream(nn.Module, Comparison, HubModel):
         Args:
             images: batches of uint8 `[B, C, H, W]`, in the order of `labels`.
             labels: `[n]`, indices of their classes in `texts`.
-            texts: of each class.
+            texts: of each class; those without any are no neighbors.
         """
         self.fingerprint = None
         center = self.spec.center_embeddings
@@ -232,9 +232,12 @@ class DualStream(nn.Module, Comparison, HubModel):
             self.image_mean.copy_(embedding.mean(0))
             embedding = l2_normalize(embedding - embedding.mean(0), dim=1)
         if self.class_neighbors is not None:
-            encoded = encode_class_texts(lambda t: self._text_encoder_output(t).float().cpu(), texts)
+            with_text = [number for number, own in enumerate(texts) if own]
+            encoded = encode_class_texts(
+                lambda t: self._text_encoder_output(t).float().cpu(), [texts[number] for number in with_text]
+            )
             means = normalized_mean(SupportSet(Features(embedding), labels, len(texts)))
-            self.class_neighbors.fit(encoded, means)
+            self.class_neighbors.fit(encoded, means[with_text])
         elif center and self.has_text:
             self.text_mean.zero_()
             self.text_mean.copy_(self.encode_text([text for own in texts for text in own]).mean(0))

@@ -22,7 +22,7 @@ class TextSpec(BaseModel):
         projection: `none`, `linear` or `mlp`; `hidden` is the width of the latter's hidden layer.
         dropout: probability in the projection.
         class_neighbors: map texts by their nearest training classes instead of the projection.
-        num_classes: number of these training classes.
+        num_classes: number of these training classes, those with text.
     """
 
     model_config = ConfigDict(extra="forbid")

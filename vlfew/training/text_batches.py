@@ -32,9 +32,9 @@ class TextBatches:
         self._texts = [text for texts in data.class_texts for text in texts]
         self._first = torch.tensor([0, *map(len, data.class_texts)]).cumsum(0)
         self._vectors: Tensor | None = None
-        trained = data.classes("train").tolist()
+        trained = [c for c in data.classes("train").tolist() if data.class_texts[c]]
         # Where every image is a class of its own, two may share a caption.
-        if len(data.indices("train")) > len(trained):
+        if len(data.indices("train")) > len(data.classes("train")):
             names, texts = data.class_names, data.class_texts
             way_out = ", or train without text (text.encoder=null)"
             check_distinct_texts(

@@ -36,7 +36,7 @@ from vlfew.training.training_step import TrainingStep
 from vlfew.training.validation import ModelSelection
 from vlfew.workflows.configured_model import Initialization, build_model, initialize
 from vlfew.workflows.model_selection import choose_model_selection
-from vlfew.workflows.objective import choose_losses
+from vlfew.workflows.objective import choose_losses, training_has_text
 
 PARTS = {
     "data": Part(SOURCES, "name"),
@@ -135,7 +135,7 @@ def assemble(config: Config, run: RunFolder | None = None, data: LabeledImages |
         )
     losses = choose_losses(config, data)
     classes = data.classes("train")
-    model = build_model(config, losses, len(classes))
+    model = build_model(config, losses, len(classes) - len(data.without_text("train")))
     initialization = initialize(model, data, config.init_from)
     objective = Objective(losses, LossContext(model.feature_spec, len(classes)))
     step = TrainingStep(model, objective, classes).to(accelerator.device)
@@ -219,6 +219,11 @@ def _notes(
     notes = [] if initialization is None else [initialization.note]
     if selection is None:
         notes.append("no validation split: the weights of the last step are saved")
+    elif config.model_selection is not None and selection.protocol != config.model_selection.protocol:
+        notes.append(
+            f"model selection by {selection.protocol} instead of {config.model_selection.protocol}, which needs text "
+            "for every validation class"
+        )
     warmup, steps = config.optim.warmup_steps, config.optim.steps
     if warmup >= steps:
         notes.append(
@@ -227,10 +232,10 @@ def _notes(
         )
     if losses.dropped:
         remaining = "the fallback " * losses.used_fallback + ", ".join(loss.name for loss in losses.losses)
-        why = "class names are codes, not text" if not data.names_are_text else "no text encoder"
+        why = "no text encoder" if training_has_text(data) else "class names are codes, not text"
         notes.append(f"{', '.join(losses.dropped)} dropped: {why}; training on {remaining}")
     without_text = not any(loss.kind.needs_text for loss in losses.losses)
-    if without_text and not losses.dropped and data.names_are_text and config.text.encoder is not None:
+    if without_text and not losses.dropped and training_has_text(data) and config.text.encoder is not None:
         notes.append(
             "no loss of the objective uses text: the text encoder is left out (alignment_softmax uses it)"
         )

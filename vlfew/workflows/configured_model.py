@@ -34,13 +34,13 @@ class Initialization(NamedTuple):
     fingerprint: str
 
 
-def build_model(config: Config, losses: SelectedLosses, train_classes: int) -> DualStream:
+def build_model(config: Config, losses: SelectedLosses, classes_with_text: int) -> DualStream:
     """The model with its first weights; it has a text stream only if a loss trains it.
 
     Args:
         config: checked.
         losses: of the objective.
-        train_classes: number of training classes.
+        classes_with_text: number of training classes that have text.
 
     Raises:
         VlfewError: objective, batches and similarity that do not go together; a component that cannot be built; a
@@ -48,18 +48,18 @@ def build_model(config: Config, losses: SelectedLosses, train_classes: int) -> D
     """
     check_similarity(config, losses)
     torch.manual_seed(config.seed)
-    model = DualStream.from_spec(_spec(config, losses, train_classes))
+    model = DualStream.from_spec(_spec(config, losses, classes_with_text))
     model.spec.outside_data = model.pretrained_on_images
     _check_methods(config, model)
     return model
 
 
-def _spec(config: Config, losses: SelectedLosses, train_classes: int) -> ModelSpec:
+def _spec(config: Config, losses: SelectedLosses, classes_with_text: int) -> ModelSpec:
     image, text, preprocessing = config.image, None, config.image.preprocessing
     if losses.needs_text:
         t = config.text
         same = {name: getattr(t, name) for name in type(t).model_fields}  # named alike in both
-        num_classes = 0 if t.class_neighbors is None else train_classes
+        num_classes = 0 if t.class_neighbors is None else classes_with_text
         text = TextSpec(**same, options=t.options, num_classes=num_classes)
     options = image.options
     if config.init_from is not None and "pretrained" in BACKBONES.options(image.backbone).model_fields:

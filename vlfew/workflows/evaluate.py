@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from vlfew.core.errors import DataError, error_context
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.evaluation import NEEDS_TEXT, PROTOCOLS
 from vlfew.evaluation.accuracy import scoring_device
+from vlfew.evaluation.class_prompts import NoTextError
 from vlfew.evaluation.context import EvaluationContext, ProtocolResult
 from vlfew.evaluation.repeats import merge_results
 from vlfew.evaluation.results import Result, read_results
@@ -129,7 +131,7 @@ def check_configured_evaluations(config: Config, data: LabeledImages) -> None:
         DataError: a split that the data do not have.
         ConfigError: any other problem, with the name of the protocol.
     """
-    for protocol, options in configured_evaluations(config, data.names_are_text):
+    for protocol, options in configured_evaluations(config, config.text.encoder is not None):
         split = PROTOCOLS.checked(protocol, options).get("split")
         if split is not None and split not in data.splits:
             why = f": {'; '.join(data.notes)}" if data.notes else ""
@@ -137,7 +139,8 @@ def check_configured_evaluations(config: Config, data: LabeledImages) -> None:
                 f"evaluate: {protocol} needs the split {split!r}, which {data.name} as configured does not have{why}; "
                 "train without evaluations (evaluate=[]), or name another split"
             )
-        with error_context(f"evaluate: {protocol}"):
+        # Classes without text are told after the training, which goes on with the others.
+        with error_context(f"evaluate: {protocol}"), suppress(NoTextError):
             check_protocol(protocol, options, data)
 
 
@@ -161,7 +164,11 @@ def evaluate_run(
     evaluations = configured_evaluations(config, model.has_text)
     for number, (protocol, options) in enumerate(evaluations):
         command = evaluate_command(str(run.path), protocol, config.data.name, options)
-        result, outcome = _run(context, protocol, options, command)
+        try:
+            result, outcome = _run(context, protocol, options, command)
+        except NoTextError as error:
+            log_note(f"evaluation {protocol} skipped: {error}")
+            continue
         if outcome.per_episode is not None:
             result.per_episode = f"episodes/{number:02d}-{protocol}.npy"
             save_per_episode(run.path / result.per_episode, [outcome.per_episode])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from vlfew.core.config import Config, ProtocolConfig
 from vlfew.core.errors import ConfigError, DataError, error_context
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.evaluation import NEEDS_TEXT, PROTOCOLS
+from vlfew.evaluation.class_prompts import NoTextError
 from vlfew.evaluation.run_protocol import check_protocol
 from vlfew.training.validation import ModelSelection
 
@@ -13,9 +16,9 @@ from vlfew.training.validation import ModelSelection
 def choose_model_selection(config: Config, data: LabeledImages, has_text: bool) -> ModelSelection | None:
     """Protocol and options of validations; None without a validation split.
 
-    Where none is configured, or the configured one needs text that the run does not have: one-shot episodes, 5-way
-    with 15 queries or as large as the validation split allows, among classes of two images or more; where there are
-    none, retrieval by text.
+    Where none is configured, or the configured one needs text that the run or a class does not have: one-shot
+    episodes, 5-way with 15 queries or as large as the validation split allows, among classes of two images or more;
+    where there are none, retrieval by text.
 
     Raises:
         ConfigError: another split than `val`; `model_selection` or `training.patience` without a validation split.
@@ -31,7 +34,8 @@ def choose_model_selection(config: Config, data: LabeledImages, has_text: bool) 
                 )
         return None
     if configured is not None and (has_text or configured.protocol not in NEEDS_TEXT):
-        return _checked(configured, data)
+        with suppress(NoTextError):
+            return _checked(configured, data)
     # A class with one image has no query.
     sizes = [len(index) for index in data.by_class("val").values() if len(index) > 1]
     if len(sizes) >= 2:
@@ -43,10 +47,10 @@ def choose_model_selection(config: Config, data: LabeledImages, has_text: bool) 
             "on_small_class": "skip",
         }
         return ModelSelection("few-shot", PROTOCOLS.checked("few-shot", options))
-    if has_text and len(data.classes("val")) > 1:
+    if has_text and len(data.classes("val")) > 1 and not data.without_text("val"):
         # Images with a text of their own each, such as captions.
         return ModelSelection("retrieval", PROTOCOLS.checked("retrieval", {"split": "val"}))
-    with_text = ", or train with text (text.encoder)" if data.names_are_text else ""
+    with_text = "" if has_text or data.without_text() else ", or train with text (text.encoder)"
     raise DataError(
         f"{data.name}: split 'val' has {len(sizes)} class(es) with two images or more, and model selection needs at "
         f"least 2; add classes or images{with_text}"

@@ -11,7 +11,7 @@ from vlfew.similarities import SIMILARITIES
 
 
 def choose_losses(config: Config, data: LabeledImages) -> SelectedLosses:
-    """The losses of the objective; without text, alignment losses are dropped.
+    """The losses of the objective; without text for two training classes, alignment losses are dropped.
 
     Raises:
         ConfigError: a loss that needs more than the batches or the model provide.
@@ -20,7 +20,7 @@ def choose_losses(config: Config, data: LabeledImages) -> SelectedLosses:
     def weighted(loss: LossConfig) -> WeightedLoss:
         return WeightedLoss(loss.loss, loss.weight, loss.options, loss.start, loss.stop)
 
-    has_text = data.names_are_text and config.text.encoder is not None
+    has_text = training_has_text(data) and config.text.encoder is not None
     losses = [weighted(loss) for loss in config.objective]
     selected = select_losses(losses, has_text, weighted(config.fallback_loss))
     if config.sampling.form == "annotated_pairs":
@@ -31,6 +31,11 @@ def choose_losses(config: Config, data: LabeledImages) -> SelectedLosses:
         _check_losses(selected, "supports_unshared", why)
     _check_batches(config, selected)
     return selected
+
+
+def training_has_text(data: LabeledImages) -> bool:
+    """Whether texts of the training classes can be told apart: two classes have some."""
+    return len(data.classes("train")) - len(data.without_text("train")) >= 2
 
 
 def _check_losses(selected: SelectedLosses, attribute: str, why: str) -> None:

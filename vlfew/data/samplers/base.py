@@ -58,6 +58,7 @@ class ClassSampler:
         self.classes = np.array(list(self.members))
         self.labels = data.labels.numpy()
         self.text_counts = np.array([len(texts) for texts in data.class_texts])
+        self.classes_with_text = self.classes[self.text_counts[self.classes] > 0]
         self.sources = data.source_id.numpy() if distinct_sources and data.source_id is not None else None
         self.groups = [self.classes]
         if groups_per_batch is not None:
@@ -134,13 +135,16 @@ class ClassSampler:
         Args:
             rng: of the batch.
             index: `[B]` image numbers.
-            classes: their classes, in the order of the texts; ascending if not given.
+            classes: their classes, in the order of the texts; ascending if not given. Those without text have none.
             pairs: `i [M]` and `j [M]` within the batch.
         """
         labels = torch.from_numpy(self.labels[index])
         classes = labels.unique().numpy() if classes is None else classes
-        others = np.setdiff1d(self.classes, classes)
-        negatives = rng.choice(others, min(self.extra_text_negatives, len(others)), replace=False)
+        classes = classes[self.text_counts[classes] > 0]
+        others = np.setdiff1d(self.classes_with_text, classes)
+        # A batch without any text gets one as a negative, so that the text stream has a gradient in every batch.
+        count = max(self.extra_text_negatives, 0 if len(classes) else 1)
+        negatives = rng.choice(others, min(count, len(others)), replace=False)
         text_classes = np.concatenate([classes, negatives])
         return Batch(
             index=torch.from_numpy(index),

@@ -72,7 +72,6 @@ def load(
         images=InMemory(images),
         labels=labels,
         class_names=tuple(f"s{person}" for person in people),
-        names_are_text=False,
         splits=named_splits(split_of),
         fingerprint=digest([(f.name, f.file.crc32()) for f in faces], split_of),
         split_by="class" if split == "people" else "image",

@@ -70,7 +70,6 @@ def load(
         images=images,
         labels=labels,
         class_names=unique_names([own[0] for own in texts], files),
-        names_are_text=True,
         splits=splits,
         fingerprint=digest(
             [(one.file.name, one.file.size) for one in captioned],

@@ -49,8 +49,8 @@ def load(
 
     Without split folders, classes are drawn into train, val and test from `preprocessor.seed`; with `train` but no
     `val`, some of the training classes become val. Drawn splits have at least two classes, and leave two for training.
-    If there are too few classes, there is no val, then no test, and `note` says so. Class names are text unless one
-    looks like a code (`vlfew.data.class_names`) without an entry in `classes.yaml`; captions do not replace it. The
+    If there are too few classes, there is no val, then no test, and `note` says so. A class name is text unless it
+    looks like a code (`vlfew.data.class_names`); the class then has the texts of `classes.yaml`, or none. The
     fingerprint covers names and sizes of the image files, the texts and the splits, but not the location of the folder
     or the image size.
 
@@ -67,7 +67,9 @@ def load(
     root = find_data("folder", root)
     content = check(root)
     folders, label_of = number_classes([p.folder for p in content.images])
-    class_texts = [_texts(folder, content.named) for folder in folders]
+    class_texts = [
+        content.named.get(folder) or ([] if is_code(folder) else [display_name(folder)]) for folder in folders
+    ]
     names = unique_names([(content.named.get(f) or [display_name(f)])[0] for f in folders], folders)
 
     files = [p.file for p in content.images]
@@ -115,12 +117,11 @@ def load(
         images=images,
         labels=labels,
         class_names=names,
-        names_are_text=all(class_texts),
         splits=splits,
         fingerprint=digest(
             [(f.name, f.size) for f in files], skipped, texts, {s: i.tolist() for s, i in splits.items()}
         ),
-        class_texts=tuple(tuple(own) or (name,) for own, name in zip(texts, names, strict=True)),
+        class_texts=tuple(map(tuple, texts)),
         split_by=split_by,
         skipped=skipped,
         set_aside=tuple(content.set_aside),
@@ -291,11 +292,6 @@ def _split_by(full: set[tuple[str, str]]) -> Literal["class", "image"]:
     train = {folder for split, folder in full if split == "train"}
     others = {folder for split, folder in full if split != "train"}
     return "image" if train and others and others <= train else "class"
-
-
-def _texts(folder: str, named: dict[str, list[str]]) -> list[str]:
-    """The texts of a class; empty if its name is a code."""
-    return named.get(folder) or ([] if is_code(folder) else [display_name(folder)])
 
 
 def _read_classes_yaml(path: Path, folders: set[str]) -> dict[str, list[str]]:

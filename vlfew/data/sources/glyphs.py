@@ -85,7 +85,6 @@ def load(root: Path | None, preprocessor: ImagePreprocessor) -> LabeledImages:
         images=InMemory(tensor),
         labels=label_tensor,
         class_names=tuple(names[0] for names in texts),
-        names_are_text=True,
         splits=splits,
         fingerprint=digest.hexdigest()[:16],
         class_texts=texts,

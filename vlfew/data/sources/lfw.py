@@ -90,7 +90,6 @@ def load(
         images=images,
         labels=labels,
         class_names=names,
-        names_are_text=False,
         splits=splits,
         fingerprint=digest(
             _names_and_sizes(files),
@@ -213,7 +212,6 @@ def _one_image(
         images=InMemory(torch.cat([originals, partners])),
         labels=torch.arange(count).repeat(2),
         class_names=_names(people),
-        names_are_text=False,
         splits=splits,
         fingerprint=digest(
             _names_and_sizes(files), skipped, "one-image", {s: i.tolist() for s, i in splits.items()}

@@ -73,13 +73,12 @@ def load(
         images=images,
         labels=labels,
         class_names=unique_names([own[0] for own in names], wnids),
-        names_are_text=bool(content.names) or texts != "names",
         splits=named_splits([row.split for row in available]),
         # Definitions do not change the fingerprint: the images are the same data.
         fingerprint=digest(
             [(*row, file.size) for row, file in zip(listed, files, strict=True)], skipped, given
         ),
-        class_texts=tuple(class_texts),
+        class_texts=tuple(class_texts) if content.names or texts != "names" else (),
         image_names=tuple(row.filename for row in available),
         skipped=skipped,
         note=content.note,

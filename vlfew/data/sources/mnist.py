@@ -78,7 +78,6 @@ def load(
         images=SquareImages(pixels, preprocessor),
         labels=labels,
         class_names=NAMES,
-        names_are_text=True,
         splits=dict(zip(parts, torch.arange(len(labels)).split(sizes), strict=True)),
         fingerprint=digest(content, labels.tolist(), sizes),
         split_by="image",

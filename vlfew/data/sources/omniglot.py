@@ -89,7 +89,6 @@ def load(
         images=InMemory(images),
         labels=labels,
         class_names=tuple(f"{c.alphabet}/{c.character}" for c in classes),
-        names_are_text=False,
         splits=named_splits([split_of[label] for label in labels.tolist()]),
         fingerprint=digest(
             drawn, skipped, sorted(held_out), rotations, *[sorted(test)] * own, *["mirrors"] * mirrors

@@ -98,7 +98,6 @@ def load(
         images=images,
         labels=number_classes([identity[name] for name in names])[1],
         class_names=tuple(people),
-        names_are_text=False,
         splits=splits,
         fingerprint=digest(
             [(f.name, f.size) for f in files],

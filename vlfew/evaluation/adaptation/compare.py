@@ -34,7 +34,7 @@ from vlfew.evaluation.adaptation.support_sampling import (
     draw_images,
 )
 from vlfew.evaluation.calibration import expected_calibration_error
-from vlfew.evaluation.class_prompts import class_embeddings, class_prompts
+from vlfew.evaluation.class_prompts import NoTextError, check_described, class_embeddings, class_prompts
 from vlfew.evaluation.context import EvaluationContext
 from vlfew.evaluation.prompt_templates import ValidTemplates, as_list
 
@@ -90,7 +90,8 @@ def compare_methods(
     start, data, shots = time.perf_counter(), context.data, list(shots)
     _check_counts(shots, repeats, ways, base_to_new)
     tune_on = choose_tune_on(tune_on, data, split)
-    no_text = why_no_text(context, descriptions)
+    used = [split, *([VAL] if tune_on == "val-classes" else [])]
+    no_text = why_no_text(context, used, descriptions)
     if base_to_new and no_text:
         raise ConfigError(f"new classes are evaluated by text alone, and {no_text}")
     compared, skipped = find_methods(methods, no_text, fixed or {})
@@ -163,12 +164,19 @@ def compare_methods(
     )
 
 
-def why_no_text(context: EvaluationContext, descriptions: Path | None) -> str:
-    """Why classes have no text; "" where they have."""
+def why_no_text(context: EvaluationContext, splits: Sequence[str], descriptions: Path | None) -> str:
+    """Why classes of these splits have no text; "" where they have."""
     if not context.model.has_text:
         return "this model has no text encoder (it was trained without text)"
-    if not context.data.names_are_text and descriptions is None:
-        return f"class names of {context.data.name} are codes, not text (such as {context.data.class_names[0]!r})"
+    data = context.data
+    codes = [name for split in splits if split in data.splits for name in data.without_text(split)]
+    if codes and descriptions is None:
+        try:
+            check_described(
+                data, codes, sum(len(data.classes(split)) for split in splits if split in data.splits)
+            )
+        except NoTextError as error:
+            return str(error)
     return ""
 
 
