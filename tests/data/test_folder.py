@@ -161,7 +161,7 @@ def test_a_single_code_is_a_class_without_text(flat: Path) -> None:
     data = load(flat)
     texts = dict(zip(data.class_names, data.class_texts, strict=True))
     assert texts.pop("class_7") == () and all(texts.values())
-    assert "1 of 7 classes without text, since the name looks like a code: class_7" in data.notes
+    assert "1 of 7 classes without text, since the name looks like a code: class_7 (classes.yaml can give it one)" in data.notes
     (flat / "classes.yaml").write_text("class_7: the seventh")
     described = load(flat)
     assert all(described.class_texts) and not described.notes

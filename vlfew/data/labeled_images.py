@@ -89,6 +89,7 @@ class LabeledImages:
             classes, so that evaluated classes were trained on.
         class_texts: all texts of each class: names, descriptions, captions. A class without any has a code for a name
             (`s17`); empty means that all have.
+        texts_file: where the user can give a class its texts, for messages; empty if there is no such place.
         class_group: `[classes]` int64, the group (such as the alphabet) of each class, if any.
         group_names: names of the groups.
         source_id: `[S]` int64, who or what made the image (the drawer, the font), if known.
@@ -109,6 +110,7 @@ class LabeledImages:
     fingerprint: str
     split_by: Literal["class", "image"] = "class"
     class_texts: tuple[tuple[str, ...], ...] = ()
+    texts_file: str = ""
     class_group: Tensor | None = None
     group_names: tuple[str, ...] = ()
     source_id: Tensor | None = None
@@ -134,7 +136,7 @@ class LabeledImages:
         if 0 < len(codes := self.without_text()) < len(self.class_names):
             notes.append(
                 f"{len(codes):,} of {counted(len(self.class_names), 'class')} without text, since the name looks like "
-                f"a code: {first_names(codes)}"
+                f"a code: {first_names(codes)}" + f" ({self.texts_file} can give it one)" * bool(self.texts_file)
             )
         if self.skipped:
             notes.append(

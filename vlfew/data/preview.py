@@ -27,10 +27,10 @@ def describe(data: LabeledImages) -> list[tuple[str, str]]:
     """What there is to know about a data set: pairs of heading and text, to be read in this order."""
     classes = len(data.class_names)
     groups = f" in {counted(len(data.group_names), 'group')}" if data.group_names else ""
-    codes = data.without_text()
-    kind = "codes, not used as text" if len(codes) == classes else "text"
-    names = [data.class_names[n] for n in _evenly_spaced(classes, 5).tolist()]
-    names += [f"and {classes - len(names):,} more"] * (classes > len(names))
+    shown = [name for name, texts in zip(data.class_names, data.class_texts, strict=True) if texts]
+    kind, shown = ("text", shown) if shown else ("codes, not used as text", list(data.class_names))
+    names = [shown[n] for n in _evenly_spaced(len(shown), 5).tolist()]
+    names += [f"and {len(shown) - len(names):,} more"] * (len(shown) > len(names))
     lines = [
         ("data", f"{data.name}, fingerprint {data.fingerprint}"),
         ("images", f"{len(data.images):,} of {' x '.join(map(str, data.images.shape))}"),

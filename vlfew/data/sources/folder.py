@@ -122,6 +122,7 @@ def load(
             [(f.name, f.size) for f in files], skipped, texts, {s: i.tolist() for s, i in splits.items()}
         ),
         class_texts=tuple(map(tuple, texts)),
+        texts_file="classes.yaml",
         split_by=split_by,
         skipped=skipped,
         set_aside=tuple(content.set_aside),
