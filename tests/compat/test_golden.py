@@ -581,10 +581,8 @@ def write_folder(root: Path, classes: int = 12, images: int = 4) -> Path:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_folder(tmp_path: Path, seed: int) -> None:
-    """Its fingerprint, too: it says in results whether the data are those that a model was trained on."""
     data = load_folder(write_folder(tmp_path / "images"), seed)
-    fingerprint = torch.tensor([*data.fingerprint.encode()])
-    check_hash(f"folder, seed {seed}", [*splits_of(data.splits), data.labels, fingerprint])
+    check_hash(f"folder, seed {seed}", [*splits_of(data.splits), data.labels])
 
 
 @pytest.mark.parametrize("seed", SEEDS)

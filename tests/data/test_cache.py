@@ -12,7 +12,8 @@ from PIL import Image
 from vlfew.data import ImagePreprocessor
 from vlfew.data import cache as cache_module
 from vlfew.data.cache import cache_file, read_cached
-from vlfew.data.image_files import list_files
+from vlfew.data.file_hashes import hash_files, hash_images
+from vlfew.data.image_files import DataFile, list_files
 
 PREPROCESSOR = ImagePreprocessor(image_size=8, channels=1, on_bad_image="skip")
 
@@ -41,6 +42,14 @@ def decodings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
+def read(
+    files: list[DataFile], preprocessor: ImagePreprocessor
+) -> tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]:
+    images, numbers, skipped = read_cached(files, preprocessor, "reading", hash_files(files))
+    assert images.hashes.equal(hash_images(images.tensor))
+    return images.tensor, numbers, skipped
+
+
 def check(result: tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]) -> None:
     images, numbers, skipped = result
     assert numbers.tolist() == [n for n in range(20) if n != 7]
@@ -50,20 +59,20 @@ def check(result: tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]) -> None:
 
 def test_the_second_run_decodes_nothing(folder: Path, decodings: list[int]) -> None:
     for _ in range(3):
-        check(read_cached(list_files(folder), PREPROCESSOR, "reading"))
+        check(read(list_files(folder), PREPROCESSOR))
     assert decodings == [20]
 
 
 def test_changed_images_and_preprocessing_are_decoded_again(folder: Path, decodings: list[int]) -> None:
-    read_cached(list_files(folder), PREPROCESSOR, "reading")
-    read_cached(list_files(folder), replace(PREPROCESSOR, channels=3), "reading")
-    read_cached(list_files(folder), replace(PREPROCESSOR, resize="crop"), "reading")
+    read(list_files(folder), PREPROCESSOR)
+    read(list_files(folder), replace(PREPROCESSOR, channels=3))
+    read(list_files(folder), replace(PREPROCESSOR, resize="crop"))
     # The seed of splits does not change images.
-    read_cached(list_files(folder), replace(PREPROCESSOR, seed=7), "reading")
+    read(list_files(folder), replace(PREPROCESSOR, seed=7))
     assert len(decodings) == 3
     Image.new("L", (8, 8), 99).save(folder / "03.png")
     os.utime(folder / "03.png", ns=(1, 1))
-    images, _, _ = read_cached(list_files(folder), PREPROCESSOR, "reading")
+    images, _, _ = read(list_files(folder), PREPROCESSOR)
     assert len(decodings) == 4 and images[3, 0, 0, 0] == 99
 
 
@@ -73,25 +82,25 @@ def test_an_archive_is_identified_by_its_checksums(
     with ZipFile(tmp_path / "a.zip", "w") as archive:
         for path in sorted(folder.iterdir()):
             archive.write(path, path.name)
-    check(read_cached(list_files(tmp_path / "a.zip"), PREPROCESSOR, "reading"))
+    check(read(list_files(tmp_path / "a.zip"), PREPROCESSOR))
     (tmp_path / "a.zip").rename(tmp_path / "b.zip")
-    check(read_cached(list_files(tmp_path / "b.zip"), PREPROCESSOR, "reading"))
+    check(read(list_files(tmp_path / "b.zip"), PREPROCESSOR))
     assert decodings == [20]
 
 
 @pytest.mark.parametrize("damage", ["short", "empty", "bit", "header"])
 def test_a_damaged_cache_file_is_rebuilt(folder: Path, decodings: list[int], damage: str) -> None:
     files = list_files(folder)
-    read_cached(files, PREPROCESSOR, "reading")
-    path = cache_file(files, PREPROCESSOR)
+    read(files, PREPROCESSOR)
+    path = cache_file(files, PREPROCESSOR, hash_files(files))
     content = bytearray(path.read_bytes())
     if damage == "bit":
         content[-200] ^= 1
     if damage == "header":
         content[:8] = b"\xff" * 8
     path.write_bytes({"short": content[:-50], "empty": b""}.get(damage, content))
-    check(read_cached(files, PREPROCESSOR, "reading"))
-    check(read_cached(files, PREPROCESSOR, "reading"))
+    check(read(files, PREPROCESSOR))
+    check(read(files, PREPROCESSOR))
     assert decodings == [20, 20]
 
 
@@ -100,16 +109,16 @@ def test_an_unwritable_cache_is_not_needed(
 ) -> None:
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    check(read_cached(list_files(folder), PREPROCESSOR, "reading"))
-    check(read_cached(list_files(folder), PREPROCESSOR, "reading"))
+    check(read(list_files(folder), PREPROCESSOR))
+    check(read(list_files(folder), PREPROCESSOR))
     assert decodings == [20, 20]
 
 
 @pytest.mark.filterwarnings("error")
 def test_changing_the_images_does_not_change_the_cache(folder: Path) -> None:
     files = list_files(folder)
-    read_cached(files, PREPROCESSOR, "reading")
-    images, _, _ = read_cached(files, PREPROCESSOR, "reading")
+    read(files, PREPROCESSOR)
+    images, _, _ = read(files, PREPROCESSOR)
     images.zero_()
-    check(read_cached(files, PREPROCESSOR, "reading"))
-    assert not list(cache_file(files, PREPROCESSOR).parent.glob("*.part"))
+    check(read(files, PREPROCESSOR))
+    assert not list(cache_file(files, PREPROCESSOR, hash_files(files)).parent.glob("*.part"))

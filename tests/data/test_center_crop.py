@@ -51,6 +51,6 @@ def test_a_cropped_large_jpeg_has_full_detail(tmp_path: Path, center_crop: float
 
 
 def test_the_cache_file_depends_on_the_crop() -> None:
-    files = [cache_file([], ImagePreprocessor(8, 1, center_crop=c)) for c in (1.0, 0.5)]
+    files = [cache_file([], ImagePreprocessor(8, 1, center_crop=c), []) for c in (1.0, 0.5)]
     assert files[0] != files[1]
-    assert cache_file([], ImagePreprocessor(8, 1, seed=1)) == files[0]
+    assert cache_file([], ImagePreprocessor(8, 1, seed=1), []) == files[0]

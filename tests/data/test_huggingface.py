@@ -427,7 +427,7 @@ def test_from_a_configuration_to_the_report(
     _, *arguments = shlex.split(result["command"])
     run(capsys, *arguments, "--json", "again.json")
     (same,) = json.loads(Path("again.json").read_text())
-    assert same["accuracy"] == result["accuracy"] and same["note"] == ""
+    assert same["accuracy"] == result["accuracy"] and same["note"] == result["note"]
     command = ("evaluate", "few-shot", "runs/run", "--ways", 2, "--queries", 2, "--episodes", 5)
     output = run(capsys, *command, "--data", f"hf:{name}", "data.take=9")
     assert "not the data it was trained on" in output and "the first 9 images of train" in output

@@ -81,7 +81,7 @@ def test_it_can_be_sent_to_other_processes(paths: list[Path]) -> None:
 
 @pytest.mark.parametrize("limit, kind", [(1, InMemory), (0, DecodedOnDemand)])
 def test_small_data_sets_are_in_memory(paths: list[Path], limit: int, kind: type) -> None:
-    images, numbers, skipped = load_images(paths, PREPROCESSOR, "reading", memory_limit_mb=limit)
+    images, numbers, skipped, _ = load_images(paths, PREPROCESSOR, "reading", memory_limit_mb=limit)
     assert isinstance(images, kind) and numbers.tolist() == list(range(30)) and skipped == ()
     assert images.batch(torch.tensor([9]))[0, 2, 0, 0] == 27
 
@@ -90,6 +90,6 @@ def test_small_data_sets_are_in_memory(paths: list[Path], limit: int, kind: type
 def test_unreadable_images_are_skipped_in_both_stores(paths: list[Path], limit: int) -> None:
     paths[2].write_bytes(b"")
     preprocessor = ImagePreprocessor(image_size=16, channels=3, on_bad_image="skip")
-    images, numbers, skipped = load_images(paths, preprocessor, "reading", memory_limit_mb=limit)
+    images, numbers, skipped, _ = load_images(paths, preprocessor, "reading", memory_limit_mb=limit)
     assert skipped == (str(paths[2]),) and 2 not in numbers.tolist() and len(images) == len(numbers) == 29
     assert images.batch(torch.arange(29))[:, 0, 0, 0].tolist() == numbers.tolist()

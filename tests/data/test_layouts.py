@@ -6,6 +6,7 @@ import shutil
 import unicodedata
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ PREPROCESSOR = ImagePreprocessor(16, 3)
 def fill(folder: Path, images: int = 3, shade: int = 0) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for n in range(images):
-        Image.new("RGB", (8, 8), (shade, 20 * n, 0)).save(folder / f"{n}.png")
+        Image.new("RGB", (8, 8), (shade, 20 * n, crc32(folder.name.encode()) % 256)).save(folder / f"{n}.png")
     return folder
 
 
@@ -198,8 +199,8 @@ def test_a_pair_that_is_listed_again_counts_once(tmp_path: Path) -> None:
 def test_every_suffix_that_pillow_reads(tmp_path: Path) -> None:
     folder = fill(tmp_path / "apple")
     kinds = {"jfif": "JPEG", "jpe": "JPEG", "mpo": "MPO", "tga": "TGA", "TIF": "TIFF", "Webp": "WEBP"}
-    for suffix, kind in kinds.items():
-        Image.new("RGB", (8, 8)).save(folder / f"x.{suffix}", kind)
+    for number, (suffix, kind) in enumerate(kinds.items()):
+        Image.new("RGB", (8, 8), (40 * number + 40, 0, 200)).save(folder / f"x.{suffix}", kind)
     for name in NAMES[1:]:
         fill(tmp_path / name)
     data = load(tmp_path)
@@ -214,13 +215,14 @@ def test_heic_is_read_with_its_package(tmp_path: Path) -> None:
 
 def test_heic_without_its_package_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vlfew.data.decode.reads_heic", lambda: False)
+    root = tmp_path / "images"
     for name in NAMES:
-        fill(tmp_path / name)
-    (tmp_path / "apple" / "x.HEIC").write_bytes(b"\0\0\0\x1cftypheic" + bytes(80))
+        fill(root / name)
+    (root / "apple" / "x.HEIC").write_bytes(b"\0\0\0\x1cftypheic" + bytes(80))
     with pytest.raises(DataError, match=r"apple/x.HEIC: .* pillow-heif .*vlfew\[heic\].*on_bad_image=skip"):
-        load(tmp_path)
+        load(root)
     with pytest.raises(DataError, match=r"apple/x.HEIC: .*on_bad_image=skip"):  # decoded on demand
-        store = load(tmp_path, memory_limit_mb=0).images
+        store = load(root, memory_limit_mb=0).images
         store.batch(torch.arange(len(store)))
-    skipping = load_data("folder", tmp_path, ImagePreprocessor(16, 3, on_bad_image="skip"))
+    skipping = load_data("folder", root, ImagePreprocessor(16, 3, on_bad_image="skip"))
     assert ("note", "1 unreadable image skipped: apple/x.HEIC") in describe(skipping)

@@ -49,6 +49,22 @@ def test_a_cached_split_is_not_encoded_again(model: DualStream, counted: list[st
     assert counted == ["test", "val"]
 
 
+def test_changed_images_or_labels_are_encoded_again(model: DualStream, counted: list[str]) -> None:
+    """Although name and fingerprint of the data are the same, as of a data set that knows no better."""
+    data = make_data(classes=30, images=20)
+    cached_split_features(model, data, "test")
+    pixels = data.images.batch(torch.arange(len(data.labels)))
+    one = data.indices("test")[7]
+    pixels[one] = 255 - pixels[one]
+    changed = replace(data, images=InMemory(pixels))
+    again = cached_split_features(model, changed, "test")
+    assert again.features.embedding.equal(encode_split(model, changed, "test").features.embedding)
+    labels = data.labels.clone()
+    labels[one] = data.labels[data.indices("test")[-1]]
+    relabeled = cached_split_features(model, replace(changed, labels=labels), "test")
+    assert relabeled.labels.equal(labels[data.indices("test")]) and counted == ["test"] * 3
+
+
 def test_a_damaged_file_is_replaced(model: DualStream, counted: list[str]) -> None:
     data = make_data()
     good = cached_split_features(model, data, "test").features.embedding

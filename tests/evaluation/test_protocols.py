@@ -200,7 +200,9 @@ def test_descriptions_replace_names_and_codes(context: EvaluationContext, tmp_pa
     assert described.accuracy == named.accuracy
     del descriptions[names[0]]
     file.write_text(json.dumps(descriptions))
-    with pytest.raises(DataError, match=f"1 of 7 classes without text.*: {names[0]}; add to .*d.*json that class"):
+    with pytest.raises(
+        DataError, match=f"1 of 7 classes without text.*: {names[0]}; add to .*d.*json that class"
+    ):
         run(coded, "zero-shot", descriptions=file)
 
 

@@ -404,7 +404,7 @@ def test_the_test_split_is_never_read(config: Path, monkeypatch: pytest.MonkeyPa
         """Images that record which of them were read."""
 
         def __init__(self, images: Any) -> None:
-            self.images, self.shape, self.nbytes = images, images.shape, images.nbytes
+            self.images, self.shape, self.nbytes, self.hashes = images, images.shape, images.nbytes, None
 
         def __len__(self) -> int:
             return len(self.images)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import zlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from torch import Tensor
 from vlfew.core.files import atomic_file
 from vlfew.data.data_root import cache_dir
 from vlfew.data.decode import DECODER_VERSION, THREADS, ImageSequence, read_many
-from vlfew.data.image_files import digest
+from vlfew.data.file_hashes import hash_images
+from vlfew.data.image_files import DataFile, digest
+from vlfew.data.labeled_images import InMemory
 from vlfew.data.preprocess import ImagePreprocessor
 
 _log = logging.getLogger(__name__)
@@ -26,8 +29,8 @@ _BLOCK = 2**24
 
 
 def read_cached(
-    images: ImageSequence, preprocessor: ImagePreprocessor, label: str, identity: object = None
-) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    images: ImageSequence, preprocessor: ImagePreprocessor, label: str, hashes: Sequence[int]
+) -> tuple[InMemory, Tensor, tuple[str, ...]]:
     """`read_many` through the cache.
 
     If the cache file is damaged, images are decoded again; a cache that cannot be written is ignored.
@@ -36,40 +39,39 @@ def read_cached(
         images: S inputs of `read_image`.
         preprocessor: size, channels and how to resize; its seed does not matter.
         label: for the progress bar.
-        identity: plain values that change when the images change; None for a list of files, which are identified by
-            name, size and stamp.
+        hashes: of the content of each.
 
     Returns:
-        The images, uint8 `[K, C, H, W]`; their numbers `[K]`; the names of skipped ones.
+        K images; their numbers `[K]`; the names of skipped ones.
     """
-    path = cache_file(images, preprocessor, identity)
+    path = cache_file(images, preprocessor, hashes)
     decoded = _load(path)
     if decoded is None:
-        decoded = read_many(images, preprocessor, label)
+        pixels, numbers, skipped = read_many(images, preprocessor, label)
+        decoded = InMemory(pixels, hash_images(pixels)), numbers, skipped
         _save(path, *decoded)
     return decoded
 
 
-def cache_file(images: ImageSequence, preprocessor: ImagePreprocessor, identity: object = None) -> Path:
+def cache_file(images: ImageSequence, preprocessor: ImagePreprocessor, hashes: Sequence[int]) -> Path:
     """The cache file of decoded images."""
     # The seed does not change pixels.
     decoder = (DECODER_VERSION, *(v for k, v in vars(preprocessor).items() if k != "seed"))
-    if identity is None:
-        files = (images[n] for n in range(len(images)))
-        identity = [(file.name, file.size, file.stamp) for file in files]
-    return cache_dir() / "decoded" / f"{digest(decoder, identity)}.safetensors"
+    # The names of skipped images are in the cache, too.
+    names = [file.name for file in images if isinstance(file, DataFile)] if isinstance(images, list) else []
+    return cache_dir() / "decoded" / f"{digest(decoder, list(hashes), names)}.safetensors"
 
 
-def _load(path: Path) -> tuple[Tensor, Tensor, tuple[str, ...]] | None:
+def _load(path: Path) -> tuple[InMemory, Tensor, tuple[str, ...]] | None:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "pt") as file:
-            images, numbers = file.get_tensor("images"), file.get_tensor("kept")
+            images, numbers, hashes = (file.get_tensor(name) for name in ("images", "kept", "hashes"))
             metadata = file.metadata()
-        if int(metadata["crc32"]) != _crc32(images):
+        if int(metadata["crc32"]) != _crc32(images, numbers, hashes):
             raise ValueError("checksum differs")
-        return images, numbers, tuple(json.loads(metadata["skipped"]))
+        return InMemory(images, hashes), numbers, tuple(json.loads(metadata["skipped"]))
     except FileNotFoundError:
         return None
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
@@ -77,21 +79,22 @@ def _load(path: Path) -> tuple[Tensor, Tensor, tuple[str, ...]] | None:
         return None
 
 
-def _save(path: Path, images: Tensor, numbers: Tensor, skipped: tuple[str, ...]) -> None:
+def _save(path: Path, images: InMemory, numbers: Tensor, skipped: tuple[str, ...]) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    metadata = {"crc32": str(_crc32(images)), "skipped": json.dumps(skipped)}
+    tensors = {"images": images.tensor, "kept": numbers, "hashes": images.hashes}
+    metadata = {"crc32": str(_crc32(*tensors.values())), "skipped": json.dumps(skipped)}
     try:
         with atomic_file(path) as temporary:
-            save_file({"images": images, "kept": numbers}, temporary, metadata)
+            save_file(tensors, temporary, metadata)
     except (SafetensorError, OSError) as error:
         _log.info("decoded images cannot be cached in %s: %s", path, error)
 
 
-def _crc32(images: Tensor) -> int:
+def _crc32(*tensors: Tensor) -> int:
     """A checksum of the checksums of blocks, computed in several threads."""
-    content = images.numpy().reshape(-1)
-    blocks = [content[n : n + _BLOCK].data for n in range(0, len(content), _BLOCK)]
+    contents = [tensor.numpy().reshape(-1) for tensor in tensors]
+    blocks = [content[n : n + _BLOCK].data for content in contents for n in range(0, len(content), _BLOCK)]
     with ThreadPoolExecutor(THREADS) as pool:
         return zlib.crc32(repr(list(pool.map(zlib.crc32, blocks))).encode())

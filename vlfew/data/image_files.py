@@ -8,7 +8,6 @@ import os
 import re
 import stat
 import tarfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -42,13 +41,14 @@ class DataFile:
     Attributes:
         name: path relative to the folder or archive, with forward slashes.
         size: bytes, unpacked.
-        stamp: changes with the content: CRC-32 in a zip archive, otherwise the modification time.
+        stamp: changes with the content: CRC-32 in a zip archive, otherwise the times in nanoseconds of the last
+            modification and of the last status change, those of a tar archive with the place in it.
         place: the folder or open zip archive that contains it, or its byte range of a tar archive.
     """
 
     name: str
     size: int
-    stamp: int
+    stamp: tuple[int, ...]
     place: Path | ByteRange | ZipFile
 
     def read(self) -> bytes:
@@ -60,9 +60,23 @@ class DataFile:
             else self.place.read(self.name)
         )
 
-    def crc32(self) -> int:
-        """CRC-32 of the content, the same for a folder and an archive (a zip archive stores it)."""
-        return self.stamp if isinstance(self.place, ZipFile) else zlib.crc32(self.read())
+    @property
+    def container(self) -> str:
+        """Absolute path of the folder or archive."""
+        place = self.place
+        path = (
+            place.filename
+            if isinstance(place, ZipFile)
+            else place.path
+            if isinstance(place, ByteRange)
+            else place
+        )
+        return os.path.abspath(str(path))
+
+    @classmethod
+    def at(cls, folder: Path, name: str) -> DataFile:
+        """The file of this name in a folder."""
+        return cls(name, *_size_and_stamp(os.stat(folder / name)), folder)
 
 
 def list_files(place: Path) -> list[DataFile]:
@@ -113,8 +127,12 @@ def _in_folder(folder: Path) -> list[DataFile]:
                     continue
                 _raise_unreadable(error)
             if stat.S_ISREG(status.st_mode):
-                files.append(DataFile(base + name, status.st_size, status.st_mtime_ns, folder))
+                files.append(DataFile(base + name, *_size_and_stamp(status), folder))
     return files
+
+
+def _size_and_stamp(status: os.stat_result) -> tuple[int, tuple[int, int]]:
+    return status.st_size, (status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _raise_unreadable(error: OSError) -> NoReturn:
@@ -127,7 +145,7 @@ def _in_zip(path: Path) -> list[DataFile]:
     except (BadZipFile, OSError) as error:
         raise DataError(f"{path}: not a readable zip archive: {error}") from None
     return [
-        DataFile(member.filename, member.file_size, member.CRC, archive)
+        DataFile(member.filename, member.file_size, (member.CRC,), archive)
         for member in archive.infolist()
         if not member.is_dir() and not _HIDDEN.search(member.filename)
     ]
@@ -135,9 +153,10 @@ def _in_zip(path: Path) -> list[DataFile]:
 
 def _in_tar(path: Path) -> list[DataFile]:
     try:
+        _, stamp = _size_and_stamp(os.stat(path))
         with tarfile.open(path, "r:") as archive:
             return [
-                DataFile(m.name, m.size, int(m.mtime), ByteRange(path, m.offset_data, m.size))
+                DataFile(m.name, m.size, (*stamp, m.offset_data), ByteRange(path, m.offset_data, m.size))
                 for m in archive
                 if m.isfile() and not hidden(m.name)
             ]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from typing import Any
+from functools import cached_property, lru_cache, partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ from vlfew.data.decode import (
     read_numbered,
     resize_squares,
 )
+from vlfew.data.file_hashes import hash_files, hash_images
 from vlfew.data.image_files import DataFile
 from vlfew.data.labeled_images import ImageStore, InMemory
 from vlfew.data.preprocess import ImagePreprocessor
@@ -40,6 +42,7 @@ class DecodedOnDemand:
         label: images without a name are called `label[17]` in messages.
         cache_mb: size of the cache of decoded images, in MiB, in each process: every worker of a DataLoader has its
             own.
+        hashes: `[S]` of their files, if they are known.
     """
 
     def __init__(
@@ -49,7 +52,9 @@ class DecodedOnDemand:
         label: str = "image",
         *,
         cache_mb: int = 512,
+        hashes: Tensor | None = None,
     ) -> None:
+        self.hashes = hashes
         self.images, self.preprocessor, self.label, self.cache_mb = images, preprocessor, label, cache_mb
         self.shape = preprocessor.shape
         capacity = max(1, cache_mb * MEBIBYTE // math.prod(self.shape))
@@ -99,6 +104,10 @@ class SquareImages:
     images: Tensor
     preprocessor: ImagePreprocessor
 
+    @cached_property
+    def hashes(self) -> Tensor:
+        return hash_images(self.images)
+
     @property
     def shape(self) -> tuple[int, int, int]:
         return self.preprocessor.shape
@@ -115,42 +124,59 @@ class SquareImages:
         return resize_squares(self.images[index], self.preprocessor)
 
 
+class LoadedImages(NamedTuple):
+    """Images as a data set holds them.
+
+    Attributes:
+        images: K of the S sources.
+        numbers: `[K]`, theirs among the S.
+        skipped: names of those left out.
+        hashes: of the content of all S, if they are known.
+    """
+
+    images: ImageStore
+    numbers: Tensor
+    skipped: tuple[str, ...]
+    hashes: Sequence[int] | None
+
+
 def load_images(
     sources: ImageSequence,
     preprocessor: ImagePreprocessor,
     label: str,
     memory_limit_mb: int,
-    identity: object = None,
-) -> tuple[ImageStore, Tensor, tuple[str, ...]]:
+    hashes: Sequence[int] | None = None,
+) -> LoadedImages:
     """Load images into memory if they fit, otherwise decode them on demand.
 
-    Files, and images with an identity, go through the cache of decoded images. Images that are decoded on demand are
-    not read here, except with `on_bad_image: skip`, which checks all of them.
+    Files, and images whose hashes are given, go through the cache of decoded images. Images that are decoded on demand
+    are not decoded here, except with `on_bad_image: skip`, which checks all of them.
 
     Args:
         sources: S images by number.
         preprocessor: size, channels and how to resize.
         label: for the progress bar.
         memory_limit_mb: limit of decoded images in memory, in MiB.
-        identity: plain values that change when the images change; not needed for files.
-
-    Returns:
-        The images; their numbers `[K]` among the S; the names of those left out.
+        hashes: of the content of each image; computed for files.
 
     Raises:
         DataError: an image cannot be read and bad ones are not to be skipped.
     """
+    if hashes is None and isinstance(sources, list) and all(isinstance(p, DataFile) for p in sources):
+        hashes = hash_files(sources)
     size = len(sources) * math.prod(preprocessor.shape)
     if size <= memory_limit_mb * MEBIBYTE:
-        files = isinstance(sources, list) and all(isinstance(p, DataFile) for p in sources)
-        if files or identity is not None:
-            images, kept, skipped = read_cached(sources, preprocessor, label, identity)
+        if hashes is not None:
+            images, numbers, skipped = read_cached(sources, preprocessor, label, hashes)
         else:
-            images, kept, skipped = read_many(sources, preprocessor, label)
-        return InMemory(images), kept, skipped
-    if preprocessor.on_bad_image == "error":
-        return DecodedOnDemand(sources, preprocessor, label), torch.arange(len(sources)), ()
+            pixels, numbers, skipped = read_many(sources, preprocessor, label)
+            images = InMemory(pixels)
+        return LoadedImages(images, numbers, skipped, hashes)
     bad: list[str] = []
-    good = [number for number, _ in decode_readable(sources, preprocessor, label, bad)]
-    readable: ImageSequence = Subset(sources, good)  # type: ignore[arg-type]
-    return DecodedOnDemand(readable, preprocessor, label), torch.tensor(good, dtype=torch.int64), tuple(bad)
+    numbers, readable = torch.arange(len(sources)), sources
+    if preprocessor.on_bad_image == "skip":
+        good = [number for number, _ in decode_readable(sources, preprocessor, label, bad)]
+        numbers, readable = torch.tensor(good, dtype=torch.int64), Subset(sources, good)  # type: ignore[arg-type]
+    known = None if hashes is None else torch.tensor(hashes, dtype=torch.int64)[numbers]
+    store = DecodedOnDemand(readable, preprocessor, label, hashes=known)
+    return LoadedImages(store, numbers, tuple(bad), hashes)

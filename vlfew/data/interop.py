@@ -19,7 +19,8 @@ from torch import Tensor
 
 from vlfew.core.errors import DataError, did_you_mean
 from vlfew.data.class_names import display_name, is_code, number_classes, unique_names
-from vlfew.data.image_files import digest
+from vlfew.data.file_hashes import hash_bytes, hash_files
+from vlfew.data.image_files import DataFile, digest
 from vlfew.data.image_stores import load_images
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.data.preprocess import ImagePreprocessor
@@ -41,7 +42,7 @@ def from_torchvision(
 
     Labels come from `targets`, `labels` or `_labels`, as in torchvision, or else from the items; class names from
     `classes` (which may be set by hand), or else they are the labels. `vlfew.data.class_names` decides whether they are
-    text. The fingerprint covers labels, names and splits, not the images.
+    text. The fingerprint covers labels, names, splits and, if they fit in memory, the pixels of the images.
 
     Args:
         dataset: built without a transform.
@@ -82,8 +83,8 @@ def from_huggingface(
 ) -> LabeledImages:
     """A Hugging Face data set; the parts of a `DatasetDict` become splits (`validation` becomes `val`).
 
-    A single `Dataset` becomes the split `all`. The fingerprint covers the sizes of the encoded images,
-    labels, class names and splits.
+    A single `Dataset` becomes the split `all`. The fingerprint covers the encoded images, labels,
+    class names and splits.
 
     Args:
         dataset: with a column of images and one of labels (`ClassLabel`, text or integers).
@@ -130,26 +131,29 @@ def from_huggingface(
         feature.names if isinstance(feature, ClassLabel) else None,
         dict(zip(splits, numbers, strict=True)),
         memory_limit_mb,
-        identity=_sizes(joined, image),
-        # These fingerprints depend on location and library version: suitable only as a cache key.
-        cache_key=[rows._fingerprint for rows in parts.values()],
+        hashes=_content_hashes(joined, image),
     )
 
 
-def _sizes(rows: Dataset, image: str) -> list[int]:
-    """Size in bytes of each encoded image, in the table or in its file; -1 if it is missing."""
+def _content_hashes(rows: Dataset, image: str) -> list[int]:
+    """64-bit hash of each encoded image, in the table or in its file; 0 if it is missing."""
     import pyarrow.compute as compute
 
-    sizes: list[int] = []
+    hashes: list[int] = []
+    files: dict[int, DataFile] = {}
     for table in rows.select_columns([image]).with_format("arrow").iter(1000):
         for images in table.column(image).chunks:
-            lengths = compute.binary_length(compute.struct_field(images, "bytes")).to_pylist()
             paths = compute.struct_field(images, "path").to_pylist()
-            for length, path in zip(lengths, paths, strict=True):
-                if length is None:
-                    length = Path(path).stat().st_size if path and Path(path).exists() else -1
-                sizes.append(length)
-    return sizes
+            for content, path in zip(compute.struct_field(images, "bytes"), paths, strict=True):
+                if content.is_valid:
+                    hashes.append(hash_bytes(memoryview(content.as_buffer())))
+                    continue
+                if path and Path(path).is_file():
+                    files[len(hashes)] = DataFile.at(Path(path).parent, Path(path).name)
+                hashes.append(0)
+    for number, value in zip(files, hash_files(list(files.values())), strict=True):
+        hashes[number] = value
+    return hashes
 
 
 class _Images:
@@ -200,8 +204,8 @@ def _labeled(
     splits: Mapping[str, Tensor],
     memory_limit_mb: int,
     *,
-    identity: object,
-    cache_key: object = None,
+    identity: object = None,
+    hashes: Sequence[int] | None = None,
 ) -> LabeledImages:
     """A data set of images by number and their classes.
 
@@ -209,7 +213,7 @@ def _labeled(
         targets: class of each image: a number if the classes are known, otherwise its name.
         known: names of the classes, or synonyms of each; None if they are the distinct targets.
         identity: what the fingerprint covers besides labels, names and splits.
-        cache_key: changes with the images; None if that is unknown.
+        hashes: of the content of each image; None if it is unknown.
     """
     for n, target in enumerate(targets):
         if target is None or (known and not -1 < target < len(known)):
@@ -223,7 +227,8 @@ def _labeled(
     names = list(unique_names([display_name(own[0]) for own in given], range(len(given))))
     texts = [tuple(display_name(t) for t in own if not is_code(t)) for own in given]
 
-    store, numbers, skipped = load_images(images, preprocessor, name, memory_limit_mb, cache_key)
+    store, numbers, skipped, _ = load_images(images, preprocessor, name, memory_limit_mb, hashes)
+    content = store.hashes if hashes is None else torch.tensor(hashes)
     position = torch.full((len(labels),), -1)
     position[numbers] = torch.arange(len(numbers))
     moved = {split: position[index].sort().values for split, index in splits.items()}
@@ -235,7 +240,9 @@ def _labeled(
         labels=labels[numbers],
         class_names=tuple(names),
         splits=in_split,
-        fingerprint=digest(identity, labels.tolist(), names, drawn, skipped),
+        fingerprint=digest(
+            identity, None if content is None else content.tolist(), labels.tolist(), names, drawn, skipped
+        ),
         class_texts=tuple(texts),
         skipped=skipped,
     )

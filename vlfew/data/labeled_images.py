@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal, Protocol
 
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from vlfew.core.errors import DataError, did_you_mean
 from vlfew.core.plurals import counted, first_names
+from vlfew.data.duplicates import duplicate_note
+from vlfew.data.file_hashes import hash_images
 from vlfew.data.pairs import Pairs
 
 
@@ -27,6 +30,11 @@ class ImageStore(Protocol):
         """Bytes of decoded images in memory."""
         ...
 
+    @property
+    def hashes(self) -> Tensor | None:
+        """64-bit hash `[S]` of each image, of its pixels or of its file; None if it is unknown."""
+        ...
+
     def __len__(self) -> int: ...
 
     def batch(self, index: Tensor) -> Tensor:
@@ -36,9 +44,15 @@ class ImageStore(Protocol):
 
 @dataclass(frozen=True)
 class InMemory:
-    """Decoded images in memory: `tensor` is uint8 `[S, C, H, W]`."""
+    """Decoded images in memory: `tensor` is uint8 `[S, C, H, W]`.
+
+    Args:
+        tensor: the images.
+        known_hashes: their hashes `[S]`, if they were computed before.
+    """
 
     tensor: Tensor
+    known_hashes: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.tensor.dtype != torch.uint8 or self.tensor.ndim != 4:
@@ -54,6 +68,10 @@ class InMemory:
     @property
     def nbytes(self) -> int:
         return self.tensor.numel()
+
+    @cached_property
+    def hashes(self) -> Tensor:
+        return hash_images(self.tensor) if self.known_hashes is None else self.known_hashes
 
     def __len__(self) -> int:
         return len(self.tensor)
@@ -84,7 +102,7 @@ class LabeledImages:
         labels: `[S]` int64, class of each image.
         class_names: one unique display name per class.
         splits: split name to its image numbers `[n]`, sorted.
-        fingerprint: a hash of images, labels and splits.
+        fingerprint: a hash of the content of images, of labels, texts and splits.
         split_by: `class` if splits share no classes (see `check_disjoint_classes`); `image` if splits share the
             classes, so that evaluated classes were trained on.
         class_texts: all texts of each class: names, descriptions, captions. A class without any has a code for a name
@@ -136,7 +154,9 @@ class LabeledImages:
         if 0 < len(codes := self.without_text()) < len(self.class_names):
             notes.append(
                 f"{len(codes):,} of {counted(len(self.class_names), 'class')} without text, since the name looks like "
-                f"a code: {first_names(codes)}" + f" ({self.texts_file} can give it one)" * bool(self.texts_file)
+                f"a code: {first_names(codes)}"
+                + f" ({self.texts_file} can give it one)"
+                * bool(self.texts_file)
             )
         if self.skipped:
             notes.append(
@@ -144,6 +164,8 @@ class LabeledImages:
             )
         if self.set_aside:
             notes.append(f"{counted(len(self.set_aside), 'file')} set aside: {first_names(self.set_aside)}")
+        if identical := duplicate_note(self):
+            notes.append(identical)
         return notes
 
     def indices(self, split: str) -> Tensor:

@@ -25,12 +25,14 @@ def cached_split_features(model: DualStream, data: LabeledImages, split: str) ->
     """`encode_split`, cached for the same model and the same images read in the same way.
 
     Only embeddings are cached: maps are large, and no method on cached features uses them. A damaged file is
-    replaced; without a writable cache nothing is cached.
+    replaced; without a writable cache, or where images have no hashes, nothing is cached.
 
     Raises:
         DataError: as `encode_split`.
         ModelError: as `encode_split`.
     """
+    if data.images.hashes is None:
+        return encode_split(model, data, split)
     path = cache_file(model, data, split)
 
     def encode() -> FeatureBank:
@@ -45,12 +47,14 @@ def cached_split_features(model: DualStream, data: LabeledImages, split: str) ->
 def cache_file(model: DualStream, data: LabeledImages, split: str) -> Path:
     """The file in which the features are cached.
 
-    Fingerprints of data identify files and splits, not always how the images were read. So the pixels of
-    some images are part of the file's name.
+    Hashes of images may be those of their files, which do not tell how they were read. So the pixels of some images
+    are part of the file's name.
     """
     index = split_indices(data, split)
     sampled = index[torch.linspace(0, len(index) - 1, min(SAMPLED_IMAGES, len(index))).long()]
     pixels = hashlib.sha256(data.images.batch(sampled).numpy().tobytes()).hexdigest()
     model_key = (fingerprint_of(model), model.device.type)
-    data_key = (data.name, data.fingerprint, split, data.images.shape, pixels)
+    assert data.images.hashes is not None
+    content = [data.images.hashes[index].tolist(), data.labels[index].tolist()]
+    data_key = (data.name, data.fingerprint, split, data.images.shape, pixels, content)
     return cache_dir() / "features" / f"{digest(__version__, model_key, data_key)}.safetensors"

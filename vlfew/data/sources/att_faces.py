@@ -20,8 +20,9 @@ from vlfew.core.random import seed_at
 from vlfew.data.cache import read_cached
 from vlfew.data.class_names import number_classes
 from vlfew.data.data_root import find_data
+from vlfew.data.file_hashes import hash_files
 from vlfew.data.image_files import DataFile, digest, list_files
-from vlfew.data.labeled_images import InMemory, LabeledImages, missing_note
+from vlfew.data.labeled_images import LabeledImages, missing_note
 from vlfew.data.preprocess import ImagePreprocessor
 from vlfew.data.splits import draw_names, named_splits
 
@@ -60,7 +61,8 @@ def load(
     if split == "images" and (fold > 1 or validation_people):
         raise DataError("att_faces: fold and validation_people are for split=people; leave them out")
     files = check(find_data("att_faces", root, ALSO))
-    images, numbers, skipped = read_cached([f.file for f in files], preprocessor, "reading att_faces")
+    hashes = hash_files([f.file for f in files])
+    images, numbers, skipped = read_cached([f.file for f in files], preprocessor, "reading att_faces", hashes)
     faces = [files[n] for n in numbers.tolist()]
     if split == "people":
         split_of = _by_people(faces, fold, validation_people, preprocessor.seed)
@@ -69,11 +71,11 @@ def load(
     people, labels = number_classes([f.person for f in faces])
     return LabeledImages(
         name="att_faces",
-        images=InMemory(images),
+        images=images,
         labels=labels,
         class_names=tuple(f"s{person}" for person in people),
         splits=named_splits(split_of),
-        fingerprint=digest([(f.name, f.file.crc32()) for f in faces], split_of),
+        fingerprint=digest([f.name for f in faces], [hashes[n] for n in numbers.tolist()], split_of),
         split_by="class" if split == "people" else "image",
         source_id=torch.tensor([f.number for f in faces]),
         image_names=tuple(f.name for f in faces),

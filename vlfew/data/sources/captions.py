@@ -52,7 +52,7 @@ def load(
     """
     root = find_data("captions", root)
     captioned, set_aside = check(root)
-    images, numbers, skipped = load_images(
+    images, numbers, skipped, hashes = load_images(
         [one.file for one in captioned], preprocessor, "reading images", memory_limit_mb
     )
     captioned = [captioned[number] for number in numbers.tolist()]
@@ -72,7 +72,8 @@ def load(
         class_names=unique_names([own[0] for own in texts], files),
         splits=splits,
         fingerprint=digest(
-            [(one.file.name, one.file.size) for one in captioned],
+            files,
+            hashes,
             skipped,
             texts,
             {split: index.tolist() for split, index in splits.items()},

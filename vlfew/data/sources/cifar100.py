@@ -7,7 +7,6 @@ data set with a column `fine_label`, in parquet or arrow files.
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from vlfew.data.cifar_pickles import read_meta, read_part
 from vlfew.data.class_names import display_name, number_classes
 from vlfew.data.class_split import split_by_list
 from vlfew.data.data_root import find_data
+from vlfew.data.file_hashes import hash_images
 from vlfew.data.image_files import DataFile, digest, list_files
 from vlfew.data.image_names import is_image
 from vlfew.data.image_stores import load_images
@@ -96,10 +96,10 @@ def _from_pickles(place: Path, preprocessor: ImagePreprocessor, memory_limit_mb:
     parts = [read_part(place / part) for part in ("train", "test")]
     rows = np.concatenate([rows for rows, _, _ in parts])
     labels = [label for _, own, _ in parts for label in own]
-    content = (zlib.crc32(rows.data), len(rows))
     # Stored as a red, a green and a blue plane. Arrays are always readable: none is skipped.
     pixels = rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    images, _, _ = load_images(pixels, preprocessor, NAME, memory_limit_mb, (NAME, content))
+    hashes = hash_images(torch.from_numpy(pixels)).tolist()
+    images = load_images(pixels, preprocessor, NAME, memory_limit_mb, hashes).images
     return LabeledImages(
         name=NAME,
         images=images,
@@ -107,7 +107,7 @@ def _from_pickles(place: Path, preprocessor: ImagePreprocessor, memory_limit_mb:
         class_names=tuple(display_name(name) for name in names),
         class_texts=tuple((display_name(name),) for name in names),
         splits={"all": torch.arange(len(labels))},
-        fingerprint=digest(content, labels, names),
+        fingerprint=digest(hashes, labels, names),
         image_names=tuple(name for _, _, own in parts for name in own),
     )
 
@@ -118,7 +118,7 @@ def _from_folders(
     files = sorted(files, key=lambda file: (file.name.split("/")[-2:], file.name))
     folders, names = zip(*(file.name.split("/")[-2:] for file in files), strict=True)
     classes, labels = number_classes(folders)
-    images, numbers, skipped = load_images(files, preprocessor, f"reading {NAME}", memory_limit_mb)
+    images, numbers, skipped, hashes = load_images(files, preprocessor, f"reading {NAME}", memory_limit_mb)
     return LabeledImages(
         name=NAME,
         images=images,
@@ -126,7 +126,7 @@ def _from_folders(
         class_names=tuple(display_name(folder) for folder in classes),
         class_texts=tuple((display_name(folder),) for folder in classes),
         splits={"all": torch.arange(len(numbers))},
-        fingerprint=digest(folders, names, [file.size for file in files], skipped),
+        fingerprint=digest(folders, names, hashes, skipped),
         image_names=tuple(names[n] for n in numbers.tolist()),
         skipped=skipped,
     )

@@ -51,8 +51,8 @@ def load(
     `val`, some of the training classes become val. Drawn splits have at least two classes, and leave two for training.
     If there are too few classes, there is no val, then no test, and `note` says so. A class name is text unless it
     looks like a code (`vlfew.data.class_names`); the class then has the texts of `classes.yaml`, or none. The
-    fingerprint covers names and sizes of the image files, the texts and the splits, but not the location of the folder
-    or the image size.
+    fingerprint covers names and content of the image files, the texts and the splits, but not the location of the
+    folder or the image size.
 
     Args:
         root: the folder; None searches the usual places.
@@ -73,7 +73,7 @@ def load(
     names = unique_names([(content.named.get(f) or [display_name(f)])[0] for f in folders], folders)
 
     files = [p.file for p in content.images]
-    images, numbers, skipped = load_images(files, preprocessor, "reading images", memory_limit_mb)
+    images, numbers, skipped, hashes = load_images(files, preprocessor, "reading images", memory_limit_mb)
     labels = label_of[numbers]
     counts = labels.bincount(minlength=len(folders)).tolist()
     if 0 in counts:
@@ -119,11 +119,12 @@ def load(
         class_names=names,
         splits=splits,
         fingerprint=digest(
-            [(f.name, f.size) for f in files], skipped, texts, {s: i.tolist() for s, i in splits.items()}
+            [f.name for f in files], hashes, skipped, texts, {s: i.tolist() for s, i in splits.items()}
         ),
         class_texts=tuple(map(tuple, texts)),
         texts_file="classes.yaml",
         split_by=split_by,
+        image_names=tuple(files[n].name for n in numbers.tolist()),
         skipped=skipped,
         set_aside=tuple(content.set_aside),
         note="; ".join(notes),

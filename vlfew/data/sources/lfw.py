@@ -74,7 +74,7 @@ def load(
     if protocol == "one-image":
         return _one_image(lfw, preprocessor, validation_fraction, memory_limit_mb)
     keys, files = list(lfw.images), list(lfw.images.values())
-    images, numbers, skipped = load_images(files, preprocessor, "reading lfw", memory_limit_mb)
+    images, numbers, skipped, hashes = load_images(files, preprocessor, "reading lfw", memory_limit_mb)
     at = {keys[n]: position for position, n in enumerate(numbers.tolist())}
     people, label_of = number_classes([person for person, _ in keys])
     labels, names = label_of[numbers], _names(people)
@@ -92,7 +92,8 @@ def load(
         class_names=names,
         splits=splits,
         fingerprint=digest(
-            _names_and_sizes(files),
+            _file_names(files),
+            hashes,
             skipped,
             protocol,
             *[training_labels] * restricted,
@@ -111,8 +112,8 @@ def _names(people: list[str]) -> tuple[str, ...]:
     return tuple(person.replace("_", " ") for person in people)
 
 
-def _names_and_sizes(files: list[DataFile]) -> list[tuple[str, int]]:
-    return [(file.name.rpartition("/")[2], file.size) for file in files]
+def _file_names(files: list[DataFile]) -> list[str]:
+    return [file.name.rpartition("/")[2] for file in files]
 
 
 def _note(protocol: str, preprocessor: ImagePreprocessor, people: list[str], lfw: LFWFiles) -> str:
@@ -189,7 +190,7 @@ def _one_image(
     test = draw_names(people, round(len(people) * ONE_IMAGE_TEST / PEOPLE), preprocessor.seed, "test")
     rest = [person for person in people if person not in test]
     val = draw_names(rest, max(2, round(fraction * len(rest))), preprocessor.seed, "validation")
-    images, numbers, skipped = load_images(files, preprocessor, "reading lfw", memory_limit_mb)
+    images, numbers, skipped, hashes = load_images(files, preprocessor, "reading lfw", memory_limit_mb)
     originals = images.batch(torch.arange(len(images)))
     partners = _partners(originals, preprocessor.seed)
     people = [people[n] for n in numbers.tolist()]
@@ -214,7 +215,7 @@ def _one_image(
         class_names=_names(people),
         splits=splits,
         fingerprint=digest(
-            _names_and_sizes(files), skipped, "one-image", {s: i.tolist() for s, i in splits.items()}
+            _file_names(files), hashes, skipped, "one-image", {s: i.tolist() for s, i in splits.items()}
         ),
         image_names=tuple(names + [f"{name} (partner)" for name in names]),
         pairs=pairs,

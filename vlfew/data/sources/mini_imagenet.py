@@ -57,7 +57,9 @@ def load(
     content = check(find_data("mini_imagenet", root))
     listed = [row for row in content.rows if row.filename in content.files]
     files = [content.files[row.filename] for row in listed]
-    images, numbers, skipped = load_images(files, preprocessor, "reading mini_imagenet", memory_limit_mb)
+    images, numbers, skipped, hashes = load_images(
+        files, preprocessor, "reading mini_imagenet", memory_limit_mb
+    )
     available = [listed[n] for n in numbers.tolist()]
     wnids, labels = number_classes([row.label for row in available])
     given = [content.names.get(wnid, (wnid,)) for wnid in wnids]
@@ -75,9 +77,7 @@ def load(
         class_names=unique_names([own[0] for own in names], wnids),
         splits=named_splits([row.split for row in available]),
         # Definitions do not change the fingerprint: the images are the same data.
-        fingerprint=digest(
-            [(*row, file.size) for row, file in zip(listed, files, strict=True)], skipped, given
-        ),
+        fingerprint=digest(listed, hashes, skipped, given),
         class_texts=tuple(class_texts) if content.names or texts != "names" else (),
         image_names=tuple(row.filename for row in available),
         skipped=skipped,

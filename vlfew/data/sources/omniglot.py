@@ -19,6 +19,7 @@ from vlfew.core.errors import DataError
 from vlfew.data.cache import read_cached
 from vlfew.data.data_root import find_data
 from vlfew.data.decode import read_many
+from vlfew.data.file_hashes import hash_files
 from vlfew.data.image_files import DataFile, digest, list_files
 from vlfew.data.labeled_images import InMemory, LabeledImages, missing_note
 from vlfew.data.preprocess import ImagePreprocessor
@@ -45,7 +46,7 @@ def load(
     alphabets, drawn from the seed, are for development and 10 for testing (four fifths and one fifth of those
     available). It is not a standard split, and its results are not comparable with the authors' split.
 
-    The fingerprint covers the available drawings, their sizes in bytes and the split; it is the same for folders and
+    The fingerprint covers the available drawings and the split; it is the same for folders and
     archives.
 
     Args:
@@ -74,24 +75,26 @@ def load(
         )
     held_out = draw_names(background, validation_alphabets, preprocessor.seed, "validation")
     files = [file for c in classes for file in c.files]
-    images, numbers, skipped = read_cached(files, preprocessor, "reading omniglot")
+    hashes = hash_files(files)
+    store, numbers, skipped = read_cached(files, preprocessor, "reading omniglot", hashes)
+    images = store.tensor
 
     labels = torch.tensor([n for n, c in enumerate(classes) for _ in c.files])[numbers]
     split_of = [
         "test" if c.alphabet in test else "val" if c.alphabet in held_out else "train" for c in classes
     ]
-    drawn = [(c.part, c.alphabet, c.character, c.drawers, [f.size for f in c.files]) for c in classes]
+    drawn = [(c.part, c.alphabet, c.character, c.drawers, len(c.files)) for c in classes]
     own = split != "lake"
     note = f"{len(background)} development and {len(test)} test alphabets, not the authors' split" * own
     missing = missing_note(characters=(len(classes), CHARACTERS), drawings=(len(files), CHARACTERS * DRAWERS))
     data = LabeledImages(
         name="omniglot",
-        images=InMemory(images),
+        images=store,
         labels=labels,
         class_names=tuple(f"{c.alphabet}/{c.character}" for c in classes),
         splits=named_splits([split_of[label] for label in labels.tolist()]),
         fingerprint=digest(
-            drawn, skipped, sorted(held_out), rotations, *[sorted(test)] * own, *["mirrors"] * mirrors
+            drawn, hashes, skipped, sorted(held_out), rotations, *[sorted(test)] * own, *["mirrors"] * mirrors
         ),
         class_group=torch.tensor([alphabets.index(c.alphabet) for c in classes]),
         group_names=tuple(alphabets),

@@ -75,9 +75,9 @@ def load(
     people = sorted(set(identity.values()))
     fold_of = _folds(rows, identity, people, folds, preprocessor.seed)
 
-    files = [_file(path.parent, name) for name in names]
+    files = [DataFile.at(path.parent, name) for name in names]
     skipping = replace(preprocessor, on_bad_image="skip")  # reported here, with the line of the pair
-    images, _, skipped = load_images(files, skipping, "reading images", memory_limit_mb)
+    images, _, skipped, hashes = load_images(files, skipping, "reading images", memory_limit_mb)
     for row in rows:
         if unreadable := [name for name in row.images if name in skipped]:
             raise DataError(f"{row.where}: {unreadable[0]} cannot be read; repair it, or remove the line")
@@ -100,7 +100,8 @@ def load(
         class_names=tuple(people),
         splits=splits,
         fingerprint=digest(
-            [(f.name, f.size) for f in files],
+            names,
+            hashes,
             [(*r.images, r.same) for r in rows],
             folded.tolist(),
             *(() if fold == "all" else (fold,)),
@@ -239,8 +240,3 @@ def _folds(
                     "an identity must be in one fold only"
                 )
     return fold_of
-
-
-def _file(folder: Path, name: str) -> DataFile:
-    stat = (folder / name).stat()
-    return DataFile(name, stat.st_size, stat.st_mtime_ns, folder)

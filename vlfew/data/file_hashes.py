@@ -1,0 +1,129 @@
+"""Hashes of the content of files, remembered beside the cache so that an unchanged file is read once.
+
+A file is unchanged if its size, modification time and status change time are those at the time of its hash. The last
+one changes at every write and cannot be set back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vlfew.core.files import write_atomic
+from vlfew.core.progress import progress
+from vlfew.data.data_root import cache_dir
+from vlfew.data.image_files import DataFile, digest
+
+_log = logging.getLogger(__name__)
+_hash_anew = ContextVar("_hash_anew", default=False)
+_BLOCK = 64
+"""Files per thread task."""
+_THREADS = min(8, os.cpu_count() or 1)
+_SETTLED_NS = 2 * 10**9
+"""A file that changed this shortly before it was read might change again without a new time."""
+
+
+@contextmanager
+def verified(verify: bool = True) -> Iterator[None]:
+    """Reads every file again in the block, whatever is remembered of it."""
+    token = _hash_anew.set(verify)
+    try:
+        yield
+    finally:
+        _hash_anew.reset(token)
+
+
+def hash_bytes(content: bytes | memoryview) -> int:
+    """A 64-bit hash as a signed integer."""
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little", signed=True)
+
+
+def hash_images(images: Tensor) -> Tensor:
+    """64-bit hash `[S]`, int64, of the pixels of each image of `[S, ...]`."""
+    rows = np.ascontiguousarray(images.numpy())
+
+    def hash_rows(first: int) -> list[int]:
+        return [hash_bytes(row.tobytes()) for row in rows[first : first + _BLOCK]]
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        hashes = list(chain.from_iterable(pool.map(hash_rows, range(0, len(rows), _BLOCK))))
+    return torch.tensor(hashes, dtype=torch.int64)
+
+
+def hash_files(files: Sequence[DataFile]) -> list[int]:
+    """64-bit hash of the content of each file; that of an unreadable file is of its name."""
+    numbers_of: dict[str, list[int]] = defaultdict(list)
+    for number, file in enumerate(files):
+        numbers_of[file.container].append(number)
+    hashes = [0] * len(files)
+    for container, numbers in numbers_of.items():
+        found = _hash_in([files[number] for number in numbers], container)
+        for number, value in zip(numbers, found, strict=True):
+            hashes[number] = value
+    return hashes
+
+
+def _hash_in(files: list[DataFile], container: str) -> list[int]:
+    """`hash_files` of files in one folder or archive, whose hashes are remembered in one file."""
+    path = cache_dir() / "hashes" / f"{digest(container)}.json"
+    remembered = _read(path)
+    keys = [[file.size, *file.stamp] for file in files]
+    hashes: dict[int, int] = {}
+    for number, (file, key) in enumerate(zip(files, keys, strict=True)):
+        known = remembered.get(file.name, [])
+        if known[:-1] == key and not _hash_anew.get():
+            hashes[number] = known[-1]
+    missing = [number for number in range(len(files)) if number not in hashes]
+    if not missing:
+        return [hashes[number] for number in range(len(files))]
+
+    def hash_block(first: int) -> list[int | None]:
+        return [_hash_file(files[number]) for number in missing[first : first + _BLOCK]]
+
+    settled = time.time_ns() - _SETTLED_NS
+    with ThreadPoolExecutor(_THREADS) as pool:
+        made = chain.from_iterable(pool.map(hash_block, range(0, len(missing), _BLOCK)))
+        for number, value in zip(
+            missing, progress(made, "hashing files", len(missing), "files"), strict=True
+        ):
+            file = files[number]
+            hashes[number] = (
+                hash_bytes(file.name.encode("utf-8", "surrogateescape")) if value is None else value
+            )
+            if value is not None and max(file.stamp) < settled:
+                remembered[file.name] = [*keys[number], value]
+    try:
+        write_atomic(path, json.dumps(remembered))
+    except OSError as error:
+        _log.info("hashes of files cannot be remembered in %s: %s", path, error)
+    return [hashes[number] for number in range(len(files))]
+
+
+def _read(path: Path) -> dict[str, list[int]]:
+    try:
+        remembered = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return remembered if isinstance(remembered, dict) else {}
+
+
+def _hash_file(file: DataFile) -> int | None:
+    """None for a file that cannot be read."""
+    try:
+        return hash_bytes(file.read())
+    except Exception:  # archives raise many types; decoding reports the file
+        return None
