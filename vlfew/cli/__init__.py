@@ -14,6 +14,7 @@ from rich_click.rich_panel import RichCommandPanel
 
 from vlfew.cli.adapt import adapt
 from vlfew.cli.data import data
+from vlfew.cli.doctor import doctor
 from vlfew.cli.evaluate import evaluate
 from vlfew.cli.inference import classify, export, models, push
 from vlfew.cli.report import report
@@ -27,7 +28,7 @@ PANELS: dict[str, list[click.Command]] = {
     "Train": [train, tune, recipes],
     "Evaluate": [evaluate, adapt, report],
     "Use a model": [classify, export, push, models],
-    "Data and shell": [data, completion],
+    "Data and shell": [data, doctor, completion],
 }
 """Commands as `vlfew --help` shows them."""
 

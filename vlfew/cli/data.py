@@ -8,7 +8,7 @@ from typing import Any
 import rich_click as click
 
 from vlfew.cli.component_command import COMMANDS, ComponentGroup, component_flags, component_values
-from vlfew.cli.options import root_option
+from vlfew.cli.options import root_option, verify_option
 from vlfew.core.console import print_table
 from vlfew.core.errors import VlfewError
 from vlfew.core.registry import Registry
@@ -65,6 +65,7 @@ def _show_command(source: str, source_options: list[Option]) -> click.Command:
 
     parameters: list[click.Parameter] = [
         root_option(),
+        verify_option(),
         *component_flags(source_options),
         *component_flags(options),
     ]

@@ -27,10 +27,29 @@ def run_and_data() -> list[click.Parameter]:
     """RUN, `data.KEY=VALUE`, `--data` and `--root`: a model, and the data that it is evaluated on."""
     return [
         click.Argument(["run"], metavar="RUN"),
-        click.Argument(["settings"], nargs=-1, metavar="[data.KEY=VALUE]...", callback=_data_settings),
+        settings_argument(),
         click.Option(["--data"], metavar="SOURCE", help="Data source; by default that of the run."),
         root_option(),
+        verify_option(),
     ]
+
+
+def settings_argument() -> click.Argument:
+    """`data.KEY=VALUE`: options of the data source."""
+    return click.Argument(["settings"], nargs=-1, metavar="[data.KEY=VALUE]...", callback=_data_settings)
+
+
+def verify_option() -> click.Option:
+    """`--verify`: read the files themselves, whatever is remembered of them."""
+
+    def verify(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+        if value:
+            from vlfew.data.file_hashes import verified
+
+            ctx.with_resource(verified())
+
+    help = "Read every image file again, even if its size and times are those of the last hash."
+    return click.Option(["--verify"], is_flag=True, expose_value=False, callback=verify, help=help)
 
 
 def root_option() -> click.Option:

@@ -8,7 +8,7 @@ from typing import Any
 import rich_click as click
 
 from vlfew.cli.component_command import COMMANDS, component_flags, component_values
-from vlfew.cli.options import runs_option, with_parameters
+from vlfew.cli.options import runs_option, verify_option, with_parameters
 from vlfew.core.console import print_table
 from vlfew.core.recipes import find_recipe, list_recipes
 
@@ -21,6 +21,7 @@ config_argument = click.argument("config", metavar="CONFIG", shell_complete=_com
 overrides_argument = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 
 
+@with_parameters(verify_option())
 @click.command()
 @config_argument
 @overrides_argument

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -30,28 +30,53 @@ def identical_images(data: LabeledImages) -> list[list[int]]:
     return sorted(groups.values())
 
 
-def duplicate_note(data: LabeledImages) -> str:
-    """How many images there are in two classes, in two splits, and twice in a class, with an example; or ""."""
+class Repeated(NamedTuple):
+    """Images that are repeated in one way.
+
+    Attributes:
+        where: `in two classes`, `in train and test` or `twice in a class`.
+        groups: numbers of the same images.
+        example: names of two of them.
+    """
+
+    where: str
+    groups: list[list[int]]
+    example: str
+
+    @property
+    def text(self) -> str:
+        """`3 images in two classes (a/1.png and b/2.png)`."""
+        return f"{counted(len(self.groups), 'image')} {self.where} ({self.example})"
+
+
+WITHIN = "twice in a class"
+
+
+def repeated_images(data: LabeledImages) -> list[Repeated]:
+    """Images in two classes, then in two splits, then twice in a class."""
     split_of: dict[int, str] = {}
     groups = identical_images(data)
-    repeated = torch.tensor([number for group in groups for number in group], dtype=torch.int64)
+    numbers = torch.tensor([number for group in groups for number in group], dtype=torch.int64)
     for split, index in data.splits.items():
-        split_of |= dict.fromkeys(repeated[torch.isin(repeated, index)].tolist(), split)
+        split_of |= dict.fromkeys(numbers[torch.isin(numbers, index)].tolist(), split)
     found: dict[str, list[list[int]]] = {}
     for group in groups:
         splits = list(dict.fromkeys(split_of[number] for number in group if number in split_of))
-        where = []
-        if len(set(data.labels[group].tolist())) > 1:
-            where.append("in two classes")
+        places = ["in two classes"] if len(set(data.labels[group].tolist())) > 1 else []
         if len(splits) > 1:
-            where.append(f"in {splits[0]} and {splits[1]}")
-        for place in where or ["twice in a class"]:
+            places.append(f"in {splits[0]} and {splits[1]}")
+        for place in places or [WITHIN]:
             found.setdefault(place, []).append(group)
-    parts = [
-        f"{counted(len(there), 'image')} {place} ({_example(data, there[0], split_of, place)})"
-        for place, there in sorted(found.items(), key=lambda item: item[0] == "twice in a class")
+    return [
+        Repeated(place, found[place], _example(data, found[place][0], split_of, place))
+        for place in sorted(found, key=lambda place: place == WITHIN)
     ]
-    return f"identical images: {', '.join(parts)}" if parts else ""
+
+
+def duplicate_note(data: LabeledImages) -> str:
+    """How many images are repeated, where, with an example; empty if none is."""
+    repeated = repeated_images(data)
+    return f"identical images: {', '.join(one.text for one in repeated)}" if repeated else ""
 
 
 def _example(data: LabeledImages, group: Sequence[int], split_of: Mapping[int, str], place: str) -> str:
@@ -59,7 +84,7 @@ def _example(data: LabeledImages, group: Sequence[int], split_of: Mapping[int, s
     first = group[0]
     differ = {
         "in two classes": [n for n in group if data.labels[n] != data.labels[first]],
-        "twice in a class": group[1:],
+        WITHIN: group[1:],
     }.get(place, [n for n in group if split_of.get(n) not in (None, split_of.get(first))])
     return " and ".join(
         data.image_names[n] if data.image_names else f"image {n} of {data.class_names[int(data.labels[n])]!r}"
