@@ -328,7 +328,7 @@ def test_huggingface_labels_that_cannot_serve_have_a_way_out_that_works(case: st
 
 def run_printed(message: str, dataset: Any) -> Any:
     """The data set that the code in a message makes of one."""
-    found = re.search(r"dataset = (.*?)(?:; for hf:FOLDER.*)?\)$", message)
+    found = re.search(r"dataset = (.*?)(?:; then dataset.save_to_disk.*)?\)$", message)
     assert found is not None, message
     return eval(found[1], {"dataset": dataset})
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from vlfew.core.errors import DataError
+from vlfew.core.errors import DataError, describe_value
 from vlfew.core.plurals import counted
 
 
@@ -48,10 +48,10 @@ def plain_labels(values: Iterable[Any], unit: str, unlabeled: int | None = None)
         value = plain[first[""]]
         why = "several labels, or none" if isinstance(value, list) else f"a {type(value).__name__}"
         raise NoLabels(
-            f"{unit} {first['']} is {shorten(value)}, {why}, not the label of one class", plain, []
+            f"{unit} {first['']} is {describe_value(value)}, {why}, not the label of one class", plain, []
         )
     if len(first) > 1:
-        found = " and ".join(f"{unit} {n} is {shorten(plain[n])}, {kind}" for kind, n in first.items())
+        found = " and ".join(f"{unit} {n} is {describe_value(plain[n])}, {kind}" for kind, n in first.items())
         raise NoLabels(f"labels are of several kinds: {found}", plain, [])
     return plain
 
@@ -73,8 +73,3 @@ def _kind(value: Any) -> str:
     """What a label is; empty for what is no label."""
     kinds: Mapping[type, str] = {bool: "a truth value", int: "a number", str: "a text"}
     return kinds.get(type(value), "")
-
-
-def shorten(value: object) -> str:
-    """A value for a message, on one line."""
-    return " ".join(f"{value!r:.60}".split())

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlfew.core.errors import DataError, did_you_mean, first_line
-from vlfew.data.class_labels import NoLabels, shorten
+from vlfew.core.errors import DataError, describe_value, did_you_mean, first_line
+from vlfew.data.class_labels import NoLabels
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict, Features
@@ -151,8 +151,8 @@ def data_set_parts(dataset: Any, name: str) -> dict[str, Dataset]:
             )
         if not isinstance(rows, datasets.Dataset):
             raise DataError(
-                f"{name}: expected a datasets.Dataset or DatasetDict, got {shorten(rows)}; vlfew.load_data takes "
-                "names (hf:NAME), vlfew.from_torchvision data sets of torch"
+                f"{name}: expected a datasets.Dataset or DatasetDict, got {describe_value(rows)}; vlfew.load_data "
+                "takes names (hf:NAME), vlfew.from_torchvision data sets of torch"
             )
     if not any(map(len, parts.values())):
         raise DataError(f"{name}: there are no rows in this {type(dataset).__name__}")
@@ -207,8 +207,9 @@ def label_way_out(error: NoLabels, parts: Mapping[str, Dataset], part: str, labe
         what, code = "keep the other rows", f"filter(lambda row: {kept})"
     else:
         lists = [value for value in error.values if isinstance(value, list)]
-        if names := isinstance(inner := getattr(feature, "feature", None), ClassLabel) and inner:
-            one = f"next(map({names.names}.__getitem__, {row}), None)"
+        if isinstance(getattr(feature, "feature", None), ClassLabel):
+            own = "dataset" if part == "all" else f"dataset[{part!r}]"
+            one = f"next(map({own}.features[{label!r}].feature.int2str, {row}), None)"
         elif all(len(v) > 1 and sorted(v, key=bool) == [0] * (len(v) - 1) + [1] for v in lists) and lists:
             one = f"{row}.index(1)"
         elif lists:
@@ -217,7 +218,7 @@ def label_way_out(error: NoLabels, parts: Mapping[str, Dataset], part: str, labe
             one = f"str({row})"
         what, code = "make a column of one label per row", f"map(lambda row: {{'{label}_class': {one}}})"
     source = "dataset" if rows.format["type"] is None else "dataset.with_format(None)"
-    return f"{what} (dataset = {source}.{code}; for hf:FOLDER, with dataset.save_to_disk(FOLDER))"
+    return f"{what} (dataset = {source}.{code}; then dataset.save_to_disk(FOLDER) for hf:FOLDER)"
 
 
 def image_column(features: Features, given: str | None, who: str) -> str:

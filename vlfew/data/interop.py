@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from vlfew.core.errors import DataError, did_you_mean
-from vlfew.data.class_labels import NoLabels, plain_labels, shorten
+from vlfew.data.class_labels import NoLabels, plain_labels
 from vlfew.data.class_names import display_name, is_code, number_classes, unique_names
 from vlfew.data.huggingface import (
     columns_that_fit,
@@ -31,7 +31,7 @@ from vlfew.data.huggingface import (
 from vlfew.data.image_files import digest
 from vlfew.data.image_stores import load_images
 from vlfew.data.labeled_images import LabeledImages
-from vlfew.data.preprocess import ImagePreprocessor
+from vlfew.data.preprocess import ImagePreprocessor, check_preprocessor
 from vlfew.data.splits import split_named
 from vlfew.data.torch_datasets import TorchImages, check_items, item_numbers, labels_and_classes
 
@@ -66,7 +66,7 @@ def from_torchvision(
         DataError: no data set of images by number, an item without the label of one class, splits that do not fit, or
             an image that cannot be read.
     """
-    _check_preprocessor(preprocessor)
+    check_preprocessor(preprocessor)
     check_items(dataset, name)
     labels, classes = labels_and_classes(dataset, name)
     return _labeled(
@@ -110,7 +110,7 @@ def from_huggingface(
     """
     from datasets import ClassLabel, Image, concatenate_datasets
 
-    _check_preprocessor(preprocessor)
+    check_preprocessor(preprocessor)
     parts = data_set_parts(dataset, name)
     for part, rows in parts.items():
         for column in (image, label):
@@ -175,14 +175,6 @@ def _labels(parts: Mapping[str, Dataset], part: str, label: str, name: str) -> l
         return plain_labels(rows[label], "row", -1 if isinstance(feature, ClassLabel) else None)
     except NoLabels as error:
         raise DataError(f"{where}: {error}{fitting}; {label_way_out(error, parts, part, label)}") from None
-
-
-def _check_preprocessor(preprocessor: object) -> None:
-    if not isinstance(preprocessor, ImagePreprocessor):
-        raise DataError(
-            "preprocessor must be a vlfew.ImagePreprocessor, such as model.spec.preprocessor(), "
-            f"got {shorten(preprocessor)}"
-        )
 
 
 def _sizes(rows: Dataset, image: str) -> list[int]:

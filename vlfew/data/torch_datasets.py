@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Subset
 
-from vlfew.core.errors import DataError, first_line
+from vlfew.core.errors import DataError, describe_value, first_line
 from vlfew.core.plurals import first_names
-from vlfew.data.class_labels import NoLabels, plain_labels, shorten
+from vlfew.data.class_labels import NoLabels, plain_labels
 from vlfew.data.splits import SPLITS
 
 
@@ -50,7 +50,9 @@ def check_items(dataset: Any, name: str) -> None:
         )
     indexed = hasattr(dataset, "__getitem__")
     if isinstance(dataset, str | bytes | dict) or not (indexed or hasattr(dataset, "__iter__")):
-        raise DataError(f"{name}: expected a data set of (Pillow image, label), got {shorten(dataset)}")
+        raise DataError(
+            f"{name}: expected a data set of (Pillow image, label), got {describe_value(dataset)}"
+        )
     iterable_only = isinstance(dataset, torch.utils.data.IterableDataset)
     if iterable_only or not indexed or not hasattr(dataset, "__len__"):
         raise DataError(f"{name}: a {kind} does not give items by number; pass a list of them: [*dataset]")
@@ -75,7 +77,7 @@ def _not_an_item(item: Any) -> str | None:
     if isinstance(item, dict):
         return "expected (image, label), got a dict; vlfew.from_huggingface takes Hugging Face data sets"
     if not isinstance(item, Sequence) or isinstance(item, str | bytes) or len(item) < 2:
-        return f"expected (Pillow image, label), got {shorten(item)}"
+        return f"expected (Pillow image, label), got {describe_value(item)}"
     if isinstance(item[0], Image):
         return None
     return (
@@ -158,7 +160,7 @@ def _class_names(dataset: Any, name: str) -> list[Any]:
     if classes is None:
         return []
     if isinstance(classes, str | Mapping) or not isinstance(classes, Iterable):
-        raise DataError(f"{name}: classes must be a list of names, got {shorten(classes)}")
+        raise DataError(f"{name}: classes must be a list of names, got {describe_value(classes)}")
     return [tuple(map(str, one)) if isinstance(one, list | tuple) else str(one) for one in classes]
 
 
@@ -177,7 +179,7 @@ def item_numbers(splits: Mapping[str, Any], total: int, name: str) -> dict[str, 
         DataError: no whole numbers, one out of range, one that occurs twice, or one in two of train, val and test.
     """
     if not isinstance(splits, Mapping) or not splits or not all(isinstance(split, str) for split in splits):
-        raise DataError(f"{name}: splits must map names to item numbers, got {shorten(splits)}")
+        raise DataError(f"{name}: splits must map names to item numbers, got {describe_value(splits)}")
     checked = {split: _numbers(index, total, f"{name}: split {split!r}") for split, index in splits.items()}
     for one, other in combinations([split for split in SPLITS if split in checked], 2):
         if both := sorted({*checked[one].tolist()} & {*checked[other].tolist()}):
@@ -195,7 +197,7 @@ def _numbers(index: Any, total: int, where: str) -> Tensor:
     if not numbers.size and numbers.ndim == 1:
         return torch.empty(0, dtype=torch.int64)
     if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
-        raise DataError(f"{where}: expected a list of item numbers, got {shorten(index)}")
+        raise DataError(f"{where}: expected a list of item numbers, got {describe_value(index)}")
     if wrong := [n for n in numbers.tolist() if not 0 <= n < total]:
         raise DataError(f"{where}: there is no item {wrong[0]}; they are numbered from 0 to {total - 1}")
     if len(once := np.unique(numbers)) < len(numbers):
