@@ -80,6 +80,10 @@ def encode_texts(
     embedding = torch.empty(0)
     if model is not None:
         per_class = {label: text_list(label, own) for label, own in texts.items()}
+        if without := [label for label, own in per_class.items() if not own]:
+            raise DataError(
+                f"class {without[0]!r} has an empty list of texts; add a text, or leave it out of texts"
+            )
         if texts:
             encoder = model.require_text_encoder()
             check_distinct_texts(encoder, [*per_class], [*per_class.values()], with_images=with_images)

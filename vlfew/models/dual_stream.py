@@ -12,7 +12,7 @@ from torch.nn.functional import normalize as l2_normalize
 
 from vlfew.classifiers.prototypes import encode_class_texts, normalized_mean
 from vlfew.classifiers.support import SupportSet
-from vlfew.core.errors import ModelError
+from vlfew.core.errors import DataError, ModelError
 from vlfew.core.features import Features
 from vlfew.data.decode import read_image
 from vlfew.encoders.image.backbone import Backbone
@@ -349,10 +349,18 @@ class DualStream(nn.Module, Comparison, HubModel):
         return features
 
     def tokenize(self, texts: Sequence[str]) -> BatchEncoding:
-        """The text encoder's inputs, each `[T, L]`, on the model's device; for `encode_text` and `forward`."""
+        """The text encoder's inputs, each `[T, L]`, on the model's device; for `encode_text` and `forward`.
+
+        Raises:
+            ModelError: the model has no text stream.
+            DataError: no texts, or something else than texts.
+        """
         from transformers import BatchEncoding
 
-        return BatchEncoding(self.require_text_encoder().tokenize(check_texts(texts))).to(self.device)
+        encoder = self.require_text_encoder()
+        if not (texts := check_texts(texts)):
+            raise DataError("there are no texts to tokenize")
+        return BatchEncoding(encoder.tokenize(texts)).to(self.device)
 
     @torch.no_grad()
     def encode_text(self, texts: Sequence[str] | Tokens | Tensor, normalize: bool = False) -> Tensor:
