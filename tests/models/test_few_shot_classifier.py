@@ -343,7 +343,7 @@ def test_mistakes_are_one_line_errors(model, paths) -> None:
         (lambda: plain.predict(X), NotFittedError, "not fitted"),
         (lambda: FewShotClassifier(model).fit(), DataError, "nothing to fit"),
         (lambda: FewShotClassifier(model).fit(files), DataError, "nothing to fit"),
-        (lambda: FewShotClassifier(model).fit(files, labels[:3]), ValueError, "inconsistent numbers"),
+        (lambda: FewShotClassifier(model).fit(files, labels[:3]), DataError, "12 images and 3 labels"),
         (
             lambda: FewShotClassifier(model).fit(files, labels, texts=["a cat"]),
             DataError,

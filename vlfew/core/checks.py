@@ -1,12 +1,38 @@
-"""Range checks of options: one line that names the option, its value, and what it may be."""
+"""Checks of arguments and options: one line that names it, its value, and what it may be."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping, Set
 from numbers import Real
+from pathlib import Path
 from typing import Any, get_args
 
-from vlfew.core.errors import ConfigError
+from vlfew.core.errors import ConfigError, DataError, describe_value
+
+
+def to_list(values: object, what: str, where: str = "") -> list[Any]:
+    """The values of a list or of another iterable, such as a generator, an array or a column of a table.
+
+    Raises:
+        DataError: a single value, or something without an order.
+    """
+    try:
+        if isinstance(values, Iterable) and not isinstance(values, str | bytes | Path | Mapping | Set):
+            return list(values)
+    except TypeError:  # an array of no dimensions
+        pass
+    raise DataError(f"{where}expected a list of {what}, got {describe_value(values)}")
+
+
+def to_path(value: object, what: str) -> Path:
+    """
+    Raises:
+        ConfigError: this is no path.
+    """
+    if isinstance(value, str | Path):
+        return Path(value)
+    raise ConfigError(f"{what} must be a path, got {describe_value(value)}")
 
 
 def check_positive(name: str, value: float) -> None:

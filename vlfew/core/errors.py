@@ -62,3 +62,11 @@ def first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     line = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
     return line if len(line) <= 160 else line[:157] + "..."
+
+
+def describe_value(value: object) -> str:
+    """A value for an error message, on one line; tensors and arrays by type and shape."""
+    shape = getattr(value, "shape", None)
+    if shape is not None:
+        return f"a {type(value).__name__} of shape {list(shape)}"
+    return " ".join(f"{value!r:.80}".split())

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from vlfew.core.checks import to_path
 from vlfew.core.errors import ConfigError, did_you_mean
 
 
@@ -54,7 +55,7 @@ def find_recipe(name: str | Path) -> Path:
     Raises:
         ConfigError: there is neither.
     """
-    path = Path(name)
+    path = to_path(name, "the configuration")
     if path.is_file() or path.suffix in (".yaml", ".yml"):
         return path
     known = {recipe.name: recipe.path for recipe in list_recipes()}

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from vlfew.core.errors import ConfigError, VlfewError, did_you_mean
+from vlfew.core.errors import ConfigError, VlfewError, describe_value, did_you_mean
 from vlfew.core.renamed import renamed_option, renamed_value
 from vlfew.core.signatures import Option, component_options, component_summary
 
@@ -37,6 +37,10 @@ class Registry:
         return list(self.entries)
 
     def _entry(self, name: str) -> tuple[str, str | None]:
+        if not isinstance(name, str):
+            raise VlfewError(
+                f"the {self.kind} must be a name, got {describe_value(name)}{did_you_mean('', self.entries)}"
+            )
         if name in self.entries:
             return self.entries[name], None
         prefix, colon, rest = name.partition(":")
@@ -101,6 +105,7 @@ class Registry:
         from pydantic import ValidationError
 
         schema = self.options(name)
+        options = {str(key): value for key, value in options.items()}
         try:
             return schema(**options).model_dump()
         except ValidationError as error:

@@ -13,11 +13,13 @@ from torch import Tensor
 
 Key = TypeVar("Key", int, str)
 
-_CODE = re.compile(r"(n\d{6,}|[a-z]{0,3}[_-]?\d+|(class|character|person|subject|id)[_-]?\d+)", re.IGNORECASE)
+_CODE = re.compile(
+    r"(n\d{6,}|[a-z]{0,3}[_-]?\d+(\.\d+)?|(class|character|person|subject|id)[_-]?\d+)", re.IGNORECASE
+)
 
 
 def is_code(name: str) -> bool:
-    """Whether a name has no meaning as text: `s17`, `n01532829`, `character03`, `42`, `class_7`.
+    """Whether a name has no meaning as text: `s17`, `n01532829`, `character03`, `42`, `1.0`, `class_7`.
 
     The rule: a WordNet number, up to three letters and a number, or a number after `class`,
     `character`, `person`, `subject` or `id`; nothing else in the name.

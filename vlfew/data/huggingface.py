@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlfew.core.errors import DataError, did_you_mean, first_line
+from vlfew.core.errors import DataError, describe_value, did_you_mean, first_line
+from vlfew.data.class_labels import NoLabels
 
 if TYPE_CHECKING:
-    from datasets import DatasetDict, Features
+    from datasets import Dataset, DatasetDict, Features
 
 
 PREFIX = "hf:"
@@ -130,8 +131,98 @@ def _cached(name: str, config: str | None, revision: str | None) -> DatasetDict 
     return cached
 
 
+def data_set_parts(dataset: Any, name: str) -> dict[str, Dataset]:
+    """The parts of a data set; `all` is the only one of a `Dataset`.
+
+    Raises:
+        DataError: a stream or something else; says what to pass instead.
+    """
+    import datasets
+
+    parts = dict(dataset) if isinstance(dataset, Mapping) else {"all": dataset}
+    for part, rows in parts.items():
+        if isinstance(rows, datasets.IterableDataset):
+            own = f"dataset[{part!r}]" if isinstance(dataset, Mapping) else "dataset"
+            plain = f"{own}.with_format(None)" if rows._formatting else own
+            raise DataError(
+                f"{name}: a stream ({type(dataset).__name__}), and images are needed by number; keep the first rows: "
+                f"datasets.Dataset.from_list([*{plain}.take(1000)], features={own}.features), or load it as hf:NAME "
+                "with streaming=True and take=1000"
+            )
+        if not isinstance(rows, datasets.Dataset):
+            raise DataError(
+                f"{name}: expected a datasets.Dataset or DatasetDict, got {describe_value(rows)}; vlfew.load_data "
+                "takes names (hf:NAME), vlfew.from_torchvision data sets of torch"
+            )
+    if not any(map(len, parts.values())):
+        raise DataError(f"{name}: there are no rows in this {type(dataset).__name__}")
+    return parts
+
+
+def is_image_feature(feature: Any) -> bool:
+    """Whether a column contains images, or encoded images as bytes or as a struct of bytes and path."""
+    from datasets import Image
+
+    encoded = isinstance(feature, dict) and {*feature} == {"bytes", "path"}
+    return isinstance(feature, Image) or encoded or kind_of(feature) in ("binary", "large_binary")
+
+
+def is_label_feature(feature: Any) -> bool:
+    """Whether a column contains one label per row, by its type: `ClassLabel`, text, integers or truth values."""
+    return re.search("^u?int|string|bool|ClassLabel", kind_of(feature)) is not None
+
+
+def columns_that_fit(features: Mapping[str, Any], fits: Callable[[Any], bool]) -> str:
+    """`; columns that may fit: kind (ClassLabel)`; empty without."""
+    fitting = _listed({name: feature for name, feature in features.items() if fits(feature)})
+    return f"; columns that may fit: {fitting}" if fitting else ""
+
+
+def label_way_out(error: NoLabels, parts: Mapping[str, Dataset], part: str, label: str) -> str:
+    """What to do about labels that are missing, or are no labels of one class each: code that helps with these.
+
+    Args:
+        error: of the part.
+        parts: of the data set.
+        part: with the labels.
+        label: their column.
+    """
+    from datasets import ClassLabel
+
+    rows, row = parts[part], f"row[{label!r}]"
+    feature = rows.features[label]
+    others = [other for other in parts if other != part]
+    if len(error.missing) == len(rows):
+        if others:
+            return f"leave the part out (del dataset[{part!r}], or parts={others} for hf:NAME)"
+        return "add a column of labels with dataset.add_column"
+    if error.missing:
+        kept = f"{row} is not None"
+        if isinstance(feature, ClassLabel):
+            kept = f"{row} not in (None, -1)"
+        elif "string" in kind_of(feature):
+            kept = f"({row} or '').strip()"
+        elif "float" in kind_of(feature):
+            kept += f" and {row} == {row}"  # NaN is not
+        what, code = "keep the other rows", f"filter(lambda row: {kept})"
+    else:
+        lists = [value for value in error.values if isinstance(value, list)]
+        if isinstance(getattr(feature, "feature", None), ClassLabel):
+            own = "dataset" if part == "all" else f"dataset[{part!r}]"
+            one = f"next(map({own}.features[{label!r}].feature.int2str, {row}), None)"
+        elif all(len(v) > 1 and sorted(v, key=bool) == [0] * (len(v) - 1) + [1] for v in lists) and lists:
+            one = f"{row}.index(1)"
+        elif lists:
+            one = f"next(iter({row}), None)"
+        else:
+            one = f"str({row})"
+        what, code = "make a column of one label per row", f"map(lambda row: {{'{label}_class': {one}}})"
+    source = "dataset" if rows.format["type"] is None else "dataset.with_format(None)"
+    return f"{what} (dataset = {source}.{code}; then dataset.save_to_disk(FOLDER) for hf:FOLDER)"
+
+
 def image_column(features: Features, given: str | None, who: str) -> str:
-    """The column of images: the given one, or the only one.
+    """The column of images: the given one, or the only one, or else the only one of encoded images.
 
     Raises:
         DataError: unknown, missing or ambiguous column; lists the columns.
@@ -139,21 +230,21 @@ def image_column(features: Features, given: str | None, who: str) -> str:
     from datasets import Image
 
     images = [name for name, feature in features.items() if isinstance(feature, Image)]
-    return _column(features, given, images, who, "images", "image_column")
+    encoded = [name for name, feature in features.items() if is_image_feature(feature)]
+    return _column(features, given, images or encoded, who, "images", "image_column")
 
 
 def label_column(features: Features, given: str | None, who: str) -> str:
-    """The column of labels: the given one, or the only one of type `ClassLabel`, or else of text or integers.
+    """The column of labels: the given one, or the only one of the first of these kinds: `ClassLabel`, text or integers,
+    truth values, any other but images.
 
     Raises:
         DataError: unknown, missing or ambiguous column; lists the columns.
     """
-    from datasets import ClassLabel, Value
-
-    named = [name for name, feature in features.items() if isinstance(feature, ClassLabel)]
-    values = {name: feature.dtype for name, feature in features.items() if isinstance(feature, Value)}
-    plain = [name for name, dtype in values.items() if re.search("^u?int|string", dtype)]
-    return _column(features, given, named or plain, who, "labels", "label_column")
+    kinds = {name: kind_of(feature) for name, feature in features.items() if not is_image_feature(feature)}
+    patterns = ("ClassLabel", "^u?int|string", "bool", "float", "")
+    fit = ([name for name, kind in kinds.items() if re.search(p, kind)] for p in patterns)
+    return _column(features, given, next(filter(None, fit), []), who, "labels", "label_column")
 
 
 def _column(features: Features, given: str | None, fit: list[str], who: str, what: str, option: str) -> str:
@@ -163,10 +254,17 @@ def _column(features: Features, given: str | None, fit: list[str], who: str, wha
         return given
     if len(fit) == 1:
         return fit[0]
-    listed = ", ".join(f"{name} ({_kind(feature)})" for name, feature in features.items())
-    several = f"several columns could contain the {what}" if fit else f"no column contains {what}"
-    raise DataError(f"{who}: {several}: {listed}; choose one with {option}")
+    if fit:
+        raise DataError(
+            f"{who}: several columns could contain the {what}: {_listed(features)}; choose one with {option}"
+        )
+    raise DataError(f"{who}: no column contains {what}: {_listed(features)}; add a column of them")
 
 
-def _kind(feature: Any) -> str:
-    return str(getattr(feature, "dtype", "")) if type(feature).__name__ == "Value" else type(feature).__name__
+def _listed(features: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} ({kind_of(feature)})" for name, feature in features.items())
+
+
+def kind_of(feature: Any) -> str:
+    """The type of a column: of plain values their type, such as `int64`, otherwise such as `ClassLabel`."""
+    return str(feature.dtype) if type(feature).__name__ == "Value" else type(feature).__name__

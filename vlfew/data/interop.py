@@ -18,13 +18,23 @@ import torch
 from torch import Tensor
 
 from vlfew.core.errors import DataError, did_you_mean
+from vlfew.data.class_labels import NoLabels, plain_labels
 from vlfew.data.class_names import display_name, is_code, number_classes, unique_names
 from vlfew.data.file_hashes import hash_bytes, hash_files
+from vlfew.data.huggingface import (
+    columns_that_fit,
+    data_set_parts,
+    is_image_feature,
+    is_label_feature,
+    kind_of,
+    label_way_out,
+)
 from vlfew.data.image_files import DataFile, digest
 from vlfew.data.image_stores import load_images
 from vlfew.data.labeled_images import LabeledImages
-from vlfew.data.preprocess import ImagePreprocessor
+from vlfew.data.preprocess import ImagePreprocessor, check_preprocessor
 from vlfew.data.splits import split_named
+from vlfew.data.torch_datasets import TorchImages, check_items, item_numbers, labels_and_classes
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -35,38 +45,38 @@ def from_torchvision(
     preprocessor: ImagePreprocessor,
     *,
     name: str = "torchvision",
-    splits: Mapping[str, Tensor] | None = None,
+    splits: Mapping[str, Sequence[int] | Tensor] | None = None,
     memory_limit_mb: int = 2048,
 ) -> LabeledImages:
     """A torchvision classification data set, or any sequence of `(PIL image, label)`.
 
     Labels come from `targets`, `labels` or `_labels`, as in torchvision, or else from the items; class names from
-    `classes` (which may be set by hand), or else they are the labels. `vlfew.data.class_names` decides whether they are
-    text. The fingerprint covers labels, names, splits and, if they fit in memory, the pixels of the images.
+    `classes` (which may be set by hand), or else they are the labels; both also through torch's `Subset` and
+    `ConcatDataset`. `vlfew.data.class_names` decides whether names are text. The fingerprint covers labels, names,
+    splits and, if they fit in memory, the pixels of the images.
 
     Args:
         dataset: built without a transform.
         preprocessor: size, channels and how to resize.
         name: of the data set, in results.
-        splits: split name to item numbers; None puts all items into a split `all` (`vlfew.data.splits.split_by_class`
-            draws few-shot splits).
+        splits: split name to item numbers (a list, range, array or tensor); None puts all items into a split `all`
+            (`vlfew.data.splits.split_by_class` draws few-shot splits).
         memory_limit_mb: larger data sets (decoded, in MiB) are decoded on demand.
 
     Raises:
-        DataError: no labels, or an image that cannot be read.
+        DataError: no data set of images by number, an item without the label of one class, splits that do not fit, or
+            an image that cannot be read.
     """
-    targets = next(
-        (t for a in ("targets", "labels", "_labels") if (t := getattr(dataset, a, None)) is not None), None
-    )
-    if targets is None:
-        targets = [dataset[n][1] for n in range(len(dataset))]
+    check_preprocessor(preprocessor)
+    check_items(dataset, name)
+    labels, classes = labels_and_classes(dataset, name)
     return _labeled(
         name,
-        _Images(dataset),
+        TorchImages(dataset),
         preprocessor,
-        [target.item() if hasattr(target, "item") else target for target in targets],
-        getattr(dataset, "classes", None),
-        {"all": torch.arange(len(targets))} if splits is None else splits,
+        labels,
+        classes,
+        {"all": torch.arange(len(labels))} if splits is None else item_numbers(splits, len(labels), name),
         memory_limit_mb,
         identity=type(dataset).__name__,
     )
@@ -87,7 +97,8 @@ def from_huggingface(
     class names and splits.
 
     Args:
-        dataset: with a column of images and one of labels (`ClassLabel`, text or integers).
+        dataset: with a column of images (also as bytes) and one of labels: `ClassLabel`, text, whole numbers or truth
+            values. A format or transform that was set is not used.
         preprocessor: size, channels and how to resize.
         image: column of images.
         label: column of labels.
@@ -95,21 +106,33 @@ def from_huggingface(
         memory_limit_mb: larger data sets (decoded, in MiB) are decoded on demand.
 
     Raises:
-        DataError: an unknown column, a column without images, or an unreadable image.
+        DataError: a stream, an unknown column, a column without images, a row without the label of one class, or an
+            unreadable image.
     """
-    from datasets import ClassLabel, DatasetDict, Image, concatenate_datasets
+    from datasets import ClassLabel, Image, concatenate_datasets
 
-    parts = dict(dataset) if isinstance(dataset, DatasetDict) else {"all": dataset}
+    check_preprocessor(preprocessor)
+    parts = data_set_parts(dataset, name)
     for part, rows in parts.items():
         for column in (image, label):
-            if column not in rows.features:
+            if not isinstance(column, str) or column not in rows.features:
                 raise DataError(
-                    f"{name} {part!r} has no column {column!r}{did_you_mean(column, rows.features)}"
+                    f"{name} {part!r} has no column {column!r}{did_you_mean(str(column), rows.features)}"
                 )
-        if not isinstance(rows.features[image], Image):
-            raise DataError(f"{name} {part!r}: column {image!r} contains {rows.features[image]}, not images")
+        if not is_image_feature(found := rows.features[image]):
+            raise DataError(
+                f"{name} {part!r}: column {image!r} contains {kind_of(found)}, not images"
+                f"{columns_that_fit(rows.features, is_image_feature)}"
+            )
+    labels = [value for part in parts for value in _labels(parts, part, label, name)]
+    # Formats and transforms are dropped; nor is anything decoded here: all images go through `read_image`, which
+    # handles orientation, 16 bits and transparency.
+    plain = {
+        part: rows.with_format(None).select_columns([image, label]).cast_column(image, Image(decode=False))
+        for part, rows in parts.items()
+    }
     try:
-        joined = concatenate_datasets([rows.select_columns([image, label]) for rows in parts.values()])
+        joined = concatenate_datasets([*plain.values()])
     except ValueError:
         raise DataError(
             f"{name}: {', '.join(parts)} do not have the same classes or kinds of column"
@@ -121,18 +144,36 @@ def from_huggingface(
         raise DataError(
             f"{name}: {' and '.join(twice)} are parts for the same split; join them or leave one out"
         )
-    # Not decoded here: all images go through `read_image`, which handles orientation, 16 bits and transparency.
-    encoded = joined.select_columns([image]).cast_column(image, Image(decode=False))
     return _labeled(
         name,
-        _Encoded(encoded, image),
+        _Encoded(joined.select_columns([image]), image),
         preprocessor,
-        joined[label][:],
+        labels,
         feature.names if isinstance(feature, ClassLabel) else None,
         dict(zip(splits, numbers, strict=True)),
         memory_limit_mb,
         hashes=_content_hashes(joined, image),
     )
+
+
+def _labels(parts: Mapping[str, Dataset], part: str, label: str, name: str) -> list[Any]:
+    """The labels of a part, plain.
+
+    Raises:
+        DataError: a row without the label of one class; names the part, the column, the first row and a way out.
+    """
+    from datasets import ClassLabel, Image
+
+    rows = parts[part].with_format(None)
+    feature, others = rows.features[label], {k: f for k, f in rows.features.items() if k != label}
+    fitting = columns_that_fit(others, is_label_feature)
+    where = f"{name} {part!r}: column {label!r}"
+    if isinstance(feature, Image):
+        raise DataError(f"{where} contains images, not labels{fitting}")
+    try:
+        return plain_labels(rows[label], "row", -1 if isinstance(feature, ClassLabel) else None)
+    except NoLabels as error:
+        raise DataError(f"{where}: {error}{fitting}; {label_way_out(error, parts, part, label)}") from None
 
 
 def _content_hashes(rows: Dataset, image: str) -> list[int]:
@@ -154,26 +195,6 @@ def _content_hashes(rows: Dataset, image: str) -> list[int]:
     for number, value in zip(files, hash_files(list(files.values())), strict=True):
         hashes[number] = value
     return hashes
-
-
-class _Images:
-    """The images of a sequence of `(image, label)`."""
-
-    def __init__(self, dataset: Any) -> None:
-        self.dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, number: int) -> Any:
-        from PIL.Image import Image
-
-        image = self.dataset[number][0]
-        if not isinstance(image, Image):
-            raise TypeError(
-                f"expected a Pillow image, got {type(image).__name__}; build it without a transform"
-            )
-        return image
 
 
 class _Encoded:
@@ -210,22 +231,19 @@ def _labeled(
     """A data set of images by number and their classes.
 
     Args:
-        targets: class of each image: a number if the classes are known, otherwise its name.
-        known: names of the classes, or synonyms of each; None if they are the distinct targets.
+        targets: class of each image, as `plain_labels` gives it; its number if the classes are known.
+        known: names of the classes, or tuples of synonyms; None if the classes are the distinct targets.
         identity: what the fingerprint covers besides labels, names and splits.
         hashes: of the content of each image; None if it is unknown.
     """
-    for n, target in enumerate(targets):
-        if target is None or (known and not -1 < target < len(known)):
-            raise DataError(f"{name}[{n}]: {target!r} is not the label of a class")
     values, labels = number_classes(targets)
-    given = [(str(value),) for value in values]
     if known:
-        labels = torch.tensor(targets, dtype=torch.int64)
-        # A class of torchvision's ImageNet is a tuple of synonyms.
-        given = [(k,) if isinstance(k, str) else tuple(k) for k in known]
-    names = list(unique_names([display_name(own[0]) for own in given], range(len(given))))
-    texts = [tuple(display_name(t) for t in own if not is_code(t)) for own in given]
+        values, labels = [*known], torch.tensor(targets, dtype=torch.int64)
+    # A class of torchvision's ImageNet is a tuple of synonyms.
+    given = [value if isinstance(value, tuple) else (value,) for value in values]
+    names = list(unique_names([display_name(str(own[0])) for own in given], range(len(given))))
+    # Numbers and truth values are codes.
+    texts = [tuple(display_name(t) for t in own if isinstance(t, str) and not is_code(t)) for own in given]
 
     store, numbers, skipped, _ = load_images(images, preprocessor, name, memory_limit_mb, hashes)
     content = store.hashes if hashes is None else torch.tensor(hashes)

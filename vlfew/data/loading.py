@@ -7,10 +7,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from vlfew.core.checks import to_path
 from vlfew.core.errors import ConfigError
 from vlfew.data.data_root import find_data
 from vlfew.data.labeled_images import LabeledImages
-from vlfew.data.preprocess import ImagePreprocessor
+from vlfew.data.preprocess import ImagePreprocessor, check_preprocessor
 from vlfew.data.sources import SOURCES
 
 
@@ -37,9 +38,9 @@ def load_data(
         )
 
     checked = SOURCES.checked(name, options)
-    return SOURCES.get(name)(
-        None if root is None else Path(root), preprocessor or ImagePreprocessor(), **checked
-    )
+    preprocessor = ImagePreprocessor() if preprocessor is None else preprocessor
+    check_preprocessor(preprocessor)
+    return SOURCES.get(name)(None if root is None else to_path(root, "root"), preprocessor, **checked)
 
 
 def find_source(name: str) -> Path:

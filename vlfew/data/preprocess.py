@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vlfew.core.config import Interpolation, OnBadImage, Resize
+from vlfew.core.errors import DataError, describe_value
 
 
 def center_range(length: int, fraction: float) -> tuple[int, int]:
@@ -41,3 +42,15 @@ class ImagePreprocessor:
     def shape(self) -> tuple[int, int, int]:
         """`(C, H, W)` of an image."""
         return self.channels, self.image_size, self.image_size
+
+
+def check_preprocessor(preprocessor: object) -> None:
+    """
+    Raises:
+        DataError: this is no `ImagePreprocessor`.
+    """
+    if not isinstance(preprocessor, ImagePreprocessor):
+        raise DataError(
+            "preprocessor must be a vlfew.ImagePreprocessor, such as model.spec.preprocessor(), "
+            f"got {describe_value(preprocessor)}"
+        )

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
-from vlfew.core.errors import RunError
+from vlfew.core.checks import to_list
+from vlfew.core.errors import DataError, RunError, describe_value
 from vlfew.core.files import write_atomic
 from vlfew.core.upgrade import upgrade_result
 
@@ -87,6 +88,8 @@ def results_frame(results: Sequence[Result]) -> pd.DataFrame:
     """Results as a pandas table, one row each: single numbers and texts, no curves, lists or mappings."""
     import pandas as pd
 
+    if wrong := [r for r in to_list(results, "results") if not isinstance(r, Result)]:
+        raise DataError(f"expected results, such as vlfew.evaluate gives, got {describe_value(wrong[0])}")
     rows = [r.model_dump() | {"interval_over": r.interval_unit} for r in results]
     return pd.DataFrame([{k: v for k, v in row.items() if not isinstance(v, dict | list)} for row in rows])
 

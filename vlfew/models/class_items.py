@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vlfew.core.errors import DataError
+from vlfew.core.checks import to_list
+from vlfew.core.errors import DataError, describe_value
 from vlfew.core.features import Features
+from vlfew.core.plurals import counted
+from vlfew.data.class_labels import NoLabels, plain_labels
 from vlfew.encoders.text.distinct import check_distinct_texts
 from vlfew.models.dual_stream import DualStream
-from vlfew.models.inputs import check_images, check_texts, describe_value
+from vlfew.models.inputs import check_images, check_texts
 
 if TYPE_CHECKING:
     from vlfew.models.inputs import ImageInput
@@ -38,11 +41,10 @@ def split_items(
     labels: list[Any] = []
     texts: dict[Any, list[str]] = {}
     for name, given in classes.items():
-        items: Sequence[Any] = given if isinstance(given, list | tuple) else [given]
+        items: list[Any] = [*given] if isinstance(given, list | tuple | Iterator) else [given]
         if not items:
             raise DataError(f"class {name!r} has no items; add a text, an image or both")
-        own = [item for item in items if not isinstance(item, str)]
-        check_images(own, f"class {name!r}: ")
+        own = check_images([item for item in items if not isinstance(item, str)], f"class {name!r}: ")
         images += own
         labels += [name] * len(own)
         if len(own) < len(items):
@@ -50,15 +52,13 @@ def split_items(
     return images, labels, texts
 
 
-def text_list(label: Any, texts: str | Sequence[str]) -> list[str]:
+def text_list(label: Any, texts: str | Iterable[str]) -> list[str]:
     """The text or texts of a class as a list.
 
     Raises:
         DataError: something else than texts.
     """
-    texts = [texts] if isinstance(texts, str) else list(texts)
-    check_texts(texts, f"class {label!r}: ")
-    return texts
+    return check_texts([texts] if isinstance(texts, str) else texts, f"class {label!r}: ")
 
 
 def encode_texts(
@@ -80,6 +80,10 @@ def encode_texts(
     embedding = torch.empty(0)
     if model is not None:
         per_class = {label: text_list(label, own) for label, own in texts.items()}
+        if without := [label for label, own in per_class.items() if not own]:
+            raise DataError(
+                f"class {without[0]!r} has an empty list of texts; add a text, or leave it out of texts"
+            )
         if texts:
             encoder = model.require_text_encoder()
             check_distinct_texts(encoder, [*per_class], [*per_class.values()], with_images=with_images)
@@ -89,17 +93,40 @@ def encode_texts(
         try:
             per_class = {label: np.atleast_2d(np.asarray(own, np.float64)) for label, own in texts.items()}
             embedding = torch.tensor(np.concatenate([*per_class.values()])) if texts else embedding
-        except ValueError:
+        except (TypeError, ValueError):
             raise DataError("without a model, texts must be embeddings [D] or [T, D] of one width") from None
+        if (embedding.ndim != 2 and texts) or not embedding.isfinite().all():
+            raise DataError("without a model, texts must be embeddings [D] or [T, D] of finite numbers")
     return embedding, [label for label, own in per_class.items() for _ in own]
+
+
+def label_array(y: Any, count: int) -> np.ndarray:
+    """The labels `[S]` of S images, all numbers or all texts.
+
+    Raises:
+        DataError: no list of labels, another number of them, missing ones, or several kinds.
+    """
+    try:
+        labels = plain_labels(to_list(y, "labels"), "image")
+    except NoLabels as error:
+        raise DataError(f"{error}; give each image the label of one class") from None
+    if len(labels) != count:
+        raise DataError(
+            f"{counted(count, 'image')} and {counted(len(labels), 'label')}: give one label per image"
+        )
+    return np.array(labels)
 
 
 def encode_labels(y: Any, text_labels: Sequence[Any]) -> tuple[np.ndarray, Tensor]:
     """The sorted classes, and the place in them of each label of images `y` and, after them, of texts.
 
     Raises:
-        DataError: labels of one kind are numbers and those of the other strings.
+        DataError: labels of one kind are numbers and those of the other strings, or classes that are neither.
     """
+    try:
+        plain_labels(text_labels, "class")
+    except NoLabels as error:
+        raise DataError(f"classes of texts must be all numbers or all texts: {error}") from None
     parts = [np.asarray(part) for part in (y, text_labels) if part is not None and len(part)]
     if len({part.dtype.kind in "USO" for part in parts}) > 1:
         raise DataError(
@@ -116,10 +143,8 @@ def pixel_batches(model: DualStream, images: Any) -> Iterator[Tensor]:
     Raises:
         DataError: no list of images, an empty one, or an image that cannot be read.
     """
-    if getattr(images, "ndim", 0) == 1:  # a column of a table
-        images = list(images)
     if not isinstance(images, Tensor):
-        check_images(images)
-        if not len(images):
+        images = check_images(images)
+        if not images:
             raise DataError("there are no images to classify")
     return model.pixel_batches(images)

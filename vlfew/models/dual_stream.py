@@ -12,7 +12,7 @@ from torch.nn.functional import normalize as l2_normalize
 
 from vlfew.classifiers.prototypes import encode_class_texts, normalized_mean
 from vlfew.classifiers.support import SupportSet
-from vlfew.core.errors import ModelError
+from vlfew.core.errors import DataError, ModelError
 from vlfew.core.features import Features
 from vlfew.data.decode import read_image
 from vlfew.encoders.image.backbone import Backbone
@@ -22,7 +22,7 @@ from vlfew.encoders.text.cache import TextCache
 from vlfew.models import build
 from vlfew.models.comparison import Comparison
 from vlfew.models.hub import HubModel
-from vlfew.models.inputs import check_images, check_pixels, check_texts, to_readable
+from vlfew.models.inputs import check_images, check_pixels, check_texts, check_tokens, to_readable
 from vlfew.models.spec import ModelSpec
 from vlfew.models.trainable import set_trainable
 from vlfew.models.tta import NUM_VIEWS, augmented_views, concatenate_views
@@ -278,9 +278,9 @@ class DualStream(nn.Module, Comparison, HubModel):
         Raises:
             DataError: an image that cannot be read.
         """
-        check_images(images)
+        images = check_images(images)
         preprocessor, size = self.spec.preprocessor(), self.spec.image_size
-        if len(images) == 0:
+        if not images:
             return torch.empty((0, self.spec.channels, size, size), dtype=torch.uint8)
         return torch.stack([read_image(to_readable(image), preprocessor) for image in images])
 
@@ -294,7 +294,7 @@ class DualStream(nn.Module, Comparison, HubModel):
             check_pixels(images, self.spec)
             yield from images.split(BATCH_SIZE)
             return
-        check_images(images)
+        images = check_images(images)
         for start in range(0, max(len(images), 1), BATCH_SIZE):
             yield self.preprocess(images[start : start + BATCH_SIZE])
 
@@ -349,10 +349,18 @@ class DualStream(nn.Module, Comparison, HubModel):
         return features
 
     def tokenize(self, texts: Sequence[str]) -> BatchEncoding:
-        """The text encoder's inputs, each `[T, L]`, on the model's device; for `encode_text` and `forward`."""
+        """The text encoder's inputs, each `[T, L]`, on the model's device; for `encode_text` and `forward`.
+
+        Raises:
+            ModelError: the model has no text stream.
+            DataError: no texts, or something else than texts.
+        """
         from transformers import BatchEncoding
 
-        return BatchEncoding(self.require_text_encoder().tokenize(texts)).to(self.device)
+        encoder = self.require_text_encoder()
+        if not (texts := check_texts(texts)):
+            raise DataError("there are no texts to tokenize")
+        return BatchEncoding(encoder.tokenize(texts)).to(self.device)
 
     @torch.no_grad()
     def encode_text(self, texts: Sequence[str] | Tokens | Tensor, normalize: bool = False) -> Tensor:
@@ -371,9 +379,10 @@ class DualStream(nn.Module, Comparison, HubModel):
         if isinstance(texts, Tensor):
             texts = {"input_ids": texts}
         if isinstance(texts, Mapping):
+            check_tokens(texts)
             texts = {name: ids.to(self.device) for name, ids in texts.items()}
         else:
-            check_texts(texts)
+            texts = check_texts(texts)
         embedding = self.project_text(self._text_encoder_output(texts).to(self.device)).float()
         return l2_normalize(embedding, dim=1) if normalize else embedding
 

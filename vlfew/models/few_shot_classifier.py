@@ -13,7 +13,7 @@ import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import StratifiedKFold
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from vlfew.classifiers import CLASSIFIERS
@@ -23,14 +23,21 @@ from vlfew.classifiers.prototypes import Prototypes
 from vlfew.classifiers.support import IMAGE, TEXT, SupportSet, append_texts
 from vlfew.classifiers.temperature import fit_temperature
 from vlfew.classifiers.zero_shot import ZeroShot
-from vlfew.core.checks import check_range
-from vlfew.core.errors import ConfigError, DataError, ModelError
+from vlfew.core.checks import check_range, to_path
+from vlfew.core.errors import ConfigError, DataError, ModelError, describe_value
 from vlfew.core.features import Features, FeatureSpec
 from vlfew.models import FINE_TUNERS
-from vlfew.models.class_items import Item, encode_labels, encode_texts, pixel_batches, split_items, text_list
+from vlfew.models.class_items import (
+    Item,
+    encode_labels,
+    encode_texts,
+    label_array,
+    pixel_batches,
+    split_items,
+    text_list,
+)
 from vlfew.models.classifier_file import read_classifier, write_classifier
 from vlfew.models.dual_stream import DualStream
-from vlfew.models.inputs import describe_value
 from vlfew.models.loading import load
 from vlfew.models.serialization import fingerprint_of
 
@@ -139,10 +146,15 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             VlfewError: an unknown method, or a class that lacks what the method needs.
         """
         check_range("text_weight", self.text_weight, 0, 1)
-        texts = (self.texts if texts is None else texts) or {}
-        if not isinstance(texts, Mapping):
+        if not isinstance(self.method, str):
+            raise ConfigError(f"method must be a name, got {describe_value(self.method)}")
+        if not isinstance(self.method_params, Mapping | None):
+            raise ConfigError(f"method_params must be a dict, got {describe_value(self.method_params)}")
+        texts = self.texts if texts is None else texts
+        if not isinstance(texts, Mapping | None):
             raise DataError(f"texts must be a dict from classes to texts, got {describe_value(texts)}")
-        self.model_ = load(self.model) if isinstance(self.model, str | Path) else self.model
+        texts = texts or {}
+        self.model_ = _loaded(self.model)
         self._model_changed = False
         if self.method in FINE_TUNERS.entries:
             return self._fine_tune(X, y, texts)
@@ -194,6 +206,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             threshold: lowest probability at which a prediction is accepted, 0 to 1; it means what it says where the
                 probabilities are calibrated (`calibrated_`).
         """
+        check_range("threshold", threshold, 0, 1)
         logits = self._logits(X)
         probability = self._probabilities(logits)
         best, index = logits.topk(min(2, logits.shape[1]), dim=1)
@@ -225,7 +238,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             "temperature": self.temperature_,
             "calibrated": self.calibrated_,
         }
-        write_classifier(Path(path), self.support_, self.classes_, settings)
+        write_classifier(to_path(path, "path"), self.support_, self.classes_, settings)
 
     @classmethod
     def load(cls, path: str | Path, model: DualStream | str | Path | None = None) -> Self:
@@ -238,10 +251,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         Raises:
             ModelError: the file cannot be read, or belongs to another model.
         """
-        features, class_id, modality, classes, settings = read_classifier(Path(path))
+        features, class_id, modality, classes, settings = read_classifier(to_path(path, "path"))
         self = cls(model, **settings["params"])
         self._model_changed = False
-        self.model_ = load(model) if isinstance(model, str | Path) else model
+        self.model_ = _loaded(model)
         if (found := _fingerprint(self.model_)) != (needed := settings["fingerprint"]):
             raise ModelError(
                 f"{path} was fitted with {_named(needed)} and cannot be used with {_named(found)}; load it with its own"
@@ -260,8 +273,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         elif X is None or y is None:
             raise DataError("nothing to fit: give images and their labels, texts, or both")
         else:
-            features, y = self._encode(X), column_or_1d(y, warn=True)
-            check_consistent_length(features, y)
+            features = self._encode(X)
+            return features, label_array(y, len(features))
         check_classification_targets(y)
         return features, y
 
@@ -339,9 +352,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         if X is None or y is None:
             raise DataError(f"method {self.method!r} needs images and texts of every class")
         params = FINE_TUNERS.checked(self.method, dict(self.method_params or {}))
-        y = column_or_1d(y, warn=True)
-        self.classes_, class_id = encode_labels(y, list(texts))
         pixels = torch.cat([*pixel_batches(self.model_, X)])
+        y = label_array(y, len(pixels))
+        self.classes_, class_id = encode_labels(y, list(texts))
         class_texts = [text_list(label, texts.get(label, [])) for label in self.classes_]
         tuned = FINE_TUNERS.get(self.method)(self.model_, pixels, class_id[: len(y)], class_texts, **params)
         self._model_changed, self.model_ = tuned.model is not self.model_, tuned.model
@@ -374,6 +387,11 @@ def _check_no_paths(X: Any) -> None:
     """Raises DataError for images where features are needed."""
     if isinstance(X, list | tuple) and X and (isinstance(X[0], Path) or hasattr(X[0], "convert")):
         raise DataError("X holds images, and there is no model to encode them; give model=..., or features")
+
+
+def _loaded(model: Any) -> Any:
+    """The model, loaded where it is a name; None without one."""
+    return model if model is None or hasattr(model, "image_features") else load(model)
 
 
 def _fingerprint(model: DualStream | None) -> str:

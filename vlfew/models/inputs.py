@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -10,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlfew.core.errors import DataError
+from vlfew.core.checks import to_list
+from vlfew.core.errors import DataError, describe_value
 from vlfew.data.image_names import is_image
 from vlfew.models.spec import ModelSpec
 
@@ -26,16 +28,8 @@ NOT_A_PATH = (
 )
 
 
-def describe_value(value: object) -> str:
-    """A value for an error message, on one line; tensors and arrays by type and shape."""
-    shape = getattr(value, "shape", None)
-    if shape is not None:
-        return f"a {type(value).__name__} of shape {list(shape)}"
-    return " ".join(f"{value!r:.80}".split())
-
-
-def check_texts(texts: Sequence[str], where: str = "", folder: Path = Path()) -> None:
-    """Checks that these are texts.
+def check_texts(texts: Iterable[str], where: str = "", folder: Path = Path()) -> list[str]:
+    """The texts as a list, after checking that they are texts.
 
     Args:
         texts: a list of texts.
@@ -48,29 +42,32 @@ def check_texts(texts: Sequence[str], where: str = "", folder: Path = Path()) ->
     """
     if isinstance(texts, str):
         raise DataError(f"{where}expected a list of texts, got the single text {texts!r}")
+    texts = to_list(texts, "texts", where)
     for text in texts:
         if not isinstance(text, str):
             raise DataError(f"{where}a text must be a str, got {describe_value(text)}")
         if not text.strip():
             raise DataError(f"{where}empty text; fill it in or leave it out")
-        if is_image(text) and (folder / Path(text).expanduser()).is_file():
+        if is_image(text) and os.path.isfile(folder / os.path.expanduser(text)):
             raise DataError(
                 f"{where}{text!r} is a text (str), but an image file of that name exists; pass the image as "
                 f"Path({text!r}), or list it under 'images:' in a class file"
             )
+    return texts
 
 
-def check_images(images: Sequence[ImageInput], where: str = "") -> None:
-    """Checks that these are images: paths of existing files, Pillow images, or uint8 arrays `[H, W]` or `[H, W, C]`.
+def check_images(images: Iterable[ImageInput], where: str = "") -> list[ImageInput]:
+    """The images as a list, after checking that they are paths of files, Pillow images, or uint8 `[H, W(, C)]`.
 
     Raises:
         DataError: a single image instead of a list, a path without a file, or an array of another kind.
     """
-    if isinstance(images, str | Path) or hasattr(images, "convert") or getattr(images, "ndim", 4) != 4:
+    if getattr(images, "ndim", 4) not in (1, 4):
         raise DataError(f"{where}expected a list of images, got {describe_value(images)}")
+    images = to_list(images, "images", where)
     for image in images:
         if isinstance(image, str | Path):
-            if not Path(image).expanduser().is_file():
+            if not os.path.isfile(os.path.expanduser(image)):
                 advice = "" if is_image(str(image)) else f"; {NOT_A_PATH[type(image) is str]}"
                 raise DataError(f"{where}there is no image {str(image)!r}{advice}")
         elif isinstance(image, np.ndarray):
@@ -84,6 +81,7 @@ def check_images(images: Sequence[ImageInput], where: str = "") -> None:
             raise DataError(
                 f"{where}an image must be a path, a Pillow image or an array, got {describe_value(image)}"
             )
+    return images
 
 
 def to_readable(image: ImageInput) -> Path | Image:
@@ -114,3 +112,18 @@ def check_pixels(pixels: Tensor, spec: ModelSpec) -> None:
         f"this model takes uint8 [B, {', '.join(map(str, expected))}], got {found}; preprocess images with "
         "model.preprocess, or load a data set with preprocessor=model.spec.preprocessor()"
     )
+
+
+def check_tokens(tokens: Mapping[str, Tensor]) -> None:
+    """Checks that these are inputs of a text encoder, as `DualStream.tokenize` gives them: integers `[T, L]` by name.
+
+    Raises:
+        DataError: something else.
+    """
+    if not isinstance(tokens.get("input_ids"), Tensor) or any(
+        not isinstance(ids, Tensor) or ids.ndim != 2 or ids.is_floating_point() for ids in tokens.values()
+    ):
+        found = {name: describe_value(ids) for name, ids in tokens.items()}
+        raise DataError(
+            f"tokens are integers [T, L] by name, as model.tokenize gives them; got {describe_value(found)}"
+        )

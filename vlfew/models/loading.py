@@ -5,12 +5,11 @@ from __future__ import annotations
 from difflib import get_close_matches
 from pathlib import Path
 
-from vlfew.core.errors import ModelError
+from vlfew.core.errors import ModelError, describe_value
 from vlfew.encoders import BACKBONES, PRETRAINED_MODELS
 from vlfew.encoders.hub import read_json
 from vlfew.encoders.image.backbone import PretrainedModel
 from vlfew.models.dual_stream import DualStream
-from vlfew.models.inputs import describe_value
 from vlfew.models.serialization import fingerprint_of
 from vlfew.models.spec import ModelSpec, TextSpec
 

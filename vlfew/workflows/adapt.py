@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from vlfew.models.dual_stream import DualStream
 from vlfew.models.loading import load
 from vlfew.training.run_folder import RunFolder
 from vlfew.workflows.evaluate import command_flags, trained_on, training_notes
-from vlfew.workflows.evaluation_data import DataOptions, data_settings, load_evaluation_data
+from vlfew.workflows.evaluation_data import DataOptions, check_arguments, data_settings, load_evaluation_data
 
 _COMPARISON = Registry("comparison", {"adapt": "vlfew.evaluation.adaptation.compare:compare_methods"})
 
@@ -36,7 +36,7 @@ def adapt(
     model: DualStream | str | Path,
     data: LabeledImages | str | None = None,
     *,
-    methods: str | Sequence[str] = ALL,
+    methods: str | Iterable[str] = ALL,
     root: str | Path | None = None,
     data_options: DataOptions = (),
     cache: bool = True,
@@ -61,7 +61,11 @@ def adapt(
         ModelError: a model whose two image encoders share no weights.
         VlfewError: unknown names or options, data that cannot be read, or what the comparison raises.
     """
-    given = {"methods": [methods] if isinstance(methods, str) else list(methods), **options}
+    check_arguments(model, data, root, data_options)
+    given = {
+        key: _listed(value) if key in ("methods", "shots") else value
+        for key, value in {"methods": methods, **options}.items()
+    }
     checked = _COMPARISON.checked("adapt", given)
     # Mistyped names are raised before anything is read.
     find_methods(checked["methods"], "", checked["fixed"] or {})
@@ -83,6 +87,13 @@ def adapt(
         outside_data=loaded.spec.outside_data,
         notes=list(dict.fromkeys([*result.notes, *training_notes(loaded.metadata, images)])),
     )
+
+
+def _listed(value: Any) -> list[Any]:
+    """Several values, of a list, array or generator, or a single one, as a list."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    single = isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable)
+    return [value] if single else [*value]
 
 
 def adapt_command(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vlfew.core.checks import to_path
 from vlfew.core.console import log_note, wide_console
 from vlfew.core.errors import DataError, error_context
 from vlfew.data.labeled_images import LabeledImages
@@ -23,7 +24,7 @@ from vlfew.evaluation.run_protocol import check_protocol, run_protocol, save_per
 from vlfew.models.dual_stream import DualStream
 from vlfew.models.loading import load
 from vlfew.training.run_folder import RunFolder
-from vlfew.workflows.evaluation_data import DataOptions, data_settings, load_evaluation_data
+from vlfew.workflows.evaluation_data import DataOptions, check_arguments, data_settings, load_evaluation_data
 
 if TYPE_CHECKING:
     from vlfew.core.config import Config
@@ -36,7 +37,7 @@ def evaluate(
     *,
     root: str | Path | None = None,
     data_options: DataOptions = (),
-    per_episode: Path | None = None,
+    per_episode: str | Path | None = None,
     **options: Any,
 ) -> Result:
     """Evaluates a model by a protocol; nothing is trained and nothing is tuned.
@@ -59,6 +60,8 @@ def evaluate(
     Raises:
         VlfewError: unknown names or options, data that cannot be read, or what the protocol raises.
     """
+    check_arguments(model, data, root, data_options)
+    episode_file = None if per_episode is None else to_path(per_episode, "per_episode")
     PROTOCOLS.checked(protocol, options)  # before any file is read
     run = None if isinstance(model, DualStream) else RunFolder(Path(model))
     members = [] if run is None else run.members
@@ -75,8 +78,8 @@ def evaluate(
         result, outcome = _run(context, protocol, options, command)
         results.append(result)
         per_member.append(outcome.per_episode)
-    if per_episode is not None:
-        save_per_episode(per_episode, per_member)
+    if episode_file is not None:
+        save_per_episode(episode_file, per_member)
     return merge_results(results, *run.repeated) if run is not None and members else results[0]
 
 

@@ -5,25 +5,48 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import create_model
 
+from vlfew.core.checks import to_path
 from vlfew.core.config import PositiveFraction, Resize
 from vlfew.core.config_file import load_saved_config, parse_values
-from vlfew.core.errors import DataError
+from vlfew.core.errors import ConfigError, DataError, ModelError, describe_value
 from vlfew.core.overrides import written_value
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.data.loading import load_data
 from vlfew.data.preprocess import ImagePreprocessor
 from vlfew.data.sources import SOURCES
+from vlfew.models.dual_stream import DualStream
 from vlfew.training.run_folder import RunFolder
-
-if TYPE_CHECKING:
-    from vlfew.models.dual_stream import DualStream
 
 DataOptions = Mapping[str, Any] | Sequence[str]
 """Options of a data source as a mapping, or as `key=value` strings; `data.key=value` is the same."""
+
+
+def check_arguments(model: object, data: object, root: object, options: Any) -> None:
+    """Checks the kinds of what `evaluate` and `adapt` take.
+
+    Raises:
+        ModelError: neither a model nor a name.
+        DataError: neither a data set nor a name, or a root that is no path.
+        ConfigError: options of another form.
+    """
+    if not isinstance(model, DualStream | str | Path):
+        raise ModelError(
+            f"model must be a model, such as vlfew.load gives, or its name; got {describe_value(model)}"
+        )
+    if not isinstance(data, LabeledImages | str | None):
+        raise DataError(
+            "data must be a data set, such as vlfew.load_data, from_huggingface and from_torchvision give, or the "
+            f"name of a source; got {describe_value(data)}"
+        )
+    if root is not None:
+        to_path(root, "root")
+    listed = isinstance(options, Sequence) and not isinstance(options, str | bytes)
+    if not isinstance(options, Mapping) and not (listed and all(isinstance(o, str) for o in options)):
+        raise ConfigError(f"data_options must be a dict or key=value strings, got {describe_value(options)}")
 
 
 def load_evaluation_data(
