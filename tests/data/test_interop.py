@@ -162,10 +162,17 @@ def test_huggingface_labels_of_text_and_numbers() -> None:
     assert not any(from_huggingface(numbers, PREPROCESSOR).class_texts)
 
 
-def test_names_that_differ_in_case_only_are_distinguished() -> None:
+def test_names_that_differ_in_case_only() -> None:
+    """Where a list names the classes, they are distinguished; labels that were typed are one class."""
+    from datasets import ClassLabel
+
     names = ["Cat", "cat", "caf\u00e9", "cafe\u0301", "dog"]
     rows = huggingface(range(5)).remove_columns("label").add_column("label", names)
-    data = from_huggingface(rows, PREPROCESSOR)
+    with pytest.raises(DataError, match="classes 'Cat' and 'cat' are the same class; merge them"):
+        from_huggingface(rows.select([0, 1, 4]), PREPROCESSOR)
+    with pytest.raises(DataError, match="are the same class; merge them"):
+        from_huggingface(rows.select([2, 3, 4]), PREPROCESSOR)
+    data = from_huggingface(rows.cast_column("label", ClassLabel(names=names)), PREPROCESSOR)
     folded = [unicodedata.normalize("NFKC", name).casefold() for name in data.class_names]
     assert len(set(folded)) == 5 and "dog" in data.class_names
 

@@ -189,7 +189,7 @@ def test_unreadable_images_are_named_or_skipped(tmp_path: Path) -> None:
             r"test\.csv:2: class 'n01532829' is also in train\.csv",
         ),
         ("class_names.json", "{", r"class_names\.json:1: not JSON"),
-        ("class_names.json", "[]", "expected an object"),
+        ("class_names.json", "[]", "expected a JSON object"),
         ("class_names.json", '{"n01532829": "finch"}', "no names for class 'n01855672'"),
         ("class_names.json", json.dumps(dict.fromkeys(WNIDS, "a,,b")), "class 'n01532829' needs names"),
         ("class_names.json", json.dumps(dict.fromkeys(WNIDS, 3)), "class 'n01532829' needs names"),

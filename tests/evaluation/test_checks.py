@@ -75,7 +75,7 @@ WRONG: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("multimodal", {"queries": 3, "templates": []}, ConfigError, "templates is empty"),
     ("zero-shot", {"split": "single"}, DataError, "one class, 'word2 thing'"),
     ("zero-shot", {"ways": 8}, DataError, "the split has 7"),
-    ("zero-shot", {"descriptions": "/none.json"}, DataError, "cannot read descriptions from /none.json"),
+    ("zero-shot", {"descriptions": "/none.json"}, DataError, "/none.json: cannot be read as UTF-8 text"),
     ("omniglot-trials", {"ways": 1}, ConfigError, "ways is 1; it must be at least 2"),
     ("omniglot-trials", {"ways": 5, "trials": 0}, ConfigError, "trials is 0"),
     ("omniglot-trials", {"split": "blank"}, DataError, "split 'blank' has no images"),

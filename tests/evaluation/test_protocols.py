@@ -201,7 +201,7 @@ def test_descriptions_replace_names_and_codes(context: EvaluationContext, tmp_pa
     del descriptions[names[0]]
     file.write_text(json.dumps(descriptions))
     with pytest.raises(
-        DataError, match=f"1 of 7 classes without text.*: {names[0]}; add to .*d.*json that class"
+        DataError, match=f"1 of 7 classes without text.*: {names[0]}; add that class alone to .*d.*json"
     ):
         run(coded, "zero-shot", descriptions=file)
 
@@ -212,7 +212,7 @@ def test_descriptions_replace_names_and_codes(context: EvaluationContext, tmp_pa
         ('{"word2 thin": "a"}', "no class 'word2 thin'; did you mean 'word2 thing'"),
         ('{"word2 thing": []}', "needs a text"),
         ('["word2 thing"]', "JSON object"),
-        ("{", "cannot read descriptions"),
+        ("{", "not JSON"),
     ],
 )
 def test_unusable_descriptions(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
 from tests.training.conftest import CONFIG, ENVIRONMENT, command, vlfew
@@ -427,11 +428,22 @@ def test_early_stopping_keeps_the_best(config):
     assert scores[metadata["best_step"]] == max(scores.values())
 
 
+def coded(config, of_split):
+    """The images of a configuration with codes as class names, in some splits."""
+    root = Path(yaml.safe_load(config.read_text())["data"]["root"])
+    for number, folder in enumerate(sorted(root.glob("*/*"))):
+        split = folder.parent.name
+        name = f"s{number}" if split in of_split else f"{split} thing {number}"
+        shutil.copytree(folder, config.parent / "coded" / split / name)
+    return f"data.root={config.parent / 'coded'}"
+
+
 def test_class_names_that_are_codes_drop_the_alignment(config, capsys):
     status, _, error = outcome(
         capsys,
         "train",
         config,
+        coded(config, ("train", "val", "test")),
         "text.encoder=minilm",
         "objective=[{loss: alignment_softmax}]",
         "evaluate=[{protocol: zero-shot}, {protocol: few-shot, ways: 3, queries: 3, episodes: 20}]",
@@ -445,6 +457,35 @@ def test_class_names_that_are_codes_drop_the_alignment(config, capsys):
     assert "the fallback contrastive" in error
     (result,) = json.loads((config.parent / "small" / "results.json").read_text())
     assert "alignment_softmax dropped" in result["note"]
+
+
+def test_alignment_goes_on_with_the_classes_that_have_text(config, capsys):
+    """All validation classes have codes as names, and a training class has."""
+    override = coded(config, ("val",))
+    train = config.parent / "coded" / "train"
+    (train / "train thing 8").rename(train / "S7")
+    status, _, error = outcome(
+        capsys,
+        "train",
+        config,
+        override,
+        "text.encoder=minilm",
+        "objective=[{loss: alignment_softmax}]",
+        "evaluate=[{protocol: zero-shot}, {protocol: zero-shot, split: val}]",
+        "model_selection={protocol: zero-shot, split: val}",
+        "sampling={classes_per_batch: 4, images_per_class: 2, extra_text_negatives: 9}",
+        "optim.steps=5",
+        "--runs",
+        config.parent,
+    )
+    assert status == 0, error
+    assert "5 of 16 classes without text, since the name looks like a code: S7, s12, s13, s14, s15" in error
+    assert "model selection by few-shot instead of zero-shot" in error and "dropped" not in error
+    assert "evaluation zero-shot skipped: class names of folder are codes, not text (such as 's12')" in error
+    (result,) = json.loads((config.parent / "small" / "results.json").read_text())
+    assert result["split"] == "test" and "5 of 16 classes without text" in result["note"]
+    (entry,) = (e for e in RunFolder(config.parent / "small").read_log() if "data" in e)
+    assert entry["data"]["without_text"] == ["S7", "s12", "s13", "s14", "s15"]
 
 
 @pytest.mark.parametrize(

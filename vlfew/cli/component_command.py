@@ -52,6 +52,15 @@ class ComponentGroup(click.RichGroup):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return self.registry().names()
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """`hf:NAME` may be one word or two."""
+        prefix, colon, name = args[0].partition(":")
+        if name and prefix + colon in self.registry().names():
+            args = [prefix + colon, name, *args[1:]]
+        return super().resolve_command(ctx, args)
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         registry = self.registry()
         if cmd_name not in registry.names():

@@ -84,7 +84,7 @@ def _show_command(source: str, source_options: list[Option]) -> click.Command:
 def show() -> None:
     """Describe a data set and draw a contact sheet of it.
 
-    `vlfew data show SOURCE --help` shows the options of a source; `hf:` takes a name: `vlfew data show hf: NAME`.
+    `vlfew data show SOURCE --help` shows the options of a source; a Hugging Face data set is `hf:NAME`.
     """
 
 

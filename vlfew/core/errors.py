@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 MAX_SHOWN = 12
 """Known names listed in a message, at most."""
 
 
+def one_line(message: str) -> str:
+    """The message with control characters and line breaks, which names may contain, as escapes (`\\n`)."""
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], message)
+
+
 class VlfewError(Exception):
     """An error that the user can fix; its message is one line that names the cause and the way out."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(one_line(message))
 
 
 class ConfigError(VlfewError):
     """An invalid configuration. `problems` holds one line per mistake."""
 
     def __init__(self, problems: str | Iterable[str]) -> None:
-        self.problems = [problems] if isinstance(problems, str) else list(problems)
-        super().__init__("\n".join(self.problems))
+        self.problems = [one_line(p) for p in ([problems] if isinstance(problems, str) else problems)]
+        Exception.__init__(self, "\n".join(self.problems))
 
 
 class DataError(VlfewError):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+from vlfew.core.errors import DataError
 
 Key = TypeVar("Key", int, str)
 
@@ -33,8 +35,40 @@ def display_name(name: str) -> str:
 
 
 def same_key(name: str) -> str:
-    """A key that is equal for names that read the same (Unicode NFKC, case folded)."""
-    return unicodedata.normalize("NFKC", display_name(name)).casefold()
+    """A key that is equal for names that read the same (Unicode NFKC, case and space folded)."""
+    return " ".join(unicodedata.normalize("NFKC", display_name(name)).casefold().split())
+
+
+def check_distinct_names(names: Iterable[str], where: str, noun: str = "classes") -> None:
+    """Checks that no two names read the same, such as `Red Mug` and `red_mug`.
+
+    Args:
+        names: of classes; those that are equal are one class.
+        where: they come from, for the message.
+        noun: what they are.
+
+    Raises:
+        DataError: two do.
+    """
+    first: dict[str, str] = {}
+    for name in sorted(set(names)):
+        other = first.setdefault(same_key(name), name)
+        if other != name:
+            raise DataError(
+                f"{where}: {noun} {other!r} and {name!r} are the same class; merge them, or give them one name"
+            )
+
+
+class NameLookup:
+    """Finds the class that a name means: the one of that name, otherwise the one whose name reads the same."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = set(names)
+        self.by_key = {same_key(name): name for name in self.names}
+
+    def find(self, written: str) -> str | None:
+        """The name of the class; None if there is none."""
+        return written if written in self.names else self.by_key.get(same_key(written))
 
 
 def number_classes(keys: Sequence[Key]) -> tuple[list[Key], Tensor]:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from vlfew.core.errors import DataError, did_you_mean
 from vlfew.data.class_labels import NoLabels, plain_labels
-from vlfew.data.class_names import display_name, is_code, number_classes, unique_names
+from vlfew.data.class_names import check_distinct_names, display_name, is_code, number_classes, unique_names
 from vlfew.data.file_hashes import hash_bytes, hash_files
 from vlfew.data.huggingface import (
     columns_that_fit,
@@ -237,6 +237,8 @@ def _labeled(
         hashes: of the content of each image; None if it is unknown.
     """
     values, labels = number_classes(targets)
+    if known is None:
+        check_distinct_names((value for value in values if isinstance(value, str)), name)
     if known:
         values, labels = [*known], torch.tensor(targets, dtype=torch.int64)
     # A class of torchvision's ImageNet is a tuple of synonyms.

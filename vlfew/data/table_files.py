@@ -7,8 +7,10 @@ import io
 import json
 import posixpath
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from vlfew.core.errors import DataError
 
@@ -25,6 +27,30 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+
+
+def read_json_mapping(path: Path) -> dict[str, Any]:
+    """A JSON object in which no key is repeated.
+
+    Raises:
+        DataError: missing, not UTF-8, not such an object, or a repeated key, of which JSON would keep the last.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        repeated = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+        if repeated:
+            raise DataError(f"{path}: the key {repeated[0]!r} is repeated; remove one")
+        return dict(pairs)
+
+    try:
+        content = json.loads(read_text(path), object_pairs_hook=unique)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}:{error.lineno}: not JSON: {error.msg}") from None
+    except RecursionError:
+        raise DataError(f"{path}: not JSON that can be read: nested too deep") from None
+    if not isinstance(content, dict):
+        raise DataError(f'{path}: expected a JSON object, such as {{"n02099601": "golden retriever"}}')
+    return content
 
 
 def read_rows(path: Path, needed: Sequence[str] = ()) -> Iterator[tuple[str, dict[str, str]]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +10,9 @@ from torch import Tensor
 from vlfew.classifiers.prototypes import encode_class_texts
 from vlfew.core.errors import DataError, ModelError, did_you_mean
 from vlfew.core.plurals import counted, first_names
+from vlfew.data.class_names import NameLookup
 from vlfew.data.labeled_images import LabeledImages
+from vlfew.data.table_files import read_json_mapping
 from vlfew.encoders.text.base import TextEncoder
 from vlfew.encoders.text.distinct import check_distinct_texts
 from vlfew.evaluation.context import EvaluationContext
@@ -29,21 +30,19 @@ def read_descriptions(path: Path, data: LabeledImages) -> dict[str, list[str]]:
     Raises:
         DataError: missing, not such an object, or a class that `data` does not have.
     """
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read descriptions from {path}: {error}") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path} must hold a JSON object of class name to texts")
-    descriptions = {}
-    for name, texts in content.items():
+    descriptions: dict[str, list[str]] = {}
+    lookup = NameLookup(data.class_names)
+    for written, texts in read_json_mapping(path).items():
+        name = lookup.find(written)
         texts = [texts] if isinstance(texts, str) else texts
         if not (isinstance(texts, list) and texts and all(isinstance(t, str) and t.strip() for t in texts)):
-            raise DataError(f"{path}: class {name!r} needs a text or a list of texts, none of them empty")
-        if name not in data.class_names:
+            raise DataError(f"{path}: class {written!r} needs a text or a list of texts, none of them empty")
+        if name is None:
             raise DataError(
-                f"{path}: {data.name} has no class {name!r}{did_you_mean(name, data.class_names)}"
+                f"{path}: {data.name} has no class {written!r}{did_you_mean(written, data.class_names)}"
             )
+        if name in descriptions:
+            raise DataError(f"{path}: class {name!r} is described twice; remove one")
         descriptions[name] = texts
     return descriptions
 
@@ -90,18 +89,20 @@ def check_described(
     Raises:
         NoTextError: there are such classes.
     """
+    if not codes:
+        return
+    those = "that class alone" if len(codes) == 1 else "these classes alone"
+    those = "each class" if len(codes) == classes else those
+    way_out = (
+        f"add {those} to {descriptions}" if descriptions else f"describe {those} with descriptions=FILE.json"
+    )
+    way_out += f" (or in {data.texts_file})" * bool(data.texts_file)
     if len(codes) == classes:
-        raise NoTextError(
-            f"class names of {data.name} are codes, not text (such as {codes[0]!r}); "
-            "describe each class with descriptions=FILE.json"
-        )
-    if codes:
-        raise NoTextError(
-            f"{data.name}: {len(codes)} of {counted(classes, 'class')} without text, since the name looks like a code: "
-            f"{first_names(codes)}; "
-            + (f"add to {descriptions}" if descriptions else "describe with descriptions=FILE.json")
-            + (" that class alone" if len(codes) == 1 else " these classes alone")
-        )
+        raise NoTextError(f"class names of {data.name} are codes, not text (such as {codes[0]!r}); {way_out}")
+    raise NoTextError(
+        f"{data.name}: {len(codes)} of {counted(classes, 'class')} without text, since the name looks like a code: "
+        f"{first_names(codes)}; {way_out}"
+    )
 
 
 def check_prompts(

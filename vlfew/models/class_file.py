@@ -17,7 +17,9 @@ import yaml
 
 from vlfew.core.errors import DataError, did_you_mean
 from vlfew.core.yaml_loader import TextLoader, yaml_problem
+from vlfew.data.class_names import check_distinct_names
 from vlfew.data.image_names import is_image
+from vlfew.data.table_files import read_text
 from vlfew.models.inputs import check_texts
 
 MAX_LISTED = 5
@@ -31,15 +33,14 @@ def read_class_file(path: Path) -> dict[str, list[str | Path]]:
         DataError: names the class and what is wrong with it.
     """
     try:
-        classes = yaml.load(path.read_text(encoding="utf-8"), TextLoader)  # names and texts stay strings
-    except FileNotFoundError:
-        raise DataError(f"{path}: there is no such class file") from None
+        if not path.exists():
+            raise DataError(f"{path}: there is no such class file")
+        classes = yaml.load(read_text(path), TextLoader)  # names and texts stay strings
     except yaml.YAMLError as error:
         raise DataError(yaml_problem(path, error)) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as text: {error}") from None
     if not isinstance(classes, dict) or not classes:
         raise DataError(f"{path}: expected classes, each with 'text:' or 'images:' or both")
+    check_distinct_names(classes, str(path))
     return {name: _read_items(name, value, path) for name, value in classes.items()}
 
 

@@ -221,19 +221,22 @@ class ProgressBar(Callback):
 
 
 class JsonlLogger(Callback):
-    """Writes losses and validations to the run folder's `log.jsonl`.
+    """Writes what is trained on, losses and validations to the run folder's `log.jsonl`.
 
     Args:
         run: the folder.
         images_per_step: over all processes, for the throughput.
+        data: facts about the data, with the names of all files that are left out.
     """
 
-    def __init__(self, run: RunFolder, images_per_step: int) -> None:
-        self.run, self.images_per_step = run, images_per_step
+    def __init__(self, run: RunFolder, images_per_step: int, data: Mapping[str, object]) -> None:
+        self.run, self.images_per_step, self.data = run, images_per_step, data
 
     def on_train_begin(self, trainer: Trainer) -> None:
         if trainer.accelerator.is_main_process:
             self.run.rewind_log(trainer.state.step)
+            if not self.run.read_log():
+                self.run.append_log({"step": 0, "data": self.data})
         self._restart_clock(trainer)
 
     def _restart_clock(self, trainer: Trainer) -> None:

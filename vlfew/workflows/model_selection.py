@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from vlfew.core.config import Config, ProtocolConfig
 from vlfew.core.errors import ConfigError, DataError, error_context
 from vlfew.data.labeled_images import LabeledImages
@@ -34,8 +32,9 @@ def choose_model_selection(config: Config, data: LabeledImages, has_text: bool) 
                 )
         return None
     if configured is not None and (has_text or configured.protocol not in NEEDS_TEXT):
-        with suppress(NoTextError):
-            return _checked(configured, data)
+        checked = _checked(configured, data)
+        if checked is not None:
+            return checked
     # A class with one image has no query.
     sizes = [len(index) for index in data.by_class("val").values() if len(index) > 1]
     if len(sizes) >= 2:
@@ -57,8 +56,8 @@ def choose_model_selection(config: Config, data: LabeledImages, has_text: bool) 
     )
 
 
-def _checked(configured: ProtocolConfig, data: LabeledImages) -> ModelSelection:
-    """The configured protocol, which must not use the test split."""
+def _checked(configured: ProtocolConfig, data: LabeledImages) -> ModelSelection | None:
+    """The configured protocol, which must not use the test split; None if it needs text that classes do not have."""
     options = PROTOCOLS.checked(configured.protocol, {"split": "val"} | configured.options)
     splits = {
         "split": ("val",),
@@ -73,5 +72,8 @@ def _checked(configured: ProtocolConfig, data: LabeledImages) -> ModelSelection:
                 "choosing a model"
             )
     with error_context(f"model_selection: {configured.protocol}"):
-        check_protocol(configured.protocol, options, data)
+        try:
+            check_protocol(configured.protocol, options, data)
+        except NoTextError:
+            return None
     return ModelSelection(configured.protocol, options)

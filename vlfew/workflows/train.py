@@ -148,7 +148,7 @@ def make_trainer(
         identity["weights to start from"] = a.initialization.fingerprint
     images_per_step = config.sampling.batch_size * t.gradient_accumulation_steps
     in_order: list[Callback] = [StopSignal(run), DivergenceCheck(run), ProgressBar()]
-    in_order.append(JsonlLogger(run, images_per_step))
+    in_order.append(JsonlLogger(run, images_per_step, _facts(a.data)))
     if t.trackers:
         in_order.append(TrackerLogger(config.name, flat_values(config)))
     if a.model_selection is not None:
@@ -172,6 +172,19 @@ def make_trainer(
         eval_every=t.eval_every,
         save_every=t.save_every,
     )
+
+
+def _facts(data: LabeledImages) -> dict[str, object]:
+    """What the log says of the data, with every name that the notes shorten."""
+    return {
+        "name": data.name,
+        "fingerprint": data.fingerprint,
+        "images": len(data.images),
+        "notes": data.notes,
+        "skipped": data.skipped,
+        "set_aside": data.set_aside,
+        "without_text": data.without_text() if any(data.class_texts) else [],
+    }
 
 
 def _save(assembly: Assembly, trainer: Trainer, run: RunFolder) -> None:

@@ -20,7 +20,14 @@ import yaml
 from vlfew.core.errors import DataError, did_you_mean
 from vlfew.core.plurals import counted
 from vlfew.core.yaml_loader import TextLoader, yaml_problem
-from vlfew.data.class_names import display_name, is_code, number_classes, same_key, unique_names
+from vlfew.data.class_names import (
+    NameLookup,
+    check_distinct_names,
+    display_name,
+    is_code,
+    number_classes,
+    unique_names,
+)
 from vlfew.data.data_root import find_data
 from vlfew.data.image_files import DataFile, digest, hidden, list_files
 from vlfew.data.image_names import IMAGE_SUFFIXES, is_image
@@ -271,13 +278,7 @@ def _wrapped(place: Path) -> Path | None:
 
 def _check_distinct(root: Path, full: set[tuple[str, str]]) -> None:
     """No class may have two names; splits share all their classes with the training split, or none."""
-    first: dict[str, str] = {}
-    for folder in sorted({folder for _, folder in full}):
-        other = first.setdefault(same_key(folder), folder)
-        if other != folder:
-            raise DataError(
-                f"{root}: folders {other!r} and {folder!r} are the same class; merge them, or give them one name"
-            )
+    check_distinct_names((folder for _, folder in full), str(root), "folders")
     of_split = {split: {folder for own, folder in full if own == split} for split, _ in full}
     if _split_by(full) == "image":
         return
@@ -305,7 +306,7 @@ def _read_classes_yaml(path: Path, folders: set[str]) -> dict[str, list[str]]:
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected lines like 'n02099601: golden retriever'")
     named: dict[str, list[str]] = {}
-    lookup = FileLookup(folders)
+    lookup = NameLookup(folders)
     for key, texts in content.items():
         folder = lookup.find(key)
         if folder is None:

@@ -9,7 +9,6 @@ such names needs lists of its own.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -23,7 +22,7 @@ from vlfew.data.image_stores import load_images
 from vlfew.data.labeled_images import LabeledImages, missing_note
 from vlfew.data.preprocess import ImagePreprocessor
 from vlfew.data.splits import SPLITS, named_splits
-from vlfew.data.table_files import read_rows, read_text
+from vlfew.data.table_files import read_json_mapping, read_rows
 
 NAMES = "class_names.json"
 TextSource = Literal["names", "definitions", "both"]
@@ -184,12 +183,7 @@ def _read_names(path: Path, wnids: set[str]) -> dict[str, tuple[str, ...]]:
     """Class to its names; empty if there is no such file."""
     if not path.is_file():
         return {}
-    try:
-        content = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}: not JSON: {error.msg}") from None
-    if not isinstance(content, dict):
-        raise DataError(f'{path}: expected an object like {{"n02099601": "golden retriever"}}')
+    content = read_json_mapping(path)
     names = {}
     for wnid in sorted(wnids):
         given = content.get(wnid)
