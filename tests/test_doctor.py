@@ -52,7 +52,7 @@ def test_a_good_folder_has_no_problems(pets: Path) -> None:
     assert not problems(findings)
     assert any(f.topic == "test" and f.text == "2 classes, 8 images, 4 to 4 per class" for f in findings)
     assert notes(findings) == [
-        "few-shot: not with its defaults: 5-way episodes need 5 classes, but the split has 2; lower ways"
+        "few-shot: not with its defaults: 5-way episodes need 5 classes, but the split has 2; set ways=2 or fewer"
     ]
     assert examine("folder", root=pets)[3:] == findings[4:]  # without the line that says what it was taken as
 

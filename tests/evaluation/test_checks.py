@@ -33,7 +33,7 @@ WRONG: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("zero-shot", {"templates": "sevne"}, ConfigError, "no set of that name; did you mean 'seven'"),
     ("zero-shot", {"templates": ["{}", " "]}, ConfigError, "template ' ' has no {}"),
     ("zero-shot", {"ways": 1}, ConfigError, "ways is 1"),
-    ("omniglot-trials", {}, DataError, "the largest here has 7 characters"),
+    ("omniglot-trials", {}, DataError, "no two here drew more than 7; set ways=7 or fewer"),
     ("few-shot", {"ways": 1}, ConfigError, "ways is 1; it must be at least 2"),
     ("few-shot", {"queries": 3, "episodes": 0}, ConfigError, "episodes is 0"),
     ("few-shot", {"queries": 3, "episodes": "every"}, ConfigError, "episodes='every'.*'each'"),

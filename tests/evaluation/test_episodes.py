@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 
 import numpy as np
@@ -211,5 +212,29 @@ def test_trials_need_a_draw_and_two_ways(ways: int, draws: int, message: str) ->
 
 
 def test_no_alphabet_is_large_enough() -> None:
-    with pytest.raises(DataError, match="largest here has 6 characters"):
+    with pytest.raises(DataError, match="no two here drew more than 6; set ways=6 or fewer"):
         sample_omniglot_trials(*drawings(), 7, 10, seed=0)
+
+
+@given(st.data())
+def test_the_way_out_works(data: st.DataObject) -> None:
+    """What a message says is done until there are episodes, or it asks for more data."""
+    sizes = data.draw(st.lists(st.integers(1, 9), min_size=1, max_size=6))
+    options: dict = {
+        "ways": data.draw(st.one_of(st.just("all"), st.integers(2, 9))),
+        "shots": data.draw(st.integers(0, 9)),
+        "queries": data.draw(st.one_of(st.just("all"), st.integers(1, 9))),
+    }
+    for _ in range(4):
+        try:
+            assert len(sample_episodes(labels_of(sizes), **options, episodes=2, seed=0)) == 2
+            return
+        except DataError as error:
+            message = str(error)
+        settings_told = dict(re.findall(r"(ways|shots|queries)=(\d+)", message.rpartition("; ")[2]))
+        if not settings_told:
+            assert min(sizes) == 1 or len(sizes) == 1, message
+            return
+        assert all(value != str(options[key]) for key, value in settings_told.items()), message
+        options |= {key: int(value) for key, value in settings_told.items()}
+    pytest.fail(message)

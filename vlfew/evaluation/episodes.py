@@ -255,7 +255,7 @@ def _group_by_class(
         wanted = "at least 1 query" if queries == "all" else numbered(queries, "query", "queries")
         raise DataError(
             f"class {name} has {numbered(sizes[smallest], 'image')}, but {numbered(shots, 'shot')} and {wanted} "
-            f"need {need}{and_others(len(short) - 1)}; lower shots or queries, or use queries=all"
+            f"need {need}{and_others(len(short) - 1)}; {_fewer_images(int(sizes.min()), shots, queries)}"
         )
     return order, numbers, starts, sizes, n
 
@@ -267,8 +267,24 @@ def _count_ways(ways: CountOrAll, numbers: Ints, class_names: Sequence[str], has
         return len(numbers)
     check_at_least("ways", ways, 2)
     if len(numbers) < ways:
-        raise DataError(f"{ways}-way episodes need {ways} classes, {has} {len(numbers)}; lower ways")
+        raise DataError(
+            f"{ways}-way episodes need {ways} classes, {has} {len(numbers)}; {_fewer_ways(len(numbers))}"
+        )
     return ways
+
+
+def _fewer_ways(classes: int) -> str:
+    """What to do where there are fewer classes than ways."""
+    return f"set ways={classes} or fewer" if classes >= 2 else "two are needed: add classes"
+
+
+def _fewer_images(smallest: int, shots: int, queries: CountOrAll) -> str:
+    """What to do where the smallest class has fewer images than an episode needs."""
+    if smallest > shots:
+        return f"set queries={smallest - shots} or fewer, or queries=all"
+    if smallest > 1:
+        return f"set shots={smallest - 1}" + ("" if queries == "all" else " and queries=1")
+    return "add images to it, or leave it out" if shots else "leave it out"
 
 
 def _places(labels: Tensor, numbers: Ints) -> tuple[Ints, Ints, Ints]:
@@ -322,7 +338,9 @@ def sample_cross_split(
         if len(short):
             name = _name(int(numbers[short[0]]), class_names)
             images = numbered(sizes[short[0]], "image")
-            raise DataError(f"class {name} has {images}, but {option} is {need}; lower {option}")
+            raise DataError(
+                f"class {name} has {images}, but {option} is {need}; set {option}={sizes[short].min()} or fewer"
+            )
         sides.append((order, starts, sizes, draws))
     drawn: list[Tensor] = []
     picked = np.empty((episodes, n), np.int64)
@@ -366,18 +384,19 @@ def sample_omniglot_trials(
     position = torch.full((int(labels.max()) + 1, drawers), -1)
     position[labels, source_id] = torch.arange(len(labels))
     characters, rng = labels.unique(), generator_at(seed, "trials")
-    choices = []
+    choices, largest = [], 0
     for alphabet in class_group[characters].unique():
         members = characters[class_group[characters] == alphabet]
         drawn = (position[members] >= 0).long()
-        enough = (drawn.T @ drawn >= ways).fill_diagonal_(False).nonzero()
+        shared_by = (drawn.T @ drawn).fill_diagonal_(0)
+        largest = max(largest, int(shared_by.max()))
+        enough = (shared_by >= ways).nonzero()
         if len(enough):
             choices.append((members, enough))
     if not choices:
-        largest = int(class_group[characters].bincount().max())
         raise DataError(
-            f"{ways}-way trials need an alphabet with {ways} characters by the same two drawers; "
-            f"the largest here has {largest} characters; lower ways"
+            f"{ways}-way trials need an alphabet with {ways} characters by the same two drawers, and no two here drew "
+            f"more than {largest}; {_fewer_ways(largest)}"
         )
     support, query, chosen = [], [], []
     for randoms in rng.random((draws, 2 + ways)):

@@ -97,11 +97,21 @@ def classes_with_enough(splits: Splits, shots: int, held_out: int, on_small_clas
             f"{data.name}: class {data.class_names[lacking[0]]!r} has "
             f"{numbered(int(available[lacking[0]]), 'image')} in split {splits.support!r}, but "
             f"{numbered(shots, 'shot')}{f', {held_out} for validation' if held_out else ''}"
-            f"{'' if splits.differ else ' and 1 query'} need {need}{and_others(len(lacking) - 1)}; lower the "
-            "number of shots, or skip such classes (--on-small-class skip)"
+            f"{'' if splits.differ else ' and 1 query'} need {need}{and_others(len(lacking) - 1)}; "
+            + _fewer_shots(int(available[classes].min()), shots, held_out, splits.differ, int(enough.sum()))
         )
     check_two_classes(classes[enough].tolist(), data.class_names)
     return classes[enough]
+
+
+def _fewer_shots(smallest: int, shots: int, held_out: int, apart: bool, enough: int) -> str:
+    """What to do where the smallest class has fewer images than needed, and `enough` classes have enough."""
+    queries = 0 if apart else 1
+    possible = [n for n in range(1, shots) if n + min(n, held_out) + queries <= smallest]
+    ways_out = [f"set shots to {possible[-1]} or fewer"] if possible else []
+    if enough >= 2:
+        ways_out.append("skip such classes (--on-small-class skip)")
+    return ", or ".join(ways_out) or "add images"
 
 
 def draw_classes(classes: Tensor, ways: int, seed: int) -> Tensor:
