@@ -118,7 +118,7 @@ def test_following_the_messages_three_classes_of_five_images_can_be_trained(tmp_
     errors = [
         (
             DataError,
-            r"few-shot needs the split 'test', .* does not have: 3 classes .*evaluate=\[\]",
+            r"few-shot needs the split 'test', .* does not have \(3 classes .*\(evaluate=\[\]",
         ),
         (
             DataError,

@@ -97,17 +97,11 @@ def split_by_class(
 
 
 def too_few_note(classes: int, splits: Mapping[str, Tensor]) -> str:
-    """What to know about splits of few classes, and what to do without a test split; empty otherwise."""
+    """What to know about splits of few classes; empty otherwise."""
     missing = [part for part in ("val", "test") if part not in splits]
     if not missing or classes >= 3 * MIN_CLASSES:
         return ""
-    note = (
+    return (
         f"{classes} classes are too few to hold some out for {' and '.join(missing)} "
         f"({3 * MIN_CLASSES} are needed, {MIN_CLASSES} in each split)"
-    )
-    if "test" in splits:
-        return note
-    return (
-        f"{note}: train on all of them without evaluation by evaluate=[] sampling.classes_per_batch={classes}, "
-        "or use a model that was trained on other classes (vlfew classify)"
     )

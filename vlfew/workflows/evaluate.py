@@ -127,6 +127,17 @@ def configured_evaluations(config: Config, has_text: bool) -> list[tuple[str, di
     return [(e.protocol, e.options) for e in config.evaluate if has_text or e.protocol not in NEEDS_TEXT]
 
 
+def _without_evaluations(config: Config, data: LabeledImages) -> str:
+    """What to do where there is no split to evaluate on."""
+    overrides, classes = ["evaluate=[]"], len(data.classes("train")) if "train" in data.splits else 0
+    if (wanted := config.sampling.classes_per_batch) is not None and 2 <= classes < wanted:
+        overrides.append(f"sampling.classes_per_batch={classes}")
+    ways_out = [f"train without evaluations ({' '.join(overrides)})"]
+    if "val" in data.splits:
+        ways_out.append("evaluate on the split 'val'")
+    return ", ".join([*ways_out, "or use a model that was trained on other classes (vlfew classify)"])
+
+
 def check_configured_evaluations(config: Config, data: LabeledImages) -> None:
     """Raises before training what the configured evaluations would raise after it.
 
@@ -137,10 +148,9 @@ def check_configured_evaluations(config: Config, data: LabeledImages) -> None:
     for protocol, options in configured_evaluations(config, config.text.encoder is not None):
         split = PROTOCOLS.checked(protocol, options).get("split")
         if split is not None and split not in data.splits:
-            why = f": {'; '.join(data.notes)}" if data.notes else ""
             raise DataError(
-                f"evaluate: {protocol} needs the split {split!r}, which {data.name} as configured does not have{why}; "
-                "train without evaluations (evaluate=[]), or name another split"
+                f"evaluate: {protocol} needs the split {split!r}, which {data.name} as configured does not have"
+                f"{f' ({data.note})' if data.note else ''}; {_without_evaluations(config, data)}"
             )
         # Classes without text are told after the training, which goes on with the others.
         with error_context(f"evaluate: {protocol}"), suppress(NoTextError):
