@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from copy import deepcopy
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import vlfew
 from tests.conftest import make_data
 from tests.encoders.towers import save
 from tests.models.conftest import tiny_text_model
+from vlfew.cli import main
 from vlfew.core.errors import DataError, ModelError
 from vlfew.evaluation.context import EvaluationContext
 from vlfew.evaluation.run_protocol import run_protocol
@@ -107,3 +109,28 @@ def test_a_git_lfs_pointer_is_called_one(
         ModelError, match=r"is a Git LFS pointer, not the file itself; run: git -C .* lfs pull"
     ):
         vlfew.load(tmp_path)
+
+
+def test_the_same_image_twice_is_a_warning(model: DualStream, tmp_path: Path) -> None:
+    images = [image(n) for n in range(4)]
+    with pytest.warns(UserWarning, match="identical images: 1 image in two classes, such as 'a' and 'b'"):
+        vlfew.FewShotClassifier(model).fit([*images, images[0]], ["a", "a", "b", "b", "b"])
+    with pytest.warns(UserWarning, match="identical images: 1 image twice in a class, such as 'a'"):
+        vlfew.FewShotClassifier(model).fit([*images, images[0]], ["a", "a", "b", "b", "a"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        vlfew.FewShotClassifier(model).fit(images, ["a", "a", "b", "b"])
+
+
+def test_the_same_image_in_two_classes_of_a_class_file(
+    model: DualStream, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_model(model, tmp_path / "model")
+    for n in range(2):
+        Image.fromarray(image(n)).save(tmp_path / f"{n}.png")
+    (tmp_path / "classes.yaml").write_text("a: {images: 0.png}\nb: {images: [0.png, 1.png]}\n")
+    command = ["classify", str(tmp_path / "model"), "--classes", str(tmp_path / "classes.yaml")]
+    with pytest.raises(SystemExit) as done:
+        main([*command, str(tmp_path / "1.png")])
+    assert done.value.code == 0
+    assert "warning: identical images: 1 image in two classes, such as 'a' and 'b'" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Literal
 
@@ -64,10 +65,14 @@ def classify(
     described, paths = read_class_file(classes), find_images(images, others=others)
     if others:
         log(f"vlfew: note: {counted(len(others), 'file')} set aside: {first_names(list(map(str, others)))}")
-    if warning := mixed_modality_warning(described):
-        log(f"vlfew: warning: {warning}")
+    if mixed := mixed_modality_warning(described):
+        log(f"vlfew: warning: {mixed}")
     model = load(run).to(scoring_device())
-    classifier = FewShotClassifier.from_classes(model, described, method=method, text_weight=text_weight)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        classifier = FewShotClassifier.from_classes(model, described, method=method, text_weight=text_weight)
+    for warning in caught:
+        log(f"vlfew: warning: {warning.message}")
     predictions, status = {}, 0
     try:
         predictions = dict(zip(paths, classifier.classify(paths, threshold), strict=True))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+from torch import Tensor
 
 from vlfew.core.plurals import counted
 
@@ -13,15 +14,8 @@ if TYPE_CHECKING:
     from vlfew.data.labeled_images import LabeledImages
 
 
-def identical_images(data: LabeledImages) -> list[list[int]]:
-    """Numbers of the images that are the same, a list for each image that there is more than once.
-
-    In memory, images are the same if their pixels are, at the size at which they were read; otherwise if their files
-    are.
-    """
-    hashes = data.images.hashes
-    if hashes is None:
-        return []
+def identical_images(hashes: Tensor) -> list[list[int]]:
+    """Numbers of the images with the same hash `[S]`, a list for each image that there is more than once."""
     _, image_of, counts = hashes.unique(return_inverse=True, return_counts=True)
     repeated = (counts[image_of] > 1).nonzero().flatten()
     groups: dict[int, list[int]] = {}
@@ -53,9 +47,13 @@ WITHIN = "twice in a class"
 
 
 def repeated_images(data: LabeledImages) -> list[Repeated]:
-    """Images in two classes, then in two splits, then twice in a class."""
+    """Images in two classes, then in two splits, then twice in a class.
+
+    In memory, images are the same if their pixels are, at the size at which they were read; otherwise if their files
+    are.
+    """
     split_of: dict[int, str] = {}
-    groups = identical_images(data)
+    groups = [] if data.images.hashes is None else identical_images(data.images.hashes)
     numbers = torch.tensor([number for group in groups for number in group], dtype=torch.int64)
     for split, index in data.splits.items():
         split_of |= dict.fromkeys(numbers[torch.isin(numbers, index)].tolist(), split)

@@ -26,6 +26,9 @@ from vlfew.classifiers.zero_shot import ZeroShot
 from vlfew.core.checks import check_range, to_path
 from vlfew.core.errors import ConfigError, DataError, ModelError, describe_value
 from vlfew.core.features import Features, FeatureSpec
+from vlfew.core.plurals import counted
+from vlfew.data.duplicates import identical_images
+from vlfew.data.file_hashes import hash_images
 from vlfew.models import FINE_TUNERS
 from vlfew.models.class_items import (
     Item,
@@ -273,18 +276,25 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         elif X is None or y is None:
             raise DataError("nothing to fit: give images and their labels, texts, or both")
         else:
-            features = self._encode(X)
-            return features, label_array(y, len(features))
+            hashes: list[Tensor] = []
+            features = self._encode(X, hashes)
+            labels = label_array(y, len(features))
+            _warn_of_repeated(torch.cat(hashes), labels)
+            return features, labels
         check_classification_targets(y)
         return features, y
 
-    def _encode(self, X: Any) -> Features:
+    def _encode(self, X: Any, hashes: list[Tensor] | None = None) -> Features:
+        """Features of X; `hashes` receives those of its images, in parts."""
         if self.model_ is None:
             _check_no_paths(X)
             return Features(torch.tensor(validate_data(self, X, reset=False, dtype=np.float64)))
-        features = Features.cat(
-            [self.model_.image_features(batch) for batch in pixel_batches(self.model_, X)]
-        )
+        parts = []
+        for batch in pixel_batches(self.model_, X):
+            parts.append(self.model_.image_features(batch))
+            if hashes is not None:
+                hashes.append(hash_images(batch.cpu()))
+        features = Features.cat(parts)
         features.check_finite("images")
         return features
 
@@ -370,6 +380,25 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     def _probabilities(self, logits: Tensor) -> Tensor:
         return torch.softmax(logits / self.temperature_, 1)
+
+
+def _warn_of_repeated(hashes: Tensor, labels: np.ndarray) -> None:
+    """Warns of images that are the same, pixel by pixel, at the model's input size."""
+    groups = identical_images(hashes)
+    crossing = [group for group in groups if len(set(labels[group])) > 1]
+    if crossing:
+        first, second = sorted(set(map(str, labels[crossing[0]])))[:2]
+        warnings.warn(
+            f"identical images: {counted(len(crossing), 'image')} in two classes, such as {first!r} and {second!r}",
+            stacklevel=4,
+        )
+    if len(groups) > len(crossing):
+        name = str(labels[next(group for group in groups if group not in crossing)[0]])
+        warnings.warn(
+            f"identical images: {counted(len(groups) - len(crossing), 'image')} twice in a class, such as {name!r}; "
+            "probabilities are calibrated as if they were different",
+            stacklevel=4,
+        )
 
 
 def _warn_of_misspelled(with_text: set[Any], with_images: set[Any]) -> None:
