@@ -12,6 +12,7 @@ import numpy as np
 
 from vlfew.core.console import log_note, wide_console
 from vlfew.core.errors import DataError, error_context
+from vlfew.core.files import keeping
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.evaluation import NEEDS_TEXT, PROTOCOLS
 from vlfew.evaluation.accuracy import scoring_device
@@ -75,9 +76,11 @@ def evaluate(
         result, outcome = _run(context, protocol, options, command)
         results.append(result)
         per_member.append(outcome.per_episode)
+    merged = merge_results(results, *run.repeated) if run is not None and members else results[0]
     if per_episode is not None:
-        save_per_episode(per_episode, per_member)
-    return merge_results(results, *run.repeated) if run is not None and members else results[0]
+        with keeping(per_episode, lambda: f"the accuracy is {merged.accuracy}"):
+            save_per_episode(per_episode, per_member)
+    return merged
 
 
 def _run(
