@@ -22,7 +22,7 @@ from vlfew.evaluation.roc import (
     false_accept_threshold,
     tar_curve,
 )
-from vlfew.evaluation.statistics import cluster_error, mean_ci95, mean_curve, student_quantile
+from vlfew.evaluation.statistics import cluster_error, half_interval, mean_ci95, mean_curve
 from vlfew.similarities import SIMILARITIES
 from vlfew.similarities.base import Similarity
 
@@ -91,7 +91,7 @@ def verification(
         counts = [(float(correct[fold == n].sum()), float((fold == n).sum())) for n in numbers]
         # For folds of one size (LFW's): the mean over folds, and its standard error with ddof 1.
         error = cluster_error(*zip(*counts, strict=True))
-        ci95 = student_quantile(len(numbers) - 1) * error
+        ci95 = half_interval(error, len(numbers))
         details = {
             "fold_accuracies": [hits / total for hits, total in counts],
             "standard_error": error,
