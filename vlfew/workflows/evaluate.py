@@ -200,12 +200,15 @@ def merge_member_results(run: RunFolder) -> list[Result]:
 
 
 def print_results(results: Sequence[Result]) -> None:
-    """Prints a table of results; nothing where there are none."""
+    """Prints a table of results, and what its readers must know; nothing where there are none."""
     if not results:
         return
+    from vlfew.report.formatting import unique_notes
     from vlfew.report.tables import results_table
 
     wide_console().print(results_table(results))
+    for note in unique_notes(result.note for result in results):
+        log_note(note)
 
 
 def evaluate_command(
