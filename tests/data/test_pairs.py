@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from vlfew.core.errors import DataError
+from vlfew.core.errors import ConfigError, DataError
 from vlfew.data import ImagePreprocessor, load_data
 from vlfew.evaluation.run_protocol import check_protocol
 
@@ -102,13 +103,22 @@ def test_mistakes_are_reported_with_their_line(root: Path, rows: list, header: s
         load_data("pairs", root, PREPROCESSOR)
 
 
-def test_an_unreadable_image_is_never_skipped(root: Path) -> None:
+def test_pairs_with_unreadable_images_are_left_out_on_request_alone(root: Path) -> None:
     write(root, ROWS)
     (root / "sub" / "b2.png").write_text("not an image")
     with pytest.raises(
         DataError, match=r"pairs\.csv:4: sub/b2\.png cannot be read; repair it, or remove the line"
     ):
         load_data("pairs", root, ImagePreprocessor(8, 1))
+    data = load_data("pairs", root, ImagePreprocessor(8, 1, on_bad_image="skip"))
+    assert data.skipped == ("sub/b2.png",) and "sub/b2.png" not in data.image_names
+    assert data.notes == ["2 pairs with unreadable images left out", "1 unreadable image skipped: sub/b2.png"]
+    pairs = data.pairs["test"]
+    assert (data.labels[pairs.i] == data.labels[pairs.j]).equal(pairs.same) and len(pairs) == len(ROWS) - 2
+    for name in ("a1", "a2", "c1"):
+        (root / "sub" / f"{name}.png").write_text("not an image")
+    with pytest.raises(DataError, match=r"a1\.png cannot be read"):
+        load_data("pairs", root, ImagePreprocessor(8, 1, on_bad_image="skip"))
 
 
 def test_any_name_but_jsonl_is_a_csv(root: Path) -> None:
@@ -128,7 +138,7 @@ def test_paths_are_normalized(root: Path) -> None:
 def test_a_fold_with_one_label_is_rejected(root: Path) -> None:
     rows = [("a1", "a2", 1, "x"), ("a1", "b1", 0, "x"), ("c1", "c2", 1, "y")]
     write(root, rows, "first,second,same,fold")
-    with pytest.raises(DataError, match="fold 2: the pairs are all the same"):
+    with pytest.raises(DataError, match="the pairs in fold 2 are all the same"):
         check_protocol("verification", {}, load_data("pairs", root, PREPROCESSOR))
 
 
@@ -173,3 +183,124 @@ def test_an_unknown_fold_is_rejected(root: Path) -> None:
     write(root, GIVEN[:2], HEADER + ",fold")
     with pytest.raises(DataError, match=r"fold=1 of 2 folds; training needs at least 3"):
         load_data("pairs", root, PREPROCESSOR, fold=1)
+
+
+def listed(root: Path, *lines: str) -> Path:
+    """A list as LFW's, `_` for tabs, with images of Ann Lee, Bob, Cy and Di."""
+    for n, person in enumerate(("Ann Lee", "Bob", "Cy", "Di")):
+        (root / person).mkdir(exist_ok=True)
+        for number in (1, 2, 3):
+            suffix = "jpg" if number > 1 else "PNG"
+            Image.new("L", (8, 8), 50 * n + number).save(root / person / f"{person}_{number:04}.{suffix}")
+    (root / "Bob" / "Bob_0001.txt").write_text("no image")
+    (root / "pairs.txt").write_text("".join(line.replace("_", "\t") + "\n" for line in lines))
+    return root
+
+
+FOLDED = ("2_2", "Ann Lee_1_2", "Bob_1_2", "Ann Lee_1_Bob_2", "Ann Lee_3_Bob_3",
+          "Cy_1_2", "Di_1_2", "Cy_1_Di_2", "Cy_3_Di_3")  # fmt: skip
+
+
+def test_a_list_as_that_of_lfw(root: Path) -> None:
+    data = load_data("pairs", listed(root, *FOLDED), PREPROCESSOR, file="pairs.txt")
+    pairs = data.pairs["test"]
+    named = [(data.image_names[i], data.image_names[j]) for i, j in zip(pairs.i, pairs.j, strict=True)]
+    assert named[0] == ("Ann Lee/Ann Lee_0001.PNG", "Ann Lee/Ann Lee_0002.jpg")
+    assert named[2] == ("Ann Lee/Ann Lee_0001.PNG", "Bob/Bob_0002.jpg")
+    assert pairs.same.tolist() == [True, True, False, False] * 2
+    assert pairs.fold.tolist() == [[0, 0]] * 4 + [[1, 1]] * 4
+    assert data.class_names == ("Ann Lee", "Bob", "Cy", "Di")
+    check_protocol("verification", {}, data)
+    # Without the number of folds, people are dealt out.
+    one = load_data("pairs", listed(root, "4", *FOLDED[1:]), PREPROCESSOR, file="pairs.txt", folds=4)
+    assert sorted(one.pairs["test"].fold.unique().tolist()) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (("2_1", *FOLDED[1:]), r"pairs\.txt: 8 pairs, but the first line announces 4"),
+        (("two", *FOLDED[1:]), r"pairs\.txt:2: the columns must be first"),
+        (FOLDED[1:], r"pairs\.txt:1: expected the number of pairs of each kind, after the number of folds"),
+        (
+            ("2_2", FOLDED[3], *FOLDED[2:]),
+            r"1 same and 3 different pairs in fold 1, but .* announces 2 of each",
+        ),
+        (
+            (FOLDED[0], "Ann Lee_1", *FOLDED[2:]),
+            r"pairs\.txt:2: expected a person and two numbers, or two people",
+        ),
+        ((FOLDED[0], "Ann Lee_1_Ann Lee_2", *FOLDED[2:]), r"pairs\.txt:2: expected a person and two numbers"),
+        ((FOLDED[0], "Ann Lee_1_4", *FOLDED[2:]), r"pairs\.txt:2: no image Ann Lee/Ann Lee_0004\.\* in"),
+        ((FOLDED[0], "Ann Lee_1_x", *FOLDED[2:]), r"pairs\.txt:2: no image Ann Lee/Ann Lee_000x\.\* in"),
+        ((FOLDED[0], "Ann Lee_1_1", *FOLDED[2:]), r"pairs\.txt:2: .*_0001\.PNG is paired with itself"),
+        (
+            ("2_2", *FOLDED[1:5], FOLDED[1].replace("1_2", "2_3"), *FOLDED[6:]),
+            r"pairs\.txt:6: 'Ann Lee' is in fold '2' and in another one before; an identity must be in one fold only, "
+            r"or write 4 alone in the first line$",
+        ),
+    ],
+)
+def test_mistakes_in_a_list_are_reported(root: Path, lines: tuple[str, ...], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load_data("pairs", listed(root, *lines), PREPROCESSOR, file="pairs.txt")
+
+
+def test_two_images_of_one_number_are_named(root: Path) -> None:
+    listed(root, *FOLDED)
+    Image.new("L", (8, 8)).save(root / "Bob" / "Bob_2.png")
+    with pytest.raises(DataError, match=r"pairs\.txt:3: both Bob/Bob_0002\.jpg and Bob/Bob_2\.png are there"):
+        load_data("pairs", root, PREPROCESSOR, file="pairs.txt")
+
+
+def test_a_list_that_is_not_named_is_pointed_at(root: Path) -> None:
+    with pytest.raises(DataError, match=r"pairs\.csv: no such file; .*; is it file=pairs\.txt\?"):
+        load_data("pairs", listed(root, *FOLDED), PREPROCESSOR)
+
+
+@pytest.fixture
+def everyone(root: Path) -> list[tuple[object, ...]]:
+    """A same pair of each of six people, and a different pair of every two."""
+    for n in range(12):
+        Image.new("L", (8, 8), 20 * n).save(root / "sub" / f"p{n // 2}{n % 2}.png")
+    same = [(f"p{n}0", f"p{n}1", 1) for n in range(6)]
+    return same + [(f"p{a}0", f"p{b}1", 0) for a, b in combinations(range(6), 2)]
+
+
+def test_the_way_out_of_folds_is_one_that_works(root: Path, everyone: list[tuple[object, ...]]) -> None:
+    write(root, everyone)
+    check_protocol("verification", {}, load_data("pairs", root, PREPROCESSOR))
+    with pytest.raises(DataError, match=r"no pairs outside folds 1 and 2.*; set data\.folds=3, or add pairs"):
+        check_protocol("verification", {}, load_data("pairs", root, PREPROCESSOR, folds=2))
+    check_protocol("verification", {}, load_data("pairs", root, PREPROCESSOR, folds=3))
+    one = load_data("pairs", root, PREPROCESSOR, folds=1)
+    with pytest.raises(DataError, match=r"no split 'val' to choose their threshold on; set data\.folds=3$"):
+        check_protocol("verification", {}, one)
+    with pytest.raises(ConfigError, match=r"would choose their own threshold; set data\.folds=3$"):
+        check_protocol("verification", {"calibration_split": "test"}, one)
+
+
+def test_no_other_folds_are_named_where_they_cannot_help(root: Path) -> None:
+    write(root, [row for row in ROWS if row[2]])
+    with pytest.raises(DataError, match=r"are all the same.*; add pairs of the other kind$"):
+        check_protocol("verification", {}, load_data("pairs", root, PREPROCESSOR))
+    write(root, [row for row in ROWS if "c" not in row[0]])  # two identities
+    with pytest.raises(
+        DataError, match=r"outside fold 1 are all the same.*; add pairs of further identities$"
+    ):
+        check_protocol("verification", {}, load_data("pairs", root, PREPROCESSOR))
+
+
+def test_a_column_of_folds_is_left_out_only_where_that_works(
+    root: Path, everyone: list[tuple[object, ...]]
+) -> None:
+    folded, remedy = [(*row, row[0][1]) for row in everyone], "leave out the column fold"
+    write(root, folded, "first,second,same,fold")
+    with pytest.raises(DataError, match=rf"must be in one fold only, or {remedy}$"):
+        load_data("pairs", root, PREPROCESSOR)
+    write(root, [(*row, "x") for row in everyone], "first,second,same,fold")
+    with pytest.raises(DataError, match=rf"no split 'val' to choose their threshold on; {remedy}$"):
+        check_protocol("verification", {}, load_data("pairs", root, PREPROCESSOR))
+    write(root, [(*row, f"{n}") for n, row in enumerate(ROWS)], "first,second,same,fold")
+    with pytest.raises(DataError, match=r"must be in one fold only$"):
+        load_data("pairs", root, PREPROCESSOR)

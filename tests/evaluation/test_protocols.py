@@ -376,4 +376,21 @@ def test_cluster_intervals_at_both_extremes() -> None:
 def test_few_clusters_have_wide_intervals() -> None:
     # Student's t: 12.706 for one degree of freedom.
     assert cluster_ci95([8, 7], [10, 10]) == pytest.approx(12.706 * 0.05, rel=1e-4)
-    assert cluster_ci95([8], [10]) == 0
+    assert cluster_ci95([8], [10]) is None
+
+
+@pytest.mark.parametrize(
+    ("protocol", "options"),
+    [
+        ("few-shot", {"ways": 3, "queries": 2, "episodes": 1}),
+        ("zero-shot", {"ways": 3, "queries": 2, "episodes": 1}),
+        ("multimodal", {"ways": 3, "queries": 2, "episodes": 1}),
+        ("identification", {"gallery_size": 3, "repeats": 1}),
+    ],
+)
+def test_one_episode_gives_no_interval(
+    context: EvaluationContext, protocol: str, options: dict[str, Any]
+) -> None:
+    result, _ = run(context, protocol, **options)
+    assert result.episodes == 1 and result.ci95 is None and result.interval_unit.startswith("one ")
+    assert "NaN" not in result.model_dump_json() and '"ci95":null' in result.model_dump_json()

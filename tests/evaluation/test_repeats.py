@@ -12,6 +12,7 @@ import pytest
 from vlfew.core.errors import RunError
 from vlfew.evaluation.repeats import merge_results
 from vlfew.evaluation.results import Result, read_results, results_frame, write_csv, write_results
+from vlfew.report.formatting import accuracy
 
 
 def result(accuracy: float, fingerprint: str = "x", **more: object) -> Result:
@@ -62,6 +63,37 @@ def test_seeds_share_their_pairs() -> None:
 )
 def test_the_unit_of_an_interval(fields: dict[str, object], unit: str) -> None:
     assert result(0.5, **fields).interval_unit == unit
+
+
+@pytest.mark.parametrize(
+    ("fields", "unit"),
+    [
+        ({"episodes": 1}, "one episode"),
+        ({"episodes": 1, "interval": "over classes, as clusters of images"}, "one class"),
+        ({"episodes": 1, "interval": "over draws"}, "one draw"),
+        ({"episodes": 600, "interval": "over 1 runs (seed)", "repeats": 1}, "one run"),
+    ],
+)
+def test_one_of_anything_has_no_interval_also_in_older_files(
+    fields: dict[str, object], unit: str, tmp_path: Path
+) -> None:
+    path, older = tmp_path / "results.json", result(0.5, ci95=0.0, **fields)
+    write_results(path, [older])
+    path.write_text(path.read_text().replace('"ci95": null', '"ci95": 0.0'))
+    (found,) = read_results(path)
+    assert (
+        found.ci95 is None
+        and found.interval_unit == unit
+        and accuracy(found) == f"50.00 (no interval: {unit})"
+    )
+    write_results(path, [found])
+    assert '"ci95": null' in path.read_text() and "NaN" not in path.read_text()
+
+
+def test_many_that_agree_have_an_interval_of_no_width() -> None:
+    same = merge_results([result(0.5), result(0.5)], "seed", [0, 1])
+    assert same.ci95 == 0.0 and accuracy(same) == "50.00 ± 0.00"
+    assert merge_results([result(0.5)], "seed", [0]).ci95 is None
 
 
 def test_results_as_a_table_and_as_csv(tmp_path: Path) -> None:

@@ -13,10 +13,12 @@ from scipy import stats
 
 from vlfew.evaluation.statistics import (
     EXACT,
+    cluster_ci95,
     holm,
     mean_ci95,
     paired_difference,
     sign_flip_p,
+    standard_error,
     student_quantile,
     unpaired_difference,
 )
@@ -95,12 +97,14 @@ def test_intervals_are_student_s(n: int) -> None:
     mean, half = mean_ci95(values.tolist())
     low, high = stats.t.interval(0.95, n - 1, loc=values.mean(), scale=values.std(ddof=1) / np.sqrt(n))
     assert (mean - half, mean + half) == pytest.approx((low, high), rel=1e-9)
-    assert mean_ci95([0.3]) == (0.3, 0.0)
+    assert mean_ci95([0.3]) == (0.3, None)
 
 
 def test_a_single_episode_gives_no_interval() -> None:
     found = paired_difference(np.array([0.2]), np.array([0.6]))
     assert (found.mean, found.ci95, found.p) == (pytest.approx(0.4), None, None)
+    assert standard_error([0.3]) is None and cluster_ci95([2], [3]) is None
+    assert mean_ci95([0.5, 0.5]) == (0.5, 0.0)  # no width is an interval, of many that agree
 
 
 def test_without_pairing_variances_add() -> None:
@@ -110,7 +114,8 @@ def test_without_pairing_variances_add() -> None:
     assert found.p == pytest.approx(math.erfc(z / math.sqrt(2)), rel=1e-3)
     assert unpaired_difference(0.5, 0.03, 0.5, 0.04).p == 1.0
     # A single episode has no interval, which is not one of no width.
-    assert unpaired_difference(0.5, 0.0, 0.9, 0.04).p is None
+    assert unpaired_difference(0.5, None, 0.9, 0.04).p is None
+    assert unpaired_difference(0.5, 0.0, 0.9, 0.04).p is None  # nor does one without width test anything
 
 
 def test_pairing_is_sharper_where_episodes_are_hard_for_both() -> None:

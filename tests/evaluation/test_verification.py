@@ -155,7 +155,7 @@ def test_a_fold_of_one_label_is_named(data: LabeledImages, change: str, message:
     keep = ~second | (drawn.same == (change == "same"))
     pairs = Pairs(drawn.i[keep], drawn.j[keep], drawn.same[keep], drawn.fold[keep])
     broken = replace(data, pairs={"test": pairs})
-    with pytest.raises(DataError, match=f"dots test, fold 2: the pairs are {message}"):
+    with pytest.raises(DataError, match=f"dots test: the pairs in fold 2 are {message}"):
         check_protocol("verification", {}, broken)
 
 
@@ -183,3 +183,17 @@ def test_options_for_drawn_pairs_are_errors_where_a_split_has_its_own(data, opti
         ConfigError, match=f"has its own pairs, none are drawn; leave {next(iter(option))} out"
     ):
         verification(EvaluationContext(Pixels(), own), **option)
+
+
+def test_only_what_can_choose_the_threshold_is_named(tiny: LabeledImages) -> None:
+    options = {"folds": 1, "calibration_split": "test", "pairs": 12}
+    with pytest.raises(ConfigError, match=r"; calibrate on 'val', or draw several folds$"):
+        check_protocol("verification", options, tiny)
+    alone = replace(tiny, splits={"test": tiny.splits["test"]})
+    with pytest.raises(ConfigError, match=r"choose their own threshold; draw several folds$"):
+        check_protocol("verification", options, alone)
+    two = alone.indices("test")[tiny.labels[alone.indices("test")] < 6]  # the classes 2 and 5
+    with pytest.raises(
+        DataError, match=r"no split 'val' to choose their threshold on; add images of further classes$"
+    ):
+        check_protocol("verification", {"pairs": 12}, replace(alone, splits={"test": two}))

@@ -86,6 +86,22 @@ def test_what_is_uploaded_loads_again(run: Path, hub: type[FakeApi], tmp_path: P
     assert again.metadata.items() >= METADATA.items() and not again.training
 
 
+def test_a_result_of_one_episode_has_no_interval_on_the_card(run: Path) -> None:
+    path = run / "results.json"
+    before = path.read_text()
+    for ci95 in ("null", "0.0"):  # the second is how earlier versions wrote it
+        entry = json.loads(before)[0] | {
+            "ci95": json.loads(ci95),
+            "episodes": 1,
+            "interval_unit": "one episode",
+        }
+        path.write_text(json.dumps([entry]))
+        assert "91.26 (no interval) | one episode" in str(
+            vlfew.load(run).generate_model_card(repo_id="me/tiny")
+        )
+    path.write_text(before)
+
+
 def test_the_card_lists_results_and_their_commands(run: Path) -> None:
     card = ModelCard(str(vlfew.load(run).generate_model_card(repo_id="me/tiny", license="mit")))
     assert card.data.library_name == "vlfew" and card.data.license == "mit"

@@ -130,5 +130,6 @@ def test_a_single_repeat_and_number_of_shots(tmp_path: Path) -> None:
     cells = [replace(c, accuracy=Estimate(0.5, None, [0.5]), ece_scaled=None) for c in FOUND.cells[::2]]
     found = replace(FOUND, repeats=1, shots=[1], cells=cells, tune_on="none")
     assert printed(found).splitlines()[1].split() == ["prototypes", "50.00"]
+    assert all("low" not in columns for _, columns in drawn(found, tmp_path / "a.html").series)
     text = drawn(found, tmp_path / "a.html").text
     assert "±" not in text and "→" not in text and "With one repeat there are none" in text

@@ -179,6 +179,15 @@ def test_questions_of_one_run_only_have_a_dash(tmp_path: Path) -> None:
     assert row[1].strip() == "–" and "90.00 ± 1.00" in row[2] and "★" not in row[2]
 
 
+def test_a_single_episode_has_no_interval_on_the_page(tmp_path: Path) -> None:
+    one = {"episodes": 1, "ci95": None}
+    paths = [make_run(tmp_path / name, [result(**one, shots=1), result(**one, shots=5)]) for name in "ab"]
+    page = page_of(compare_runs(paths), tmp_path)
+    assert sum("(no interval: one episode)" in cell for row in page.cells for cell in row) == 4
+    html = (tmp_path / "page.html").read_text()
+    assert "5-shot: 90.0% (no interval)" in html and "± 0.00" not in html
+
+
 def test_one_run_is_a_page_of_one(tmp_path: Path) -> None:
     page = page_of(compare_runs(runs_that_differ(tmp_path)[:1]), tmp_path)
     assert page.ids == ["results", "training"]

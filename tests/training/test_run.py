@@ -541,3 +541,37 @@ def test_two_processes_do_not_train_in_one_folder(config):
     with run.locked(), pytest.raises(VlfewError, match=r"another process is training in .*small"):
         train(config, [], config.parent)
     assert not (run.path / "config.yaml").exists()
+
+
+def test_skipped_images_are_named_wherever_results_are_shown(config, images, tmp_path, capsys):
+    shutil.copytree(images, tmp_path / "images")
+    for number in range(7):
+        (tmp_path / "images" / "train" / "train00" / f"bad{number}.png").write_text("no image")
+    arguments = [f"data.root={tmp_path / 'images'}", "data.on_bad_image=skip", "optim.steps=2"]
+    with pytest.raises(VlfewError, match=r"bad0.png: cannot be read.*data.on_bad_image=skip"):
+        train(config, [arguments[0]], tmp_path)
+    named = (
+        "7 unreadable images skipped: "
+        + ", ".join(f"train/train00/bad{n}.png" for n in range(5))
+        + " and 2 more"
+    )
+    run = train(config, arguments, tmp_path)
+    assert capsys.readouterr().err.count(named) == 2  # with the data and with the table
+    assert named in run.report.read_text()
+    (result,) = json.loads(run.results.read_text())
+    assert result["skipped_images"] == 7 and named in result["note"]
+    train(config, arguments, tmp_path)
+    assert named in capsys.readouterr().err
+    page = ["--out", str(tmp_path / "comparison.html")]
+    few = ["--ways", "3", "--queries", "2", "--episodes", "5"]
+    for command_line in (
+        ["evaluate", "few-shot", str(run.path), *few],
+        ["adapt", str(run.path), "--methods", "prototypes", "--shots", "1", "--repeats", "2", "--no-cache"],
+        ["report", str(run.path), *page],
+    ):
+        with pytest.raises(SystemExit) as error:
+            main(command_line)
+        assert error.value.code == 0
+        assert named in capsys.readouterr().err
+    for written in (tmp_path / "comparison.html", *run.path.rglob("adapt.*")):
+        assert named in written.read_text()

@@ -22,6 +22,7 @@ from vlfew.cli.train import completion, recipes, train, tune
 from vlfew.core.console import log
 from vlfew.core.cpu_tuning import tuned_process
 from vlfew.core.errors import VlfewError
+from vlfew.core.files import NO_SPACE
 from vlfew.core.renamed import renamed_flag
 
 PANELS: dict[str, list[click.Command]] = {
@@ -57,7 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
         status = returned if isinstance(returned, int) else 0
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as `head`, has what it wanted
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still to be flushed
+        _drop_output()
         status = 1  # as Click and rich have it
     except NoArgsIsHelpError as error:
         error.show()
@@ -67,11 +68,23 @@ def main(arguments: list[str] | None = None) -> None:
     except click.ClickException as error:
         lines = [_usage_problem(error, sys.argv[1:] if arguments is None else arguments)]
         status = error.exit_code
-    except (VlfewError, OSError) as error:
+    except VlfewError as error:
         lines, status = str(error).splitlines(), 2
+    except OSError as error:
+        lines, status = [str(error)], 2
+        if error.errno in NO_SPACE:
+            lines = [
+                f"{error.filename or 'the output'} cannot be written: {NO_SPACE[error.errno]}; make space there"
+            ]
+            _drop_output()
     for line in lines:
         log(f"vlfew: {line}")
     sys.exit(status)
+
+
+def _drop_output() -> None:
+    """Lets what is still to be flushed at the end go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _usage_problem(error: click.ClickException, arguments: Sequence[str]) -> str:

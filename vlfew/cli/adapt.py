@@ -11,6 +11,7 @@ from rich_click.rich_panel import RichOptionPanel
 from vlfew.cli.component_command import COMMANDS, component_flags, component_values
 from vlfew.cli.options import RUN_HELP, result_files, run_and_data
 from vlfew.core.console import log
+from vlfew.core.files import check_writable, write_atomic
 from vlfew.core.registry import Registry
 from vlfew.core.signatures import Option
 
@@ -81,14 +82,15 @@ def adapt(
     if fixed := {name: values for name, values in of_methods.items() if values}:
         options["fixed"] = fixed
     folder = adaptation_folder(run, out, data, options.get("split", "test"), bool(options.get("base_to_new")))
+    check_writable(folder / "adapt.json", "--out")
     names = [name.strip() for name in methods.split(",")]
     result = adapt(run, data, methods=names, root=root, data_options=settings, cache=cache, **options)
+    print_adaptation(result)
     page = save_adaptation(result, folder)
     if json_file is not None:
         result.save(json_file)
     if csv_file is not None:
-        csv_file.write_text(result.to_frame().to_csv(index=False), encoding="utf-8")
-    print_adaptation(result)
+        write_atomic(csv_file, result.to_frame().to_csv(index=False))
     log(f"page: {page}")
 
 

@@ -9,8 +9,8 @@ import rich_click as click
 
 from vlfew.cli.component_command import COMMANDS, ComponentGroup, component_flags, component_values
 from vlfew.cli.options import root_option, verify_option
-from vlfew.core.console import print_table
-from vlfew.core.errors import VlfewError
+from vlfew.core.console import log, print_table
+from vlfew.core.errors import VlfewError, WriteError
 from vlfew.core.registry import Registry
 from vlfew.core.signatures import Option
 
@@ -56,12 +56,21 @@ def list_sources() -> None:
 def _show_command(source: str, source_options: list[Option]) -> click.Command:
     options = COMMANDS.signature("data show")
 
-    def run(root: Path | None, name: str = "", **given: Any) -> None:
+    def run(root: Path | None, name: str = "", **given: Any) -> int:
         from vlfew.workflows.show_data import show_data
 
         checked = COMMANDS.checked("data show", component_values(given, options), flags=True)
-        for key, value in show_data(source + name, root, component_values(given, source_options), **checked):
-            print(f"{key:<10} {value}")
+        try:
+            for key, value in show_data(
+                source + name, root, component_values(given, source_options), **checked
+            ):
+                print(f"{key:<10} {value}")
+        except WriteError as error:
+            if checked["sheet"] is not None:
+                raise
+            log(f"vlfew: the contact sheet {error} (--sheet)")
+            return 1
+        return 0
 
     parameters: list[click.Parameter] = [
         root_option(),
@@ -85,6 +94,7 @@ def show() -> None:
     """Describe a data set and draw a contact sheet of it.
 
     `vlfew data show SOURCE --help` shows the options of a source; a Hugging Face data set is `hf:NAME`.
+    Where the sheet cannot be written to the working folder, the description is all, and the exit status is 1.
     """
 
 

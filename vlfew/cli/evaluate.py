@@ -9,7 +9,6 @@ import rich_click as click
 
 from vlfew.cli.component_command import ComponentGroup, component_flags, component_values
 from vlfew.cli.options import RUN_HELP, file_option, result_files, run_and_data
-from vlfew.core.console import log
 from vlfew.core.registry import Registry
 from vlfew.core.signatures import Option
 
@@ -39,8 +38,6 @@ def _command(protocol: str, options: list[Option]) -> click.Command:
             run, data, protocol, root=root, data_options=settings, per_episode=per_episode_file, **values
         )
         print_results([result])
-        if result.note:
-            log(f"note: {result.note}")
         if json_file is not None:
             write_results(json_file, [result])
         if csv_file is not None:

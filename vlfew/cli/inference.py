@@ -12,6 +12,7 @@ import rich_click as click
 from vlfew.cli.options import RUN_HELP, file_option, images_argument, run_argument, with_parameters
 from vlfew.core.console import log, print_table
 from vlfew.core.errors import DataError, VlfewError
+from vlfew.core.files import check_writable
 from vlfew.core.plurals import counted, first_names
 
 
@@ -163,6 +164,8 @@ def push(run: str, repo: str, weights_license: str | None, private: bool, dry_ru
     from vlfew.models.hub import write_pretrained
     from vlfew.models.loading import load
 
+    if dry_run is not None:
+        check_writable(dry_run / "model.json", "--dry-run")
     model = load(run)
     if dry_run is None:
         print(model.push_to_hub(repo, license=weights_license, private=private))

@@ -8,6 +8,8 @@ from typing import Any
 
 import rich_click as click
 
+from vlfew.core.files import check_writable
+
 RUN_HELP = (
     "RUN is a run folder, a hub id (OWNER/NAME), or a published model with a prefix: open_clip:ARCH/TAG, "
     "transformers:NAME or timm:NAME."
@@ -65,17 +67,19 @@ def _data_settings(ctx: click.Context, parameter: click.Parameter, value: Sequen
 
 
 def file_option(flag: str, suffix: str, help: str, **settings: Any) -> click.Option:
-    """A file to write, with a checked suffix, so that a mistyped name replaces no other file."""
+    """A file to write. Its place and suffix are checked first: a mistyped name replaces no other file."""
 
-    def check_suffix(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    def check(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
         if path is not None and path.suffix != suffix:
             raise click.BadParameter(f"{str(path)!r} does not end in {suffix}")
+        if path is not None and not ctx.resilient_parsing:
+            check_writable(path, flag)
         return path
 
     name = flag.lstrip("-").replace("-", "_") + "_file"
     kind = click.Path(path_type=Path, dir_okay=False)
     return click.Option(
-        [flag, name], type=kind, callback=check_suffix, help=help, metavar=f"FILE{suffix}", **settings
+        [flag, name], type=kind, callback=check, help=help, metavar=f"FILE{suffix}", **settings
     )
 
 

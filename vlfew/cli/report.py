@@ -7,7 +7,7 @@ from pathlib import Path
 import rich_click as click
 
 from vlfew.cli.options import file_option, with_parameters
-from vlfew.core.console import log, wide_console
+from vlfew.core.console import log, log_note, wide_console
 
 
 @with_parameters(
@@ -28,4 +28,6 @@ def report(runs: tuple[Path, ...], out_file: Path, json_file: Path | None) -> No
         wide_console().print(table)
         print()
     print(compared.summary)
+    for note in compared.notes:
+        log_note(note)
     log(f"page: {out_file}")

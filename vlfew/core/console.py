@@ -51,3 +51,13 @@ def log(line: str) -> None:
 def log_note(note: str) -> None:
     """Print to standard error what a reader of the results must know."""
     log(f"note       {note}")
+
+
+_NOTED = set[str]()
+
+
+def log_note_once(what: str, why: object) -> None:
+    """`log_note`, for the first `why` of a `what`."""
+    if what not in _NOTED:
+        _NOTED.add(what)
+        log_note(f"{what}: {why}")

@@ -44,6 +44,10 @@ class RunError(VlfewError):
     """A run folder or checkpoint that does not fit the command."""
 
 
+class WriteError(VlfewError, OSError):
+    """A file that cannot be written: the disk is full, or the place is read-only."""
+
+
 @contextmanager
 def error_context(where: str) -> Iterator[None]:
     """Prefix every line of a `VlfewError` raised in the block with `where`, and raise it as a ConfigError.

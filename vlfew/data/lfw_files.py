@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -60,18 +59,23 @@ def check(root: Path) -> LFWFiles:
     return LFWFiles(root, images)
 
 
-def _lines(files: LFWFiles, name: str) -> Iterator[tuple[str, list[str]]]:
-    """`file:line` and the fields of each line that is not blank.
+def _list(files: LFWFiles, name: str) -> Path:
+    """The path of a list.
 
     Raises:
-        DataError: the list is missing.
+        DataError: it is missing.
     """
     path = files.root / name
     if not path.is_file():
         raise DataError(f"lfw: the list {name} is missing in {files.root}; it comes with the data set")
+    return path
+
+
+def _lines(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """`file:line` and the fields of each line that is not blank; names may have spaces where tabs separate them."""
     for number, line in enumerate(read_text(path).splitlines(), 1):
-        if line.strip():
-            yield f"{path}:{number}", line.split()
+        if line := line.strip():
+            yield f"{path}:{number}", [f.strip() for f in line.split("\t" if "\t" in line else None)]
 
 
 def _is_number(word: str) -> bool:
@@ -83,7 +87,7 @@ def read_people(files: LFWFiles, name: str) -> list[set[str]]:
 
     A list with one set omits the number of sets.
     """
-    lines = list(_lines(files, name))
+    lines = list(_lines(_list(files, name)))
     several = sum(len(fields) == 1 for _, fields in lines) > 1
     entries, available = iter(lines[several:]), set(files.people)
     set_of: dict[str, int] = {}
@@ -108,35 +112,78 @@ def read_people(files: LFWFiles, name: str) -> list[set[str]]:
     return [{p for p, own in set_of.items() if own == n} for n in range(1, number + 1)]
 
 
+@dataclass(frozen=True)
+class ListedPair:
+    """A line of a list of pairs.
+
+    Attributes:
+        where: `file:line`.
+        fold: from 0.
+        images: person and number of each, as written.
+    """
+
+    where: str
+    fold: int
+    images: tuple[tuple[str, str], tuple[str, str]]
+
+    @property
+    def same(self) -> bool:
+        return self.images[0][0] == self.images[1][0]
+
+
+def list_pairs(path: Path) -> tuple[int, list[ListedPair]]:
+    """The number of folds and the pairs of a list: `person i j` for the same person, `person i other j` for two.
+
+    The first line has the number of pairs of each kind, in each fold where the number of folds stands before it.
+
+    Raises:
+        DataError: a line that is neither; other numbers of pairs than the first line announces.
+    """
+    lines = list(_lines(path))
+    head = lines[0][1] if lines else []
+    if len(head) not in (1, 2) or not all(_is_number(word) for word in head):
+        raise DataError(
+            f"{path}:1: expected the number of pairs of each kind, after the number of folds where there are several"
+        )
+    folds, each = int(head[0]) if len(head) == 2 else 1, int(head[-1])
+    if len(lines) - 1 != 2 * folds * each or not folds * each:
+        raise DataError(
+            f"{path}: {len(lines) - 1:,} pairs, but the first line announces {2 * folds * each:,}"
+        )
+    listed = []
+    for number, (where, fields) in enumerate(lines[1:]):
+        if len(fields) not in (3, 4) or (len(fields) == 4 and fields[0] == fields[2]):
+            raise DataError(f"{where}: expected a person and two numbers, or two people with a number each")
+        other = fields[0] if len(fields) == 3 else fields[2]
+        listed.append(ListedPair(where, number // (2 * each), ((fields[0], fields[1]), (other, fields[-1]))))
+    for fold in range(folds):
+        same = sum(pair.same for pair in listed[2 * each * fold :][: 2 * each])
+        if same != each:
+            raise DataError(
+                f"{path}: {same:,} same and {2 * each - same:,} different pairs"
+                + (f" in fold {fold + 1}" if folds > 1 else "")
+                + f", but the first line announces {each:,} of each"
+            )
+    return folds, listed
+
+
 def read_pairs(files: LFWFiles, name: str, at: dict[tuple[str, int], int], folds: list[set[str]]) -> Pairs:
-    """The pairs of a list: `person i j` for the same person, `person i other j` for two."""
+    """The pairs of a list, with the folds of their people."""
     fold_of = {person: n for n, people in enumerate(folds) for person in people}
     images: list[int] = []
     same: list[bool] = []
     fold: list[int] = []
-    lines = list(_lines(files, name))
-    head = lines[0][1] if lines else []
-    if len(head) not in (1, 2) or not all(_is_number(word) for word in head):
-        raise DataError(f"{files.root / name}:1: expected the number of pairs of each kind")
-    wanted = 2 * math.prod(int(word) for word in head)
-    if len(lines) - 1 != wanted or not wanted:
-        raise DataError(
-            f"{files.root / name}: {len(lines) - 1:,} pairs, but the first line announces {wanted:,}"
-        )
-    for where, fields in lines[1:]:
-        if len(fields) not in (3, 4):
-            raise DataError(f"{where}: expected a person and two numbers, or two people with a number each")
-        one, other = (fields[0], fields[1]), (fields[0] if len(fields) == 3 else fields[2], fields[-1])
-        for person, n in (one, other):
+    for pair in list_pairs(_list(files, name))[1]:
+        for person, n in pair.images:
             key = (person, int(n) if _is_number(n) else -1)
             if key not in at:
                 missing = f"{person}_{n.zfill(4)}.jpg"
                 why = "cannot be read" if key in files.images else "is missing"
-                raise DataError(f"{where}: the image {missing} {why}")
+                raise DataError(f"{pair.where}: the image {missing} {why}")
             if person not in fold_of:
-                raise DataError(f"{where}: {person} is in no list of people")
+                raise DataError(f"{pair.where}: {person} is in no list of people")
             images.append(at[key])
             fold.append(fold_of[person])
-        same.append(one[0] == other[0])
+        same.append(pair.same)
     i, j = torch.tensor(images).view(-1, 2).T
     return Pairs(i, j, torch.tensor(same), torch.tensor(fold).view(-1, 2))

@@ -66,14 +66,14 @@ class ProtocolResult:
 
     Attributes:
         accuracy: a fraction.
-        ci95: half width of its 95% interval.
+        ci95: half width of its 95% interval; None where a single episode gives none.
         episodes: number of episodes (or classes, trials, pairs ...) that the interval is over.
         details: fields that the protocol adds to the result (`ways, shots, queries, top5 ...`).
         per_episode: `[episodes]` float64 accuracies, where there are episodes.
     """
 
     accuracy: float
-    ci95: float
+    ci95: float | None
     episodes: int
     details: dict[str, Any] = field(default_factory=dict)
     per_episode: np.ndarray | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import combinations
 from pathlib import Path
 
@@ -11,10 +12,11 @@ import torch
 from vlfew.core.errors import ConfigError, DataError
 from vlfew.core.random import generator_at
 from vlfew.data.labeled_images import LabeledImages
-from vlfew.data.pairs import Pairs
+from vlfew.data.pairs import Pairs, why_not_scored
 from vlfew.evaluation.feature_bank import split_indices
 from vlfew.evaluation.tensor_file import load_tensors, save_tensors
 
+TENSORS = ("i", "j", "same", "fold")
 PAIRS, FOLDS = 6000, 10
 """Defaults for drawn pairs: as in LFW's View 2."""
 
@@ -29,20 +31,35 @@ def split_pairs(data: LabeledImages, split: str, pairs: int, folds: int, seed: i
     own = data.pairs.get(split)
     if own is None:
         return sample_pairs(data, split, pairs, folds, seed)
-    same, sides = own.same.numpy(), own.fold.numpy()
-    numbers = np.unique(sides)
-    _check_both_kinds(same, f"{data.name} {split}: the pairs", "add pairs of the other kind")
-    # Pairs across folds may leave a fold with one kind only, without any mistake: then it has no curve.
-    if (sides[:, 0] == sides[:, 1]).all():
-        for n in numbers:
-            where = f"{data.name} {split}" + (f", fold {n + 1}" if len(numbers) > 1 else "")
-            _check_both_kinds(same[sides[:, 0] == n], f"{where}: the pairs")
-    if len(numbers) > 1:
-        for first, second in np.unique(np.sort(sides, axis=1), axis=0):
-            others = ~np.isin(sides, (first, second)).any(axis=1)
-            folds_named = f"fold {first + 1}" if first == second else f"folds {first + 1} and {second + 1}"
-            _check_both_kinds(same[others], f"{data.name} {split}: the pairs outside {folds_named}")
+    identity = torch.stack([data.labels[own.i], data.labels[own.j]], dim=1)
+    why, remedy = why_not_scored(own.same.numpy(), own.fold.numpy(), identity.numpy())
+    if why:
+        raise DataError(
+            f"{data.name} {split}: {why}, and both kinds are needed to choose a threshold and to score; "
+            + ", or ".join(filter(None, [own.way_out, remedy]))
+        )
     return own
+
+
+def other_calibration(data: LabeledImages, split: str, pairs: int, seed: int) -> list[str]:
+    """What else could choose the threshold of pairs of one fold, each tried; empty where nothing can.
+
+    Args:
+        data: the data set.
+        split: of the pairs.
+        pairs: number of pairs to draw where a split has none of its own.
+        seed: of the random draws.
+    """
+    ways = []
+    for other in data.splits:
+        with suppress(DataError):
+            if other not in (split, "train") and len(split_pairs(data, other, pairs, 1, seed)):
+                ways.append(f"calibrate on {other!r}")
+    own = data.pairs.get(split)
+    with suppress(DataError):
+        if own is None and len(sample_pairs(data, split, pairs, 2, seed).fold.unique()) > 1:
+            ways.append("draw several folds")
+    return [*ways, *([own.way_out] if own is not None and own.way_out else [])]
 
 
 def load_or_sample_pairs(
@@ -70,7 +87,8 @@ def load_or_sample_pairs(
     if file.exists():
         return _load_pairs(file, fingerprint, size)
     drawn = sample_pairs(data, split, pairs, folds, seed)
-    save_tensors(file, vars(drawn), {"fingerprint": fingerprint, "size": size})
+    tensors = {name: getattr(drawn, name) for name in TENSORS}
+    save_tensors(file, tensors, {"fingerprint": fingerprint, "size": size})
     return drawn
 
 
@@ -80,7 +98,8 @@ def _load_pairs(path: Path, fingerprint: str, size: str) -> Pairs:
     saved = metadata.get("size") or metadata.get("asked")  # its name in files of version 0.1
     if saved != size:
         raise ConfigError(f"{path} holds {saved}, not {size}; name another file")
-    return Pairs(**tensors)
+    i, j, same, fold = (tensors[name] for name in TENSORS)
+    return Pairs(i, j, same, fold)
 
 
 def sample_pairs(data: LabeledImages, split: str, pairs: int, folds: int, seed: int) -> Pairs:
@@ -153,11 +172,3 @@ def _distinct_pairs(
             first, second = rng.choice(classes[one]), rng.choice(classes[other])
         drawn.setdefault((int(min(first, second)), int(max(first, second))))
     return list(drawn)
-
-
-def _check_both_kinds(same: np.ndarray, what: str, way_out: str = "use fewer folds, or add pairs") -> None:
-    if same.all() or not same.any():
-        label = "the same" if len(same) and same.all() else "different"
-        raise DataError(
-            f"{what} are all {label}, and both kinds are needed to choose a threshold and to score; {way_out}"
-        )

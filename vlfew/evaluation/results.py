@@ -6,9 +6,9 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vlfew.core.checks import to_list
 from vlfew.core.errors import DataError, RunError, describe_value
@@ -29,7 +29,8 @@ class Result(BaseModel):
         data: name of the data source; `data_fingerprint` identifies the exact images.
         split: evaluated split.
         accuracy: a fraction.
-        ci95: half width of the 95% interval of `accuracy`, a fraction.
+        ci95: half width of the 95% interval of `accuracy`, a fraction; None (JSON null) where a single episode,
+            class, fold or run gives none.
         episodes: number of episodes (or classes, trials, pairs ...) that the interval is over.
         seed: of the episodes.
         input_size: `[C, H, W]` of the images that the encoder received.
@@ -53,7 +54,7 @@ class Result(BaseModel):
     data: str
     split: str
     accuracy: float
-    ci95: float
+    ci95: float | None
     episodes: int
     seed: int
     input_size: list[int]
@@ -71,13 +72,26 @@ class Result(BaseModel):
         """A field that the protocol added."""
         return (self.model_extra or {}).get(key, default)
 
+    @model_validator(mode="after")
+    def _no_interval_of_one(self) -> Self:
+        """Until 0.1, a single episode had an interval of no width."""
+        if self.ci95 == 0 and self._interval_count == 1:
+            self.ci95 = None
+        return self
+
+    @property
+    def _interval_count(self) -> int:
+        return self.get("repeats") or len(self.get("fold_accuracies", ())) or self.episodes
+
     @property
     def interval_unit(self) -> str:
-        """What the interval is over: `1,000 episodes`, `884 classes`, `10 folds` or `3 runs`."""
-        if runs := self.get("repeats"):
-            return f"{runs:,} runs"
+        """What the interval is over: `1,000 episodes`, `884 classes`, `10 folds` or `3 runs`; or `one episode`."""
         unit = self.get("interval", "over episodes").removeprefix("over ").partition(",")[0]
-        return f"{len(self.get('fold_accuracies', ())) or self.episodes:,} {unit}"
+        if self.get("repeats"):
+            unit = "runs"
+        if self._interval_count == 1:
+            return f"one {'class' if unit == 'classes' else unit.removesuffix('s')}"
+        return f"{self._interval_count:,} {unit}"
 
     def to_frame(self) -> pd.DataFrame:
         """The result as a table of one row; see `results_frame`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from vlfew.core.errors import VlfewError
-from vlfew.core.files import atomic_file
+from vlfew.core.files import write_atomic
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.evaluation import PROTOCOLS
 from vlfew.evaluation.context import EvaluationContext, ModelRequired, ProtocolResult
@@ -116,5 +117,6 @@ def save_per_episode(path: Path, accuracies: Sequence[np.ndarray | None]) -> Non
             f"there are no episodes to write to {path}: every image was scored once, against all classes; "
             "give a number of ways, or leave the file out"
         )
-    with atomic_file(path) as temporary, open(temporary, "wb") as file:
-        np.save(file, np.concatenate(drawn))
+    buffer = io.BytesIO()
+    np.save(buffer, np.concatenate(drawn))
+    write_atomic(path, buffer.getvalue())

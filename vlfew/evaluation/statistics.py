@@ -27,20 +27,25 @@ def student_quantile(degrees: int) -> float:
     return float(stdtrit(degrees if degrees > 0 else np.inf, 0.975))
 
 
-def standard_error(values: Sequence[float]) -> float:
-    """Of the mean of the values, with ddof 1; 0 for a single value."""
+def standard_error(values: Sequence[float]) -> float | None:
+    """Of the mean of the values, with ddof 1; None for a single value."""
     n = len(values)
-    return float(np.std(values, ddof=1)) / math.sqrt(n) if n > 1 else 0.0
+    return float(np.std(values, ddof=1)) / math.sqrt(n) if n > 1 else None
 
 
-def mean_ci95(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and half width of its 95% interval by Student's t; 0 for a single value."""
+def half_interval(error: float | None, count: int) -> float | None:
+    """Half width of the 95% interval by Student's t, of a standard error over `count` values; None without one."""
+    return None if error is None else student_quantile(count - 1) * error
+
+
+def mean_ci95(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean and half width of its 95% interval by Student's t; None for a single value."""
     mean = math.fsum(values) / len(values)  # exactly rounded: the same however the values are ordered
-    return mean, student_quantile(len(values) - 1) * standard_error(values)
+    return mean, half_interval(standard_error(values), len(values))
 
 
-def cluster_error(correct: Sequence[float], total: Sequence[float]) -> float:
-    """Standard error of `sum(correct) / sum(total)` when answers come in clusters; 0 for a single cluster.
+def cluster_error(correct: Sequence[float], total: Sequence[float]) -> float | None:
+    """Standard error of `sum(correct) / sum(total)` when answers come in clusters; None for a single cluster.
 
     Answers of one cluster (images of a class) depend on each other; clusters do not. The linearized variance
     of a ratio (Cochran 1977, equation 6.13), `C/(C-1) sum (r_c - p n_c)^2 / n^2`. For clusters of one size it
@@ -52,15 +57,15 @@ def cluster_error(correct: Sequence[float], total: Sequence[float]) -> float:
     """
     clusters, answers = len(total), math.fsum(total)
     if clusters == 1:
-        return 0.0
+        return None
     share = math.fsum(correct) / answers
     squares = math.fsum((r - share * n) ** 2 for r, n in zip(correct, total, strict=True))
     return math.sqrt(clusters / (clusters - 1) * squares) / answers
 
 
-def cluster_ci95(correct: Sequence[float], total: Sequence[float]) -> float:
+def cluster_ci95(correct: Sequence[float], total: Sequence[float]) -> float | None:
     """Half width of the 95% interval of `sum(correct) / sum(total)`; see `cluster_error`."""
-    return student_quantile(len(total) - 1) * cluster_error(correct, total)
+    return half_interval(cluster_error(correct, total), len(total))
 
 
 def mean_curve(curves: Floats, far: Floats = FAR_GRID) -> dict[str, list[float]]:
@@ -105,7 +110,7 @@ def paired_difference(first: Floats, second: Floats) -> Difference:
     """
     differences = second - first
     mean, ci95 = mean_ci95(differences.tolist())
-    if len(differences) == 1:
+    if ci95 is None:
         return Difference(mean, None, None)
     nonzero = differences[differences != 0]
     if len(nonzero) <= EXACT:
@@ -116,7 +121,9 @@ def paired_difference(first: Floats, second: Floats) -> Difference:
     return Difference(mean, ci95, p)
 
 
-def unpaired_difference(first: float, first_ci95: float, second: float, second_ci95: float) -> Difference:
+def unpaired_difference(
+    first: float, first_ci95: float | None, second: float, second_ci95: float | None
+) -> Difference:
     """The difference of two accuracies with independent errors; the test is normal.
 
     Only the intervals of published or saved results are known, not how many values they are over, so that
@@ -124,13 +131,14 @@ def unpaired_difference(first: float, first_ci95: float, second: float, second_c
 
     Args:
         first: an accuracy.
-        first_ci95: half width of its 95% interval; 0 where there is none.
+        first_ci95: half width of its 95% interval; None where there is none.
         second: another accuracy.
-        second_ci95: half width of its 95% interval; 0 where there is none.
+        second_ci95: half width of its 95% interval; None where there is none.
     """
-    mean, ci95 = second - first, math.hypot(first_ci95, second_ci95)
-    if not (first_ci95 and second_ci95):
+    mean = second - first
+    if not (first_ci95 and second_ci95):  # an interval without width says nothing about other episodes
         return Difference(mean, None, None)
+    ci95 = math.hypot(first_ci95, second_ci95)
     return Difference(mean, ci95, float(2 * ndtr(-student_quantile(0) * abs(mean) / ci95)))
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from vlfew.core.errors import DataError
-from vlfew.core.files import atomic_file
+from vlfew.core.console import log_note_once
+from vlfew.core.errors import DataError, WriteError
+from vlfew.core.files import write_tensors
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -22,8 +22,7 @@ _log = logging.getLogger(__name__)
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Writes a file, which appears complete or not at all."""
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    with atomic_file(path) as temporary:
-        save_file(contiguous, temporary, {**metadata, "crc32": _checksum(contiguous)})
+    write_tensors(path, contiguous, {**metadata, "crc32": _checksum(contiguous)})
 
 
 def load_tensors(
@@ -59,11 +58,11 @@ def load_or_make(
 ) -> T:
     """What a cache file holds, otherwise what `make` gives, which is then saved in it.
 
-    A damaged file is replaced; without a writable cache nothing is saved.
+    A damaged file is replaced; a cache that cannot be written is noted once, and nothing is saved.
 
     Args:
         path: of the file.
-        content: what it holds, for the log.
+        content: what it holds, for the notes.
         load: reads the file; DataError where it cannot.
         make: gives the same without the file.
         save: writes the file.
@@ -76,8 +75,8 @@ def load_or_make(
     made = make()
     try:
         save(made)
-    except (OSError, SafetensorError) as error:
-        _log.info("%s are not cached in %s: %s", content, path, error)
+    except WriteError as error:
+        log_note_once(f"{content} are not cached", error)
     return made
 
 

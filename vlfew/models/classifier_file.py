@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from vlfew.classifiers.support import SupportSet
 from vlfew.core.errors import ModelError
 from vlfew.core.features import Features
-from vlfew.core.files import atomic_file
+from vlfew.core.files import write_tensors
 
 FORMAT = 1
 
@@ -26,10 +25,8 @@ def write_classifier(path: Path, support: SupportSet, classes: np.ndarray, setti
     if features.map is not None:
         tensors["map"] = features.map
     header = {"format": FORMAT, "classes": classes.tolist(), "dtype": classes.dtype.str, **settings}
-    with atomic_file(path) as temporary:
-        # NumPy's numbers, as a parameter search gives them, become Python's.
-        metadata = {"vlfew": json.dumps(header, default=float)}
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
+    # NumPy's numbers, as a parameter search gives them, become Python's.
+    write_tensors(path, tensors, {"vlfew": json.dumps(header, default=float)})
 
 
 def read_classifier(path: Path) -> tuple[Features, Tensor, Tensor, np.ndarray, dict[str, Any]]:

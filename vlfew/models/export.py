@@ -193,7 +193,8 @@ def _write(job: ExportJob, path: Path, name: str) -> None:
             dynamic_shapes=(shapes,) if isinstance(job.module, TextStream) else shapes,
             verbose=False,
         )
-        assert program is not None
+    assert program is not None
+    with _quiet():
         program.save(path, external_data=False)
 
 

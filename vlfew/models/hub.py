@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import ModelCard, ModelHubMixin, constants
 
 from vlfew.core.errors import ModelError
+from vlfew.core.files import write_errors
 from vlfew.encoders.library_errors import library_errors
 from vlfew.models.model_card import model_card
 from vlfew.models.serialization import read_model, save_model
@@ -83,10 +84,12 @@ def write_pretrained(model: DualStream, folder: Path, repo_id: str, license: str
 
     Raises:
         ModelError: the folder is not empty.
+        WriteError: it cannot be written.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ModelError(f"{folder} is not an empty folder; choose another one")
-    model.save_pretrained(folder, model_card_kwargs={"repo_id": repo_id, "license": license})
+    with write_errors(folder):
+        model.save_pretrained(folder, model_card_kwargs={"repo_id": repo_id, "license": license})
     return sorted(folder.iterdir())
 
 

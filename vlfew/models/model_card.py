@@ -55,7 +55,7 @@ def _results(model: DualStream) -> list[dict[str, Any]]:
         return []
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
-        if not all(isinstance(r["accuracy"], float) and isinstance(r["ci95"], float) for r in results):
+        if not all(isinstance(r["accuracy"], float) and isinstance(r["ci95"], float | None) for r in results):
             raise ValueError("an accuracy is not a number")
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ModelError(f"{path} cannot be read: {error}; the model card needs it") from None

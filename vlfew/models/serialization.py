@@ -6,6 +6,7 @@ of both streams and the tokenizer.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -15,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from vlfew.core.errors import ModelError
-from vlfew.core.files import atomic_file, sha256, write_atomic
+from vlfew.core.files import sha256, write_tensors
 from vlfew.data.image_files import digest
 from vlfew.encoders.hub import check_whole
 from vlfew.encoders.lora import merged
@@ -55,16 +56,12 @@ def save_model(model: DualStream, folder: Path, metadata: dict[str, Any] | None 
     """
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     spec, tensors = _saved_parts(model)
-    weights = folder / "model.safetensors"
-    with atomic_file(weights) as temporary:
-        save_file(tensors, temporary)
     description = {
         "format": FORMAT,
-        "sha256": sha256(weights),
         "metadata": {"trained_parameters": trained} | (metadata or {}),
         "model": spec,
     }
-    write_atomic(folder / "model.json", json.dumps(description, indent=1, ensure_ascii=False) + "\n")
+    write_tensors(folder / "model.safetensors", tensors, description=description)
 
 
 def fingerprint_of(model: DualStream) -> str:
@@ -78,10 +75,14 @@ def fingerprint_of(model: DualStream) -> str:
     if model.fingerprint is not None:
         return model.fingerprint
     spec, tensors = _saved_parts(model)
-    with TemporaryDirectory() as folder:  # in memory, the file would need as much again as the model
-        weights = Path(folder) / "model.safetensors"
-        save_file(tensors, weights)
-        return _fingerprint(sha256(weights), json.loads(json.dumps(spec)))
+    try:
+        with TemporaryDirectory() as folder:  # in memory, the file would need as much again as the model
+            weights = Path(folder) / "model.safetensors"
+            write_tensors(weights, tensors)
+            digest_of_weights = sha256(weights)
+    except OSError:  # no space there
+        digest_of_weights = hashlib.sha256(save(tensors)).hexdigest()
+    return _fingerprint(digest_of_weights, json.loads(json.dumps(spec)))
 
 
 def _fingerprint(weights: str, spec: dict[str, Any]) -> str:

@@ -67,7 +67,7 @@ def _chart(found: AdaptationResult, colors: dict[str, str]) -> Chart | None:
         if known:
             last = list(known.values())[-1].mean
             name = f"{spaced(method)} {percent(last, 1)}%"
-            points = {k: (f.mean, f.ci95 or 0.0) for k, f in known.items()}
+            points = {k: (f.mean, f.ci95) for k, f in known.items()}
             series.append(shots_series(name, colors[method], points, bars=True))
     what = "Harmonic mean of base and new accuracy" if found.base_to_new else "Accuracy"
     title = f"{what}, {found.data} / {found.split}"

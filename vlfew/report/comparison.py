@@ -48,6 +48,15 @@ class RunComparison:
     comparisons: list[Comparison]
 
     @property
+    def notes(self) -> list[str]:
+        """What readers must know, each note with the run that it is of."""
+        return [
+            f"{run.name}: {note}"
+            for run in self.runs
+            for note in unique_notes([*run.metadata.get("notes", []), *(r.note for r in run.results)])
+        ]
+
+    @property
     def summary(self) -> str:
         """The outcome in a sentence."""
         evaluations = counted(len(self.rows), "evaluation")
@@ -101,12 +110,7 @@ def write_comparison(compared: RunComparison, out: Path) -> None:
     names = [run.name for run in runs]
     heading = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
     heading = heading if len(runs) <= NAMES else f"{len(runs)} runs"
-    notes = [
-        f"{run.name}: {note}"
-        for run in runs
-        for note in unique_notes([*run.metadata.get("notes", []), *(r.note for r in run.results)])
-    ]
-    header = {"heading": heading, "summary": compared.summary, "runs": runs, "notes": notes}
+    header = {"heading": heading, "summary": compared.summary, "runs": runs, "notes": compared.notes}
     write_atomic(out, render("comparison", heading, header, sections))
 
 

@@ -29,12 +29,14 @@ def percent(fraction: float, digits: int = 2) -> str:
 
 
 def accuracy(result: Result) -> str:
-    """`91.53 ± 0.41`, in percent; see `half_width`."""
+    """`91.53 ± 0.41`, in percent; see `interval`."""
     return f"{percent(result.accuracy)} {interval(result)}"
 
 
 def interval(result: Result, digits: int = 2) -> str:
-    """The 95% interval of the accuracy; see `half_width`."""
+    """The 95% interval of the accuracy, see `half_width`; or `(no interval: one episode)`."""
+    if result.ci95 is None:
+        return f"(no interval: {result.interval_unit})"
     return half_width(result.accuracy, result.ci95, digits)
 
 

@@ -59,14 +59,17 @@ def shots_axis(shots: Sequence[int]) -> Axis:
 
 
 def shots_series(
-    name: str, color: str, accuracies: dict[int, tuple[float, float]], bars: bool = False
+    name: str, color: str, accuracies: dict[int, tuple[float, float | None]], bars: bool = False
 ) -> Series:
-    """Accuracy and half width of its interval by number of shots; intervals are cut at 0 and 1."""
-    means = [mean for mean, _ in accuracies.values()]
-    low = [max(mean - half, 0.0) for mean, half in accuracies.values()]
-    high = [min(mean + half, 1.0) for mean, half in accuracies.values()]
-    rows = zip(accuracies, means, low, high, strict=True)
-    text = [f"{k}-shot: {100 * m:.1f}% ({100 * a:.1f}% to {100 * b:.1f}%)" for k, m, a, b in rows]
+    """Accuracy and half width of its interval, if any, by number of shots; intervals are cut at 0 and 1."""
+    means, text, low, high = [], [], list[float](), list[float]()
+    for k, (mean, half) in accuracies.items():
+        a, b = max(mean - (half or 0.0), 0.0), min(mean + (half or 0.0), 1.0)
+        means.append(mean)
+        shown = "no interval" if half is None else f"{100 * a:.1f}% to {100 * b:.1f}%"
+        text.append(f"{k}-shot: {100 * mean:.1f}% ({shown})")
+        if any(known is not None for _, known in accuracies.values()):
+            low, high = [*low, a], [*high, b]
     return Series(name, list(map(float, accuracies)), means, color, text, low, high, bars, marker="circle")
 
 

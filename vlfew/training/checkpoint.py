@@ -12,11 +12,10 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vlfew.core.errors import RunError
-from vlfew.core.files import atomic_file, sha256, write_atomic
+from vlfew.core.files import sha256, write_tensors
 
 KEEP = 2
 """The newest checkpoints that stay on the disk: if a crash damages one, there is another."""
@@ -52,7 +51,7 @@ def learned_state(module: nn.Module) -> dict[str, Tensor]:
 def save_checkpoint(
     folder: Path, name: str, tensors: dict[str, Tensor], state: TrainingState, identity: dict[str, Any]
 ) -> None:
-    """Writes `<name>.safetensors`, then `<name>.json` with its hash.
+    """Writes `<name>.safetensors` and `<name>.json` with its hash.
 
     Args:
         folder: created if missing.
@@ -61,11 +60,8 @@ def save_checkpoint(
         state: of the training.
         identity: what must be the same when the run is resumed, such as the data's fingerprint.
     """
-    path = folder / f"{name}.safetensors"
     metadata = {"format": "2", "state": json.dumps(asdict(state)), "identity": json.dumps(identity)}
-    with atomic_file(path) as temporary:
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, metadata)
-    write_atomic(folder / f"{name}.json", json.dumps({"sha256": sha256(path)}) + "\n")
+    write_tensors(folder / f"{name}.safetensors", tensors, metadata, description={})
 
 
 def load_checkpoint(

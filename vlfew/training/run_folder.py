@@ -15,7 +15,7 @@ from vlfew.core.config import Config, RepeatConfig
 from vlfew.core.config_diff import config_differences
 from vlfew.core.config_file import dump_config, load_saved_config
 from vlfew.core.errors import RunError
-from vlfew.core.files import write_atomic
+from vlfew.core.files import append_line, write_atomic, write_errors
 from vlfew.models.serialization import read_metadata
 
 State = Literal["new", "unfinished", "trained", "finished"]
@@ -85,6 +85,17 @@ class RunFolder:
         # Without a checkpoint nothing would be lost: the folder is free for another configuration.
         return "unfinished" if any(self.checkpoints.glob("step-*.json")) else "new"
 
+    @property
+    def kept(self) -> str:
+        """What a training that cannot write its files leaves, and how it goes on."""
+        state, again = self.state, "run the same command again to"
+        if state in ("trained", "finished"):
+            return f"the trained model is kept in {self.path}; {again} evaluate it"
+        if state == "new":
+            return f"no checkpoint was saved yet; {again} train"
+        steps = [int(path.stem.removeprefix("step-")) for path in self.checkpoints.glob("step-*.json")]
+        return f"the checkpoint of step {max(steps)} is kept in {self.path}; {again} resume"
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keeps other processes out of the folder, until the block or the process ends.
@@ -97,8 +108,10 @@ class RunFolder:
         except ImportError:  # Windows: no lock
             yield
             return
-        self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / LOCK, "w") as file:
+        with write_errors(self.path / LOCK):
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = open(self.path / LOCK, "w")  # noqa: SIM115 (closed below)
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
@@ -141,8 +154,7 @@ class RunFolder:
 
     def append_log(self, entry: dict[str, Any]) -> None:
         """Appends an event to `log.jsonl`."""
-        with open(self.log, "a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+        append_line(self.log, json.dumps(entry))
 
     def read_log(self) -> list[dict[str, Any]]:
         """All events, without a last line that a crash has truncated."""

@@ -179,6 +179,8 @@ def print_adaptation(result: AdaptationResult) -> None:
     wide_console().print(adaptation_table(result))
     what = "new classes have as many; " if result.base_to_new else ""
     log(f"chance     {100 * result.chance:.3g}%; {what}{result.tuning}")
+    if result.repeats == 1:
+        log_note("no intervals: one repeat")
     for note in result.notes:
         log_note(note)
     if result.skipped_methods:

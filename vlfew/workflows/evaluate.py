@@ -13,6 +13,7 @@ import numpy as np
 from vlfew.core.checks import to_path
 from vlfew.core.console import log_note, wide_console
 from vlfew.core.errors import DataError, error_context
+from vlfew.core.files import keeping
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.evaluation import NEEDS_TEXT, PROTOCOLS
 from vlfew.evaluation.accuracy import scoring_device
@@ -78,9 +79,11 @@ def evaluate(
         result, outcome = _run(context, protocol, options, command)
         results.append(result)
         per_member.append(outcome.per_episode)
+    merged = merge_results(results, *run.repeated) if run is not None and members else results[0]
     if episode_file is not None:
-        save_per_episode(episode_file, per_member)
-    return merge_results(results, *run.repeated) if run is not None and members else results[0]
+        with keeping(episode_file, lambda: f"the accuracy is {merged.accuracy}"):
+            save_per_episode(episode_file, per_member)
+    return merged
 
 
 def _run(
@@ -210,12 +213,15 @@ def merge_member_results(run: RunFolder) -> list[Result]:
 
 
 def print_results(results: Sequence[Result]) -> None:
-    """Prints a table of results; nothing where there are none."""
+    """Prints a table of results, and what its readers must know; nothing where there are none."""
     if not results:
         return
+    from vlfew.report.formatting import unique_notes
     from vlfew.report.tables import results_table
 
     wide_console().print(results_table(results))
+    for note in unique_notes(result.note for result in results):
+        log_note(note)
 
 
 def evaluate_command(

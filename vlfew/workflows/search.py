@@ -19,8 +19,8 @@ import torch
 from vlfew.core.config import Config
 from vlfew.core.config_diff import differences, flat_values
 from vlfew.core.config_file import Origins
-from vlfew.core.errors import ConfigError, DataError, RunError, VlfewError
-from vlfew.core.files import write_atomic
+from vlfew.core.errors import ConfigError, DataError, RunError, VlfewError, WriteError
+from vlfew.core.files import check_writable, keeping, write_atomic
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.training.callbacks import Callback, DivergenceError, Evaluation
 from vlfew.training.hardware import use_all_cores
@@ -113,7 +113,9 @@ class Search:
         Raises:
             RunError: another process is working on it, or the folder holds a different or damaged search.
         """
-        with RunFolder(self.path).locked():
+        check_writable(self.path / "study.json", "--runs")
+        kept = "finished trials are kept; run the same command again to continue"
+        with RunFolder(self.path).locked(), keeping(self.path, lambda: kept):
             metadata, journal = self.path / "study.json", self.path / "study.journal"
             different = self._differences(metadata)
             # Without measurements nothing is lost: a mistake in the first try does not block the folder.
@@ -205,8 +207,8 @@ class Search:
                 return trial.fail(str(error).partition(";")[0])
             except torch.OutOfMemoryError:
                 return trial.fail("out of memory")
-            except RunError:
-                raise  # a damaged folder, or stopped with another process: the hyperparameters are not to blame
+            except (RunError, WriteError):
+                raise  # a damaged folder, a full disk, or stopped with another process: not the hyperparameters' fault
             except VlfewError as error:
                 return trial.fail("; ".join(str(error).splitlines()))
             if run.state != "finished":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,8 +28,8 @@ def show_data(
     skip_bad: bool = False,
     sheet_split: str | None = None,
     sheet: Path | None = None,
-) -> list[tuple[str, str]]:
-    """Facts about a data set, by name; draws its contact sheet.
+) -> Iterator[tuple[str, str]]:
+    """Facts about a data set, by name; draws its contact sheet after the others.
 
     Args:
         name: of the data source.
@@ -46,14 +46,17 @@ def show_data(
 
     Raises:
         VlfewError: unknown options; missing or damaged data.
+        WriteError: the contact sheet cannot be written.
     """
     preprocessor = ImagePreprocessor(
         image_size, int(channels), resize, center_crop, "skip" if skip_bad else "error", split_seed
     )
     dataset = load_data(name, root, preprocessor, **source_options)
+    yield from describe(dataset)
+    yield "resized", _resizing(preprocessor)
     path = sheet or Path(f"{file_stem(name)}.png")
     contact_sheet(dataset, [sheet_split] if sheet_split else list(dataset.splits), path)
-    return [*describe(dataset), ("resized", _resizing(preprocessor)), ("sheet", str(path))]
+    yield "sheet", str(path)
 
 
 def _resizing(preprocessor: ImagePreprocessor) -> str:

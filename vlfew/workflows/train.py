@@ -14,6 +14,7 @@ from vlfew.core.config_diff import flat_values
 from vlfew.core.config_file import load_saved_config
 from vlfew.core.console import is_main_process, log, log_note
 from vlfew.core.errors import RunError, VlfewError
+from vlfew.core.files import check_writable, keeping
 from vlfew.core.recipes import find_recipe
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.evaluation.results import read_results, write_results
@@ -61,6 +62,8 @@ def train(
     """
     config_path, runs = find_recipe(config_path), Path(runs)
     config = read_config(config_path, overrides)
+    if RunFolder(runs / config.name).state != "finished":
+        check_writable(runs / config.name / "config.yaml", "--runs")
     with closing_process_group():
         if config.repeat is None:
             return _train_and_evaluate(config, runs)
@@ -70,7 +73,12 @@ def train(
 def _train_and_evaluate(config: Config, runs: Path) -> RunFolder:
     """A single run, or what is left of it."""
     run, is_main = RunFolder(runs / config.name), is_main_process()
-    with run.locked() if is_main else nullcontext(), _removed_if_refused(run):
+    locked = is_main and run.state != "finished"  # a finished run may lie in a read-only folder
+    with (
+        run.locked() if locked else nullcontext(),
+        _removed_if_refused(run),
+        keeping(run.path, lambda: run.kept),
+    ):
         state = _claim(run, config) if is_main else run.state
         if state == "finished":
             log(f"{run.path} is finished; its results:")

@@ -33,8 +33,7 @@ class Estimate:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Estimate:
-        mean, ci95 = mean_ci95(values)
-        return cls(mean, ci95 if len(values) > 1 else None, list(values))
+        return cls(*mean_ci95(values), list(values))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from vlfew.evaluation.context import EvaluationContext, ProtocolResult
 from vlfew.evaluation.episodes import check_two_classes
 from vlfew.evaluation.feature_bank import split_indices
 from vlfew.evaluation.prompt_templates import CLASS_NAME
-from vlfew.evaluation.statistics import cluster_ci95, cluster_error, student_quantile
+from vlfew.evaluation.statistics import cluster_ci95
 from vlfew.similarities.cosine import cosine_matrix
 
 RECALLS = (1, 5, 10)
@@ -120,14 +120,11 @@ def _ranks(queries: Tensor, items: Tensor, is_correct: Callable[[Tensor], Tensor
     return torch.cat(ranks).cpu()
 
 
-def _mean_recall_ci95(directions: list[tuple[Tensor, Tensor]], classes: int) -> float:
+def _mean_recall_ci95(directions: list[tuple[Tensor, Tensor]], classes: int) -> float | None:
     """Half width of the 95% interval of the mean recall at 1 over directions: ranks and classes, `[Q]` each."""
     deviation = torch.zeros(classes, dtype=torch.float64)
     for ranks, class_of_query in directions:
         hit = (ranks <= 1).double()
         deviation.index_add_(0, class_of_query, (hit - hit.mean()) / len(ranks))
-    # The deviations sum to zero: for clusters of one query each, `cluster_error` is that of their mean.
-    ones = [1.0] * classes
-    return student_quantile(classes - 1) * cluster_error(
-        (classes * deviation / len(directions)).tolist(), ones
-    )
+    # The deviations sum to zero: for clusters of one query each, `cluster_ci95` is that of their mean.
+    return cluster_ci95((classes * deviation / len(directions)).tolist(), [1.0] * classes)

@@ -14,7 +14,13 @@ from vlfew.core.errors import ConfigError, DataError
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.data.pairs import Pairs
 from vlfew.evaluation.context import EvaluationContext, ProtocolResult
-from vlfew.evaluation.pairs import PAIRS, load_or_sample_pairs, sample_pairs, split_pairs
+from vlfew.evaluation.pairs import (
+    PAIRS,
+    load_or_sample_pairs,
+    other_calibration,
+    sample_pairs,
+    split_pairs,
+)
 from vlfew.evaluation.roc import (
     area_under,
     best_threshold,
@@ -22,7 +28,7 @@ from vlfew.evaluation.roc import (
     false_accept_threshold,
     tar_curve,
 )
-from vlfew.evaluation.statistics import cluster_error, mean_ci95, mean_curve, student_quantile
+from vlfew.evaluation.statistics import cluster_error, half_interval, mean_ci95, mean_curve
 from vlfew.similarities import SIMILARITIES
 from vlfew.similarities.base import Similarity
 
@@ -91,7 +97,7 @@ def verification(
         counts = [(float(correct[fold == n].sum()), float((fold == n).sum())) for n in numbers]
         # For folds of one size (LFW's): the mean over folds, and its standard error with ddof 1.
         error = cluster_error(*zip(*counts, strict=True))
-        ci95 = student_quantile(len(numbers) - 1) * error
+        ci95 = half_interval(error, len(numbers))
         details = {
             "fold_accuracies": [hits / total for hits, total in counts],
             "standard_error": error,
@@ -169,10 +175,14 @@ def score_pairs(
     one_fold = len(np.unique(fold)) == 1
     if one_fold:
         # Comparing models on `val` during training is the exception.
-        if split == calibration_split != "val":
-            raise ConfigError(
-                f"the pairs of {split!r} are all of one fold and would choose their own threshold; "
-                "calibrate on another split, or draw several folds"
+        if calibration_split not in data.splits or split == calibration_split != "val":
+            why = "would choose their own threshold"
+            if calibration_split not in data.splits:
+                why = f"{data.name} has no split {calibration_split!r} to choose their threshold on"
+            ways = other_calibration(data, split, PAIRS if pairs is None else pairs, seed)
+            raise (ConfigError if split == calibration_split else DataError)(
+                f"the pairs of {split!r} are all of one fold and {why}; "
+                + (", or ".join(ways) or "add images of further classes")
             )
         if calibration_pairs is not None:
             others = sample_pairs(data, calibration_split, calibration_pairs, 1, seed)

@@ -102,7 +102,7 @@ def _score_once(bank: FeatureBank, classes: Tensor, texts: Tensor) -> ProtocolRe
             parts.append(topk_correct(logits, labels, k))
     total = target.bincount(minlength=len(classes)).tolist()
 
-    def accuracy(k: int) -> tuple[float, float]:
+    def accuracy(k: int) -> tuple[float, float | None]:
         per_class = target[torch.cat(correct[k])].bincount(minlength=len(classes)).tolist()
         return sum(per_class) / len(target), cluster_ci95(per_class, total)
 
