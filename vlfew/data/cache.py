@@ -15,6 +15,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from vlfew.core.console import log_note_once
 from vlfew.core.files import atomic_file
 from vlfew.data.data_root import cache_dir
 from vlfew.data.decode import DECODER_VERSION, THREADS, ImageSequence, read_many
@@ -89,7 +90,7 @@ def _save(path: Path, images: InMemory, numbers: Tensor, skipped: tuple[str, ...
         with atomic_file(path) as temporary:
             save_file(tensors, temporary, metadata)
     except (SafetensorError, OSError) as error:
-        _log.info("decoded images cannot be cached in %s: %s", path, error)
+        log_note_once("decoded images are not cached", error)
 
 
 def _crc32(*tensors: Tensor) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import time
 from collections import defaultdict
@@ -23,12 +22,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vlfew.core.console import log_note_once
 from vlfew.core.files import write_atomic
 from vlfew.core.progress import progress
 from vlfew.data.data_root import cache_dir
 from vlfew.data.image_files import DataFile, digest
 
-_log = logging.getLogger(__name__)
 _hash_anew = ContextVar("_hash_anew", default=False)
 _BLOCK = 64
 """Files per thread task."""
@@ -109,7 +108,7 @@ def _hash_in(files: list[DataFile], container: str) -> list[int]:
     try:
         write_atomic(path, json.dumps(remembered))
     except OSError as error:
-        _log.info("hashes of files cannot be remembered in %s: %s", path, error)
+        log_note_once("hashes of files are not remembered", error)
     return [hashes[number] for number in range(len(files))]
 
 
