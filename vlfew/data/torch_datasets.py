@@ -165,7 +165,7 @@ def _class_names(dataset: Any, name: str) -> list[Any]:
 
 
 def _class_number(label: Any, classes: list[Any], where: str) -> int:
-    if label in classes and isinstance(label, str):
+    if isinstance(label, str) and label in classes:
         return classes.index(label)
     if isinstance(label, str) or not 0 <= label < len(classes):
         raise DataError(f"{where}: {label!r} is none of the {len(classes)} classes ({first_names(classes)})")
