@@ -76,6 +76,28 @@ def test_changed_images_and_preprocessing_are_decoded_again(folder: Path, decodi
     assert len(decodings) == 4 and images[3, 0, 0, 0] == 99
 
 
+def test_an_image_that_could_not_be_read_for_once_is_read(
+    folder: Path, decodings: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The content is the same as that of the cache, but this time it can be read."""
+    (folder / "07.png").unlink()
+    files = list_files(folder)
+    hashes, read_file = hash_files(files), DataFile.read
+
+    def failing(file: DataFile) -> bytes:
+        if file.name == "03.png":
+            raise OSError("a network that is down")
+        return read_file(file)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DataFile, "read", failing)
+        for _ in range(2):
+            assert read_cached(files, PREPROCESSOR, "reading", hashes)[2] == ("03.png",)
+    for _ in range(2):
+        assert read_cached(files, PREPROCESSOR, "reading", hashes)[2] == ()
+    assert decodings == [19, 19]
+
+
 def test_an_archive_is_identified_by_its_checksums(
     folder: Path, decodings: list[int], tmp_path: Path
 ) -> None:

@@ -6,8 +6,9 @@ import json
 import os
 import tarfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -116,13 +117,33 @@ def test_a_file_that_has_just_changed_is_not_remembered(folder: Path, reads: lis
 
 
 @pytest.mark.usefixtures("settled")
-@pytest.mark.parametrize("damage", [b"", b"[1]", b'{"in/3.bin": [1]}', b"\xff", b'{"in/3.bin": []}'])
+@pytest.mark.parametrize(
+    "damage", [b"", b"[1]", b'{"in/3.bin": [1]}', b"\xff", b'{"in/3.bin": 3, "in/1.bin": [1000, null]}']
+)
 def test_damaged_memory_is_replaced(folder: Path, reads: list[str], damage: bytes) -> None:
     first = hash_files(list_files(folder))
     (path,) = (cache_dir() / "hashes").iterdir()
     path.write_bytes(damage)
     assert hash_files(list_files(folder)) == first
     assert hash_files(list_files(folder)) == first and len(reads) == 10
+
+
+@pytest.mark.usefixtures("settled")
+def test_an_interruption_keeps_what_was_hashed(
+    folder: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vlfew.data.file_hashes._BLOCK", 1)
+    monkeypatch.setattr("vlfew.data.file_hashes._THREADS", 1)
+
+    def interrupted(values: Iterable[int | None], *_: object) -> Iterator[int | None]:
+        yield from islice(values, 2)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("vlfew.data.file_hashes.progress", interrupted)
+        hash_files(list_files(folder))
+    reads.clear()
+    assert len(hash_files(list_files(folder))) == 5 and len(reads) == 3
 
 
 @pytest.mark.usefixtures("settled")

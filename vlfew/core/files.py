@@ -71,9 +71,10 @@ def write_errors(path: Path, size: int | None = None) -> Iterator[None]:
     """
     try:
         yield
-    except WriteError:
+    except VlfewError:
         raise
     except Exception as error:
+        # Errors of safetensors wrap those of the system.
         wrapped = _RUST.search(str(error))
         if not isinstance(error, OSError) and wrapped is None:
             raise
@@ -158,7 +159,8 @@ def write_tensors(
         path: of the file.
         tensors: by name, on any device.
         metadata: of the file.
-        description: written with the file's SHA-256 to the same name with `.json`; both files are replaced, or none.
+        description: written with the file's SHA-256 to the same name with `.json`; where there is no space for both,
+            neither is replaced.
     """
     from safetensors.torch import save_file
 

@@ -6,7 +6,6 @@ checks the bytes and decodes nothing.
 
 from __future__ import annotations
 
-import json
 import logging
 import zlib
 from collections.abc import Sequence
@@ -18,9 +17,9 @@ from torch import Tensor
 from vlfew.core.console import log_note_once
 from vlfew.core.files import atomic_file
 from vlfew.data.data_root import cache_dir
-from vlfew.data.decode import DECODER_VERSION, THREADS, ImageSequence, read_many
+from vlfew.data.decode import DECODER_VERSION, THREADS, BadImage, ImageSequence, read_many, read_numbered
 from vlfew.data.file_hashes import hash_images
-from vlfew.data.image_files import DataFile, digest
+from vlfew.data.image_files import digest
 from vlfew.data.labeled_images import InMemory
 from vlfew.data.preprocess import ImagePreprocessor
 
@@ -46,24 +45,40 @@ def read_cached(
         K images; their numbers `[K]`; the names of skipped ones.
     """
     path = cache_file(images, preprocessor, hashes)
-    decoded = _load(path)
-    if decoded is None:
-        pixels, numbers, skipped = read_many(images, preprocessor, label)
-        decoded = InMemory(pixels, hash_images(pixels)), numbers, skipped
-        _save(path, *decoded)
-    return decoded
+    if (cached := _load(path)) is not None:
+        store, numbers = cached
+        still_bad = _still_unreadable(images, numbers, preprocessor, label)
+        if still_bad is not None:
+            return store, numbers, still_bad
+    pixels, numbers, skipped = read_many(images, preprocessor, label)
+    store = InMemory(pixels, hash_images(pixels))
+    _save(path, store, numbers)
+    return store, numbers, skipped
+
+
+def _still_unreadable(
+    images: ImageSequence, numbers: Tensor, preprocessor: ImagePreprocessor, label: str
+) -> tuple[str, ...] | None:
+    """The names of the images that are not in the cache; None if one can be read now."""
+    names = []
+    for number in sorted(set(range(len(images))) - set(numbers.tolist())):
+        try:
+            read_numbered(images, number, preprocessor, label)
+        except BadImage as error:
+            names.append(error.name)
+        else:
+            return None
+    return tuple(names)
 
 
 def cache_file(images: ImageSequence, preprocessor: ImagePreprocessor, hashes: Sequence[int]) -> Path:
     """The cache file of decoded images."""
     # The seed does not change pixels.
     decoder = (DECODER_VERSION, *(v for k, v in vars(preprocessor).items() if k != "seed"))
-    # The names of skipped images are in the cache, too.
-    names = [file.name for file in images if isinstance(file, DataFile)] if isinstance(images, list) else []
-    return cache_dir() / "decoded" / f"{digest(decoder, list(hashes), names)}.safetensors"
+    return cache_dir() / "decoded" / f"{digest(decoder, list(hashes))}.safetensors"
 
 
-def _load(path: Path) -> tuple[InMemory, Tensor, tuple[str, ...]] | None:
+def _load(path: Path) -> tuple[InMemory, Tensor] | None:
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -72,7 +87,7 @@ def _load(path: Path) -> tuple[InMemory, Tensor, tuple[str, ...]] | None:
             metadata = file.metadata()
         if int(metadata["crc32"]) != _crc32(images, numbers, hashes):
             raise ValueError("checksum differs")
-        return InMemory(images, hashes), numbers, tuple(json.loads(metadata["skipped"]))
+        return InMemory(images, hashes), numbers
     except FileNotFoundError:
         return None
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
@@ -80,12 +95,12 @@ def _load(path: Path) -> tuple[InMemory, Tensor, tuple[str, ...]] | None:
         return None
 
 
-def _save(path: Path, images: InMemory, numbers: Tensor, skipped: tuple[str, ...]) -> None:
+def _save(path: Path, images: InMemory, numbers: Tensor) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     tensors = {"images": images.tensor, "kept": numbers, "hashes": images.hashes}
-    metadata = {"crc32": str(_crc32(*tensors.values())), "skipped": json.dumps(skipped)}
+    metadata = {"crc32": str(_crc32(*tensors.values()))}
     try:
         with atomic_file(path) as temporary:
             save_file(tensors, temporary, metadata)

@@ -83,33 +83,47 @@ def _hash_in(files: list[DataFile], container: str) -> list[int]:
     keys = [[file.size, *file.stamp] for file in files]
     hashes: dict[int, int] = {}
     for number, (file, key) in enumerate(zip(files, keys, strict=True)):
-        known = remembered.get(file.name, [])
-        if known[:-1] == key and not _hash_anew.get():
+        known = remembered.get(file.name)
+        if (
+            isinstance(known, list)
+            and known[:-1] == key
+            and isinstance(known[-1], int)
+            and not _hash_anew.get()
+        ):
             hashes[number] = known[-1]
     missing = [number for number in range(len(files)) if number not in hashes]
     if not missing:
         return [hashes[number] for number in range(len(files))]
-
-    def hash_block(first: int) -> list[int | None]:
-        return [_hash_file(files[number]) for number in missing[first : first + _BLOCK]]
-
     settled = time.time_ns() - _SETTLED_NS
-    with ThreadPoolExecutor(_THREADS) as pool:
-        made = chain.from_iterable(pool.map(hash_block, range(0, len(missing), _BLOCK)))
-        for number, value in zip(
-            missing, progress(made, "hashing files", len(missing), "files"), strict=True
-        ):
+    made = progress(_hash_all([files[number] for number in missing]), "hashing files", len(missing), "files")
+    try:
+        for number, value in zip(missing, made, strict=True):
             file = files[number]
             hashes[number] = (
                 hash_bytes(file.name.encode("utf-8", "surrogateescape")) if value is None else value
             )
-            if value is not None and max(file.stamp) < settled:
+            # Windows has the time of creation in place of that of the last change.
+            if value is not None and max(file.stamp) < settled and os.name != "nt":
                 remembered[file.name] = [*keys[number], value]
-    try:
-        write_atomic(path, json.dumps(remembered))
-    except OSError as error:
-        log_note_once("hashes of files are not remembered", error)
+    finally:  # also of what was hashed before an interruption
+        try:
+            write_atomic(path, json.dumps(remembered))
+        except OSError as error:
+            log_note_once("hashes of files are not remembered", error)
     return [hashes[number] for number in range(len(files))]
+
+
+def _hash_all(files: list[DataFile]) -> Iterator[int | None]:
+    """The hash of each file, computed in a few threads; None where it cannot be read."""
+
+    def hash_block(first: int) -> list[int | None]:
+        return [_hash_file(file) for file in files[first : first + _BLOCK]]
+
+    starts = range(0, len(files), _BLOCK)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        # In windows, so that an interruption does not wait for all files.
+        for at in range(0, len(starts), 4 * _THREADS):
+            yield from chain.from_iterable(pool.map(hash_block, starts[at : at + 4 * _THREADS]))
 
 
 def _read(path: Path) -> dict[str, list[int]]:

@@ -10,6 +10,7 @@ The result can be used wherever data of `load_data` can:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -181,7 +182,7 @@ def _content_hashes(rows: Dataset, image: str) -> list[int]:
     import pyarrow.compute as compute
 
     hashes: list[int] = []
-    files: dict[int, DataFile] = {}
+    paths_of: dict[int, str] = {}
     for table in rows.select_columns([image]).with_format("arrow").iter(1000):
         for images in table.column(image).chunks:
             paths = compute.struct_field(images, "path").to_pylist()
@@ -189,11 +190,14 @@ def _content_hashes(rows: Dataset, image: str) -> list[int]:
                 if content.is_valid:
                     hashes.append(hash_bytes(memoryview(content.as_buffer())))
                     continue
-                if path and Path(path).is_file():
-                    files[len(hashes)] = DataFile.at(Path(path).parent, Path(path).name)
+                if path and os.path.isfile(path):
+                    paths_of[len(hashes)] = os.path.abspath(path)
                 hashes.append(0)
-    for number, value in zip(files, hash_files(list(files.values())), strict=True):
-        hashes[number] = value
+    if paths_of:
+        folder = Path(os.path.commonpath([os.path.dirname(path) for path in paths_of.values()]))
+        files = [DataFile.at(folder, os.path.relpath(path, folder)) for path in paths_of.values()]
+        for number, value in zip(paths_of, hash_files(files), strict=True):
+            hashes[number] = value
     return hashes
 
 
@@ -261,7 +265,12 @@ def _labeled(
         class_names=tuple(names),
         splits=in_split,
         fingerprint=digest(
-            identity, None if content is None else content.tolist(), labels.tolist(), names, drawn, skipped
+            identity,
+            None if content is None else content.tolist(),
+            labels.tolist(),
+            names,
+            drawn,
+            numbers.tolist(),
         ),
         class_texts=tuple(texts),
         skipped=skipped,

@@ -106,7 +106,7 @@ class LabeledImages:
         split_by: `class` if splits share no classes (see `check_disjoint_classes`); `image` if splits share the
             classes, so that evaluated classes were trained on.
         class_texts: all texts of each class: names, descriptions, captions. A class without any has a code for a name
-            (`s17`); empty means that all have.
+            (`s17`); empty means that no class has text.
         texts_file: where the user can give a class its texts, for messages; empty if there is no such place.
         class_group: `[classes]` int64, the group (such as the alphabet) of each class, if any.
         group_names: names of the groups.

@@ -7,6 +7,7 @@ import platform
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -28,10 +29,10 @@ from vlfew.encoders.text.base import TextEncoder
 from vlfew.encoders.text.distinct import check_distinct_texts
 from vlfew.evaluation.run_protocol import check_protocol
 from vlfew.models.loading import load
-from vlfew.models.serialization import read_metadata
 from vlfew.training.checkpoint import latest_checkpoint, load_checkpoint
 from vlfew.training.hardware import available_cores, resolve_precision
 from vlfew.training.run_folder import RunFolder
+from vlfew.workflows.assemble import load_data_of
 from vlfew.workflows.evaluation_data import DataOptions, parse_data_options
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 
 FREE_BYTES = 2**30
 """Less free space than this is a note."""
+
+
+Level = Literal["ok", "note", "problem"]
 
 
 class Finding(NamedTuple):
@@ -50,7 +54,7 @@ class Finding(NamedTuple):
         text: the fact, with the way out where there is one.
     """
 
-    level: Literal["ok", "note", "problem"]
+    level: Level
     topic: str
     text: str
 
@@ -122,7 +126,11 @@ def _installation() -> Iterator[Finding]:
     """Versions, device and cache."""
     from packaging.requirements import Requirement
 
-    wanted = [Requirement(line) for line in requires("vlfew") or ()]
+    try:
+        wanted = [Requirement(line) for line in requires("vlfew") or ()]
+    except PackageNotFoundError:
+        yield Finding("problem", "versions", "vlfew is not installed: pip install -e . in its folder")
+        return
     shown, wrong = [], []
     for requirement in wanted:
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
@@ -280,10 +288,23 @@ def _possible(protocol: str, split: str, data: LabeledImages) -> Finding:
     return Finding("ok", protocol, f"possible on {split}, with its defaults")
 
 
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Nothing is downloaded in the block: models are those at hand."""
+    from huggingface_hub import constants
+
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
 def _model(name: str) -> tuple[list[Finding], DualStream | None]:
     """What there is to know about a model, and the model where it can be used."""
     try:
-        model = load(name)
+        with _offline():
+            model = load(name)
     except VlfewError as error:
         return [Finding("problem", "model", line) for line in str(error).splitlines()], None
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -320,48 +341,53 @@ def _model(name: str) -> tuple[list[Finding], DualStream | None]:
 def _run(run: RunFolder) -> Iterator[Finding]:
     """A run folder: how far it is, its model and its data."""
     try:
-        config, state, members = load_saved_config(run.config), run.state, run.members
+        config, members = load_saved_config(run.config), run.members
     except VlfewError as error:
         yield from (Finding("problem", "run", line) for line in str(error).splitlines())
         return
+    models = []
+    for one in members or [run]:
+        findings, model = _state_and_model(one)
+        models.append(model)
+        # Of a repeated run, what is not as it should be.
+        yield from (finding for finding in findings if not members or finding.level != "ok")
     if members:
-        states = Counter(member.state if member.config.is_file() else "new" for member in members)
+        states = Counter(member.state for member in members)
         told = ", ".join(f"{count} {state}" for state, count in states.items())
-        yield Finding(
-            "ok" if set(states) == {"finished"} else "note", "run", f"{counted(len(members), 'run')}: {told}"
-        )
-        for member in members:
-            if member.config.is_file():
-                yield from (f for f in _run(member) if f.level == "problem" and f.topic in ("run", "model"))
-        return
-    resume = "the same command again goes on"
-    yield Finding(
-        "ok" if state == "finished" else "note",
-        "run",
-        {
-            "finished": f"{run.path} is finished",
-            "trained": f"{run.path} is trained, without results: {resume}",
-            "unfinished": f"{run.path} is unfinished, with checkpoint {latest_checkpoint(run.checkpoints)}: {resume}",
-            "new": f"{run.path} has neither a model nor a checkpoint: the same command again starts anew",
-        }[state],
+        level: Level = "ok" if set(states) == {"finished"} else "note"
+        yield Finding(level, "run", f"{counted(len(members), 'run')}: {told}")
+    reading = config.model_copy(
+        update={"data": config.data.model_copy(update={"on_bad_image": "skip"}), "repeat": None}
     )
-    fingerprint, model = None, None
-    try:
-        if state == "unfinished" and (newest := latest_checkpoint(run.checkpoints)):
-            load_checkpoint(run.checkpoints, newest, {})
-        elif state != "new":
-            fingerprint = read_metadata(run.path).get("data_fingerprint")
-    except VlfewError as error:
-        yield Finding("problem", "run", str(error))
+    trained = next((model for model in models if model is not None), None)
+    fingerprint = None if members or trained is None else trained.metadata.get("data_fingerprint")
+    yield from _data(
+        lambda: load_data_of(reading), lambda: None if trained is None else trained.text_encoder, fingerprint
+    )
+
+
+def _state_and_model(run: RunFolder) -> tuple[list[Finding], DualStream | None]:
+    """How far a run is, and its model."""
+    resume, state = "the same command again goes on", run.state
+    newest = latest_checkpoint(run.checkpoints)
+    found = [
+        Finding(
+            "ok" if state == "finished" else "note",
+            "run",
+            {
+                "finished": f"{run.path} is finished",
+                "trained": f"{run.path} is trained, without results: {resume}",
+                "unfinished": f"{run.path} is unfinished, with checkpoint {newest}: {resume}",
+                "new": f"{run.path} has neither a model nor a checkpoint: the same command again starts anew",
+            }[state],
+        )
+    ]
     if state in ("trained", "finished"):
         findings, model = _model(str(run.path))
-        yield from findings
-
-    def read() -> LabeledImages:
-        d = config.data
-        preprocessor = ImagePreprocessor(
-            d.image_size, d.channels, d.resize, d.center_crop, "skip", d.split_seed, d.interpolation
-        )
-        return load_data(d.name, d.root, preprocessor, **d.options)
-
-    yield from _data(read, lambda: None if model is None else model.text_encoder, fingerprint)
+        return found + findings, model
+    try:
+        if newest is not None:
+            load_checkpoint(run.checkpoints, newest, {})
+    except VlfewError as error:
+        found.append(Finding("problem", "run", str(error)))
+    return found, None

@@ -57,7 +57,7 @@ def load(
     Without split folders, classes are drawn into train, val and test from `preprocessor.seed`; with `train` but no
     `val`, some of the training classes become val. Drawn splits have at least two classes, and leave two for training.
     If there are too few classes, there is no val, then no test, and `note` says so. A class name is text unless it
-    looks like a code (`vlfew.data.class_names`); the class then has the texts of `classes.yaml`, or none. The
+    looks like a code (`vlfew.data.class_names`); the class then has the texts of `classes.yaml` and captions alone. The
     fingerprint covers names and content of the image files, the texts and the splits, but not the location of the
     folder or the image size.
 
