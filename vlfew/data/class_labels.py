@@ -10,7 +10,7 @@ from vlfew.core.errors import DataError, describe_value
 from vlfew.core.plurals import counted
 
 
-class NoLabels(DataError):
+class LabelError(DataError):
     """Labels that are missing, or no labels of a class each; says where and why, but not what to do.
 
     Args:
@@ -33,26 +33,26 @@ def plain_labels(values: Iterable[Any], unit: str, unlabeled: int | None = None)
         unlabeled: a number that stands for a missing label.
 
     Raises:
-        NoLabels: a missing label (None, NaN, an empty text), values that name no class, or several kinds of labels.
+        LabelError: a missing label (None, NaN, an empty text), values that name no class, or several kinds of labels.
     """
     plain = [_plain(value) for value in values]
     missing = [n for n, v in enumerate(plain) if v is None or (v == unlabeled and isinstance(v, int))]
     if missing:
         have = "has" if len(missing) == 1 else "have"
         of = f"{len(missing):,} of {counted(len(plain), unit)} {have}"
-        raise NoLabels(f"{of} no label (first: {unit} {missing[0]})", plain, missing)
+        raise LabelError(f"{of} no label (first: {unit} {missing[0]})", plain, missing)
     first: dict[str, int] = {}
     for n, value in enumerate(plain):
         first.setdefault(_kind(value), n)
     if "" in first:
         value = plain[first[""]]
         why = "several labels, or none" if isinstance(value, list) else f"a {type(value).__name__}"
-        raise NoLabels(
+        raise LabelError(
             f"{unit} {first['']} is {describe_value(value)}, {why}, not the label of one class", plain, []
         )
     if len(first) > 1:
         found = " and ".join(f"{unit} {n} is {describe_value(plain[n])}, {kind}" for kind, n in first.items())
-        raise NoLabels(f"labels are of several kinds: {found}", plain, [])
+        raise LabelError(f"labels are of several kinds: {found}", plain, [])
     return plain
 
 

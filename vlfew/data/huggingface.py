@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlfew.core.errors import DataError, describe_value, did_you_mean, first_line
-from vlfew.data.class_labels import NoLabels
+from vlfew.data.class_labels import LabelError
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict, Features
@@ -178,7 +178,7 @@ def columns_that_fit(features: Mapping[str, Any], fits: Callable[[Any], bool]) -
     return f"; columns that may fit: {fitting}" if fitting else ""
 
 
-def label_way_out(error: NoLabels, parts: Mapping[str, Dataset], part: str, label: str) -> str:
+def label_way_out(error: LabelError, parts: Mapping[str, Dataset], part: str, label: str) -> str:
     """What to do about labels that are missing, or are no labels of one class each: code that helps with these.
 
     Args:

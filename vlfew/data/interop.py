@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from vlfew.core.errors import DataError, did_you_mean
-from vlfew.data.class_labels import NoLabels, plain_labels
+from vlfew.data.class_labels import LabelError, plain_labels
 from vlfew.data.class_names import check_distinct_names, display_name, is_code, number_classes, unique_names
 from vlfew.data.file_hashes import hash_bytes, hash_files
 from vlfew.data.huggingface import (
@@ -173,7 +173,7 @@ def _labels(parts: Mapping[str, Dataset], part: str, label: str, name: str) -> l
         raise DataError(f"{where} contains images, not labels{fitting}")
     try:
         return plain_labels(rows[label], "row", -1 if isinstance(feature, ClassLabel) else None)
-    except NoLabels as error:
+    except LabelError as error:
         raise DataError(f"{where}: {error}{fitting}; {label_way_out(error, parts, part, label)}") from None
 
 

@@ -13,7 +13,8 @@ from torch.utils.data import ConcatDataset, Subset
 
 from vlfew.core.errors import DataError, describe_value, first_line
 from vlfew.core.plurals import first_names
-from vlfew.data.class_labels import NoLabels, plain_labels
+from vlfew.data.class_labels import LabelError, plain_labels
+from vlfew.data.class_names import check_distinct_names
 from vlfew.data.splits import SPLITS
 
 
@@ -111,7 +112,7 @@ def labels_and_classes(dataset: Any, name: str) -> tuple[list[Any], list[Any] | 
             raise DataError(f"{name}[{n}]: its label cannot be read: {first_line(error)}") from None
     try:
         labels = plain_labels(values, "item", unlabeled=-1 if any(classes.values()) else None)
-    except NoLabels as error:
+    except LabelError as error:
         way_out = "give each item the number or the name of its class"
         if error.missing:
             way_out = "leave such items out with torch.utils.data.Subset(dataset, numbers of the others)"
@@ -134,6 +135,7 @@ def labels_and_classes(dataset: Any, name: str) -> tuple[list[Any], list[Any] | 
             f"{name}: classes of joined data sets are matched by name, and {twice[0]!r} is the name of two"
         )
     every = [*dict.fromkeys(chain(*lists))]
+    check_distinct_names((one for one in every if isinstance(one, str)), name)
     place = {one: n for n, one in enumerate(every)}
     return [place[classes[id(source)][n]] for n, (source, _) in zip(numbers, items, strict=True)], every
 

@@ -13,7 +13,7 @@ from vlfew.core.checks import to_list
 from vlfew.core.errors import DataError, describe_value
 from vlfew.core.features import Features
 from vlfew.core.plurals import counted
-from vlfew.data.class_labels import NoLabels, plain_labels
+from vlfew.data.class_labels import LabelError, plain_labels
 from vlfew.encoders.text.distinct import check_distinct_texts
 from vlfew.models.dual_stream import DualStream
 from vlfew.models.inputs import check_images, check_texts
@@ -108,7 +108,7 @@ def label_array(y: Any, count: int) -> np.ndarray:
     """
     try:
         labels = plain_labels(to_list(y, "labels"), "image")
-    except NoLabels as error:
+    except LabelError as error:
         raise DataError(f"{error}; give each image the label of one class") from None
     if len(labels) != count:
         raise DataError(
@@ -125,7 +125,7 @@ def encode_labels(y: Any, text_labels: Sequence[Any]) -> tuple[np.ndarray, Tenso
     """
     try:
         plain_labels(text_labels, "class")
-    except NoLabels as error:
+    except LabelError as error:
         raise DataError(f"classes of texts must be all numbers or all texts: {error}") from None
     parts = [np.asarray(part) for part in (y, text_labels) if part is not None and len(part)]
     if len({part.dtype.kind in "USO" for part in parts}) > 1:

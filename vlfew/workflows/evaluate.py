@@ -26,6 +26,7 @@ from vlfew.models.dual_stream import DualStream
 from vlfew.models.loading import load
 from vlfew.training.run_folder import RunFolder
 from vlfew.workflows.evaluation_data import DataOptions, check_arguments, data_settings, load_evaluation_data
+from vlfew.workflows.objective import choose_losses
 
 if TYPE_CHECKING:
     from vlfew.core.config import Config
@@ -148,7 +149,7 @@ def check_configured_evaluations(config: Config, data: LabeledImages) -> None:
         DataError: a split that the data do not have.
         ConfigError: any other problem, with the name of the protocol.
     """
-    for protocol, options in configured_evaluations(config, config.text.encoder is not None):
+    for protocol, options in configured_evaluations(config, choose_losses(config, data).needs_text):
         split = PROTOCOLS.checked(protocol, options).get("split")
         if split is not None and split not in data.splits:
             raise DataError(
