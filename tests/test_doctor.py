@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from tests.encoders.conftest import clip_folder  # noqa: F401
 from tests.training.conftest import config, images  # noqa: F401
 from vlfew.cli import main
-from vlfew.core.errors import DataError
+from vlfew.core.errors import DataError, RunError
+from vlfew.data.file_hashes import verified
 from vlfew.workflows.doctor import Finding, examine
 from vlfew.workflows.train import train
 
@@ -120,6 +121,18 @@ def test_a_run(config: Path, tmp_path: Path) -> None:  # noqa: F811
     assert "unfinished, with checkpoint" in notes(examine(str(run)))[0]
     newest.write_bytes(b"")
     assert "is damaged" in problems(examine(str(run)))[0]
+
+
+def test_a_finished_run_is_compared_with_its_data(config: Path, tmp_path: Path, images: Path) -> None:  # noqa: F811
+    root = shutil.copytree(images, tmp_path / "images")
+    arguments = (config, [f"data.root={root}", "optim.steps=2", "optim.warmup_steps=1"], tmp_path / "runs")
+    train(*arguments)
+    with verified():
+        assert train(*arguments).state == "finished"
+        next(root.rglob("0.png")).unlink()
+        with pytest.raises(RunError, match="is finished, and its data have changed since"):
+            train(*arguments)
+    assert train(*arguments).state == "finished"
 
 
 def test_the_status_and_the_count(pets: Path, capsys: pytest.CaptureFixture[str]) -> None:

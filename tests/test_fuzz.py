@@ -126,7 +126,7 @@ VALUES = st.sampled_from([*FILE_NAMES, *PATHS, *CLASS_NAMES]) | st.sampled_from(
 COLUMNS = {
     "metadata.csv": ("file_name", "text"),
     "metadata.jsonl": ("file_name", "text"),
-    "captions.csv": ("file_name", "text", "split"),
+    "captions.csv": ("file", "caption", "split"),
     "pairs.csv": ("first", "second", "same"),
     "classes.yaml": ("class", "text"),
     "notes.csv": ("a", "b"),

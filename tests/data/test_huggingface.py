@@ -447,3 +447,22 @@ def test_mistakes_in_options_are_reported(tmp_path: Path, capsys: pytest.Capture
         read_config(tmp_path / "run.yaml")
     with pytest.raises(ConfigError, match=r"unknown data source 'hff:x'"):
         read_config(tmp_path / "run.yaml", ["data.name=hff:x"])
+
+
+def test_files_that_number_their_classes_differently(tmp_path: Path) -> None:
+    """The library takes the names of the first file for all."""
+    from datasets import ClassLabel, Dataset, Features
+    from datasets import Image as Feature
+
+    names = ["a cat", "a dog", "a fox", "a hen"]
+    image = Image.new("RGB", (8, 8))
+    for file, order in (("train", names), ("test", names[::-1])):
+        features = Features({"image": Feature(), "label": ClassLabel(names=order)})
+        rows = {"image": [image] * 8, "label": [0, 1, 2, 3] * 2}
+        Dataset.from_dict(rows, features=features).to_parquet(str(tmp_path / f"{file}.parquet"))
+    with pytest.raises(
+        DataError, match=r"test.parquet and train.parquet number the classes of 'label' differently"
+    ):
+        load(str(tmp_path))
+    (tmp_path / "test.parquet").unlink()
+    assert len(load(str(tmp_path)).labels) == 8

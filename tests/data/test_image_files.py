@@ -7,6 +7,8 @@ from zipfile import ZipFile
 import pytest
 
 from vlfew.core.errors import DataError
+from vlfew.data import ImagePreprocessor
+from vlfew.data.decode import read_image
 from vlfew.data.image_files import list_files
 
 HIDDEN = (".DS_Store", "cat/.x.png", ".git/a.png", "__MACOSX/cat/._a.png", "cat/Icon\r")
@@ -42,7 +44,14 @@ def test_links_are_followed_without_loops(tmp_path: Path) -> None:
     ):
         (folder / name).symlink_to(to)
     os.mkfifo(folder / "pipe.png")
-    assert [file.name for file in list_files(folder)] == ["also.png", "cat/1.png"]
+    broken = ["back.png", "itself.png", "nowhere.png", "there.png"]
+    assert [file.name for file in list_files(folder)] == sorted(["also.png", "cat/1.png", *broken])
+    for file in list_files(folder):
+        if file.name in broken:
+            with pytest.raises(
+                DataError, match=rf"{file.name}: cannot be read: .*(No such file|Too many levels)"
+            ):
+                read_image(file, ImagePreprocessor(8, 1))
 
 
 @pytest.mark.parametrize("name", [b"caf\xe9", b"a\nb", b"a\x1b[31mb", b"\x7f"])

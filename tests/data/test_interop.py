@@ -550,3 +550,19 @@ def test_splits_of_every_kind_of_numbers(folder: Path) -> None:
         *((bad, "splits must map names to item numbers") for bad in ({}, [[0]], {0: [1]}, "abc", 3)),
     ):
         assert re.search(what, one_line(from_torchvision, source, PREPROCESSOR, splits=splits)), what
+
+
+@pytest.mark.parametrize("option", ["transform", "target_transform"])
+def test_transforms_are_refused(option: str, tmp_path: Path) -> None:
+    from torch.utils.data import Subset
+    from torchvision.datasets import ImageFolder
+
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / name / "0.png")
+    changed = ImageFolder(tmp_path, **{option: lambda x: x})
+    for dataset in (changed, Subset(changed, [0])):
+        with pytest.raises(DataError, match=f"{option} would change what is compared"):
+            from_torchvision(dataset, PREPROCESSOR)
+    with pytest.raises(DataError, match="a mask of truth values in place of item numbers"):
+        from_torchvision(Subset(ImageFolder(tmp_path), [True, False]), PREPROCESSOR)

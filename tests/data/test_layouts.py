@@ -226,3 +226,23 @@ def test_heic_without_its_package_names_it(tmp_path: Path, monkeypatch: pytest.M
         store.batch(torch.arange(len(store)))
     skipping = load_data("folder", root, ImagePreprocessor(16, 3, on_bad_image="skip"))
     assert ("note", "1 unreadable image skipped: apple/x.HEIC") in describe(skipping)
+
+
+@pytest.mark.parametrize(
+    "row", ['1.png,"unclosed', '1.png,"a 5" screen"', '1.png,"unclosed\n2.png,closed" there']
+)
+def test_a_quote_that_is_not_closed(row: str, tmp_path: Path) -> None:
+    """It would join rows, and their images would have no text."""
+    fill(tmp_path, 4)
+    (tmp_path / "captions.csv").write_text(f"file,caption\n0.png,a text\n{row}\n3.png,a text\n")
+    with pytest.raises(DataError, match=r"captions.csv:\d: not CSV"):
+        load(tmp_path, "captions")
+
+
+@pytest.mark.parametrize("text", ["null", "~", ""])
+def test_no_text_is_no_text(text: str, tmp_path: Path) -> None:
+    for name in NAMES:
+        fill(tmp_path / name)
+    (tmp_path / "classes.yaml").write_text(f"cup: {text}\n")
+    with pytest.raises(DataError, match="'cup' needs a text or a list of texts"):
+        load(tmp_path)

@@ -46,6 +46,11 @@ def verified(verify: bool = True) -> Iterator[None]:
         _hash_anew.reset(token)
 
 
+def verifying() -> bool:
+    """Whether this is a block of `verified`."""
+    return _hash_anew.get()
+
+
 def hash_bytes(content: bytes | memoryview) -> int:
     """A 64-bit hash as a signed integer."""
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little", signed=True)

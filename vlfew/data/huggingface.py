@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -58,12 +59,43 @@ def open_local(place: Path, config: str | None = None, *, streaming: bool = Fals
                 data = datasets.load_from_disk(str(place))
                 return data if isinstance(data, dict) else datasets.DatasetDict({"all": data})
             if not place.is_file():
+                _check_same_classes(place)
                 return datasets.load_dataset(str(place), config, streaming=streaming)
             if (kind := place.suffix.lower().lstrip(".")) in ("parquet", "arrow"):
                 return datasets.load_dataset(kind, data_files=str(place), streaming=streaming)
+    except DataError:
+        raise
     except Exception as error:  # the library and the readers beneath it raise many unrelated types
         raise DataError(f"{place}: cannot be read as a Hugging Face data set: {first_line(error)}") from None
     raise DataError(f"{place}: neither a folder nor a parquet or arrow file")
+
+
+def _check_same_classes(folder: Path) -> None:
+    """Checks that files in a folder number their classes alike: the library takes the names of the first for all.
+
+    Raises:
+        DataError: two files list other classes, or in another order.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    first: dict[str, tuple[list[str], Path]] = {}
+    for path in sorted(p for suffix in ("parquet", "arrow") for p in folder.rglob(f"*.{suffix}")):
+        if path.suffix == ".parquet":
+            schema = pq.read_schema(path)
+        else:
+            with pa.memory_map(str(path)) as file:
+                schema = pa.ipc.open_stream(file).schema
+        described = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        for column, feature in described.get("info", {}).get("features", {}).items():
+            if not isinstance(feature, dict) or feature.get("_type") != "ClassLabel":
+                continue
+            names, where = first.setdefault(column, (feature["names"], path))
+            if names != feature["names"]:
+                raise DataError(
+                    f"{folder}: {where.relative_to(folder)} and {path.relative_to(folder)} number the classes of "
+                    f"{column!r} differently; give all the same with Dataset.align_labels_with_mapping"
+                )
 
 
 def open_hub(

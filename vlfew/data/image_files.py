@@ -82,7 +82,7 @@ class DataFile:
 def list_files(place: Path) -> list[DataFile]:
     """All files of a folder, zip or uncompressed tar archive, by name, without hidden ones (`.x`, `__MACOSX`).
 
-    Links to folders are followed, each folder once. Broken links are skipped.
+    Links to folders are followed, each folder once. A broken link is a file that cannot be read.
 
     Raises:
         DataError: not a folder or such an archive; a folder that cannot be read; a name with control characters or that
@@ -123,9 +123,10 @@ def _in_folder(folder: Path) -> list[DataFile]:
             try:
                 status = os.stat(os.path.join(at, name))
             except OSError as error:
-                if error.errno in (errno.ENOENT, errno.ELOOP):  # a broken or circular link
-                    continue
-                _raise_unreadable(error)
+                if error.errno not in (errno.ENOENT, errno.ELOOP):
+                    _raise_unreadable(error)
+                files.append(DataFile(base + name, 0, (0,), folder))  # a broken or circular link
+                continue
             if stat.S_ISREG(status.st_mode):
                 files.append(DataFile(base + name, *_size_and_stamp(status), folder))
     return files

@@ -110,7 +110,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     text = read_text(path)
     header = text.lstrip().partition("\n")[0]
     delimiter = max(",;\t", key=header.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         head = [name.strip().lower() for name in next((row for row in reader if row), [])]
         for row in reader:
@@ -122,7 +122,9 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             if row:
                 yield reader.line_num, dict(zip(head, row, strict=False))
     except csv.Error as error:
-        raise DataError(f"{path}:{reader.line_num}: not CSV: {error}") from None
+        raise DataError(
+            f'{path}:{reader.line_num}: not CSV: {error}; a text with double quotes is written "so ""quoted"""'
+        ) from None
 
 
 def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:

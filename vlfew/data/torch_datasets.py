@@ -95,6 +95,11 @@ def labels_and_classes(dataset: Any, name: str) -> tuple[list[Any], list[Any] | 
     Raises:
         DataError: a missing label, one of no class, or one that cannot be read.
     """
+    if changed := _transforms(dataset):
+        raise DataError(
+            f"{name}: {changed[0]} would change what is compared, and images are resized here; build the data set "
+            "without it"
+        )
     try:
         items = _items(dataset)
     except (TypeError, IndexError, ValueError) as error:
@@ -144,10 +149,19 @@ def _items(dataset: Any) -> list[tuple[Any, int]]:
     """Of each item the data set that made it, and its number there."""
     if _targets(dataset) is None and isinstance(dataset, Subset):
         own = _items(dataset.dataset)
+        if any(isinstance(number, bool | np.bool_) for number in dataset.indices):
+            raise ValueError("a mask of truth values in place of item numbers")
         return [own[number] for number in dataset.indices]
     if _targets(dataset) is None and isinstance(dataset, ConcatDataset):
         return [item for part in dataset.datasets for item in _items(part)]
     return [(dataset, number) for number in range(len(dataset))]
+
+
+def _transforms(dataset: Any) -> list[str]:
+    """Names of the transforms of a data set and of those that it consists of."""
+    inner = [getattr(dataset, "dataset", None), *getattr(dataset, "datasets", ())]
+    own = [n for n in ("transform", "target_transform") if getattr(dataset, n, None) is not None]
+    return own + [n for one in inner if one is not None for n in _transforms(one)]
 
 
 def _targets(dataset: Any) -> Any:

@@ -16,9 +16,10 @@ from vlfew.core.console import is_main_process, log, log_note
 from vlfew.core.errors import RunError, VlfewError
 from vlfew.core.files import check_writable, keeping
 from vlfew.core.recipes import find_recipe
+from vlfew.data.file_hashes import verifying
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.evaluation.results import read_results, write_results
-from vlfew.models.serialization import save_model
+from vlfew.models.serialization import read_metadata, save_model
 from vlfew.training.callbacks import (
     Callback,
     Checkpointing,
@@ -81,6 +82,13 @@ def _train_and_evaluate(config: Config, runs: Path) -> RunFolder:
     ):
         state = _claim(run, config) if is_main else run.state
         if state == "finished":
+            if verifying() and (now := load_data_of(config).fingerprint) != (
+                before := read_metadata(run.path).get("data_fingerprint", now)
+            ):
+                raise RunError(
+                    f"{run.path} is finished, and its data have changed since ({before}, now {now}); train again under "
+                    "another name=..., or remove the folder"
+                )
             log(f"{run.path} is finished; its results:")
             if is_main:
                 print_results(read_results(run.results))

@@ -314,7 +314,7 @@ def _read_classes_yaml(path: Path, folders: set[str]) -> dict[str, list[str]]:
         if folder in named:
             raise DataError(f"{path}: class folder {folder!r} is listed twice; remove one")
         listed = texts if isinstance(texts, list) else [texts]
-        if not listed or not all(isinstance(w, str) and w.strip() for w in listed):
+        if not listed or not all(isinstance(w, str) and w.strip() not in ("", "~", "null") for w in listed):
             raise DataError(f"{path}: {folder!r} needs a text or a list of texts")
         named[folder] = [w.strip() for w in listed]
     return named
