@@ -116,3 +116,11 @@ def test_drawn_classes_depend_on_the_seed() -> None:
         and set(first.tolist()) < set(range(0, 40, 2))
     )
     assert draw_classes(classes, 99, 0).equal(classes)
+
+
+@pytest.mark.parametrize(("shots", "way_out"), [(10**18, "set shots to"), (3, "skip such classes")])
+def test_the_way_out_of_too_many_shots(shots: int, way_out: str) -> None:
+    """Also of absurdly many."""
+    data = dots([0] * 6 + [1] * 6 + [2] * 3)
+    with pytest.raises(DataError, match=way_out):
+        classes_with_enough(Splits(data, "test", "test"), shots, 0, "error")

@@ -107,7 +107,7 @@ def classes_with_enough(splits: Splits, shots: int, held_out: int, on_small_clas
 def _fewer_shots(smallest: int, shots: int, held_out: int, apart: bool, enough: int) -> str:
     """What to do where the smallest class has fewer images than needed, and `enough` classes have enough."""
     queries = 0 if apart else 1
-    possible = [n for n in range(1, shots) if n + min(n, held_out) + queries <= smallest]
+    possible = [n for n in range(1, min(shots, smallest + 1)) if n + min(n, held_out) + queries <= smallest]
     ways_out = [f"set shots to {possible[-1]} or fewer"] if possible else []
     if enough >= 2:
         ways_out.append("skip such classes (--on-small-class skip)")
