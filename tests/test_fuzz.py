@@ -204,9 +204,9 @@ def test_folders(files: dict[str, bytes], memory_limit_mb: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Images that tables name."""
-    root = tmp_path_factory.mktemp("pictures")
+    root = tmp_path_factory.mktemp("images")
     for number, name in enumerate(
         ("cat/0.png", "cat/1.png", "hot_dog/0.png", "hot_dog/1.png", "S7/0.png", "x y/Ä.png")
     ):
@@ -217,7 +217,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @many
 @given(st.data())
-def test_tables(pictures: Path, data: st.DataObject) -> None:
+def test_tables(images: Path, data: st.DataObject) -> None:
     pairs = [
         ("captions", "captions.csv"),
         ("captions", "captions.jsonl"),
@@ -225,12 +225,12 @@ def test_tables(pictures: Path, data: st.DataObject) -> None:
         ("folder", "metadata.csv"),
     ]
     source, table = data.draw(st.sampled_from(pairs))
-    names = [p.relative_to(pictures).as_posix() for p in pictures.rglob("*.png")]
+    names = [p.relative_to(images).as_posix() for p in images.rglob("*.png")]
     columns = COLUMNS.get(table, COLUMNS["captions.csv"])
     values = st.one_of(st.sampled_from(names), st.sampled_from(names), VALUES)
     with TemporaryDirectory() as place:
         root = Path(place) / "tables"
-        shutil.copytree(pictures, root)
+        shutil.copytree(images, root)
         (root / table).write_bytes(data.draw(table_text(columns, values)))
         loaded = fails_in_one_line(lambda: load_data(source, root, PREPROCESSOR))
         if loaded is None or source == "pairs":
@@ -264,8 +264,8 @@ CLASS_VALUES = st.one_of(
     st.sampled_from(["yaml", "yaml", "json", "noise"]),
     st.data(),
 )
-def test_class_files(pictures: Path, classes: dict[str, Any], form: str, data: st.DataObject) -> None:
-    path = pictures / "classes.tmp"
+def test_class_files(images: Path, classes: dict[str, Any], form: str, data: st.DataObject) -> None:
+    path = images / "classes.tmp"
     if form == "noise":
         path.write_bytes(data.draw(st.binary(max_size=80)))
     else:

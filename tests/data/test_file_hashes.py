@@ -132,8 +132,8 @@ def test_damaged_memory_is_replaced(folder: Path, reads: list[str], damage: byte
 def test_an_interruption_keeps_what_was_hashed(
     folder: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vlfew.data.file_hashes._BLOCK", 1)
-    monkeypatch.setattr("vlfew.data.file_hashes._THREADS", 1)
+    monkeypatch.setattr("vlfew.data.threads.BLOCK", 1)
+    monkeypatch.setattr("vlfew.data.threads.THREADS", 1)
 
     def interrupted(values: Iterable[int | None], *_: object) -> Iterator[int | None]:
         yield from islice(values, 2)

@@ -98,8 +98,8 @@ def keeping(place: Path, kept: Callable[[], str]) -> Iterator[None]:
     except OSError as error:
         if not isinstance(error, WriteError) and error.errno not in NO_SPACE:
             raise
-        told = error if isinstance(error, WriteError) else _write_error(place, error.errno, "")
-        raise WriteError(f"{told}; {kept()}") from error
+        own = error if isinstance(error, WriteError) else _write_error(place, error.errno, "")
+        raise WriteError(f"{own}; {kept()}") from error
 
 
 def check_writable(path: Path, flag: str) -> None:

@@ -17,11 +17,12 @@ from torch import Tensor
 from vlfew.core.console import log_note_once
 from vlfew.core.files import atomic_file
 from vlfew.data.data_root import cache_dir
-from vlfew.data.decode import DECODER_VERSION, THREADS, BadImage, ImageSequence, read_many, read_numbered
+from vlfew.data.decode import DECODER_VERSION, BadImage, ImageSequence, read_many, read_numbered
 from vlfew.data.file_hashes import hash_images
 from vlfew.data.image_files import digest
 from vlfew.data.labeled_images import InMemory
 from vlfew.data.preprocess import ImagePreprocessor
+from vlfew.data.threads import THREADS
 
 _log = logging.getLogger(__name__)
 _BLOCK = 2**24

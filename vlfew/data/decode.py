@@ -5,10 +5,8 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.util import find_spec
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeAlias
 
@@ -21,6 +19,7 @@ from vlfew.core.progress import progress
 from vlfew.data.image_files import DataFile
 from vlfew.data.image_names import HEIC_SUFFIXES
 from vlfew.data.preprocess import ImagePreprocessor, center_range
+from vlfew.data.threads import map_in_threads
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -35,9 +34,6 @@ DECODER_VERSION = 1
 """Increase it when the same file and preprocessor give other pixels: it is part of the cache key."""
 
 NO_HEIC = "HEIC images need pillow-heif (pip install 'vlfew[heic]')"
-THREADS = min(8, os.cpu_count() or 1)
-_BLOCK = 32
-"""Images per thread task."""
 
 
 @cache
@@ -194,23 +190,14 @@ def decode_readable(
         DataError: an image cannot be read, and bad images are not skipped.
     """
 
-    def decode(block: range) -> list[Tensor | BadImage]:
-        decoded: list[Tensor | BadImage] = []
-        for number in block:
-            try:
-                decoded.append(read_numbered(images, number, preprocessor, label))
-            except BadImage as error:
-                decoded.append(error)
-        return decoded
+    def decode(number: int) -> Tensor | BadImage:
+        try:
+            return read_numbered(images, number, preprocessor, label)
+        except BadImage as error:
+            return error
 
-    def work() -> Iterator[Tensor | BadImage]:
-        blocks = [range(n, min(n + _BLOCK, len(images))) for n in range(0, len(images), _BLOCK)]
-        with ThreadPoolExecutor(THREADS) as pool:
-            # In windows, so that decoding does not run far ahead of consumption.
-            for at in range(0, len(blocks), 4 * THREADS):
-                yield from chain.from_iterable(pool.map(decode, blocks[at : at + 4 * THREADS]))
-
-    for number, decoded in enumerate(progress(work(), label, len(images), "images")):
+    work = map_in_threads(decode, range(len(images)))
+    for number, decoded in enumerate(progress(work, label, len(images), "images")):
         if isinstance(decoded, Tensor):
             yield number, decoded
         elif preprocessor.on_bad_image == "skip":

@@ -12,10 +12,8 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +25,9 @@ from vlfew.core.files import write_atomic
 from vlfew.core.progress import progress
 from vlfew.data.data_root import cache_dir
 from vlfew.data.image_files import DataFile, digest
+from vlfew.data.threads import map_in_threads
 
 _hash_anew = ContextVar("_hash_anew", default=False)
-_BLOCK = 64
-"""Files per thread task."""
-_THREADS = min(8, os.cpu_count() or 1)
 _SETTLED_NS = 2 * 10**9
 """A file that changed this shortly before it was read might change again without a new time."""
 
@@ -60,11 +56,7 @@ def hash_images(images: Tensor) -> Tensor:
     """64-bit hash `[S]`, int64, of the pixels of each image of `[S, ...]`."""
     rows = np.ascontiguousarray(images.numpy())
 
-    def hash_rows(first: int) -> list[int]:
-        return [hash_bytes(row.tobytes()) for row in rows[first : first + _BLOCK]]
-
-    with ThreadPoolExecutor(_THREADS) as pool:
-        hashes = list(chain.from_iterable(pool.map(hash_rows, range(0, len(rows), _BLOCK))))
+    hashes = list(map_in_threads(lambda row: hash_bytes(row.tobytes()), list(rows)))
     return torch.tensor(hashes, dtype=torch.int64)
 
 
@@ -100,7 +92,8 @@ def _hash_in(files: list[DataFile], container: str) -> list[int]:
     if not missing:
         return [hashes[number] for number in range(len(files))]
     settled = time.time_ns() - _SETTLED_NS
-    made = progress(_hash_all([files[number] for number in missing]), "hashing files", len(missing), "files")
+    work = map_in_threads(_hash_file, [files[number] for number in missing])
+    made = progress(work, "hashing files", len(missing), "files")
     try:
         for number, value in zip(missing, made, strict=True):
             file = files[number]
@@ -116,19 +109,6 @@ def _hash_in(files: list[DataFile], container: str) -> list[int]:
         except OSError as error:
             log_note_once("hashes of files are not remembered", error)
     return [hashes[number] for number in range(len(files))]
-
-
-def _hash_all(files: list[DataFile]) -> Iterator[int | None]:
-    """The hash of each file, computed in a few threads; None where it cannot be read."""
-
-    def hash_block(first: int) -> list[int | None]:
-        return [_hash_file(file) for file in files[first : first + _BLOCK]]
-
-    starts = range(0, len(files), _BLOCK)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        # In windows, so that an interruption does not wait for all files.
-        for at in range(0, len(starts), 4 * _THREADS):
-            yield from chain.from_iterable(pool.map(hash_block, starts[at : at + 4 * _THREADS]))
 
 
 def _read(path: Path) -> dict[str, list[int]]:

@@ -15,7 +15,6 @@ from torch.utils.data import Subset, get_worker_info
 
 from vlfew.data.cache import read_cached
 from vlfew.data.decode import (
-    THREADS,
     BadImage,
     ImageSequence,
     decode_readable,
@@ -28,6 +27,7 @@ from vlfew.data.file_hashes import hash_files, hash_images
 from vlfew.data.image_files import DataFile
 from vlfew.data.labeled_images import ImageStore, InMemory
 from vlfew.data.preprocess import ImagePreprocessor
+from vlfew.data.threads import THREADS
 
 MEBIBYTE = 2**20
 

@@ -238,8 +238,10 @@ def _data(
         )
     for repeated in repeated_images(data):
         yield Finding("note" if repeated.where == WITHIN else "problem", "duplicates", repeated.text)
-    told = duplicate_note(data)
-    yield from (Finding("note", "data", note) for note in replace(data, skipped=()).notes if note != told)
+    duplicates = duplicate_note(data)
+    yield from (
+        Finding("note", "data", note) for note in replace(data, skipped=()).notes if note != duplicates
+    )
     yield from _texts(data, text_encoder)
     split = "test" if "test" in data.splits else next(iter(data.splits), "")
     yield from (_possible(protocol, split, data) for protocol in _protocols(data))
@@ -353,9 +355,9 @@ def _run(run: RunFolder) -> Iterator[Finding]:
         yield from (finding for finding in findings if not members or finding.level != "ok")
     if members:
         states = Counter(member.state for member in members)
-        told = ", ".join(f"{count} {state}" for state, count in states.items())
+        by_state = ", ".join(f"{count} {state}" for state, count in states.items())
         level: Level = "ok" if set(states) == {"finished"} else "note"
-        yield Finding(level, "run", f"{counted(len(members), 'run')}: {told}")
+        yield Finding(level, "run", f"{counted(len(members), 'run')}: {by_state}")
     reading = config.model_copy(
         update={"data": config.data.model_copy(update={"on_bad_image": "skip"}), "repeat": None}
     )
