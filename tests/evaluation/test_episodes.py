@@ -216,6 +216,7 @@ def test_no_alphabet_is_large_enough() -> None:
         sample_omniglot_trials(*drawings(), 7, 10, seed=0)
 
 
+@settings(max_examples=400)
 @given(st.data())
 def test_the_way_out_works(data: st.DataObject) -> None:
     """What a message says is done until there are episodes, or it asks for more data."""

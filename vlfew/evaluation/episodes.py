@@ -283,7 +283,7 @@ def _fewer_images(smallest: int, shots: int, queries: CountOrAll) -> str:
     if smallest > shots:
         return f"set queries={smallest - shots} or fewer, or queries=all"
     if smallest > 1:
-        return f"set shots={smallest - 1}" + ("" if queries == "all" else " and queries=1")
+        return f"set shots={smallest - 1}" + ("" if queries in (1, "all") else " and queries=1")
     return "add images to it, or leave it out" if shots else "leave it out"
 
 
