@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.training.conftest import config, images  # noqa: F401
 from vlfew.cli import main
 from vlfew.core.errors import DataError, RunError
 from vlfew.data.file_hashes import verified
+from vlfew.training.run_folder import RunFolder
 from vlfew.workflows.doctor import Finding, examine
 from vlfew.workflows.train import train
 
@@ -53,7 +55,9 @@ def test_a_good_folder_has_no_problems(pets: Path) -> None:
     assert not problems(findings)
     assert any(f.topic == "test" and f.text == "2 classes, 8 images, 4 to 4 per class" for f in findings)
     assert notes(findings) == [
-        "few-shot: not with its defaults: 5-way episodes need 5 classes, but the split has 2; set ways=2 or fewer"
+        "training: 'vlfew train folder' needs changes: folder: split 'train' has 3 classes, and "
+        "sampling.classes_per_batch needs 8; set sampling.classes_per_batch=3 or fewer",
+        "few-shot: not with its defaults: 5-way episodes need 5 classes, but the split has 2; set ways=2 or fewer",
     ]
     assert examine("folder", root=pets)[3:] == findings[4:]  # without the line that says what it was taken as
 
@@ -67,7 +71,7 @@ def test_everything_in_the_way_of_a_folder(pets: Path) -> None:
     (pets / "classes.yaml").write_text("fox: the same\nowl: the same\n")
     findings = examine(str(pets), data_options=["data.test_fraction=0.3"])
     found = " | ".join(problems(findings))
-    assert "unreadable: 1 image: cat/broken.png; repair or remove" in found
+    assert "unreadable: 1 image (cat/broken.png: cannot be read: not an image that Pillow" in found
     assert "duplicates: 1 image in two classes (cat/0.png and dog/9.png)" in found
     assert "texts: classes 'the same (fox)' and 'the same (owl)' have the same text" in found
     noted = " | ".join(notes(findings))
@@ -119,8 +123,20 @@ def test_a_run(config: Path, tmp_path: Path) -> None:  # noqa: F811
         (run / name).unlink()
     newest = max((run / "checkpoints").glob("step-*.safetensors"))
     assert "unfinished, with checkpoint" in notes(examine(str(run)))[0]
+    moved = run.rename(run.parent / "moved run")
+    (note,) = [note for note in notes(examine(str(moved))) if "unfinished" in note]
+    command = note.partition("go on with: vlfew ")[2]
+    assert command == f"train '{moved}/config.yaml' --runs {moved.parent} name='moved run'"
+    config.unlink()  # the command needs the run folder alone
+    with pytest.raises(SystemExit, match="0"):
+        main(shlex.split(command))
+    assert RunFolder(moved).state == "finished" and [*moved.parent.iterdir()] == [moved]
+    for file in ("config.yaml", "results.json", "model.json"):
+        (moved / file).unlink()
+    newest = moved / "checkpoints" / newest.name
     newest.write_bytes(b"")
-    assert "is damaged" in problems(examine(str(run)))[0]
+    missing, damaged = problems(examine(str(moved)))
+    assert "config.yaml" in missing and "is damaged" in damaged
 
 
 def test_a_finished_run_is_compared_with_its_data(config: Path, tmp_path: Path, images: Path) -> None:  # noqa: F811
@@ -136,7 +152,7 @@ def test_a_finished_run_is_compared_with_its_data(config: Path, tmp_path: Path, 
 
 
 def test_the_status_and_the_count(pets: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for expected, count in ((0, "0 problems, 1 note"), (1, "1 problem, 1 note")):
+    for expected, count in ((0, "0 problems, 2 notes"), (1, "1 problem, 2 notes")):
         with pytest.raises(SystemExit) as done:
             main(["doctor", str(pets), "--verify"])
         assert done.value.code == expected and capsys.readouterr().out.strip().endswith(count)

@@ -26,12 +26,13 @@ from PIL import Image
 from vlfew.core.config import Config
 from vlfew.core.errors import ConfigError, VlfewError
 from vlfew.data import ImagePreprocessor, load_data
-from vlfew.data.image_files import hidden
+from vlfew.data.image_files import system_data
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.data.preview import describe
 from vlfew.models.class_file import read_class_file
 from vlfew.workflows.assemble import read_config
-from vlfew.workflows.doctor import _default_text_encoder, examine
+from vlfew.workflows.doctor import examine
+from vlfew.workflows.doctor.data import default_text_encoder
 
 EXAMPLES = int(os.environ.get("VLFEW_FUZZ", "40"))
 many = settings(
@@ -45,15 +46,15 @@ many = settings(
 PREPROCESSOR = ImagePreprocessor(8, 1, on_bad_image="skip")
 
 
-text_encoder = cache(_default_text_encoder)
+text_encoder = cache(default_text_encoder)
 """Loaded once."""
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("vlfew.workflows.doctor._default_text_encoder", text_encoder)
-    monkeypatch.setattr("vlfew.workflows.doctor._installation", list)
+    monkeypatch.setattr("vlfew.workflows.doctor.default_text_encoder", text_encoder)
+    monkeypatch.setattr("vlfew.workflows.doctor.check_installation", list)
 
 
 def fails_in_one_line(attempt: Callable[[], Any]) -> Any:
@@ -73,7 +74,9 @@ CLASS_NAMES = [
         "|"
     )
 ]
-SPLIT_NAMES = "train|Train|training_set|val|valid|dev|test|Testing|images|data|.hidden|__MACOSX".split("|")
+SPLIT_NAMES = "train|Train|training_set|val|valid|dev|test|Testing|images|data|.hidden|@eaDir|__MACOSX".split(
+    "|"
+)
 FILE_NAMES = (
     "0.png|1.PNG|2.jpg|3.JPEG|4.bmp|5.tif|6.webp|7.gif|8|9.txt|a.heic|b.png~|.x.png|Thumbs.db|Ä.png|A\u0308.png|"
     "c d.jfif|e.tga"
@@ -158,7 +161,7 @@ def folders(draw: st.DrawFn) -> dict[str, bytes]:
 
 
 def write(root: Path, files: dict[str, bytes]) -> list[str]:
-    """Writes the files, and gives the names of those that are not hidden; a name that is taken is left out."""
+    """Writes the files, and gives the names of those that are one's own; a name that is taken is left out."""
     for name, of_file in files.items():
         try:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -166,13 +169,17 @@ def write(root: Path, files: dict[str, bytes]) -> list[str]:
         except (FileExistsError, IsADirectoryError, NotADirectoryError):
             continue
     return sorted(
-        name for p in root.rglob("*") if p.is_file() and not hidden(name := p.relative_to(root).as_posix())
+        name
+        for p in root.rglob("*")
+        if p.is_file() and not system_data(name := p.relative_to(root).as_posix())
     )
 
 
 def check_nothing_is_lost(data: LabeledImages, names: list[str], tables: set[str]) -> None:
     """Every file is an image, a table that was read, or named as left out, once; and the notes count the latter."""
-    accounted = [*data.image_names, *data.skipped, *data.set_aside]
+    hidden = tuple(name for name in data.set_aside if name.endswith("/"))
+    accounted = [name for name in (*data.image_names, *data.skipped, *data.set_aside) if name not in hidden]
+    names = [name for name in names if not name.startswith(hidden)]
     read = sorted(set(names) - set(accounted))
     assert {name.rpartition("/")[2] for name in read} <= tables, read
     assert sorted([*accounted, *read]) == names

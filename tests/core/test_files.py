@@ -104,7 +104,7 @@ def test_an_error_says_what_is_kept(tmp_path: Path) -> None:
 def test_a_place_that_takes_no_files_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "file"
     file.touch()
-    with pytest.raises(WriteError, match=rf"{file} is a file, not a folder; name another place$"):
+    with pytest.raises(WriteError, match=rf"{file} is a file, not a folder$"):
         write_atomic(file / "new" / "a.json", "")
     with pytest.raises(WriteError, match=rf"{file} is a file, not a folder; name another place with --out"):
         check_writable(file / "new" / "a.json", "--out")

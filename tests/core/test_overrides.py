@@ -46,7 +46,8 @@ def test_any_text_is_a_path_as_it_stands(text: str) -> None:
 
 def test_nothing_null_and_quotes(config: Path) -> None:
     assert read_config(config, ["data.root=null"]).data.root is None
-    assert read_config(config, ["data.root="]).data.root is None
+    with pytest.raises(ConfigError, match=r"'data.root=': the path is empty; name one, or leave this out"):
+        read_config(config, ["data.root="])
     assert read_config(config, ['data.root="null"']).data.root == Path("null")
     assert read_config(config, ["training.mixed_precision='no'"]).training.mixed_precision == "no"
     assert read_config(config, ["data.root=~/pics"]).data.root == Path.home() / "pics"

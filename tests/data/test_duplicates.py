@@ -31,7 +31,7 @@ def root(tmp_path: Path) -> Path:
 
 def note(root: Path, memory_limit_mb: int = 100) -> str:
     data = load_data("folder", root, ImagePreprocessor(8, 3), memory_limit_mb=memory_limit_mb)
-    assert data.notes == [note for note in [duplicate_note(data)] if note]
+    assert list(data.notes) == [note for note in [duplicate_note(data)] if note]
     return duplicate_note(data)
 
 

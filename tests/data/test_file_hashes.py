@@ -196,3 +196,14 @@ def test_swapped_images_change_the_fingerprint(tmp_path: Path) -> None:
     after = load_data("folder", root, preprocessor)
     assert before.fingerprint != after.fingerprint
     assert after.images.batch(torch.arange(8))[:, 0, 0, 0].tolist() == [1, 2, 2, 1, 3, 3, 4, 4]
+
+
+@pytest.mark.usefixtures("settled")
+def test_files_that_are_gone_are_forgotten_and_those_of_other_calls_kept(folder: Path) -> None:
+    files = list_files(folder)
+    hash_files(files)
+    (folder / files[0].name).unlink()
+    (folder / "new.bin").write_bytes(b"new")
+    hash_files([DataFile.at(folder, "new.bin")])
+    (memory,) = (cache_dir() / "hashes").iterdir()
+    assert sorted(json.loads(memory.read_bytes())) == sorted([*(f.name for f in files[1:]), "new.bin"])

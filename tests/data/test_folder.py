@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -110,9 +111,12 @@ def test_other_files_are_set_aside_and_named(flat: Path) -> None:
     (flat / "cat" / ".hidden.png").write_text("x")
     (flat / "__MACOSX").mkdir()
     (flat / "loose.png").write_bytes(b"")
+    (flat / "cat" / "README").write_text("x")
+    (flat / "cat" / "0.png").rename(flat / "cat" / "without_suffix")
     data = load(flat)
-    assert len(data.images) == 18 and data.set_aside == ("cat/notes.txt", "loose.png")
-    assert data.notes == ["2 files set aside: cat/notes.txt, loose.png"]
+    assert len(data.images) == 18 and "cat/without_suffix" in data.image_names
+    assert data.set_aside == ("cat/.hidden.png", "cat/README", "cat/notes.txt", "loose.png")
+    assert list(data.notes) == ["4 files set aside: cat/.hidden.png, cat/README, cat/notes.txt, loose.png"]
 
 
 def test_images_may_be_in_subfolders_with_uppercase_suffixes(flat: Path) -> None:
@@ -163,7 +167,7 @@ def test_a_single_code_is_a_class_without_text(flat: Path) -> None:
     data = load(flat)
     texts = dict(zip(data.class_names, data.class_texts, strict=True))
     assert texts.pop("class_7") == () and all(texts.values())
-    assert data.notes == [
+    assert list(data.notes) == [
         "1 of 7 classes without text, since the name looks like a code: class_7 (classes.yaml can give it one)"
     ]
     (flat / "classes.yaml").write_text("class_7: the seventh")
@@ -234,7 +238,8 @@ def test_captions_are_texts_of_the_class(split: Path) -> None:
     data = load(split)
     texts = dict(zip(data.class_names, data.class_texts, strict=True))
     assert texts["a cat"] == ("a cat", "a tabby on a sofa", "a cat, asleep")
-    assert texts["a dog"] == ("a dog",) and data.note == ""
+    assert texts["a dog"] == ("a dog",)
+    assert data.note == "1 row of the metadata without a caption: train/a dog/0.png"
 
 
 @pytest.mark.parametrize("layout", ["flat", "split", "no val"])
@@ -251,8 +256,10 @@ def test_captions_of_held_out_classes_are_ignored(
     trained = set(data.classes("train").tolist())
     for number, texts in enumerate(data.class_texts):
         assert any(t.startswith("caption: ") for t in texts) is (number in trained)
-    held_out = len(data.class_names) - len(trained)
-    assert held_out and data.note.endswith(f"captions are ignored: {held_out}")
+    held_out = [name for number, name in enumerate(data.class_names) if number not in trained]
+    ignored = re.search(r"captions of (\d+) class(es)? outside training ignored: (.*)", data.note)
+    assert ignored and int(ignored[1]) == len(held_out)
+    assert {re.sub("[_-]", " ", name) for name in ignored[3].split(", ")} == set(held_out)
 
 
 def test_captions_do_not_turn_codes_into_text(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Files of a folder or archive: hidden files are ignored, unusable names reported."""
+"""Files of a folder or archive: hidden files and unusable names are reported, system data is ignored."""
 
 import os
 from pathlib import Path
@@ -11,19 +11,28 @@ from vlfew.data import ImagePreprocessor
 from vlfew.data.decode import read_image
 from vlfew.data.image_files import list_files
 
-HIDDEN = (".DS_Store", "cat/.x.png", ".git/a.png", "__MACOSX/cat/._a.png", "cat/Icon\r")
+SYSTEM = (
+    ".DS_Store",
+    ".git/a.png",
+    "__MACOSX/cat/._a.png",
+    "cat/Icon\r",
+    "cat/@eaDir/1.png/SYNOPHOTO_THUMB.jpg",
+)
+HIDDEN = ("cat/.x.png", ".old/a.png", ".old/b/c.png")
 VISIBLE = ("a/b/c.png", "cat/1.png", "loose.png", "naïve 🐈\u200d⬛ 猫/é.png", "x__MACOSX/1.png")
 
 
-def test_hidden_files_in_folders_and_archives_are_ignored(tmp_path: Path) -> None:
+def test_hidden_files_in_folders_and_archives_are_told_and_system_data_ignored(tmp_path: Path) -> None:
     with ZipFile(tmp_path / "a.zip", "w") as archive:
-        for name in (*HIDDEN, *VISIBLE):
+        for name in (*SYSTEM, *HIDDEN, *VISIBLE):
             path = tmp_path / "folder" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(name)
             archive.writestr(name, name)
     for place in (tmp_path / "folder", tmp_path / "a.zip"):
-        files = list_files(place)
+        told: list[str] = []
+        files = list_files(place, told)
+        assert told == [".old/", "cat/.x.png"]
         assert [file.name for file in files] == sorted(VISIBLE)
         assert [file.read().decode() for file in files] == sorted(VISIBLE)
         assert [file.size for file in files] == [len(name.encode()) for name in sorted(VISIBLE)]
@@ -58,9 +67,7 @@ def test_links_are_followed_without_loops(tmp_path: Path) -> None:
 def test_names_with_control_characters_are_reported_printably(name: bytes, tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(name)).mkdir()
     (tmp_path / os.fsdecode(name) / "1.png").write_text("x")
-    with pytest.raises(
-        DataError, match=r"the name '.*/1\.png' has control characters .* rename it"
-    ) as caught:
+    with pytest.raises(DataError, match=r"names with control characters, .*: '.*/1\.png'; rename") as caught:
         list_files(tmp_path)
     assert str(caught.value).isprintable()
 

@@ -95,7 +95,7 @@ def test_a_folder_without_images_beside_the_splits_is_set_aside(tmp_path: Path) 
         fill(tmp_path / ("train" if number < 4 else "test") / name)
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "readme.txt").write_text("x")
-    assert load(tmp_path, val_fraction=0).notes == ["1 file set aside: docs/readme.txt"]
+    assert list(load(tmp_path, val_fraction=0).notes) == ["1 file set aside: docs/readme.txt"]
     fill(tmp_path / "extra")
     with pytest.raises(DataError, match="split folder 'test' is next to 'extra'"):
         load(tmp_path)
@@ -246,3 +246,14 @@ def test_no_text_is_no_text(text: str, tmp_path: Path) -> None:
     (tmp_path / "classes.yaml").write_text(f"cup: {text}\n")
     with pytest.raises(DataError, match="'cup' needs a text or a list of texts"):
         load(tmp_path)
+
+
+def test_loose_images_are_told_with_the_way_out(tmp_path: Path) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "1.png")
+    with pytest.raises(
+        DataError, match=r"1 image in no folder, such as 1.png: put the images of each class into"
+    ):
+        load_data("folder", tmp_path, ImagePreprocessor(8, 1))
+    (tmp_path / "metadata.csv").write_text("file_name,text\n1.png,a cat\n")
+    with pytest.raises(DataError, match="where each has a caption of its own, use the source captions"):
+        load_data("folder", tmp_path, ImagePreprocessor(8, 1))

@@ -165,7 +165,7 @@ def test_the_fingerprint_covers_the_pairs(root: Path) -> None:
 
 def test_a_list_that_is_not_text_is_named(root: Path) -> None:
     (root / "pairs.txt").write_bytes(b"10\t1\n\xff\xfe")
-    with pytest.raises(DataError, match=r"pairs\.txt: cannot be read as UTF-8"):
+    with pytest.raises(DataError, match=r"pairs\.txt:2: not UTF-8; save the file as UTF-8"):
         load_data("lfw", root, PREPROCESSOR)
 
 

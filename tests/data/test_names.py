@@ -12,7 +12,7 @@ from PIL import Image
 from tests.conftest import make_data
 from vlfew.core.errors import DataError
 from vlfew.data import ImagePreprocessor, load_data
-from vlfew.data.class_names import NameLookup, check_distinct_names
+from vlfew.data.class_names import NameLookup, check_distinct_names, shared_text_note
 from vlfew.evaluation.class_prompts import read_descriptions
 from vlfew.models.class_file import read_class_file
 
@@ -53,3 +53,9 @@ def test_a_repeated_key_of_json(tmp_path: Path) -> None:
     (tmp_path / "d.json").write_text('{"word0 thing": "a", "word0 thing": "b"}')
     with pytest.raises(DataError, match=r"d.json: the key 'word0 thing' is repeated; remove one"):
         read_descriptions(tmp_path / "d.json", make_data())
+
+
+def test_a_text_of_several_classes_is_told() -> None:
+    texts = [("a cup", "a mug"), ("A  cup",), ("a cat", "a cat"), (), ("a mug", "tea")]
+    assert shared_text_note("uvwxy", texts) == "2 texts of several classes: 'a cup' (u, v), 'a mug' (u, y)"
+    assert shared_text_note("uv", [("a",), ("b",)]) == ""

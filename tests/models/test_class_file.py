@@ -94,3 +94,30 @@ def test_find_images_takes_files_folders_and_globs_each_once(images):
     with pytest.raises(DataError, match="folder has no images"):
         (images / "empty").mkdir()
         find_images([str(images / "empty")])
+
+
+def test_a_folder_of_class_folders_is_a_class_file(images):
+    (images / "many" / "cat").mkdir(parents=True)
+    (images / "many" / "S7").mkdir()
+    for name in ("cat/1.png", "cat/2.png", "S7/1.png"):
+        Image.new("L", (8, 8)).save(images / "many" / name)
+    (images / "many" / "cat" / "notes.txt").write_text("x")
+    (images / "many" / "classes.yaml").write_text("S7: a phone")
+    others: list[Path] = []
+    assert read_class_file(images / "many", others) == {
+        "S7": ["a phone", images / "many/S7/1.png"],
+        "cat": [images / "many/cat/1.png", images / "many/cat/2.png"],
+    }
+    assert others == [images / "many/cat/notes.txt"]
+    (images / "split" / "train").mkdir(parents=True)
+    (images / "many" / "cat").rename(images / "split" / "train" / "cat")
+    with pytest.raises(DataError, match="there are split folders; give the one with your classes"):
+        read_class_file(images / "split")
+
+
+def test_files_beside_the_images_of_a_class_are_told(images):
+    file = images / "classes.yaml"
+    file.write_text("mug: {images: [deep]}\ncat: {images: '*.*'}")
+    others: list[Path] = []
+    read_class_file(file, others)
+    assert others == [images / "deep/.hidden.png", images / "classes.yaml", images / "notes.txt"]

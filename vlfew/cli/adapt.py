@@ -9,7 +9,7 @@ import rich_click as click
 from rich_click.rich_panel import RichOptionPanel
 
 from vlfew.cli.component_command import COMMANDS, component_flags, component_values
-from vlfew.cli.options import RUN_HELP, result_files, run_and_data
+from vlfew.cli.options import RUN_HELP, UserPath, result_files, run_and_data
 from vlfew.core.console import log
 from vlfew.core.files import check_writable, write_atomic
 from vlfew.core.registry import Registry
@@ -53,9 +53,7 @@ class _AdaptCommand(click.RichCommand):
 @click.option(
     "--cache/--no-cache", default=True, show_default=True, help="Cache features in the user's cache folder."
 )
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder of the results; by default RUN/adapt/DATA."
-)
+@click.option("--out", type=UserPath(), help="Folder of the results; by default RUN/adapt/DATA.")
 def adapt(
     run: str,
     settings: tuple[str, ...],

@@ -8,7 +8,7 @@ from typing import Any
 import rich_click as click
 
 from vlfew.cli.component_command import COMMANDS, ComponentGroup, component_flags, component_values
-from vlfew.cli.options import root_option, verify_option
+from vlfew.cli.options import UserPath, root_option, verify_option
 from vlfew.core.console import log, print_table
 from vlfew.core.errors import VlfewError, WriteError
 from vlfew.core.registry import Registry
@@ -100,9 +100,9 @@ def show() -> None:
 
 @data.command()
 @click.argument("name", metavar="SOURCE")
-@click.option("--from", "source", type=click.Path(path_type=Path), help="Archive or folder to take it from.")
+@click.option("--from", "source", type=UserPath(), help="Archive or folder to take it from.")
 @click.option("--download", is_flag=True, help="Download it, where that is possible.")
-@click.option("--root", type=click.Path(path_type=Path), help="Where to put it; by default the user's cache.")
+@click.option("--root", type=UserPath(), help="Where to put it; by default the user's cache.")
 def prepare(name: str, source: Path | None, download: bool, root: Path | None) -> None:
     """Put a data set in place: unpacked safely and checked, or not at all."""
     from vlfew.data import prepare

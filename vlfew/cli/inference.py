@@ -9,7 +9,7 @@ from typing import Literal
 
 import rich_click as click
 
-from vlfew.cli.options import RUN_HELP, file_option, images_argument, run_argument, with_parameters
+from vlfew.cli.options import RUN_HELP, UserPath, file_option, images_argument, run_argument, with_parameters
 from vlfew.core.console import log, print_table
 from vlfew.core.errors import DataError, VlfewError
 from vlfew.core.files import check_writable
@@ -21,9 +21,9 @@ from vlfew.core.plurals import counted, first_names
 @images_argument
 @click.option(
     "--classes",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     required=True,
-    help="YAML file: each class with text:, images: or both.",
+    help="YAML file: each class with text:, images: or both; or a folder with a folder of images for each class.",
 )
 @click.option(
     "--text-weight",
@@ -63,7 +63,7 @@ def classify(
     from vlfew.models.loading import load
 
     others: list[Path] = []
-    described, paths = read_class_file(classes), find_images(images, others=others)
+    described, paths = read_class_file(classes, others), find_images(images, others=others)
     if others:
         log(f"vlfew: note: {counted(len(others), 'file')} set aside: {first_names(list(map(str, others)))}")
     if mixed := mixed_modality_warning(described):
@@ -155,7 +155,7 @@ def export(run: str, stream: Literal["image", "text"], out_file: Path, images: t
 @click.option("--private", is_flag=True, help="Create a private repository.")
 @click.option(
     "--dry-run",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     metavar="FOLDER",
     help="Write the files there, upload nothing.",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,24 @@ RUN_HELP = (
     "RUN is a run folder, a hub id (OWNER/NAME), or a published model with a prefix: open_clip:ARCH/TAG, "
     "transformers:NAME or timm:NAME."
 )
+
+
+class UserPath(click.Path):
+    """A path that is not empty: an unset shell variable would silently be the current folder."""
+
+    def __init__(self, dir_okay: bool = True) -> None:
+        super().__init__(path_type=Path, dir_okay=dir_okay)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("the path is empty; name one, or leave this out", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 run_argument = click.argument("run", metavar="RUN")
 runs_option = click.option(
     "--runs",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     default=Path("runs"),
     show_default=True,
     help="Folder of run folders.",
@@ -56,14 +71,22 @@ def verify_option() -> click.Option:
 
 def root_option() -> click.Option:
     """`--root`: the folder of the data."""
-    return click.Option(["--root"], type=click.Path(path_type=Path), help="Folder of the data.")
+    return click.Option(["--root"], type=UserPath(), help="Folder of the data.")
+
+
+def check_given_once(ctx: click.Context, parameter: click.Parameter, value: Sequence[str]) -> Sequence[str]:
+    """Refuses a key that is given more than once, of which the last would count."""
+    counts = Counter(setting.partition("=")[0] for setting in value)
+    if repeated := [key for key, count in counts.items() if count > 1]:
+        raise click.BadParameter(f"{repeated[0]} is given {counts[repeated[0]]} times; keep one")
+    return value
 
 
 def _data_settings(ctx: click.Context, parameter: click.Parameter, value: Sequence[str]) -> Sequence[str]:
     for setting in value:
         if not setting.startswith("data.") or "=" not in setting:
             raise click.BadParameter(f"{setting!r} is not data.KEY=VALUE, such as data.center_crop=0.6")
-    return value
+    return check_given_once(ctx, parameter, value)
 
 
 def file_option(flag: str, suffix: str, help: str, **settings: Any) -> click.Option:
@@ -77,9 +100,13 @@ def file_option(flag: str, suffix: str, help: str, **settings: Any) -> click.Opt
         return path
 
     name = flag.lstrip("-").replace("-", "_") + "_file"
-    kind = click.Path(path_type=Path, dir_okay=False)
     return click.Option(
-        [flag, name], type=kind, callback=check, help=help, metavar=f"FILE{suffix}", **settings
+        [flag, name],
+        type=UserPath(dir_okay=False),
+        callback=check,
+        help=help,
+        metavar=f"FILE{suffix}",
+        **settings,
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from vlfew.cli.options import file_option, with_parameters
+from vlfew.cli.options import UserPath, file_option, with_parameters
 from vlfew.core.console import log, log_note, wide_console
 
 
@@ -15,7 +15,7 @@ from vlfew.core.console import log, log_note, wide_console
     file_option("--json", ".json", "Also write the figures here."),
 )
 @click.command()
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=UserPath())
 def report(runs: tuple[Path, ...], out_file: Path, json_file: Path | None) -> None:
     """Compare up to 8 finished runs: results, paired tests, curves, configurations."""
     from vlfew.report import comparison

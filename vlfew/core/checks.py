@@ -28,8 +28,10 @@ def to_list(values: object, what: str, where: str = "") -> list[Any]:
 def to_path(value: object, what: str) -> Path:
     """
     Raises:
-        ConfigError: this is no path.
+        ConfigError: this is no path, or an empty one.
     """
+    if isinstance(value, str) and not value:
+        raise ConfigError(f"{what} is an empty path; name one")
     if isinstance(value, str | Path):
         return Path(value)
     raise ConfigError(f"{what} must be a path, got {describe_value(value)}")

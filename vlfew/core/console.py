@@ -56,8 +56,8 @@ def log_note(note: str) -> None:
 _NOTED = set[str]()
 
 
-def log_note_once(what: str, why: object) -> None:
-    """`log_note`, for the first `why` of a `what`."""
+def log_not_cached(what: str, why: object) -> None:
+    """`log_note` that something is not kept in the user's cache, for the first `why` of a `what`."""
     if what not in _NOTED:
         _NOTED.add(what)
-        log_note(f"{what}: {why}")
+        log_note(f"{what} (XDG_CACHE_HOME names another place for the cache): {why}")

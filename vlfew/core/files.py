@@ -127,7 +127,7 @@ def _obstacle(path: Path) -> str:
 def _write_error(path: Path, number: int | None, message: str, size: int | None = None) -> WriteError:
     why = NO_SPACE.get(number or 0)
     if why is None:
-        return WriteError(f"{path} cannot be written: {_obstacle(path) or message}; name another place")
+        return WriteError(f"{path} cannot be written: {_obstacle(path) or message}")
     space = [] if size is None else [f"{_shown(size)} are needed"]
     if number == errno.ENOSPC:
         place = next(parent for parent in path.absolute().parents if os.path.isdir(parent))

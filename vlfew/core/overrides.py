@@ -115,7 +115,10 @@ def apply_override(values: dict[str, Any], override: str, type_of: Lookup) -> tu
     key, equals, text = override.partition("=")
     if not equals or not key:
         return key, f"{override!r}: an override is key=value, such as optim.lr=1e-3"
-    value = read_value(text, type_of(key))
+    annotation = type_of(key)
+    if not text and Path in members(annotation):
+        return key, f"{override!r}: the path is empty; name one, or leave this out"
+    value = read_value(text, annotation)
     at: Any = values
     *path, last = key.split(".")
     try:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from vlfew.core.console import log_note_once
+from vlfew.core.console import log_not_cached
 from vlfew.core.files import atomic_file
 from vlfew.data.data_root import cache_dir
 from vlfew.data.decode import DECODER_VERSION, BadImage, ImageSequence, read_many, read_numbered
@@ -106,7 +106,7 @@ def _save(path: Path, images: InMemory, numbers: Tensor) -> None:
         with atomic_file(path) as temporary:
             save_file(tensors, temporary, metadata)
     except (SafetensorError, OSError) as error:
-        log_note_once("decoded images are not cached", error)
+        log_not_cached("decoded images are not cached", error)
 
 
 def _crc32(*tensors: Tensor) -> int:

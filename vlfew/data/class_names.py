@@ -6,12 +6,14 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from textwrap import shorten
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from vlfew.core.errors import DataError
+from vlfew.core.plurals import counted, first_names
 
 Key = TypeVar("Key", int, str)
 
@@ -57,6 +59,25 @@ def check_distinct_names(names: Iterable[str], where: str, noun: str = "classes"
             raise DataError(
                 f"{where}: {noun} {other!r} and {name!r} are the same class; merge them, or give them one name"
             )
+
+
+def shared_text_note(names: Sequence[object], class_texts: Sequence[Sequence[str]]) -> str:
+    """Which texts are those of several classes, which are then harder to tell apart by text; empty if none is.
+
+    Args:
+        names: of the classes.
+        class_texts: all texts of each class.
+    """
+    owners: dict[str, list[int]] = {}
+    for number, texts in enumerate(class_texts):
+        for text in {" ".join(text.casefold().split()): text for text in texts}:
+            owners.setdefault(text, []).append(number)
+    shared = [
+        f"{shorten(text, 40, placeholder='...')!r} ({first_names([str(names[n]) for n in classes], 3)})"
+        for text, classes in owners.items()
+        if len(classes) > 1
+    ]
+    return f"{counted(len(shared), 'text')} of several classes: {first_names(shared, 3)}" if shared else ""
 
 
 class NameLookup:

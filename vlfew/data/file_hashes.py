@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlfew.core.console import log_note_once
+from vlfew.core.console import log_not_cached
 from vlfew.core.files import write_atomic
 from vlfew.core.progress import progress
 from vlfew.data.data_root import cache_dir
@@ -104,10 +104,17 @@ def _hash_in(files: list[DataFile], container: str) -> list[int]:
             if value is not None and max(file.stamp) < settled and os.name != "nt":
                 remembered[file.name] = [*keys[number], value]
     finally:  # also of what was hashed before an interruption
+        if os.path.isdir(container):
+            listed = {file.name for file in files}
+            remembered = {
+                name: known
+                for name, known in remembered.items()
+                if name in listed or os.path.lexists(os.path.join(container, name))
+            }
         try:
             write_atomic(path, json.dumps(remembered))
         except OSError as error:
-            log_note_once("hashes of files are not remembered", error)
+            log_not_cached("hashes of files are not remembered", error)
     return [hashes[number] for number in range(len(files))]
 
 

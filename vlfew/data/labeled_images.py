@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vlfew.core.errors import DataError, did_you_mean
 from vlfew.core.plurals import counted, first_names
+from vlfew.data.class_names import shared_text_note
 from vlfew.data.duplicates import duplicate_note
 from vlfew.data.file_hashes import hash_images
 from vlfew.data.pairs import Pairs
@@ -147,8 +148,8 @@ class LabeledImages:
         if len(self.class_texts) != len(self.class_names):
             raise ValueError(f"texts of {len(self.class_texts)} classes for {len(self.class_names)} names")
 
-    @property
-    def notes(self) -> list[str]:
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
         """What readers of a log, a table or a page must know: the note, and what was left out, by number and names."""
         notes = [self.note] if self.note else []
         if 0 < len(codes := self.without_text()) < len(self.class_names):
@@ -164,9 +165,9 @@ class LabeledImages:
             )
         if self.set_aside:
             notes.append(f"{counted(len(self.set_aside), 'file')} set aside: {first_names(self.set_aside)}")
-        if identical := duplicate_note(self):
-            notes.append(identical)
-        return notes
+        return tuple(
+            filter(None, [*notes, duplicate_note(self), shared_text_note(self.class_names, self.class_texts)])
+        )
 
     def indices(self, split: str) -> Tensor:
         """Image numbers `[n]` of a split.

@@ -7,6 +7,7 @@ import io
 import json
 import posixpath
 import unicodedata
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,18 +16,32 @@ from typing import Any
 from vlfew.core.errors import DataError
 
 NAMES = {",": "commas", ";": "semicolons", "\t": "tabs"}
+MISSING = frozenset(
+    ["", "nan", "NaN", "NAN", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaT", "null", "NULL", "None", "~"]
+)
+"""What programs write where there is no text."""
 
 
 def read_text(path: Path) -> str:
-    """The text of a file, without a byte order mark.
+    """The text of a file in UTF-8, or in UTF-16 with a byte order mark, as Excel's "Unicode text".
 
     Raises:
-        DataError: missing, or not UTF-8.
+        DataError: missing, or of another encoding.
     """
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        return content.decode("utf-16" if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path}:{line}: not UTF-8; save the file as UTF-8 (Excel: CSV UTF-8)") from None
+
+
+def is_missing(text: str) -> bool:
+    """Whether a text stands for none: it is empty, or what programs write for a missing value, such as `nan`."""
+    return text.strip() in MISSING
 
 
 def read_json_mapping(path: Path) -> dict[str, Any]:
@@ -56,7 +71,7 @@ def read_json_mapping(path: Path) -> dict[str, Any]:
 def read_rows(path: Path, needed: Sequence[str] = ()) -> Iterator[tuple[str, dict[str, str]]]:
     """The rows of a CSV file with a header, or of JSON lines, each with its place `file:line`.
 
-    A short row of a CSV file lacks the last columns.
+    A short row of a CSV file lacks the last columns; a row without any text is no row.
 
     Args:
         path: of the file; `.jsonl` is JSON lines, any other CSV.
@@ -82,25 +97,28 @@ class FileLookup:
     """Finds the file that a table means, among those there are.
 
     Names are compared in Unicode's composed form, as an unpacked archive and a typed table may differ in it, and with
-    forward slashes.
+    forward slashes; an absolute path is one below the folder.
 
     Args:
         names: of the files, relative to the table's folder.
-        folder: the table's; where given, files outside it are found too.
+        folder: the table's.
+        outside: whether files outside the folder are found too.
     """
 
-    def __init__(self, names: Iterable[str], folder: Path | None = None) -> None:
-        self.folder = folder
+    def __init__(self, names: Iterable[str], folder: Path, outside: bool = False) -> None:
+        self.folder, self.outside = folder, outside
+        self.start = f"{folder.absolute().as_posix()}/"
         self.names = {unicodedata.normalize("NFC", name): name for name in names}
 
     def find(self, written: str) -> str | None:
         """The name of the file; None if there is none."""
         for text in (written.strip(), written.strip().replace("\\", "/")):
-            name = self.names.get(unicodedata.normalize("NFC", posixpath.normpath(text)))
+            path = posixpath.normpath(text).removeprefix(self.start)
+            name = self.names.get(unicodedata.normalize("NFC", path))
             if name is not None:
                 return name
         outside = posixpath.normpath(written.strip())
-        if self.folder is not None and outside.startswith(("..", "/")) and "\0" not in outside:
+        if self.outside and outside.startswith(("..", "/")) and "\0" not in outside:
             return outside if (self.folder / outside).is_file() else None
         return None
 
@@ -113,14 +131,17 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         head = [name.strip().lower() for name in next((row for row in reader if row), [])]
+        if repeated := [name for name, count in Counter(filter(None, head)).items() if count > 1]:
+            raise DataError(f"{path}: the column {repeated[0]!r} is repeated; remove one")
         for row in reader:
-            if len(row) > len(head):
+            if not any(cell.strip() for cell in row):
+                continue
+            if any(cell.strip() for cell in row[len(head) :]):
                 raise DataError(
                     f"{path}:{reader.line_num}: {len(row)} columns, but the header has {len(head)}; put texts with "
                     f"{NAMES[delimiter]} in double quotes"
                 )
-            if row:
-                yield reader.line_num, dict(zip(head, row, strict=False))
+            yield reader.line_num, dict(zip(head, row, strict=False))
     except csv.Error as error:
         raise DataError(
             f'{path}:{reader.line_num}: not CSV: {error}; a text with double quotes is written "so ""quoted"""'

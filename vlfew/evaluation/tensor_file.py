@@ -11,7 +11,7 @@ from typing import TypeVar
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from vlfew.core.console import log_note_once
+from vlfew.core.console import log_not_cached
 from vlfew.core.errors import DataError, WriteError
 from vlfew.core.files import write_tensors
 
@@ -76,7 +76,7 @@ def load_or_make(
     try:
         save(made)
     except WriteError as error:
-        log_note_once(f"{content} are not cached", error)
+        log_not_cached(f"{content} are not cached", error)
     return made
 
 

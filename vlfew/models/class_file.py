@@ -5,6 +5,8 @@ mug:
 cat:
   text: a photo of a cat
   images: [tom.jpg, more_cats/]
+
+Or a folder, with a folder of images for each class, as the data source `folder` reads it.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ import yaml
 from vlfew.core.errors import DataError, did_you_mean
 from vlfew.core.yaml_loader import TextLoader, yaml_problem
 from vlfew.data.class_names import check_distinct_names
-from vlfew.data.image_names import is_image
+from vlfew.data.image_files import DataFile, hidden, is_image_file, list_files
+from vlfew.data.sources import folder
 from vlfew.data.table_files import read_text
 from vlfew.models.inputs import check_texts
 
@@ -26,12 +29,19 @@ MAX_LISTED = 5
 """Most class names that a message lists."""
 
 
-def read_class_file(path: Path) -> dict[str, list[str | Path]]:
+def read_class_file(path: Path, others: list[Path] | None = None) -> dict[str, list[str | Path]]:
     """Reads the texts (`str`) and images (`Path`) of each class; relative paths are relative to the file.
+
+    Args:
+        path: the class file, or a folder of class folders, whose texts are those of `classes.yaml` in it.
+        others: receives the files that are beside the images in folders and globs, and are no images.
 
     Raises:
         DataError: names the class and what is wrong with it.
     """
+    others = [] if others is None else others
+    if path.is_dir():
+        return _read_class_folders(path, others)
     try:
         if not path.exists():
             raise DataError(f"{path}: there is no such class file")
@@ -41,7 +51,23 @@ def read_class_file(path: Path) -> dict[str, list[str | Path]]:
     if not isinstance(classes, dict) or not classes:
         raise DataError(f"{path}: expected classes, each with 'text:' or 'images:' or both")
     check_distinct_names(classes, str(path))
-    return {name: _read_items(name, value, path) for name, value in classes.items()}
+    return {name: _read_items(name, value, path, others) for name, value in classes.items()}
+
+
+def _read_class_folders(root: Path, others: list[Path]) -> dict[str, list[str | Path]]:
+    """The items of each class in a folder of class folders."""
+    content = folder.check(root)
+    if split := next((image.split for image in content.images if image.split), ""):
+        raise DataError(
+            f"{root}: there are split folders; give the one with your classes, such as the {split} folder"
+        )
+    others += [root / name for name in content.set_aside]
+    classes: dict[str, list[str | Path]] = {}
+    for image in content.images:
+        classes.setdefault(image.folder, [*content.named.get(image.folder, ())]).append(
+            root / image.file.name
+        )
+    return classes
 
 
 def mixed_modality_warning(classes: dict[str, list[str | Path]]) -> str:
@@ -61,7 +87,7 @@ def mixed_modality_warning(classes: dict[str, list[str | Path]]) -> str:
     )
 
 
-def _read_items(name: str, value: Any, path: Path) -> list[str | Path]:
+def _read_items(name: str, value: Any, path: Path, others: list[Path]) -> list[str | Path]:
     where = f"{path}: class {name!r}"
     if not isinstance(value, dict):
         text = value if isinstance(value, str) else name
@@ -75,7 +101,7 @@ def _read_items(name: str, value: Any, path: Path) -> list[str | Path]:
         raise DataError(f"{where} is empty; add 'text:' or 'images:' or both")
     check_texts(texts, f"{where}: ", path.parent)
     try:
-        return [*texts, *find_images(patterns, path.parent)]
+        return [*texts, *find_images(patterns, path.parent, others)]
     except DataError as error:
         raise DataError(f"{where}: {error} ('images:' lists image files; texts go under 'text:')") from None
 
@@ -90,12 +116,10 @@ def _string_list(value: Any, where: str) -> list[str]:
 def find_images(patterns: Iterable[str], root: Path = Path(), others: list[Path] | None = None) -> list[Path]:
     """Image files of file names, folders (with their subfolders) and globs, in order, each once.
 
-    Files without an image's suffix are images if Pillow recognizes them.
-
     Args:
         patterns: what to look for.
         root: that they are relative to.
-        others: receives the files of folders and globs that are no images.
+        others: receives the files of folders and globs that are no images, or hidden.
 
     Raises:
         DataError: a pattern without an image.
@@ -107,27 +131,20 @@ def find_images(patterns: Iterable[str], root: Path = Path(), others: list[Path]
             found.append(path)
             continue
         if path.is_dir():
-            matches = path.rglob("*")
+            hidden_files: list[str] = []
+            files = [path / file.name for file in list_files(path, hidden_files)]
+            rest = [path / name for name in hidden_files]
         else:
             anchor = Path(path.anchor)  # empty for relative paths
             matches = anchor.glob(str(path.relative_to(anchor)))
-        files = sorted(p for p in matches if p.is_file() and not p.name.startswith("."))
-        images = [p for p in files if is_image(p.name) or _is_image_inside(p)]
+            files, rest = sorted(p for p in matches if p.is_file() and not hidden(p.name)), []
+        images = [p for p in files if is_image_file(DataFile(p.name, 0, (), p.parent))]
         if others is not None:
-            others += sorted(set(files) - set(images))
+            others += sorted({*files, *rest} - set(images))
         if not images:
             kind = "folder has no images" if path.is_dir() else "no such image, folder or match"
-            raise DataError(f"{path}: {kind}")
+            raise DataError(
+                f"{path}: {kind}" if str(pattern) else "the name of an image is empty; fill it in"
+            )
         found += images
     return list(dict.fromkeys(found))
-
-
-def _is_image_inside(path: Path) -> bool:
-    """Whether a file is an image by its first bytes."""
-    from PIL import Image
-
-    try:
-        Image.open(path).close()
-    except Exception:  # whatever a decoder makes of other files
-        return False
-    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -14,6 +15,7 @@ from vlfew.core.errors import DataError, describe_value
 from vlfew.core.features import Features
 from vlfew.core.plurals import counted
 from vlfew.data.class_labels import LabelError, plain_labels
+from vlfew.data.class_names import check_distinct_names, shared_text_note
 from vlfew.encoders.text.distinct import check_distinct_texts
 from vlfew.models.dual_stream import DualStream
 from vlfew.models.inputs import check_images, check_texts
@@ -30,13 +32,14 @@ def split_items(
     """Images, their labels, and the texts of each class, from classes and their items (`str` is a text).
 
     Raises:
-        DataError: no dict or an empty one, a class without items, an image that cannot be read, or a text in the place
-            of an image or the reverse.
+        DataError: no dict or an empty one, names that read the same, a class without items, an image that cannot be
+            read, or a text in the place of an image or the reverse.
     """
     if not isinstance(classes, Mapping) or not classes:
         raise DataError(
             f"classes must be a dict from each class to its texts or images, got {describe_value(classes)}"
         )
+    check_distinct_names((name for name in classes if isinstance(name, str)), "classes", "names")
     images: list[ImageInput] = []
     labels: list[Any] = []
     texts: dict[Any, list[str]] = {}
@@ -87,6 +90,8 @@ def encode_texts(
         if texts:
             encoder = model.require_text_encoder()
             check_distinct_texts(encoder, [*per_class], [*per_class.values()], with_images=with_images)
+            if shared := shared_text_note([*per_class], [*per_class.values()]):
+                warnings.warn(shared, stacklevel=3)
             embedding = model.encode_text([text for own in per_class.values() for text in own]).cpu()
             Features(embedding).check_finite("texts")
     else:

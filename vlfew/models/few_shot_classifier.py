@@ -41,6 +41,7 @@ from vlfew.models.class_items import (
 )
 from vlfew.models.classifier_file import read_classifier, write_classifier
 from vlfew.models.dual_stream import DualStream
+from vlfew.models.inputs import check_images, check_pixels
 from vlfew.models.loading import load
 from vlfew.models.serialization import fingerprint_of
 
@@ -132,6 +133,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             ModelError: texts for a model without a text encoder.
         """
         images, labels, texts = split_items(classes)
+        if len(classes) == 1:
+            warnings.warn(
+                "there is one class alone, so that every image is of it, with probability 1; add another",
+                stacklevel=2,
+            )
         return cls(model, **params).fit(images or None, labels or None, texts=texts)
 
     def fit(self, X: Any = None, y: Any = None, texts: Mapping[Any, Any] | None = None) -> Self:
@@ -276,9 +282,12 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         elif X is None or y is None:
             raise DataError("nothing to fit: give images and their labels, texts, or both")
         else:
-            hashes: list[Tensor] = []
+            if isinstance(X, Tensor):
+                check_pixels(X, self.model_.spec)
+            else:
+                X = check_images(X)
+            labels, hashes = label_array(y, len(X)), list[Tensor]()
             features = self._encode(X, hashes)
-            labels = label_array(y, len(features))
             _warn_of_repeated(torch.cat(hashes), labels)
             return features, labels
         check_classification_targets(y)
@@ -396,7 +405,7 @@ def _warn_of_repeated(hashes: Tensor, labels: np.ndarray) -> None:
         name = str(labels[next(group for group in groups if group not in crossing)[0]])
         warnings.warn(
             f"identical images: {counted(len(groups) - len(crossing), 'image')} twice in a class, such as {name!r}; "
-            "probabilities are calibrated as if they were different",
+            "each counts as an image of its own",
             stacklevel=4,
         )
 

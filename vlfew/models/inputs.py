@@ -67,6 +67,10 @@ def check_images(images: Iterable[ImageInput], where: str = "") -> list[ImageInp
     images = to_list(images, "images", where)
     for image in images:
         if isinstance(image, str | Path):
+            if os.path.isdir(os.path.expanduser(image)):
+                raise DataError(
+                    f"{where}{str(image)!r} is a folder; list its images: sorted(Path({str(image)!r}).glob('*.jpg'))"
+                )
             if not os.path.isfile(os.path.expanduser(image)):
                 advice = "" if is_image(str(image)) else f"; {NOT_A_PATH[type(image) is str]}"
                 raise DataError(f"{where}there is no image {str(image)!r}{advice}")

@@ -109,7 +109,4 @@ def _check_finished(path: Path) -> None:
         )
     if run.state != "finished":
         state = "trained but not evaluated" if run.state == "trained" else "not fully trained"
-        raise RunError(
-            f"{path} has no results.json: the run is {state}; to finish it: "
-            f"vlfew train {run.config} --runs {path.parent}"
-        )
+        raise RunError(f"{path} has no results.json: the run is {state}; to finish it: {run.command}")

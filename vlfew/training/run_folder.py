@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -86,6 +87,18 @@ class RunFolder:
         return "unfinished" if any(self.checkpoints.glob("step-*.json")) else "new"
 
     @property
+    def command(self) -> str:
+        """The command that goes on with the run where its folder lies now, under its name now."""
+        config = load_saved_config(self.config)
+        # The name of a member of a repeated run is a path: `study/fold-1`.
+        depth = len(Path(config.name).parts)
+        moved = list(self.path.absolute().parts[-depth:]) != list(Path(config.name).parts)
+        runs = self.path.parent if moved else Path(*self.path.parts[:-depth])
+        return f"vlfew train {shlex.quote(str(self.config))} --runs {shlex.quote(str(runs))}" + (
+            f" name={shlex.quote(self.path.name)}" if moved else ""
+        )
+
+    @property
     def kept(self) -> str:
         """What a training that cannot write its files leaves, and how it goes on."""
         state, again = self.state, "run the same command again to"
@@ -126,14 +139,15 @@ class RunFolder:
     def claim(self, config: Config) -> State:
         """Writes the configuration to the folder, or checks that it is already that of the run there.
 
-        Evaluations may change until there are results, and `num_workers` at any time.
+        Evaluations may change until there are results, `num_workers` and the folder's name at any time.
 
         Raises:
             RunError: the folder holds a run of another configuration; lists every difference.
         """
         state = self.state
         different = [] if state == "new" else config_differences(load_saved_config(self.config), config)
-        free = ("training.num_workers",) if state == "finished" else ("training.num_workers", "evaluate")
+        # The folder may have been renamed or copied.
+        free = ("training.num_workers", "name:") + (("evaluate",) if state != "finished" else ())
         different = [line for line in different if not line.startswith(free)]
         if different:
             raise RunError(

@@ -14,13 +14,12 @@ import torch
 from vlfew.core.errors import DataError, did_you_mean
 from vlfew.data.class_names import unique_names
 from vlfew.data.data_root import find_data
-from vlfew.data.image_files import DataFile, digest, list_files
-from vlfew.data.image_names import is_image
+from vlfew.data.image_files import DataFile, digest, is_image_file, list_files
 from vlfew.data.image_stores import load_images
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.data.preprocess import ImagePreprocessor
 from vlfew.data.splits import SPLITS, named_splits, split_by_class, split_named
-from vlfew.data.table_files import FileLookup, read_rows
+from vlfew.data.table_files import FileLookup, is_missing, read_rows
 
 NAMES = ("captions.csv", "captions.jsonl")
 
@@ -108,9 +107,10 @@ def check(root: Path) -> tuple[list[CaptionedImage], list[str]]:
         what = f"both {' and '.join(NAMES)}; keep one" if tables else f"neither {' nor '.join(NAMES)}"
         raise DataError(f"{root}: there is {what} (columns file and caption, one row per caption)")
     path = tables[0]
-    files = list_files(root)
-    images = {file.name: file for file in files if is_image(file.name)}
-    lookup = FileLookup(images)
+    hidden_files: list[str] = []
+    files = list_files(root, hidden_files)
+    images = {file.name: file for file in files if is_image_file(file)}
+    lookup = FileLookup(images, root)
     captioned: dict[str, CaptionedImage] = {}
     for where, row in read_rows(path, ("file", "caption")):
         name = lookup.find(row["file"])
@@ -118,8 +118,9 @@ def check(root: Path) -> tuple[list[CaptionedImage], list[str]]:
             near = did_you_mean(row["file"].strip(), images) if images else ""
             raise DataError(f"{where}: no image {row['file']!r} in {root}{near}")
         caption = row["caption"].strip()
-        if not caption:
-            raise DataError(f"{where}: the caption of {name} is empty; write one or remove the row")
+        if is_missing(caption):
+            what = f"{caption!r}, a missing value" if caption else "empty"
+            raise DataError(f"{where}: the caption of {name} is {what}; write one or remove the row")
         given = "" if row.get("split") is None else str(row["split"])
         split = split_named(given)
         if given and not split:
@@ -137,5 +138,5 @@ def check(root: Path) -> tuple[list[CaptionedImage], list[str]]:
         raise DataError(
             f"{path}: {without[0]} has no split, but others have one; give a split to every image or to none"
         )
-    set_aside = [f.name for f in files if f.name not in captioned and root / f.name != path]
-    return [captioned[name] for name in sorted(captioned)], set_aside
+    rest = [f.name for f in files if f.name not in captioned and root / f.name != path]
+    return [captioned[name] for name in sorted(captioned)], sorted(rest + hidden_files)

@@ -18,7 +18,7 @@ import torch
 import yaml
 
 from vlfew.core.errors import DataError, did_you_mean
-from vlfew.core.plurals import counted
+from vlfew.core.plurals import counted, first_names
 from vlfew.core.yaml_loader import TextLoader, yaml_problem
 from vlfew.data.class_names import (
     NameLookup,
@@ -29,13 +29,13 @@ from vlfew.data.class_names import (
     unique_names,
 )
 from vlfew.data.data_root import find_data
-from vlfew.data.image_files import DataFile, digest, hidden, list_files
+from vlfew.data.image_files import DataFile, digest, hidden, is_image_file, list_files
 from vlfew.data.image_names import IMAGE_SUFFIXES, is_image
 from vlfew.data.image_stores import load_images
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.data.preprocess import ImagePreprocessor
 from vlfew.data.splits import SPLITS, named_splits, split_by_class, split_named, too_few_note
-from vlfew.data.table_files import FileLookup, read_rows, read_text
+from vlfew.data.table_files import FileLookup, is_missing, read_rows, read_text
 
 METADATA = ("metadata.csv", "metadata.jsonl")
 
@@ -114,8 +114,15 @@ def load(
         notes += filter(None, [too_few_note(len(folders), splits)])
     trained = {folders[c] for c in labels[splits["train"]].unique().tolist()} if "train" in splits else set()
     captions = {folder: texts for folder, texts in content.captions.items() if folder in trained}
-    if ignored := len(content.captions) - len(captions):
-        notes.append(f"classes outside training whose captions are ignored: {ignored}")
+    if ignored := [folder for folder in content.captions if folder not in trained]:
+        notes.append(
+            f"captions of {counted(len(ignored), 'class')} outside training ignored: {first_names(sorted(ignored))}"
+        )
+    if content.without_caption:
+        without = content.without_caption
+        notes.append(
+            f"{counted(len(without), 'row')} of the metadata without a caption: {first_names(without)}"
+        )
     texts = [
         list(dict.fromkeys([*own, *captions.get(f, [])])) for f, own in zip(folders, class_texts, strict=True)
     ]
@@ -155,6 +162,7 @@ class FolderContent:
         images: by name.
         named: class folder to its texts, from `classes.yaml`.
         captions: class folder to the captions of its images, from the metadata.
+        without_caption: names of the images whose caption in the metadata is missing.
         set_aside: names of the files that are not read.
         note: where the class folders are, if they are not where they are expected.
     """
@@ -162,6 +170,7 @@ class FolderContent:
     images: list[ClassImage]
     named: dict[str, list[str]]
     captions: dict[str, list[str]]
+    without_caption: list[str]
     set_aside: list[str]
     note: str
 
@@ -177,19 +186,22 @@ def check(root: Path) -> FolderContent:
     class_folders = {
         f"{_below(root, place)}{folder.name}": split for split, place in places for folder in _folders(place)
     }
-    files = list_files(root)
+    hidden_files: list[str] = []
+    files = list_files(root, hidden_files)
     images, rest = [], []
     for file in files:
         # The class folder is the first known beginning of the path: no class folder is inside another.
         steps = file.name.split("/")
         at = next((n for n in range(1, len(steps)) if "/".join(steps[:n]) in class_folders), 0)
-        if at and is_image(file.name):
+        if at and is_image_file(file):
             images.append(ClassImage(file, steps[at - 1], class_folders["/".join(steps[:at])]))
         else:
             rest.append(file.name)
     if not images:
         kinds = " ".join(sorted(IMAGE_SUFFIXES))
-        raise DataError(f"{root}: no images in folders named after their classes (looked for {kinds})")
+        raise DataError(
+            f"{root}: no images in folders named after their classes ({_loose_images(root) or f'looked for {kinds}'})"
+        )
     full = {(one.split, one.folder) for one in images}
     for path, split in class_folders.items():
         if (split, path.rpartition("/")[2]) not in full:
@@ -206,9 +218,25 @@ def check(root: Path) -> FolderContent:
     lists = [place / "classes.yaml" for place in beside if (place / "classes.yaml").is_file()]
     for table in lists:
         named |= _read_classes_yaml(table, {one.folder for one in images})
-    captions, tables = _read_captions(root, files, images)
+    captions, without_caption, tables = _read_captions(root, files, images)
     read = {*tables, *(table.relative_to(root).as_posix() for table in lists)}
-    return FolderContent(images, named, captions, [name for name in rest if name not in read], note)
+    return FolderContent(
+        images, named, captions, without_caption, sorted({*rest, *hidden_files} - read), note
+    )
+
+
+def _loose_images(root: Path) -> str:
+    """What to do with images that are in no folder; empty if there are none."""
+    loose = sorted(p.name for p in root.iterdir() if is_image(p.name) and not hidden(p.name))
+    if not loose:
+        return ""
+    captions = "; where each has a caption of its own, use the source captions" * any(
+        (root / m).is_file() for m in METADATA
+    )
+    return (
+        f"{counted(len(loose), 'image')} in no folder, such as {loose[0]}: put the images of each class into its folder"
+        f"{captions}"
+    )
 
 
 def _folders(place: Path) -> list[Path]:
@@ -240,7 +268,7 @@ def _class_places(root: Path) -> tuple[list[tuple[str, Path]], str]:
     if not splits:
         return [("", inner)], "; ".join(notes)
     for other in tops:
-        if other in splits or not any(is_image(file.name) for file in list_files(other)):
+        if other in splits or not any(map(is_image_file, list_files(other))):
             if split_named(other.name) and other not in splits:
                 raise DataError(f"{other}: contains no class folders; fill it or remove it")
             continue
@@ -314,7 +342,7 @@ def _read_classes_yaml(path: Path, folders: set[str]) -> dict[str, list[str]]:
         if folder in named:
             raise DataError(f"{path}: class folder {folder!r} is listed twice; remove one")
         listed = texts if isinstance(texts, list) else [texts]
-        if not listed or not all(isinstance(w, str) and w.strip() not in ("", "~", "null") for w in listed):
+        if not listed or not all(isinstance(w, str) and not is_missing(w) for w in listed):
             raise DataError(f"{path}: {folder!r} needs a text or a list of texts")
         named[folder] = [w.strip() for w in listed]
     return named
@@ -322,22 +350,26 @@ def _read_classes_yaml(path: Path, folders: set[str]) -> dict[str, list[str]]:
 
 def _read_captions(
     root: Path, files: list[DataFile], images: list[ClassImage]
-) -> tuple[dict[str, list[str]], list[str]]:
-    """Class folder to the captions of its images, and the names of the metadata files.
+) -> tuple[dict[str, list[str]], list[str], list[str]]:
+    """Class folder to the captions of its images, the images whose caption is missing, and the metadata files.
 
     They may be in any folder: paths are relative to it, as in a Hugging Face image folder.
     """
     folder_of = {one.file.name: one.folder for one in images}
     captions: dict[str, list[str]] = defaultdict(list)
+    without: list[str] = []
     tables = [file.name for file in files if file.name.rpartition("/")[2] in METADATA]
     for table in tables:
         base = table.rpartition("/")[0]
         start = f"{base}/" if base else ""
-        lookup = FileLookup(name.removeprefix(start) for name in folder_of if name.startswith(start))
+        below = (name.removeprefix(start) for name in folder_of if name.startswith(start))
+        lookup = FileLookup(below, root / base)
         for where, row in read_rows(root / table, ("file_name", "text")):
             image = lookup.find(row["file_name"])
             if image is None:
                 raise DataError(f"{where}: no image {row['file_name']!r}")
-            if row["text"].strip():
+            if is_missing(row["text"]):
+                without.append(start + image)
+            else:
                 captions[folder_of[start + image]].append(row["text"].strip())
-    return captions, tables
+    return captions, without, tables

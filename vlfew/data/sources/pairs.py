@@ -43,6 +43,8 @@ _SAME = dict.fromkeys(("1", "true", "yes", "same"), True) | dict.fromkeys(
 _LIST = re.compile(r"\s*(\d+([ \t]+\d+)?|[^,;\n]+[ \t]\d+[ \t]+([^,;\n]+[ \t])?\d+)[ \t]*\r?(\n|$)")
 """The first line of a list as LFW's; or a line of such a list, whose first line is missing."""
 _NUMBERED = re.compile(r"(?P<person>.+)_(?P<number>\d+)")
+LONGEST_LINE = 1000
+"""Characters; a longer one is of another table."""
 MOST_TRIED = 20
 """Largest number of folds that is tried for a message."""
 NEEDED, IDS = ("first", "second", "same"), ("first_id", "second_id")
@@ -191,7 +193,7 @@ def _rows(path: Path) -> Iterator[Row]:
         other = next((f"; is it file={p.name}?" for p in [path.with_name("pairs.txt")] if p.is_file()), "")
         raise DataError(f"{path}: no such file; it must be a CSV with the columns {columns}{other}")
     optional: set[str] | None = None
-    lookup = FileLookup((file.name for file in list_files(path.parent)), path.parent)
+    lookup = FileLookup((file.name for file in list_files(path.parent)), path.parent, outside=True)
     for where, values in read_rows(path):
         fields = {key.strip(): value.strip() for key, value in values.items()}
         if any(name not in fields for name in NEEDED) or len(fields.keys() & set(IDS)) == 1:
@@ -216,7 +218,10 @@ def _rows(path: Path) -> Iterator[Row]:
 
 def _is_list(path: Path) -> bool:
     """Whether a file is a list as LFW's, by its first line."""
-    return path.is_file() and path.suffix.lower() != ".jsonl" and _LIST.match(read_text(path)) is not None
+    if not path.is_file() or path.suffix.lower() == ".jsonl":
+        return False
+    first = next((line for line in read_text(path).splitlines() if line.strip()), "")
+    return len(first) < LONGEST_LINE and _LIST.match(first) is not None
 
 
 def _listed_rows(path: Path) -> Iterator[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import unicodedata
 from collections.abc import Container, Sequence
 from typing import Any
 
@@ -42,8 +43,17 @@ def check_distinct_texts(
             ]
             same = f"the same text {shown[0]!r}"
             if set(class_texts[other]) != set(texts):
+                spelled = [{_without_marks(text) for text in class_texts[n]} for n in (other, number)]
                 why = "it does not know the words, or cuts texts before they differ"
+                if spelled[0] == spelled[1]:
+                    why = "they differ in case, accents or spaces alone, which it does not see"
                 same = f"the same tokens for the text encoder ({shown[0]!r} and {shown[1]!r}: {why})"
             raise DataError(
                 f"classes {names[0]!r} and {names[1]!r} have {same}; change the text of one{way_out}"
             )
+
+
+def _without_marks(text: str) -> str:
+    """The text in lower case, with single spaces and without accents."""
+    letters = unicodedata.normalize("NFKD", text.casefold())
+    return " ".join("".join(letter for letter in letters if not unicodedata.combining(letter)).split())
