@@ -112,7 +112,10 @@ def test_pairs_with_unreadable_images_are_left_out_on_request_alone(root: Path) 
         load_data("pairs", root, ImagePreprocessor(8, 1))
     data = load_data("pairs", root, ImagePreprocessor(8, 1, on_bad_image="skip"))
     assert data.skipped == ("sub/b2.png",) and "sub/b2.png" not in data.image_names
-    assert list(data.notes) == ["2 pairs with unreadable images left out", "1 unreadable image skipped: sub/b2.png"]
+    assert list(data.notes) == [
+        "2 pairs with unreadable images left out",
+        "1 unreadable image skipped: sub/b2.png",
+    ]
     pairs = data.pairs["test"]
     assert (data.labels[pairs.i] == data.labels[pairs.j]).equal(pairs.same) and len(pairs) == len(ROWS) - 2
     for name in ("a1", "a2", "c1"):

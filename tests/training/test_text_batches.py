@@ -25,7 +25,9 @@ def test_classes_that_tokenize_alike_are_named(bert_folder: Path) -> None:  # no
     ) as caught:
         check_distinct_texts(encoder, names, unknown)
     assert "\n" not in str(caught.value)
-    with pytest.raises(DataError, match="they differ in case, accents or spaces alone, which it does not see"):
+    with pytest.raises(
+        DataError, match="they differ in case, accents or spaces alone, which it does not see"
+    ):
         check_distinct_texts(encoder, names, [["a cat"], ["A  Cat"], ["a dog"]])
     long = [["cat " * 30 + end] for end in ("dog", "mug")]
     with pytest.raises(DataError, match="'x' and 'y'"):

@@ -375,6 +375,8 @@ class TrainingConfig(ConfigSection):
         gradient_accumulation_steps: batches per optimizer step.
         gradient_cache: encode this many images (and texts) of a batch at a time, twice, so that memory does not
             grow with the batch (`vlfew.training.gradient_cache`).
+        cache_views: encode this many augmented views of every training image once, and train on the cached outputs:
+            for a frozen backbone (`vlfew.training.cached_views`). Evaluations encode every image once, too.
         compile: `torch.compile` the backbone.
         num_workers: processes that load batches; `null` is one per core (at most 8) where images are decoded on
             demand, and none where they are in memory.
@@ -388,6 +390,7 @@ class TrainingConfig(ConfigSection):
     mixed_precision: Annotated[Literal["auto", "no", "bf16", "fp16"], BeforeValidator(_bare_no)] = "auto"
     gradient_accumulation_steps: Count = 1
     gradient_cache: Count | None = None
+    cache_views: Count | None = None
     compile: bool = False
     num_workers: CountFromZero | None = None
     eval_every: Count = 200

@@ -34,6 +34,17 @@ class BatchAugment:
         s = settings
         self._moves = any((s.rotate, s.shear, s.shear_y, s.scale, s.translate, s.elastic, s.hflip))
 
+    @property
+    def changes_images(self) -> bool:
+        """Whether any change is configured."""
+        s = self.settings
+        return bool(self._moves or s.contrast or s.brightness or s.random_erasing)
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What decides the changes of an image, besides its place."""
+        return self.settings.model_dump_json(), self.seed
+
     def __call__(self, images: Tensor, step: int, total: int, start: int) -> Tensor:
         """Augment positions `start .. start+B` of the `total` images of the batch of `step`.
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from vlfew.core.checks import check_at_least
 from vlfew.core.errors import ConfigError, DataError
 from vlfew.core.random import generator_at
-from vlfew.evaluation.tensor_file import load_tensors, save_tensors
+from vlfew.core.tensor_file import load_tensors, save_tensors
 
 Ints = NDArray[np.int64]
 CountOrAll = int | Literal["all"]

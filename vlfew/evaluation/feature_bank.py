@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from vlfew.core.errors import DataError
 from vlfew.core.features import Features
 from vlfew.core.progress import Progress
+from vlfew.core.tensor_file import load_tensors, save_tensors
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.evaluation.encoder_model import EncoderModel
-from vlfew.evaluation.tensor_file import load_tensors, save_tensors
+from vlfew.models.backbone_cache import BackboneOutputs
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,15 @@ def encode_split(model: EncoderModel, data: LabeledImages, split: str, batch_siz
     return FeatureBank(features, data.labels[index], index, data, split)
 
 
+def model_inputs(model: Any, data: LabeledImages, index: Tensor, name: str) -> Callable[[Tensor], Any]:
+    """From rows of `index [S]` to what `image_features` takes: pixels, or cached outputs of a frozen backbone."""
+    cache = getattr(model, "backbone_cache", None)
+    if cache is None or model.spec.tta != "none":
+        return lambda rows: data.images.batch(index[rows])
+    outputs: BackboneOutputs = cache.encode(model, data, index, name)
+    return outputs.__getitem__
+
+
 def encode_subset(
     model: EncoderModel, data: LabeledImages, index: Tensor, name: str, batch_size: int = 512
 ) -> Features:
@@ -99,11 +112,12 @@ def encode_subset(
     Raises:
         ModelError: the model gives NaN or infinity.
     """
+    inputs = model_inputs(model, data, index, f"{data.name} {name}")
     parts = []
     with Progress(f"encoding {data.name} {name}", len(index), "images") as bar:
-        for batch in index.split(batch_size):
-            parts.append(model.image_features(data.images.batch(batch)))
-            bar.step(len(batch))
+        for rows in torch.arange(len(index)).split(batch_size):
+            parts.append(model.image_features(inputs(rows)))
+            bar.step(len(rows))
     features = Features.cat(parts)
     features.check_finite(f"images of {data.name} {name}")
     return features

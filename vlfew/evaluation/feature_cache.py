@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 
 from vlfew import __version__
+from vlfew.core.tensor_file import load_or_make
 from vlfew.data.data_root import cache_dir
 from vlfew.data.image_files import digest
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.evaluation.feature_bank import FeatureBank, encode_split, split_indices
-from vlfew.evaluation.tensor_file import load_or_make
 from vlfew.models.dual_stream import DualStream
 from vlfew.models.serialization import fingerprint_of
 

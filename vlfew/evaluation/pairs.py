@@ -11,10 +11,10 @@ import torch
 
 from vlfew.core.errors import ConfigError, DataError
 from vlfew.core.random import generator_at
+from vlfew.core.tensor_file import load_tensors, save_tensors
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.data.pairs import Pairs, why_not_scored
 from vlfew.evaluation.feature_bank import split_indices
-from vlfew.evaluation.tensor_file import load_tensors, save_tensors
 
 TENSORS = ("i", "j", "same", "fold")
 PAIRS, FOLDS = 6000, 10

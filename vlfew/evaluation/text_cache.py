@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from vlfew import __version__
+from vlfew.core.tensor_file import load_or_make, load_tensors, save_tensors
 from vlfew.data.data_root import cache_dir
 from vlfew.data.image_files import digest
-from vlfew.evaluation.tensor_file import load_or_make, load_tensors, save_tensors
 
 MIN_TEXTS = 1000
 """Fewer texts are encoded faster than looked up."""

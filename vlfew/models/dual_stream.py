@@ -31,6 +31,7 @@ from vlfew.similarities import SIMILARITIES
 if TYPE_CHECKING:
     from transformers import BatchEncoding
 
+    from vlfew.models.backbone_cache import BackboneCache
     from vlfew.models.inputs import ImageInput
 
     Tokens = Mapping[str, Tensor]
@@ -78,6 +79,7 @@ class DualStream(nn.Module, Comparison, HubModel):
         path: the folder it was loaded from, if any.
         fingerprint: a hash of architecture and weights; None while they may change.
         text_cache: embeddings of texts by a text encoder whose weights are fixed.
+        backbone_cache: where set, the backbone encodes the images of a data set once (`training.cache_views`).
 
     Args:
         spec: the architecture.
@@ -132,6 +134,7 @@ class DualStream(nn.Module, Comparison, HubModel):
         self.path: Path | None = None
         self.fingerprint: str | None = None
         self.text_cache = TextCache(text_encoder)
+        self.backbone_cache: BackboneCache | None = None
         self._hub_mixin_config = None  # `model.json` holds everything
 
     @classmethod
@@ -143,31 +146,44 @@ class DualStream(nn.Module, Comparison, HubModel):
         """
         return cls(spec, *build.encoders(spec))
 
-    def forward(self, pixels: Tensor | None = None, text: Tokens | Tensor | None = None) -> DualStreamOutput:
+    def forward(
+        self, pixels: Tensor | Features | None = None, text: Tokens | Tensor | None = None
+    ) -> DualStreamOutput:
         """Both streams as they are trained: without test-time augmentation and centering.
 
         Args:
-            pixels: `[B, C, H, W]` in 0..255, any number type.
+            pixels: `[B, C, H, W]` in 0..255, any number type; or what `backbone_output` gives for them.
             text: the text encoder's inputs, each `[T, L]`, or its embeddings `[T, D_text]`.
         """
         image = None if pixels is None else self._forward_image(pixels)
         return DualStreamOutput(image, None if text is None else self._forward_text(text))
 
-    def _forward_image(self, pixels: Tensor) -> Features:
+    def _forward_image(self, pixels: Tensor | Features) -> Features:
         """`[B, C, H, W]` to features; of a pseudo-Siamese model `embedding [B, 2 D]`, left and right, and no map."""
-        x = self.normalize_pixels(pixels)
-        if self.preprocessing is not None:
-            # Always in float32: half precision would coarsen the images.
-            with torch.autocast(x.device.type, enabled=False):
-                x = self.preprocessing(x)
-        # Convolutions in half precision are much faster in channels-last layout, on CPU and GPU.
-        x = x.contiguous(memory_format=torch.channels_last)
+        if isinstance(pixels, Features):
+            return Features(self.image_projection(pixels.embedding), pixels.map)
+        x = self._backbone_input(pixels)
         features: Features = self.backbone(x)
         features.embedding = self.image_projection(features.embedding)
         if self.right_backbone is None:
             return features
         right = self.right_projection(self.right_backbone(x).embedding)
         return Features(torch.cat([features.embedding, right], dim=1))
+
+    def backbone_output(self, pixels: Tensor) -> Features:
+        """Pixels `[B, C, H, W]` in 0..255 to the backbone's output, before the projection; with gradients."""
+        features: Features = self.backbone(self._backbone_input(pixels))
+        return features
+
+    def _backbone_input(self, pixels: Tensor) -> Tensor:
+        """Pixels `[B, C, H, W]` in 0..255, normalized and preprocessed."""
+        x = self.normalize_pixels(pixels)
+        if self.preprocessing is not None:
+            # Always in float32: half precision would coarsen the images.
+            with torch.autocast(x.device.type, enabled=False):
+                x = self.preprocessing(x)
+        # Convolutions in half precision are much faster in channels-last layout, on CPU and GPU.
+        return x.contiguous(memory_format=torch.channels_last)
 
     def _forward_text(self, text: Tokens | Tensor) -> Tensor:
         """Tokens, each `[T, L]`, or the text encoder's output `[T, D_text]` to `[T, D]`."""
@@ -210,7 +226,7 @@ class DualStream(nn.Module, Comparison, HubModel):
             self.pixel_std.copy_(std.view(-1, 1, 1))
 
     def fit_training_means(
-        self, images: Iterable[Tensor], labels: Tensor, texts: Sequence[Sequence[str]]
+        self, images: Iterable[Tensor | Features], labels: Tensor, texts: Sequence[Sequence[str]]
     ) -> None:
         """Stores what is computed from the training set after training, where the spec asks for it.
 
@@ -218,7 +234,7 @@ class DualStream(nn.Module, Comparison, HubModel):
         mean embedding of each class with its texts (`text.class_neighbors`).
 
         Args:
-            images: batches of uint8 `[B, C, H, W]`, in the order of `labels`.
+            images: batches of uint8 `[B, C, H, W]`, or of the backbone's outputs, in the order of `labels`.
             labels: `[n]`, indices of their classes in `texts`.
             texts: of each class; those without any are no neighbors.
         """
@@ -316,8 +332,8 @@ class DualStream(nn.Module, Comparison, HubModel):
         return l2_normalize(embedding, dim=1) if normalize else embedding
 
     @torch.no_grad()
-    def image_features(self, pixels: Tensor) -> Features:
-        """Preprocessed images, uint8 `[B, C, H, W]`, to features on the CPU.
+    def image_features(self, pixels: Tensor | Features) -> Features:
+        """Preprocessed images, uint8 `[B, C, H, W]` or the backbone's output for them, to features on the CPU.
 
         Returns:
             `embedding [B, E]` in float32 and, where the similarity needs it, `map` in half precision.
@@ -325,20 +341,26 @@ class DualStream(nn.Module, Comparison, HubModel):
         Raises:
             DataError: a tensor of another type or size.
         """
-        check_pixels(pixels, self.spec)
+        if isinstance(pixels, Features):
+            pixels = pixels.apply(lambda part: part.to(self.device))
+        else:
+            check_pixels(pixels, self.spec)
+            pixels = pixels.to(self.device)
         self.eval()
-        features = self.encode_pixels(pixels.to(self.device))
+        features = self.encode_pixels(pixels)
         maps = features.require("map", self.spec.similarity) if self.similarity.needs_map else None
         return Features(features.embedding.float().cpu(), None if maps is None else maps.half().cpu())
 
-    def encode_pixels(self, pixels: Tensor) -> Features:
+    def encode_pixels(self, pixels: Tensor | Features) -> Features:
         """What `encode_image` computes, with gradients: `[B, C, H, W]` in 0..255 to `embedding [B, E]`.
 
         Test-time augmentation concatenates the embeddings of V views, normalized where the similarity is the cosine,
         so that cosines and squared distances are means or sums over the views; the map is that of the image itself.
         Centering normalizes the result and subtracts `image_mean`.
         """
-        first, *others = augmented_views(pixels, self.spec.tta)
+        first: Tensor | Features
+        # The backbone's output is that of one view; see `BackboneCache`.
+        first, *others = [pixels] if isinstance(pixels, Features) else augmented_views(pixels, self.spec.tta)
         features = self._forward_image(first)
         if others:
             views = [features.embedding, *(self._forward_image(view).embedding for view in others)]

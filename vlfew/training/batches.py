@@ -11,12 +11,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vlfew.core.errors import DataError, VlfewError
+from vlfew.core.features import Features
 from vlfew.data.augmentation import BatchAugment
 from vlfew.data.batch import Batch
 from vlfew.data.image_stores import DecodedOnDemand
 from vlfew.data.labeled_images import ImageStore, LabeledImages
 from vlfew.data.samplers import Sampler
 from vlfew.losses.batch import BatchPairs
+from vlfew.training.cached_views import CachedViews
 from vlfew.training.hardware import available_cores
 from vlfew.training.text_batches import TextBatches
 
@@ -49,7 +51,7 @@ class TrainingBatch:
 
     Attributes:
         number: of the batch.
-        images: uint8 `[B / P, C, H, W]` for P processes.
+        images: uint8 `[B / P, C, H, W]` for P processes, or cached outputs of a frozen backbone for them.
         labels: of the whole batch.
         text: vectors `[T, D_text]` of a frozen text encoder, or tokens `[T, L]` by name; None without text.
         augment: of images.
@@ -57,14 +59,19 @@ class TrainingBatch:
     """
 
     number: int
-    images: Tensor
+    images: Tensor | Features
     labels: BatchLabels
     text: Tensor | dict[str, Tensor] | None
     augment: BatchAugment
     start: int = 0
 
-    def pixels(self, first: int = 0, last: int | None = None) -> Tensor:
-        """Images `first` to `last`, augmented: float32 `[b, C, H, W]` in 0..255, the same at every call."""
+    def pixels(self, first: int = 0, last: int | None = None) -> Tensor | Features:
+        """Images `first` to `last`, augmented: float32 `[b, C, H, W]` in 0..255, the same at every call.
+
+        Cached outputs are those of augmented images.
+        """
+        if isinstance(self.images, Features):
+            return self.images[first:last]
         total = len(self.labels.host_labels)
         return self.augment(self.images[first:last], self.number, total, self.start + first)
 
@@ -107,6 +114,7 @@ class BatchLoader:
         texts: of the classes; None for training without text.
         device: of the batches.
         rank, world_size: this process, and how many share each batch.
+        views: cached outputs of a frozen backbone, which take the place of images.
         num_workers: processes that read and decode; None for one per core (at most 8) where images are decoded on
             demand, and none where they are in memory.
     """
@@ -121,16 +129,18 @@ class BatchLoader:
         *,
         rank: int = 0,
         world_size: int = 1,
+        views: CachedViews | None = None,
         num_workers: int | None = None,
     ) -> None:
         self.augment, self.texts, self.device, self.rank = augment, texts, device, rank
-        on_demand = isinstance(data.images, DecodedOnDemand)
+        self.views = views
+        on_demand = isinstance(data.images, DecodedOnDemand) and views is None
         workers = min(MAX_WORKERS, available_cores()) if on_demand else 0
         self.num_workers = workers if num_workers is None else num_workers
         self.resident: Tensor | None = None
-        if device.type == "cuda" and not on_demand:
+        if device.type == "cuda" and not on_demand and views is None:
             self._move_to_gpu(data)
-        images = data.images if self.resident is None else None
+        images = data.images if self.resident is None and views is None else None
         self.dataset = _NumberedBatches(sampler, images, rank, world_size)
 
     def _move_to_gpu(self, data: LabeledImages) -> None:
@@ -164,12 +174,16 @@ class BatchLoader:
             if isinstance(item, DataError):
                 raise item
             number, batch, images = item
+            start = len(images) * self.rank
             text, text_labels = (None, None) if self.texts is None else self.texts(batch)
             if self.resident is not None:
                 images = self.resident[self.row[images].to(self.device, non_blocking=True)]
-            images, labels, pairs = send_to_device(
-                (images, batch.labels, batch.pairs), self.device, non_blocking=on_gpu
-            )
+            elif self.views is not None:
+                outputs = self.views.batch(images, number, len(batch.index), start)
+                images = outputs.apply(lambda part: part.to(self.device, non_blocking=on_gpu))
+            labels, pairs = send_to_device((batch.labels, batch.pairs), self.device, non_blocking=on_gpu)
+            if isinstance(images, Tensor):
+                images = send_to_device(images, self.device, non_blocking=on_gpu)
             sampled_pairs = None if pairs is None else BatchPairs(*pairs)
             batch_labels = BatchLabels(labels, batch.labels, text_labels, sampled_pairs)
-            yield TrainingBatch(number, images, batch_labels, text, self.augment, len(images) * self.rank)
+            yield TrainingBatch(number, images, batch_labels, text, self.augment, start)

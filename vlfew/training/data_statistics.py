@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from vlfew.data.labeled_images import LabeledImages
+from vlfew.evaluation.feature_bank import model_inputs
 from vlfew.models.dual_stream import DualStream
 
 SAMPLE = 4096
@@ -48,7 +49,8 @@ def fit_training_means(model: DualStream, data: LabeledImages) -> None:
     labels = torch.searchsorted(classes, data.labels[index])
     sample = evenly_of_each_class(labels, max(1, SAMPLE // len(classes)))
     texts = [data.class_texts[c] for c in classes.tolist()]
-    batches = (data.images.batch(part) for part in index[sample].split(CHUNK))
+    inputs = model_inputs(model, data, index[sample], f"{data.name} train")
+    batches = (inputs(rows) for rows in torch.arange(len(sample)).split(CHUNK))
     model.fit_training_means(batches, labels[sample], texts)
 
 

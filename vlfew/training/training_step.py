@@ -34,7 +34,7 @@ class TrainingStep(nn.Module):
 
     def forward(
         self,
-        pixels: Tensor,
+        pixels: Tensor | Features,
         labels: BatchLabels,
         text: Tensor | dict[str, Tensor] | None = None,
         progress: float = 0.0,
@@ -43,7 +43,8 @@ class TrainingStep(nn.Module):
         """Loss of a batch, and the terms of the objective by name.
 
         Args:
-            pixels: `[B / P, C, H, W]` in 0..255, the share of this one of P processes.
+            pixels: `[B / P, C, H, W]` in 0..255, the share of this one of P processes; or cached outputs of a frozen
+                backbone for them.
             labels: of the whole batch.
             text: T texts: vectors `[T, D_text]` of a frozen text encoder, or tokens `[T, L]` by name.
             progress: share of the training that is done, 0 to 1.
@@ -55,7 +56,7 @@ class TrainingStep(nn.Module):
             torch.manual_seed(image_seed)
         return self.compute_loss(self.encode_images(pixels), encoded, labels, progress)
 
-    def encode_images(self, pixels: Tensor) -> tuple[Tensor, ...]:
+    def encode_images(self, pixels: Tensor | Features) -> tuple[Tensor, ...]:
         """Embeddings `[b, D]` of images `[b, C, H, W]`, and maps `[b, C', H', W']` where they are needed."""
         features = self.model(pixels, None).image
         if not (self.objective.needs_map or self.model.similarity.needs_map):

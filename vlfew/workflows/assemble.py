@@ -24,9 +24,11 @@ from vlfew.evaluation import PROTOCOLS
 from vlfew.losses import LOSSES
 from vlfew.losses.base import LossContext
 from vlfew.losses.objective import Objective, SelectedLosses
+from vlfew.models.backbone_cache import BackboneCache, evaluation_cache
 from vlfew.models.dual_stream import DualStream
 from vlfew.similarities import SIMILARITIES
 from vlfew.training.batches import BatchLoader
+from vlfew.training.cached_views import CachedViews, check_frozen
 from vlfew.training.gradient_cache import check_no_batch_norm
 from vlfew.training.hardware import make_accelerator
 from vlfew.training.optimizer import make_optimizer, set_rates
@@ -149,14 +151,28 @@ def assemble(config: Config, run: RunFolder | None = None, data: LabeledImages |
     texts = None
     if model.text_encoder is not None:
         texts = TextBatches(model.text_encoder, data, config.text.fixed, accelerator.device)
+    augment, views = BatchAugment(config.augment, config.seed), None
+    if config.training.cache_views is not None:
+        check_frozen(model)
+        cache = BackboneCache(
+            with_map=objective.needs_map or model.similarity.needs_map,
+            precision=accelerator.mixed_precision,
+            autocast=accelerator.autocast,
+            rank=accelerator.process_index,
+            world_size=processes,
+            wait=accelerator.wait_for_everyone,
+        )
+        views = CachedViews(model, data, cache, augment, config.training.cache_views)
+        model.backbone_cache = evaluation_cache(model)
     loader = BatchLoader(
         data,
         sampler,
-        BatchAugment(config.augment, config.seed),
+        augment,
         texts,
         accelerator.device,
         rank=accelerator.process_index,
         world_size=processes,
+        views=views,
         num_workers=config.training.num_workers,
     )
     if config.training.gradient_cache is not None:

@@ -22,6 +22,7 @@ from vlfew.evaluation.context import EvaluationContext, ProtocolResult
 from vlfew.evaluation.repeats import merge_results
 from vlfew.evaluation.results import Result, read_results
 from vlfew.evaluation.run_protocol import check_protocol, run_protocol, save_per_episode
+from vlfew.models.backbone_cache import evaluation_cache
 from vlfew.models.dual_stream import DualStream
 from vlfew.models.loading import load
 from vlfew.training.run_folder import RunFolder
@@ -177,6 +178,8 @@ def evaluate_run(
         The loaded model with its encoded splits, and the results.
     """
     model = load(run.path).to(scoring_device())
+    if config.training.cache_views is not None:
+        model.backbone_cache = evaluation_cache(model)
     context, results = EvaluationContext(model, data), list[Result]()
     evaluations = configured_evaluations(config, model.has_text)
     for number, (protocol, options) in enumerate(evaluations):
