@@ -24,11 +24,11 @@ from vlfew.data.labeled_images import LabeledImages
 from vlfew.data.loading import load_data
 from vlfew.data.preprocess import ImagePreprocessor
 from vlfew.data.sources import SOURCES
-from vlfew.encoders import PRETRAINED_MODELS, TEXT_ENCODERS
+from vlfew.encoders import PACKAGED_BACKBONES, TEXT_ENCODERS
 from vlfew.encoders.text.base import TextEncoder
 from vlfew.encoders.text.distinct import check_distinct_texts
 from vlfew.evaluation.run_protocol import check_protocol
-from vlfew.models.loading import load
+from vlfew.models.loading import is_published, load
 from vlfew.training.checkpoint import latest_checkpoint, load_checkpoint
 from vlfew.training.hardware import available_cores, resolve_precision
 from vlfew.training.run_folder import RunFolder
@@ -80,9 +80,10 @@ def examine(
     if (path / "config.yaml").is_file() or any((path / "checkpoints").glob("step-*.json")):
         return findings + list(_run(RunFolder(path)))
     source = _source_of(target, path)
-    if source is None and not path.exists() and not set(target) & set("/:"):
+    if source is None and not path.exists() and not set(target) & set("/:") and not is_published(target):
+        known = [*SOURCES.names(), *PACKAGED_BACKBONES.names()]
         raise DataError(
-            f"there is no run folder, data source, folder or model {target!r}{did_you_mean(target, SOURCES.names())}"
+            f"there is no run folder, data source, folder or model {target!r}{did_you_mean(target, known)}"
         )
     if source is None:
         return findings + list(_model(target)[0])
@@ -106,7 +107,7 @@ def examine(
 def _source_of(target: str, path: Path) -> str | None:
     """The data source that a target is; None for a model."""
     prefix = target.partition(":")[0] + ":"
-    if prefix in PRETRAINED_MODELS.names():
+    if is_published(target):
         return None
     if prefix in SOURCES.names() or (target in SOURCES.names() and not path.exists()):
         return target
@@ -149,7 +150,7 @@ def _installation() -> Iterator[Finding]:
     )
     if wrong:
         yield Finding("problem", "versions", f"{'; '.join(wrong)}: pip install --upgrade vlfew")
-    missing = [extra for extra, package in _extras(wanted).items() if not _installed(package)]
+    missing = [extra for extra, packages in _extras(wanted).items() if not all(map(_installed, packages))]
     if missing:
         yield Finding("ok", "extras", f"not installed: {', '.join(missing)} (pip install 'vlfew[EXTRA]')")
     devices = [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())]
@@ -172,13 +173,15 @@ def _installation() -> Iterator[Finding]:
     yield Finding("note" if free < FREE_BYTES else "ok", "cache", f"{place}, {free / 2**30:,.1f} GiB free")
 
 
-def _extras(wanted: Sequence[object]) -> dict[str, str]:
-    """Extra to the package that it installs."""
-    return {
-        marker.rpartition("==")[2].strip(" '\""): str(getattr(requirement, "name", ""))
-        for requirement in wanted
-        if "extra ==" in (marker := str(getattr(requirement, "marker", "")))
-    }
+def _extras(wanted: Sequence[object]) -> dict[str, list[str]]:
+    """Extra to the packages that it installs."""
+    extras: dict[str, list[str]] = {}
+    for requirement in wanted:
+        marker = str(getattr(requirement, "marker", ""))
+        if "extra ==" in marker:
+            extra = marker.rpartition("==")[2].strip(" '\"")
+            extras.setdefault(extra, []).append(str(getattr(requirement, "name", "")))
+    return extras
 
 
 def _installed(package: str) -> bool:
