@@ -22,7 +22,7 @@ def overlap(outside_data: str, data: LabeledImages, split: str | None) -> str:
     if data.images_from and contains(outside_data, data.images_from):
         return "contains the test images"
     labeled = labeled_data(outside_data)
-    if not labeled or split not in data.splits:
+    if not labeled or split is None or split not in data.splits:
         return ""
     known = frozenset().union(*map(class_names, labeled))
     evaluated = data.classes(split).tolist()

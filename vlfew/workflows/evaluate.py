@@ -223,7 +223,7 @@ def print_results(results: Sequence[Result]) -> None:
 
     wide_console().print(results_table(results))
     for outside in dict.fromkeys(outside_data(result) for result in results if result.outside_data):
-        log(f"outside data: {outside}")
+        log(f"outside    {outside}")
     for note in unique_notes(result.note for result in results):
         log_note(note)
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -16,9 +20,12 @@ from vlfew.data.preprocess import ImagePreprocessor
 from vlfew.encoders.hub import closest_name, hub_folder, local_or_hub_folder, read_json, weight_size
 from vlfew.encoders.image.backbone import Backbone, PretrainedModel, build_errors, token_map
 from vlfew.encoders.library_errors import library_errors
+from vlfew.encoders.load_weights import describe_misfit
 from vlfew.encoders.pretraining_data import data_of_tag
 from vlfew.encoders.transformers_files import json_folder
 
+_KEYS = re.compile(r"(Missing|Unexpected) keys \((.*)\)")
+"""How timm's log begins a list of weights that do not fit."""
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -69,7 +76,8 @@ class TimmBackbone(Backbone):
                 self.model = timm.create_model(name, **arguments)
             elif folder is not None:
                 arguments["pretrained_cfg_overlay"] = _layer_names(config["architecture"], weights)
-                self.model = timm.create_model(f"local-dir:{folder}", pretrained=True, **arguments)
+                with _check_missing(who):
+                    self.model = timm.create_model(f"local-dir:{folder}", pretrained=True, **arguments)
             else:
                 with json_folder({"config.json": config}) as rebuilt:
                     self.model = timm.create_model(f"local-dir:{rebuilt}", **arguments)
@@ -141,6 +149,35 @@ def _weight_file(name: str, config: Any) -> dict[str, Any]:
     file = next(folder / f for f in files if (folder / f).exists())
     # timm would read any file of a `custom_load` model as the .npz it was first published as.
     return {"file": str(file), "custom_load": file.suffix == ".npz"}
+
+
+@contextmanager
+def _check_missing(who: str) -> Iterator[None]:
+    """Raises where weights are missing: without a classifier timm leaves them random, and only logs their names.
+
+    Raises:
+        ModelError: names the first ones, and those that the network does not have.
+    """
+    found: dict[str, list[str]] = {}
+
+    class Names(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if match := _KEYS.match(record.getMessage()):
+                found[match[1]] = match[2].split(", ")
+
+    logger, handler = logging.getLogger("timm.models._builder"), Names(logging.INFO)
+    before = (logger.level, logger.propagate)
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
+    if missing := found.get("Missing"):
+        raise ModelError(f"{who}: {describe_misfit(missing, found.get('Unexpected', []), [])}")
 
 
 def _pretraining_data(name: str, weights: Any) -> str:
