@@ -122,7 +122,7 @@ def test_invalid_entries(config: Path, line: str, problem: str) -> None:
 
 
 def test_a_choice_that_does_not_go_with_an_override(config: Path) -> None:
-    with pytest.raises(ConfigError, match="with image.backbone=resnet12: "):
+    with pytest.raises(ConfigError, match=r"with image\.backbone=resnet12: "):
         read(config, "image.backbone: {choices: [conv4, resnet12]}\n", "image.width=8")
 
 
