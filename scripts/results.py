@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from vlfew.core.errors import ConfigError, VlfewError
 from vlfew.evaluation.results import Result
 from vlfew.models.serialization import read_metadata
-from vlfew.report.formatting import accuracy, duration, extras, percent, setting
+from vlfew.report.formatting import accuracy, duration, extras, outside_data, percent, setting
 from vlfew.report.load_run import FinishedRun, load_runs
 from vlfew.workflows.assemble import read_config
 
@@ -213,7 +213,7 @@ def _system_row(
         each(*(f"{_time(run)}, {_steps(run, system.config)}" for run, _ in found)),
         each(*(f"{run.parameters[0]:,}" if run.parameters else NOTHING for run, _ in found)),
         each(*(_size(r) for _, r in found)),
-        each(*("yes" if r.outside_data else "no" for _, r in found)),
+        each(*(outside_data(r) for _, r in found)),
     ]
 
 
@@ -267,7 +267,7 @@ def _result_row(run: FinishedRun, result: Result) -> list[str]:
         ", ".join(extras(result)),
         result.interval_unit,
         str(result.seed),
-        "yes" if result.outside_data else "no",
+        outside_data(result),
         f"`{_command(run, result)}`",
     ]
 

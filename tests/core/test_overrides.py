@@ -103,3 +103,59 @@ def test_data_options_of_evaluate() -> None:
 )
 def test_the_type_decides(text: str, annotation: object, value: object) -> None:
     assert read_value(text, annotation) == value
+
+
+def test_the_options_of_a_replaced_component_go_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "data: {name: folder}\nimage: {backbone: conv4, widths: [8, 8], frozen: true}\n"
+        "objective: [{loss: triplet, margin: 2}, {loss: supervised_contrastive, temperature: 0.2, weight: 3}]\n"
+        "evaluate: [{protocol: few-shot, ways: 3}]\nsimilarity: {name: cross_attention, reduction: 2}\n"
+    )
+    found = read_config(
+        path,
+        [
+            "image.backbone=efficientnet_lite0",
+            "objective.1.loss=alignment_softmax",
+            "evaluate.0.protocol=zero-shot",
+            "evaluate.0.split=val",
+            "similarity.name=cosine",
+        ],
+    )
+    assert (found.image.backbone, found.image.options, found.image.frozen) == ("efficientnet_lite0", {}, True)
+    assert (found.objective[1].options, found.objective[1].weight) == ({}, 3)
+    assert found.objective[0].options == {"margin": 2.0}
+    assert found.evaluate[0].options == {"split": "val"}
+    assert found.similarity.options == {}
+
+
+def test_what_is_given_with_the_new_component_stays_and_is_checked(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(OBJECTIVE + "data: {name: folder}\nimage: {backbone: conv4, widths: [8, 8]}\n")
+    given = ["image.widths=[4, 4, 8, 8]", "image.backbone=resnet12"]
+    for overrides in (given, given[::-1]):
+        assert read_config(path, overrides).image.options == {"widths": [4, 4, 8, 8]}
+    with pytest.raises(ConfigError, match=r"override image.widths=\[4\]: unknown key 'image.widths'"):
+        read_config(path, ["image.backbone=efficientnet_lite0", "image.widths=[4]"])
+    assert read_config(path, ["image.backbone=conv4"]).image.options == {"widths": [8, 8]}
+
+
+def test_another_model_of_one_family_keeps_the_options(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        OBJECTIVE + "data: {name: folder}\nimage: {backbone: 'timm:resnet18', pretrained: true}\n"
+    )
+    assert read_config(path, ["image.backbone=timm:resnet50"]).image.options == {"pretrained": True}
+
+
+def test_a_file_that_names_another_component_than_its_base(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(
+        OBJECTIVE + "data: {name: folder}\nimage: {backbone: conv4, widths: [8]}\n"
+    )
+    path = tmp_path / "run.yaml"
+    path.write_text("base: base.yaml\nimage: {backbone: efficientnet_lite0}\n")
+    assert read_config(path).image.options == {}
+    path.write_text("base: base.yaml\nimage: {backbone: resnet12, drop_rate: 0.2}\n")
+    assert read_config(path).image.options == {"drop_rate": 0.2}
+    path.write_text("base: base.yaml\nimage: {norm: none}\n")
+    assert read_config(path).image.options == {"widths": [8], "norm": "none"}

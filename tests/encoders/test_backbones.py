@@ -90,7 +90,7 @@ def test_shapes_and_rebuild(name: str, in_channels: int, image_size: int, option
     if features.map is not None:
         assert features.map.ndim == 4 and len(features.map) == 2
     assert (features.map is None) == (name == "torchvision:shufflenet_v2_x0_5")
-    assert not backbone.pretrained and backbone.pixel_mean is None
+    assert not backbone.pretrained_on and backbone.pixel_mean is None
 
     saved = json.loads(json.dumps(saved_options(name, options, backbone)))
     twin = BACKBONES.get(name)(in_channels, image_size, **saved).eval()
@@ -251,7 +251,7 @@ def test_timm_map_is_pooled_to_the_embedding() -> None:
 @pytest.mark.parametrize("name", ["timm:test_resnet", "torchvision:resnet18"])
 def test_a_saved_pretrained_backbone_needs_no_weights(name: str) -> None:
     backbone = build(name, 1, 64, pretrained=True, load=False)
-    assert backbone.pretrained
+    assert backbone.pretrained_on
     assert backbone.pixel_mean is not None and len(backbone.pixel_mean) == 1
     assert backbone.pixel_std is not None and math.isfinite(backbone.pixel_std[0])
     assert build(name, 1, 64, **backbone.saved_options).pixel_mean == backbone.pixel_mean
@@ -319,7 +319,7 @@ def test_timm_weights_in_the_cache(no_hub: Path) -> None:
     with torch.no_grad():
         expected = published.eval().forward_head(published.forward_features(images), pre_logits=True)
         assert_close(backbone(images).embedding, expected)
-    assert backbone.pretrained and backbone.pixel_mean == (0.5, 0.5, 0.5)
+    assert backbone.pretrained_on and backbone.pixel_mean == (0.5, 0.5, 0.5)
     gray = build("timm:test_vit", 1, 64, pretrained=True)  # another stem and other positions
     assert gray(torch.randn(1, 1, 64, 64)).embedding.shape == (1, gray.dim)
 
@@ -346,7 +346,7 @@ def test_torchvision_weights_in_the_folder(
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         assert_close(backbone(images).embedding, published.eval()(images))
-    assert backbone.pretrained and backbone.pixel_mean == (0.485, 0.456, 0.406)
+    assert backbone.pretrained_on and backbone.pixel_mean == (0.485, 0.456, 0.406)
 
 
 def test_a_new_backbone_is_one_file_and_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

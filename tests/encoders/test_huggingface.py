@@ -30,7 +30,7 @@ def tiny(bert_folder: Path) -> TextEncoder:
 def test_loads_quietly_in_float32(bert_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     encoder = TEXT_ENCODERS.get(f"hf:{bert_folder}")()
     assert capfd.readouterr().err == ""
-    assert encoder.dim == 16 and encoder.pretrained and not encoder.trained_with_images
+    assert encoder.dim == 16 and encoder.pretrained and not encoder.pretrained_on_images
     assert all(p.dtype == torch.float32 for p in encoder.parameters())
 
 
@@ -106,7 +106,7 @@ def test_saved_and_rebuilt_without_its_folder(bert_folder: Path, tmp_path: Path)
     assert not torch.equal(twin.encode(SENTENCES), encoder.encode(SENTENCES))
     twin.load_state_dict(encoder.state_dict())
     assert torch.equal(twin.encode(SENTENCES), encoder.encode(SENTENCES))
-    assert (twin.dim, twin.pretrained, twin.trained_with_images) == (encoder.dim, True, False)
+    assert (twin.dim, twin.pretrained, twin.pretrained_on_images) == (encoder.dim, True, "")
 
 
 SIZE = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -148,7 +148,7 @@ def test_a_text_tower_of_an_image_text_model_is_marked(
     save_with_tokenizer(clip if joint else clip.text_model, bert_folder, tmp_path)
     encoder = TEXT_ENCODERS.get(f"hf:{tmp_path}")()
     twin = TextEncoder.from_saved(json.loads(json.dumps(encoder.saved_config())))
-    assert encoder.trained_with_images and twin.trained_with_images
+    assert encoder.pretrained_on_images and twin.pretrained_on_images
 
 
 def test_image_text_checkpoints_give_their_text_tower(bert_folder: Path, tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def fake_package(folder: Path, weights: bytes) -> None:
 def test_minilm_refuses_tampered_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_package(tmp_path, b"not the weights")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ModelError, match="not the published all-MiniLM-L6-v2"):
+    with pytest.raises(ModelError, match="does not hold the published weights"):
         TEXT_ENCODERS.get("minilm")()
 
 

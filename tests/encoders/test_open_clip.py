@@ -33,7 +33,7 @@ def test_image_tower(clip_folder: Path, clip: open_clip.CLIP) -> None:
     with torch.no_grad():
         features = backbone(images)
         assert_close(features.embedding, clip.encode_image(images))
-    assert backbone.dim == 32 and backbone.pretrained
+    assert backbone.dim == 32 and backbone.pretrained_on == "not known"
     assert features.map.shape == (2, 24, 4, 4)
     assert (backbone.pixel_mean, backbone.pixel_std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     assert not any("token_embedding" in name for name in backbone.state_dict())
@@ -58,7 +58,7 @@ def test_text_tower(clip_folder: Path, clip: open_clip.CLIP) -> None:
         expected = clip.encode_text(ids)
     assert_close(encoder.encode(TEXTS), expected)
     features = encoder(encoder.tokenize(TEXTS))
-    assert encoder.dim == 32 and encoder.pretrained and encoder.trained_with_images
+    assert encoder.dim == 32 and encoder.pretrained_on_images == "not known"
     features.embedding.sum().backward()
     assert [name for name, p in encoder.named_parameters() if p.grad is None] == []
     assert features.tokens is not None and features.tokens.shape == (3, 16, 16)
@@ -79,12 +79,12 @@ def test_both_towers_are_rebuilt_without_the_folder(clip_folder: Path, tmp_path:
     images = torch.randn(2, 3, 40, 40)
     with torch.no_grad():
         assert torch.equal(image_twin(images).embedding, backbone(images).embedding)
-    assert (image_twin.pixel_mean, image_twin.pretrained) == (backbone.pixel_mean, True)
+    assert (image_twin.pixel_mean, image_twin.pretrained_on) == (backbone.pixel_mean, "not known")
 
     text_twin = TextEncoder.from_saved(saved)
     text_twin.load_state_dict(encoder.state_dict())
     assert torch.equal(text_twin.encode(TEXTS), encoder.encode(TEXTS))
-    assert text_twin.trained_with_images
+    assert text_twin.pretrained_on_images
 
 
 def test_random_towers_are_not_trained_with_images() -> None:
@@ -97,7 +97,7 @@ def test_random_towers_are_not_trained_with_images() -> None:
             "pretrained": False,
         }
     )
-    assert not encoder.trained_with_images
+    assert not encoder.pretrained_on_images
 
 
 def test_a_hugging_face_text_tower_in_a_folder(clip_folder: Path, bert_folder: Path, tmp_path: Path) -> None:

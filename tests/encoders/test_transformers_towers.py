@@ -31,7 +31,7 @@ def test_any_image_tower_from_a_folder(kind: str, tmp_path: Path) -> None:
     assert features.embedding.shape == (2, backbone.dim)
     channels, side = GRIDS.get(kind, (16, 6))
     assert features.map.shape == (2, channels, side, side)
-    assert backbone.pretrained
+    assert backbone.pretrained_on
     assert (backbone.pixel_mean, backbone.pixel_std) == (tuple(MEAN), tuple(STD))
     backbone.train()
     backbone(x).embedding.square().sum().backward()
@@ -82,7 +82,7 @@ def test_a_tower_with_its_projection_alone(bert_folder: Path, tmp_path: Path) ->
     twin = TextEncoder.from_saved(json.loads(json.dumps(encoder.saved_config())))
     twin.load_state_dict(encoder.state_dict())
     assert torch.equal(twin.encode(TEXT), encoder.encode(TEXT))
-    assert encoder.trained_with_images and encoder.dim == 12
+    assert encoder.pretrained_on_images and encoder.dim == 12
 
 
 def test_gray_images_are_three_equal_channels(tmp_path: Path) -> None:

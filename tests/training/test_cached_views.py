@@ -179,7 +179,7 @@ def test_without_a_place_for_files_outputs_are_kept_in_memory(
 def test_no_space_is_told_before_the_first_image(
     config: Path, encoded: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usage = namedtuple("usage", "total used free")  # noqa: PYI024
+    usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 0, 10_000))
     with pytest.raises(
         ConfigError, match=r"cache_views=100 keeps embeddings of 48 images: 0\.00123 GB.* 1e-05 GB free"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from safetensors.torch import load_file
 
 from tests.training.conftest import CONFIG
 from vlfew.cli import main
-from vlfew.models import load
+from vlfew.data.labeled_images import LabeledImages
+from vlfew.models import DualStream, load
+from vlfew.workflows.configured_model import initialize
 
 SHORT = ["optim.steps=2", "optim.warmup_steps=0", "training.eval_every=2", "evaluate=[]"]
 
@@ -49,9 +52,32 @@ def test_what_is_frozen_stays_that_of_the_first_run(first, capsys) -> None:
     note = f"starts from the weights of {run}, trained on folder/train; new: image_projection"
     assert note in capsys.readouterr().err
     (result,) = json.loads((run.parent / "second" / "results.json").read_text())
-    assert result["outside_data"] is True and note in result["note"]
+    assert result["outside_data"] == "" and note in result["note"]  # the same training split
     metadata = json.loads((run.parent / "second" / "model.json").read_text())["metadata"]
     assert metadata["started_from"] == {"model": str(run), "fingerprint": load(run).fingerprint}
+
+
+def outside_data(run: Path) -> str:
+    return str(json.loads((run / "model.json").read_text())["model"]["outside_data"])
+
+
+def test_the_data_of_another_training_are_outside_data(first, images, tmp_path) -> None:
+    runs = first[1].parent
+    other = shutil.copytree(images, tmp_path / "other")
+    next(other.glob("train/*/*")).unlink()
+    assert started(first, "name=elsewhere", f"data.root={other}", f"init_from={first[1]}") == 0
+    assert outside_data(runs / "elsewhere") == "folder/train"
+    assert started(first, "name=back", f"init_from={runs / 'elsewhere'}") == 0
+    assert outside_data(runs / "back") == "folder/train"
+
+
+def test_the_data_of_published_weights_stay_outside_data(tiny: LabeledImages) -> None:
+    published = load("efficientnet_lite0")
+    options = {"backbone_options": {"load": False}, "outside_data": ""}
+    model = DualStream.from_spec(published.spec.model_copy(update=options))
+    initialize(model, tiny, "efficientnet_lite0")
+    assert model.spec.outside_data == "ImageNet-1k"
+    assert all(torch.equal(own, published.state_dict()[name]) for name, own in model.state_dict().items())
 
 
 def test_a_chain_of_initializations_is_in_the_notes(first) -> None:

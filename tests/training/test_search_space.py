@@ -109,7 +109,6 @@ def test_every_mistake_is_listed_at_once_with_its_line(config: Path) -> None:
         ("objective.0.marign: {low: 0.1, high: 1.0}", "did you mean 'margin'?"),
         # Inconsistent with the rest of the configuration.
         ("image.backbone: {choices: [conv4, letnet]}", "unknown backbone 'letnet'"),
-        ("image.backbone: {choices: [conv4, resnet12]}", "with image.backbone=resnet12: "),
         ("seed: {low: 0, high: 9}", "'seed' cannot be tuned: the best of several seeds"),
         ("model_selection.ways: {low: 2, high: 5}", "cannot be tuned: trials are compared by it"),
         ("name: {choices: [a, b]}", "'name' cannot be tuned"),
@@ -120,6 +119,11 @@ def test_invalid_entries(config: Path, line: str, problem: str) -> None:
     found = problems(config, line + "\n")
     assert all(one.startswith(":1: ") for one in found)
     assert problem in found[0]
+
+
+def test_a_choice_that_does_not_go_with_an_override(config: Path) -> None:
+    with pytest.raises(ConfigError, match=r"with image\.backbone=resnet12: "):
+        read(config, "image.backbone: {choices: [conv4, resnet12]}\n", "image.width=8")
 
 
 def test_empty_and_missing_search_space(config: Path) -> None:

@@ -6,7 +6,7 @@ Each mistake is reported with its file and line, or with the override that cause
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,10 +69,11 @@ def load_config(path: Path, overrides: Sequence[str] = (), parts: Mapping[str, P
         ConfigError: one line per mistake: file, line, what is wrong, a suggestion.
     """
     origins = Origins()
-    values = read_yaml(path, origins)
+    values = read_yaml(path, origins, parts=parts or {})
     named = deepcopy(values)  # with every component's name, which says what types its options have
     for override in overrides:
         apply_override(named, override, lambda key: UNKNOWN)
+    _drop_replaced_options(values, named, parts or {})
     problems = []
     for override in overrides:
         key, problem = apply_override(values, override, lambda key: _type_of(key, named, parts or {}))
@@ -144,7 +145,11 @@ def parse_values(pairs: Sequence[str], schema: type[BaseModel], owner: str, at: 
 
 
 def read_yaml(
-    path: Path, origins: Origins, seen: tuple[Path, ...] = (), kind: str = "configuration file"
+    path: Path,
+    origins: Origins,
+    seen: tuple[Path, ...] = (),
+    kind: str = "configuration file",
+    parts: Mapping[str, Part] | None = None,
 ) -> dict[str, Any]:
     """Read a YAML mapping, merged over the one that its key `base` names.
 
@@ -153,6 +158,8 @@ def read_yaml(
         origins: receives the line of every key.
         seen: files whose `base` led here.
         kind: what the file is, for messages.
+        parts: the sections of components: where a file names another component than its `base`, the options that the
+            base gives the replaced one are left out.
 
     Raises:
         ConfigError: the file is missing, not YAML, or not a mapping.
@@ -177,7 +184,10 @@ def read_yaml(
         raise ConfigError(f"{path}:1: expected a mapping of settings")
     if "base" in values:
         base = _base_file(path, str(values.pop("base")))
-        values = _merge(read_yaml(base, origins, (*seen, path.resolve()), kind), values)
+        below = read_yaml(base, origins, (*seen, path.resolve()), kind, parts)
+        merged = _merge(below, values)
+        _drop_replaced_options(below, merged, parts or {})
+        values = _merge(below, values)
     origins.places[""] = str(path)
     _record_lines(node, "", path, origins)
     return values
@@ -223,6 +233,43 @@ def _record_lines(node: Any, at: str, path: Path, origins: Origins) -> None:
         for number, value in enumerate(node.value):
             origins.places[f"{at}.{number}"] = f"{path}:{value.start_mark.line + 1}"
             _record_lines(value, f"{at}.{number}", path, origins)
+
+
+def _drop_replaced_options(values: dict[str, Any], after: Any, parts: Mapping[str, Part]) -> None:
+    """Removes the options of components that are replaced by name, since they are options of the replaced ones.
+
+    Args:
+        values: a configuration, which is changed.
+        after: the same with what is set over it.
+        parts: the sections of components.
+    """
+    for section, part in parts.items():
+        model = _model_at(section.split("."))
+        assert model is not None
+        default = model.model_fields[part.key].get_default()
+        for entry, new in _entries(values, after, section.split(".")):
+            old_name, new_name = entry.get(part.key, default), new.get(part.key, default)
+            if not isinstance(new_name, str) or part.registry.same_component(old_name, new_name):
+                continue
+            for option in [key for key in entry if key not in model.model_fields]:
+                del entry[option]
+
+
+def _entries(
+    values: Any, after: Any, steps: Sequence[str]
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """The components of a section in two configurations, one by one where it lists several."""
+    for step in steps:
+        values = values.get(step) if isinstance(values, dict) else None
+        after = after.get(step) if isinstance(after, dict) else None
+    pairs = (
+        zip(values, after, strict=False)
+        if isinstance(values, list) and isinstance(after, list)
+        else [(values, after)]
+    )
+    for one, other in pairs:
+        if isinstance(one, dict) and isinstance(other, dict):
+            yield one, other
 
 
 def _check_parts(values: dict[str, Any], parts: Mapping[str, Part], origins: Origins) -> list[str]:

@@ -50,6 +50,13 @@ class Registry:
         hint = renamed_value(self.kind, name) or did_you_mean(name, shown)
         raise VlfewError(f"unknown {self.kind} {name!r}{hint}")
 
+    def same_component(self, first: object, second: object) -> bool:
+        """Whether two names stand for one component, as `timm:resnet18` and `timm:resnet50` do; so do unknown ones."""
+        try:
+            return first == second or self._entry(first)[0] == self._entry(second)[0]  # type: ignore[arg-type]
+        except VlfewError:
+            return True
+
     def _component(self, name: str) -> Callable[..., Any]:
         target, _ = self._entry(name)
         module, _, attribute = target.partition(":")

@@ -116,6 +116,7 @@ class LabeledImages:
         pairs: split name to the image pairs of the data set's own protocol, if any.
         training_labels: which labels of the training split may be used, in the terms of the data set's own protocol
             (LFW: `unrestricted`); empty if there is no such convention.
+        images_from: the larger data set that the images were taken from (`ImageNet-1k`), if any.
         skipped: names of unreadable images that were skipped (`on_bad_image: skip`).
         set_aside: names of files that are in its folder and are no images of it.
         note: what a reader of results must know ("5,200 of 60,000 images available").
@@ -136,6 +137,7 @@ class LabeledImages:
     image_names: tuple[str, ...] = ()
     pairs: Mapping[str, Pairs] = field(default_factory=dict)
     training_labels: str = ""
+    images_from: str = ""
     skipped: tuple[str, ...] = ()
     set_aside: tuple[str, ...] = ()
     note: str = ""

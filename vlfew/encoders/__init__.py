@@ -14,6 +14,16 @@ PREPROCESSING = Registry(
 )
 """Called with `(in_channels, image_size, **options)`; each returns a `Preprocessing`."""
 
+PACKAGED_BACKBONES = Registry(
+    "packaged backbone",
+    {
+        "efficientnet_lite0": "vlfew.encoders.packaged.efficientnet_lite0:EfficientNetLite0",
+        "efficientnet_lite1": "vlfew.encoders.packaged.efficientnet_lite1:EfficientNetLite1",
+        "efficientnet_lite2": "vlfew.encoders.packaged.efficientnet_lite2:EfficientNetLite2",
+    },
+)
+"""Pretrained backbones in Python packages; each has its `weights`, and is in `BACKBONES` and known to `vlfew.load`."""
+
 BACKBONES = Registry(
     "backbone",
     {
@@ -23,6 +33,7 @@ BACKBONES = Registry(
         "embed2d": "vlfew.encoders.image.embed2d:Embed2D",
         "conv4": "vlfew.encoders.image.conv4:Conv4",
         "resnet12": "vlfew.encoders.image.resnet12:ResNet12",
+        **PACKAGED_BACKBONES.entries,
         "timm:": "vlfew.encoders.image.timm_models:TimmBackbone",
         "torchvision:": "vlfew.encoders.image.torchvision_models:TorchvisionBackbone",
         "open_clip:": "vlfew.encoders.image.open_clip_models:OpenClipBackbone",
@@ -34,7 +45,7 @@ BACKBONES = Registry(
 TEXT_ENCODERS = Registry(
     "text encoder",
     {
-        "minilm": "vlfew.encoders.text.minilm:minilm",
+        "minilm": "vlfew.encoders.packaged.minilm:minilm",
         "hf:": "vlfew.encoders.text.transformers_models:hf",
         "open_clip:": "vlfew.encoders.text.open_clip_models:open_clip_text",
     },
@@ -49,6 +60,6 @@ PRETRAINED_MODELS = Registry(
         "transformers:": "vlfew.encoders.image.transformers_models:pretrained_model",
     },
 )
-"""Backbones that `vlfew.load` accepts by name; each returns a `PretrainedModel`."""
+"""Families of backbones that `vlfew.load` accepts by name; each returns a `PretrainedModel`."""
 
-__all__ = ["BACKBONES", "PREPROCESSING", "PRETRAINED_MODELS", "TEXT_ENCODERS"]
+__all__ = ["BACKBONES", "PACKAGED_BACKBONES", "PREPROCESSING", "PRETRAINED_MODELS", "TEXT_ENCODERS"]

@@ -11,6 +11,7 @@ from torch import nn
 
 from vlfew.core.config import Interpolation, Resize
 from vlfew.core.errors import ModelError, did_you_mean
+from vlfew.core.outside_data import NOT_KNOWN
 from vlfew.encoders.hub import (
     cached_folder,
     check_complete,
@@ -21,6 +22,7 @@ from vlfew.encoders.hub import (
     weight_size,
 )
 from vlfew.encoders.library_errors import library_errors
+from vlfew.encoders.pretraining_data import data_of_tag
 
 Tower = Literal["visual", "text"]
 CONFIG = "open_clip_config.json"
@@ -83,6 +85,12 @@ def find_model(name: str) -> OpenClipModel:
         config["quick_gelu"] = pretrained.get("quick_gelu", False)
     weights = _download_weights(who, config, pretrained) if pretrained else None
     return _model(config, pretrained, weights)
+
+
+def pretraining_data(name: str) -> str:
+    """What the weights that a name refers to were trained on: of `ARCH/TAG`, what the tag says."""
+    tag = name.partition("/")[2]
+    return NOT_KNOWN if Path(name).expanduser().is_dir() else data_of_tag(tag)
 
 
 def _model(

@@ -70,6 +70,8 @@ def _merge_field(name: str, values: list[Any], different_data: bool) -> Any:
         return round(math.fsum(values) / count)
     if all(isinstance(v, int | float) for v in values):
         return math.fsum(values) / count
+    if name == "outside_data_overlap":
+        return ""
     if name == "cmc":
         shortest = min(map(len, values))
         return np.mean([v[:shortest] for v in values], axis=0).tolist()

@@ -13,6 +13,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 from vlfew.core.checks import to_list
 from vlfew.core.errors import DataError, RunError, describe_value
 from vlfew.core.files import write_atomic
+from vlfew.core.outside_data import OutsideData
 from vlfew.core.upgrade import upgrade_result
 
 if TYPE_CHECKING:
@@ -34,7 +35,10 @@ class Result(BaseModel):
         episodes: number of episodes (or classes, trials, pairs ...) that the interval is over.
         seed: of the episodes.
         input_size: `[C, H, W]` of the images that the encoder received.
-        outside_data: whether weights learned from images outside the training split were used.
+        outside_data: the images outside the training split that the weights were trained on, by name (`ImageNet-1k`);
+            `not known` where no name is known, "" where there are none.
+        outside_data_overlap: what is known of their overlap with the evaluated split (`contains the test images`, or
+            which classes have the name of a class of theirs); "" where nothing is.
         command: that repeats the evaluation.
         options: every option of the protocol, given or by default.
         protocol_class: where a data set has a convention for it: `unrestricted` (LFW: the names of the
@@ -58,9 +62,10 @@ class Result(BaseModel):
     episodes: int
     seed: int
     input_size: list[int]
-    outside_data: bool
+    outside_data: OutsideData
     command: str
     options: dict[str, Any] = Field({}, validation_alias=AliasChoices("options", "asked"))  # until 0.1
+    outside_data_overlap: str = ""
     protocol_class: str = ""
     data_fingerprint: str = ""
     trained_on: str = ""

@@ -16,6 +16,7 @@ from vlfew.core.files import write_atomic
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.evaluation import PROTOCOLS
 from vlfew.evaluation.context import EvaluationContext, ModelRequired, ProtocolResult
+from vlfew.evaluation.outside_data import overlap
 from vlfew.evaluation.results import Result
 
 DRAWN = ("episodes", "trials", "repeats")
@@ -51,7 +52,7 @@ def run_protocol(
     *,
     command: str = "",
     trained_on: str = "",
-    outside_data: bool = False,
+    outside_data: str = "",
     notes: Sequence[str] = (),
 ) -> tuple[Result, ProtocolResult]:
     """Runs a protocol.
@@ -62,7 +63,7 @@ def run_protocol(
         options: of the protocol; the others have their defaults.
         command: that repeats the evaluation.
         trained_on: `data/split` that the model was trained on.
-        outside_data: whether weights learned from images outside the training split were used.
+        outside_data: the images outside the training split that the weights were trained on, by name.
         notes: what a reader of the result must know of the model.
 
     Raises:
@@ -90,6 +91,7 @@ def run_protocol(
         "seed": checked.get("seed", 0),
         "input_size": list(data.images.shape),
         "outside_data": outside_data,
+        "outside_data_overlap": overlap(outside_data, data, checked.get("split")),
         "options": {k: str(v) if isinstance(v, Path) else v for k, v in resolved.items() if v is not None},
         "protocol_class": terms if data.training_labels else "",
         "command": command,

@@ -17,6 +17,7 @@ from vlfew.core.features import Features
 from vlfew.data.decode import read_image
 from vlfew.encoders.image.backbone import Backbone
 from vlfew.encoders.preprocessing.base import Preprocessing
+from vlfew.encoders.pretraining_data import joined
 from vlfew.encoders.text.base import TextEncoder
 from vlfew.encoders.text.cache import TextCache
 from vlfew.models import build
@@ -275,10 +276,12 @@ class DualStream(nn.Module, Comparison, HubModel):
         return self.dim * NUM_VIEWS[self.spec.tta] * (1 if self.spec.share_weights else 2)
 
     @property
-    def pretrained_on_images(self) -> bool:
-        """Whether weights of either stream were trained on images outside the training split, as CLIP's were."""
+    def pretrained_on_images(self) -> str:
+        """What images the weights of either stream were pretrained on, by name, as CLIP's were; empty for none."""
         text_encoder = self.text_encoder
-        return self.backbone.pretrained or (text_encoder is not None and text_encoder.trained_with_images)
+        return joined(
+            [self.backbone.pretrained_on, "" if text_encoder is None else text_encoder.pretrained_on_images]
+        )
 
     @property
     def device(self) -> torch.device:

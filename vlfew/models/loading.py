@@ -6,9 +6,10 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from vlfew.core.errors import ModelError, describe_value
-from vlfew.encoders import BACKBONES, PRETRAINED_MODELS
+from vlfew.encoders import BACKBONES, PACKAGED_BACKBONES, PRETRAINED_MODELS
 from vlfew.encoders.hub import read_json
 from vlfew.encoders.image.backbone import PretrainedModel
+from vlfew.encoders.packaged.base import PackagedWeights
 from vlfew.models.dual_stream import DualStream
 from vlfew.models.serialization import fingerprint_of
 from vlfew.models.spec import ModelSpec, TextSpec
@@ -19,8 +20,9 @@ def load(name: str | Path) -> DualStream:
 
     Args:
         name: a run folder, a Hugging Face hub id (`owner/name`), or a published model: `open_clip:ARCH/TAG` or
-            `transformers:NAME`, both with their text encoder in their joint space where they have one, or
-            `timm:NAME` (images alone). The folder of a published model needs no prefix.
+            `transformers:NAME`, both with their text encoder in their joint space where they have one, or, of images
+            alone, `timm:NAME` or a backbone in a Python package (`efficientnet_lite0`). The folder of a published
+            model needs no prefix.
 
     Raises:
         ModelError: no model of that name; says where it was looked for.
@@ -28,7 +30,7 @@ def load(name: str | Path) -> DualStream:
     if not isinstance(name, str | Path):
         raise ModelError(f"a model's name must be a str or a Path, got {describe_value(name)}")
     folder, text = Path(name), str(name)
-    if text.partition(":")[0] + ":" in PRETRAINED_MODELS.names() and not folder.is_dir():
+    if is_published(text) and not folder.is_dir():
         return _load_published(text)
     # A path whose parent folder exists is a mistyped path rather than a hub id.
     is_hub_id = (
@@ -44,12 +46,18 @@ def load(name: str | Path) -> DualStream:
     beside = (
         [str(path) for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
     )
-    close = get_close_matches(text, beside, n=1)
+    close = get_close_matches(text, [*beside, *PACKAGED_BACKBONES.names()], n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     raise ModelError(
         f"there is no model {text!r}: neither a run folder, nor the folder of a published model, nor a hub id "
-        f"(owner/name), nor open_clip:ARCH/TAG, transformers:NAME or timm:NAME{hint}"
+        f"(owner/name), nor open_clip:ARCH/TAG, transformers:NAME, timm:NAME or one of "
+        f"{', '.join(PACKAGED_BACKBONES.names())}{hint}"
     )
+
+
+def is_published(name: str) -> bool:
+    """Whether a name is that of a published model: of a library's, or of a backbone in a Python package."""
+    return name.partition(":")[0] + ":" in PRETRAINED_MODELS.names() or name in PACKAGED_BACKBONES.names()
 
 
 def _libraries(folder: Path) -> list[str]:
@@ -64,7 +72,7 @@ def _libraries(folder: Path) -> list[str]:
 
 def _load_published(name: str) -> DualStream:
     """A published model in the joint space it was trained for."""
-    published: PretrainedModel = PRETRAINED_MODELS.get(name)()
+    published = _pretrained_model(name)
     preprocessor = published.preprocessor
     takes_pretrained = "pretrained" in BACKBONES.options(name).model_fields
     spec = ModelSpec(
@@ -83,3 +91,13 @@ def _load_published(name: str) -> DualStream:
     model.spec.outside_data = model.pretrained_on_images
     model.fingerprint = fingerprint_of(model)
     return model.eval()
+
+
+def _pretrained_model(name: str) -> PretrainedModel:
+    """How the images of a published model are read, and its text encoder."""
+    if name not in PACKAGED_BACKBONES.names():
+        found: PretrainedModel = PRETRAINED_MODELS.get(name)()
+        return found
+    weights: PackagedWeights = PACKAGED_BACKBONES.get(name).weights  # type: ignore[attr-defined]
+    assert weights.images is not None
+    return PretrainedModel(weights.images.preprocessor)

@@ -11,6 +11,9 @@ from huggingface_hub import ModelCardData
 from jinja2 import Template
 
 from vlfew.core.errors import ModelError
+from vlfew.encoders import PACKAGED_BACKBONES
+from vlfew.encoders.packaged.base import PackagedWeights
+from vlfew.encoders.packaged.minilm import WEIGHTS as MINILM
 
 if TYPE_CHECKING:
     from vlfew.models.dual_stream import DualStream
@@ -45,8 +48,20 @@ def model_card(model: DualStream, repo_id: str = "owner/name", license: str | No
         commands=[_with_model(shlex.split(r["command"]), repo_id) for r in results],
         repo_id=repo_id,
         license=license,
+        packaged=_packaged_weights(model),
     )
     return content + "\n"
+
+
+def _packaged_weights(model: DualStream) -> list[tuple[str, PackagedWeights]]:
+    """The streams of a model that started from packaged weights, with these."""
+    found, text = [], model.spec.text
+    if model.spec.backbone in PACKAGED_BACKBONES.names():
+        backbone: Any = PACKAGED_BACKBONES.get(model.spec.backbone)
+        found.append(("image encoder", backbone.weights))
+    if text is not None and text.encoder == MINILM.name:
+        found.append(("text encoder", MINILM))
+    return found
 
 
 def _results(model: DualStream) -> list[dict[str, Any]]:

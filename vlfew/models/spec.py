@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from vlfew.core.config import ClassNeighborsConfig, Interpolation, LoraConfig, Resize, TestTimeAugmentation
+from vlfew.core.outside_data import OutsideData
 from vlfew.data.preprocess import ImagePreprocessor
 
 ProjectionKind = Literal["none", "linear", "mlp"]
@@ -60,7 +61,8 @@ class ModelSpec(BaseModel):
         embedding_dim: width D of the joint space; None uses the backbone's own embedding.
         similarity: registry name, with `similarity_options`.
         image_size, channels, resize, interpolation, center_crop: how images are preprocessed (`ImagePreprocessor`).
-        outside_data: whether the model starts from weights trained on other images.
+        outside_data: the images that the weights it started from were trained on, by name (`ImageNet-1k`); `not known`
+            where no name is known, empty where it started from random weights.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -84,7 +86,7 @@ class ModelSpec(BaseModel):
     resize: Resize = "stretch"
     interpolation: Interpolation = "bilinear"
     center_crop: float = 1.0
-    outside_data: bool = False
+    outside_data: OutsideData = ""
 
     def preprocessor(self) -> ImagePreprocessor:
         """How images are read for this model."""

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from vlfew.evaluation.adaptation.result import Estimate
+from vlfew.evaluation.adaptation.result import AdaptationResult, Estimate
 from vlfew.evaluation.results import Result
 
 EXTRAS = {
@@ -53,6 +53,12 @@ def figure(found: Estimate | None) -> str:
     if found is None:
         return "–"
     return percent(found.mean) + ("" if found.ci95 is None else f" {half_width(found.mean, found.ci95)}")
+
+
+def outside_data(result: Result | AdaptationResult) -> str:
+    """`ImageNet-1k (contains the test images)`, or `no`."""
+    overlap = result.outside_data_overlap
+    return (result.outside_data or "no") + (f" ({overlap})" if overlap else "")
 
 
 def setting(result: Result) -> str:

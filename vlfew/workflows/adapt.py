@@ -23,6 +23,7 @@ from vlfew.evaluation.adaptation.result import AdaptationResult
 from vlfew.evaluation.context import EvaluationContext
 from vlfew.evaluation.feature_bank import encode_split
 from vlfew.evaluation.feature_cache import cached_split_features
+from vlfew.evaluation.outside_data import overlap
 from vlfew.models.dual_stream import DualStream
 from vlfew.models.loading import load
 from vlfew.training.run_folder import RunFolder
@@ -48,7 +49,7 @@ def adapt(
 
     Args:
         model: a model, or its name: a run folder, a hub id, `open_clip:ARCH/TAG`, `transformers:NAME`,
-            `timm:NAME`.
+            `timm:NAME`, or a packaged backbone such as `efficientnet_lite0`.
         data: a data set, the name of a source, or None for the data that the model was trained on.
         methods: a name or several; `all` for all that need no training of the model.
         root: folder of the data, for a source by name.
@@ -85,6 +86,7 @@ def adapt(
         command=adapt_command(name, data, given, root, data_options),
         trained_on=trained_on(loaded),
         outside_data=loaded.spec.outside_data,
+        outside_data_overlap=overlap(loaded.spec.outside_data, images, result.split),
         notes=list(dict.fromkeys([*result.notes, *training_notes(loaded.metadata, images)])),
     )
 
@@ -175,10 +177,12 @@ def _rename_earlier(folder: Path, command: str) -> Path | None:
 def print_adaptation(result: AdaptationResult) -> None:
     """Prints a comparison as a table, and what to know about it."""
     from vlfew.report.adaptation_report import adaptation_table
+    from vlfew.report.formatting import outside_data
 
     wide_console().print(adaptation_table(result))
     what = "new classes have as many; " if result.base_to_new else ""
     log(f"chance     {100 * result.chance:.3g}%; {what}{result.tuning}")
+    log(f"outside    {outside_data(result)}")
     if result.repeats == 1:
         log_note("no intervals: one repeat")
     for note in result.notes:

@@ -9,8 +9,10 @@ import torch
 
 from vlfew.core.config import Config
 from vlfew.core.errors import ConfigError, VlfewError, error_context
+from vlfew.core.outside_data import NOT_KNOWN
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.encoders import BACKBONES
+from vlfew.encoders.pretraining_data import joined
 from vlfew.losses.objective import SelectedLosses
 from vlfew.models.dual_stream import DualStream
 from vlfew.models.initialize_from import copy_weights
@@ -62,8 +64,9 @@ def _spec(config: Config, losses: SelectedLosses, classes_with_text: int) -> Mod
         num_classes = 0 if t.class_neighbors is None else classes_with_text
         text = TextSpec(**same, options=t.options, num_classes=num_classes)
     options = image.options
-    if config.init_from is not None and "pretrained" in BACKBONES.options(image.backbone).model_fields:
-        options = options | {"pretrained": False}  # published weights would be fetched only to be replaced
+    if config.init_from is not None:  # published weights would be read only to be replaced
+        known = BACKBONES.options(image.backbone).model_fields
+        options = options | {name: False for name in ("pretrained", "load") if name in known}
     read = ("image_size", "channels", "resize", "interpolation", "center_crop")
     return ModelSpec(
         backbone=image.backbone,
@@ -126,7 +129,7 @@ def initialize(model: DualStream, data: LabeledImages, init_from: str | None) ->
     other = load_initial_model(init_from)
     with error_context(f"init_from={init_from}"):
         new_parts = copy_weights(model, other)
-    model.spec.outside_data = True  # it may have been trained on what the test split holds
+    model.spec.outside_data = _outside_data(other, data)
     trained_on = other.metadata.get("trained_on")
     note = f"starts from the weights of {init_from}, {f'trained on {trained_on}' if trained_on else 'as published'}"
     for before in other.metadata.get("notes", []):
@@ -135,3 +138,13 @@ def initialize(model: DualStream, data: LabeledImages, init_from: str | None) ->
     if new_parts:
         note += f"; new: {', '.join(new_parts)}"
     return Initialization(note, init_from, str(other.fingerprint))
+
+
+def _outside_data(other: DualStream, data: LabeledImages) -> str:
+    """What the weights of another model were trained on, other than the training split of these data."""
+    trained_on, fingerprint = other.metadata.get("trained_on"), other.metadata.get("data_fingerprint")
+    if trained_on is None:
+        saved_without_record = other.path is not None and not other.spec.outside_data
+        return NOT_KNOWN if saved_without_record else other.spec.outside_data
+    same = (trained_on, fingerprint) == (f"{data.name}/train", data.fingerprint)
+    return joined([other.spec.outside_data, "" if same else str(trained_on)])

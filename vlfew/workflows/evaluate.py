@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vlfew.core.checks import to_path
-from vlfew.core.console import log_note, wide_console
+from vlfew.core.console import log, log_note, wide_console
 from vlfew.core.errors import DataError, error_context
 from vlfew.core.files import keeping
 from vlfew.data.labeled_images import LabeledImages
@@ -49,7 +49,8 @@ def evaluate(
 
     Args:
         model: a model, or its name: a run folder, a hub id, `open_clip:ARCH/TAG`, `transformers:NAME`,
-            `timm:NAME`. The members of a repeated run are evaluated one by one and their results merged.
+            `timm:NAME`, or a packaged backbone such as `efficientnet_lite0`. The members of a repeated run are
+            evaluated one by one and their results merged.
         data: a data set, the name of a source, or None for the data that the model was trained on.
         protocol: name of the protocol, see `vlfew.evaluation.PROTOCOLS`.
         root: folder of the data, for a source by name.
@@ -220,10 +221,12 @@ def print_results(results: Sequence[Result]) -> None:
     """Prints a table of results, and what its readers must know; nothing where there are none."""
     if not results:
         return
-    from vlfew.report.formatting import unique_notes
+    from vlfew.report.formatting import outside_data, unique_notes
     from vlfew.report.tables import results_table
 
     wide_console().print(results_table(results))
+    for outside in dict.fromkeys(outside_data(result) for result in results if result.outside_data):
+        log(f"outside    {outside}")
     for note in unique_notes(result.note for result in results):
         log_note(note)
 

@@ -79,6 +79,7 @@ def load(
         fingerprint=digest(listed, hashes, skipped, given),
         class_texts=tuple(class_texts) if content.names or texts != "names" else (),
         image_names=tuple(row.filename for row in available),
+        images_from="ImageNet-1k",
         skipped=skipped,
         note=content.note,
     )

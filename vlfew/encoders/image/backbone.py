@@ -26,14 +26,15 @@ class Backbone(nn.Module):
             then coming from a state dict; None where these are the options it was built with.
         pixel_mean, pixel_std: per channel, for pixels in 0..1, where pretrained weights expect them; None where they
             are computed from the training images.
-        pretrained: whether the weights were trained on other data.
+        pretrained_on: what data the weights were trained on, by name (`vlfew.encoders.pretraining_data`); empty for
+            random weights.
     """
 
     dim: int
     saved_options: dict[str, Any] | None = None
     pixel_mean: tuple[float, ...] | None = None
     pixel_std: tuple[float, ...] | None = None
-    pretrained: bool = False
+    pretrained_on: str = ""
 
     @abstractmethod
     def forward(self, images: Tensor) -> Features:

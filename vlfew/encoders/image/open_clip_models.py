@@ -15,7 +15,7 @@ from vlfew.encoders.image.backbone import (
     check_image_size,
     to_rgb,
 )
-from vlfew.encoders.open_clip_towers import NO_TEXT, build_tower, find_model, load_tower
+from vlfew.encoders.open_clip_towers import NO_TEXT, build_tower, find_model, load_tower, pretraining_data
 
 
 class OpenClipBackbone(Backbone):
@@ -60,8 +60,9 @@ class OpenClipBackbone(Backbone):
             tower.set_input_size(image_size)
         self.tower = tower
         self.saved_options = {"config": config}
-        self.dim, self.pretrained = architecture["embed_dim"], config["pretrained"]
-        if self.pretrained:
+        self.dim = architecture["embed_dim"]
+        if config["pretrained"]:
+            self.pretrained_on = pretraining_data(name)
             self.use_pixel_statistics(config["mean"], config["std"], in_channels)
 
     def forward(self, images: Tensor) -> Features:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -11,12 +15,17 @@ from torch import Tensor
 
 from vlfew.core.errors import ModelError
 from vlfew.core.features import Features
+from vlfew.core.outside_data import NOT_KNOWN
 from vlfew.data.preprocess import ImagePreprocessor
 from vlfew.encoders.hub import closest_name, hub_folder, local_or_hub_folder, read_json, weight_size
 from vlfew.encoders.image.backbone import Backbone, PretrainedModel, build_errors, token_map
 from vlfew.encoders.library_errors import library_errors
+from vlfew.encoders.load_weights import describe_misfit
+from vlfew.encoders.pretraining_data import data_of_tag
 from vlfew.encoders.transformers_files import json_folder
 
+_KEYS = re.compile(r"(Missing|Unexpected) keys \((.*)\)")
+"""How timm's log begins a list of weights that do not fit."""
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -56,7 +65,6 @@ class TimmBackbone(Backbone):
         if folder is not None:
             config, pretrained = _read_config(folder, name), True
         self.saved_options = {"pretrained": pretrained, "load": False, "config": config}
-        self.pretrained = pretrained
         arguments: dict[str, Any] = {"num_classes": 0, "in_chans": in_channels}
         weights: Any = _pretrained_cfg(name) if config is None else _config_values(config)
         with build_errors(who, in_channels, image_size):
@@ -67,12 +75,15 @@ class TimmBackbone(Backbone):
                     arguments |= {"pretrained": True, "pretrained_cfg_overlay": _weight_file(name, weights)}
                 self.model = timm.create_model(name, **arguments)
             elif folder is not None:
-                self.model = timm.create_model(f"local-dir:{folder}", pretrained=True, **arguments)
+                arguments["pretrained_cfg_overlay"] = _layer_names(config["architecture"], weights)
+                with _check_missing(who):
+                    self.model = timm.create_model(f"local-dir:{folder}", pretrained=True, **arguments)
             else:
                 with json_folder({"config.json": config}) as rebuilt:
                     self.model = timm.create_model(f"local-dir:{rebuilt}", **arguments)
         self.dim = getattr(self.model, "head_hidden_size", self.model.num_features)
         if pretrained:
+            self.pretrained_on = _pretraining_data(name, weights)
             self.use_pixel_statistics(weights.mean, weights.std, in_channels)
 
     def forward(self, images: Tensor) -> Features:
@@ -138,6 +149,50 @@ def _weight_file(name: str, config: Any) -> dict[str, Any]:
     file = next(folder / f for f in files if (folder / f).exists())
     # timm would read any file of a `custom_load` model as the .npz it was first published as.
     return {"file": str(file), "custom_load": file.suffix == ".npz"}
+
+
+@contextmanager
+def _check_missing(who: str) -> Iterator[None]:
+    """Raises where weights are missing: without a classifier timm leaves them random, and only logs their names.
+
+    Raises:
+        ModelError: names the first ones, and those that the network does not have.
+    """
+    found: dict[str, list[str]] = {}
+
+    class Names(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if match := _KEYS.match(record.getMessage()):
+                found[match[1]] = match[2].split(", ")
+
+    logger, handler = logging.getLogger("timm.models._builder"), Names(logging.INFO)
+    before = (logger.level, logger.propagate)
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
+    if missing := found.get("Missing"):
+        raise ModelError(f"{who}: {describe_misfit(missing, found.get('Unexpected', []), [])}")
+
+
+def _pretraining_data(name: str, weights: Any) -> str:
+    """What the weights were trained on: a tag says so, but that of a folder may be of what was fine-tuned there."""
+    published = "/" not in name or (name.startswith("timm/") and not Path(name).is_dir())
+    return data_of_tag(weights.tag or "") if published else NOT_KNOWN
+
+
+def _layer_names(architecture: str, weights: Any) -> dict[str, Any]:
+    """The names of the classifier and of the first layer, which timm adapts, where a `config.json` lacks them."""
+    import timm
+
+    default = timm.get_pretrained_cfg(architecture, allow_unregistered=True)
+    names = ("classifier", "first_conv")
+    return {key: getattr(default, key, None) for key in names if getattr(weights, key, None) is None}
 
 
 def _config_values(config: dict[str, Any]) -> Any:

@@ -14,6 +14,7 @@ from vlfew.core.features import Features
 from vlfew.encoders.hub import closest_name
 from vlfew.encoders.image.backbone import Backbone, build_errors
 from vlfew.encoders.library_errors import library_errors
+from vlfew.encoders.pretraining_data import data_of_tag
 
 
 class TorchvisionBackbone(Backbone):
@@ -44,7 +45,6 @@ class TorchvisionBackbone(Backbone):
         if name in ("googlenet", "inception_v3"):
             raise ModelError(f"{who} has auxiliary classifiers and is not supported; use timm:inception_v3")
         self.saved_options = {"pretrained": pretrained, "load": False}
-        self.pretrained = pretrained
         size_option: dict[str, Any] = {}
         if name.startswith("vit_"):
             size_option = {"image_size": image_size}
@@ -61,6 +61,8 @@ class TorchvisionBackbone(Backbone):
 
                         state = interpolate_embeddings(image_size, model.patch_size, state)
                     model.load_state_dict(state)
+                # `IMAGENET1K_SWAG_E2E_V1`: tuned on what the name begins with.
+                self.pretrained_on = data_of_tag(weights.name.lower().removeprefix("imagenet1k_") + "_in1k")
                 transforms = weights.transforms()
                 self.use_pixel_statistics(transforms.mean, transforms.std, in_channels)
         self.dim = _remove_classifier(who, model)

@@ -13,6 +13,7 @@ from torch import Tensor
 from vlfew.core.config import Resize
 from vlfew.core.errors import ModelError
 from vlfew.core.features import Features
+from vlfew.core.outside_data import NOT_KNOWN
 from vlfew.data.preprocess import ImagePreprocessor
 from vlfew.encoders import transformers_files as hf_files
 from vlfew.encoders.hub import check_complete, local_or_hub_folder, read_json
@@ -84,7 +85,7 @@ class TransformersBackbone(Backbone):
                 module.mask_token = None  # only for pretraining; it would get no gradient
         self.model = model.eval()
         self.saved_options = {"config": config}
-        self.pretrained = True
+        self.pretrained_on = NOT_KNOWN
         self.use_pixel_statistics(config["mean"], config["std"], in_channels)
         self._patch_size = getattr(getattr(model.config, "vision_config", model.config), "patch_size", None)
         with build_errors(who, in_channels, image_size), torch.no_grad():

@@ -28,14 +28,12 @@ class TextEncoder(nn.Module):
 
     Attributes:
         dim: width D of the embedding.
-        pretrained: whether the weights were trained on other data.
-        trained_with_images: whether these data included images, as CLIP's did, so that "unseen" classes may have been
-            seen.
+        pretrained_on_images: what images the weights were trained with, by name, as CLIP's were, so that "unseen"
+            classes may have been seen; empty for an encoder of text alone.
     """
 
     dim: int
-    pretrained: bool
-    trained_with_images: bool = False
+    pretrained_on_images: str = ""
 
     @abstractmethod
     def tokenize(self, texts: Sequence[str]) -> dict[str, Tensor]:

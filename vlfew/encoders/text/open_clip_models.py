@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from vlfew.core.features import Features
+from vlfew.core.outside_data import NOT_KNOWN
 from vlfew.encoders.hub import hub_folder, read_json
 from vlfew.encoders.open_clip_towers import (
     CONFIG,
@@ -18,6 +19,7 @@ from vlfew.encoders.open_clip_towers import (
     build_tower,
     find_model,
     load_tower,
+    pretraining_data,
 )
 from vlfew.encoders.text.base import TextEncoder
 from vlfew.encoders.transformers_files import json_folder, read_tokenizer, tokenizer_files
@@ -39,7 +41,7 @@ class OpenClipText(TextEncoder):
         tower.output_tokens = True
         self.tower, self.tokenizer, self._saved = tower.eval(), tokenizer, saved
         self.dim = saved["config"]["embed_dim"]
-        self.pretrained = self.trained_with_images = saved["pretrained"]
+        self.pretrained_on_images = NOT_KNOWN if saved["pretrained"] else ""
 
     def tokenize(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """T texts to `input_ids [T, L]`, L being the tower's context length."""
@@ -88,6 +90,7 @@ def open_clip_text(name: str) -> OpenClipText:
     encoder = from_saved(saved)
     if model.weights is not None:
         load_tower(encoder.tower, "text", model.weights, who)
+        encoder.pretrained_on_images = pretraining_data(name)
     return encoder
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vlfew.core.errors import ModelError
 from vlfew.core.features import Features
+from vlfew.core.outside_data import NOT_KNOWN
 from vlfew.encoders import transformers_files as hf_files
 from vlfew.encoders.hub import check_complete, local_or_hub_folder, read_json
 from vlfew.encoders.text.base import TextEncoder
@@ -48,7 +49,8 @@ class TransformersText(TextEncoder):
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.pooling, self.max_length, self.pretrained = pooling, max_length, pretrained
-        self.trained_with_images = pretrained and is_image_text_model(self.architecture)
+        if pretrained and is_image_text_model(self.architecture):
+            self.pretrained_on_images = NOT_KNOWN
         # SigLIP was trained on texts padded to one length, without an attention mask.
         self.padding = "max_length" if self.architecture.model_type.startswith("siglip") else "longest"
         with torch.no_grad():

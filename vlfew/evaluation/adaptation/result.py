@@ -96,7 +96,7 @@ class AdaptationResult:
         model: name of the model.
         command: that repeats the comparison.
         trained_on: `data/split` of the training.
-        outside_data: whether weights learned from images outside the training split were used.
+        outside_data, outside_data_overlap: as in `vlfew.evaluation.results.Result`.
     """
 
     data: str
@@ -122,7 +122,8 @@ class AdaptationResult:
     model: str = ""
     command: str = ""
     trained_on: str = ""
-    outside_data: bool = False
+    outside_data: str = ""
+    outside_data_overlap: str = ""
 
     def cell(self, method: str, shots: int) -> MethodResult:
         """The result of a method with a number of shots."""

