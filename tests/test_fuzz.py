@@ -25,6 +25,7 @@ from PIL import Image
 
 from vlfew.core.config import Config
 from vlfew.core.errors import ConfigError, VlfewError
+from vlfew.core.paths import user_path
 from vlfew.data import ImagePreprocessor, load_data
 from vlfew.data.image_files import system_data
 from vlfew.data.labeled_images import LabeledImages
@@ -122,7 +123,7 @@ def table_text(draw: st.DrawFn, columns: tuple[str, ...], values: st.SearchStrat
 
 
 PATHS = [f"{c}/{f}" for c in CLASS_NAMES[:6] for f in FILE_NAMES[:3]]
-ODD = """|1|0|same|train|../x|a caption, with a comma|a "quoted" one|null|NaN|\\\\|-1|a\\nline|\x00""".split(
+ODD = """|1|0|same|train|../x|a caption, with a comma|a "quoted" one|null|NaN|\\\\|-1|a\\nline|~no-such-user/x|\x00""".split(
     "|"
 )
 VALUES = st.sampled_from([*FILE_NAMES, *PATHS, *CLASS_NAMES]) | st.sampled_from(ODD) | st.text(max_size=12)
@@ -296,7 +297,7 @@ KEYS = sorted(Config.model_fields) + [
 ]
 TEXTS = st.text(max_size=15) | st.sampled_from(
     '|null|~|~/x|a #b|&a|*a|!x|on|no|1e3|0x10|1_000|2024|[|[1, 2]|{a: b}|{a|a: b|- x|\'q\'|"q"|"|.nan|inf|-1|1:30|'
-    "2024-01-01|%|@x|`|? a|>|~nobody/x".split("|")
+    "2024-01-01|%|@x|`|? a|>|~nobody/x|~no-such-user/x".split("|")
 )
 ODD_KEYS = ["objective.0.loss", "optim.param_groups.0", "data.", ".", "a.b.c", "data.root.x", ""]
 ANY_KEY = st.sampled_from(KEYS) | st.sampled_from(ODD_KEYS) | st.text(max_size=8)
@@ -313,4 +314,4 @@ def test_overrides(tmp_path: Path, overrides: list[str]) -> None:
     given_values = dict(override.partition("=")[::2] for override in overrides)
     root = given_values.get("data.root")
     if root not in (None, "", "null") and root[0] not in "'\"":
-        assert config.data.root == Path(root).expanduser()
+        assert config.data.root == user_path(root)

@@ -54,6 +54,7 @@ def test_images_of_every_supported_format_are_found(tmp_path, suffix):
         ("cat: {text: ''}", "'text' must be a string"),
         ("cat: {images: nowhere.png}", r"class 'cat': .*nowhere.png: no such image"),
         ("cat: {images: a photo of a cat}", "texts go under 'text:'"),
+        ("cat: {images: ~no-such-user/cat.png}", r"~no-such-user/cat\.png: no such image"),
         ("cat: [", "classes.yaml:1: not YAML"),
         ("cat: {text: cat}\ncat: {text: dog}", r"yaml:2: the key 'cat' is repeated \(first on line 1\)"),
     ],

@@ -1,4 +1,4 @@
-"""Training on cached outputs of a frozen backbone: the same numbers as without the cache, and every image encoded once."""
+"""Training on cached outputs of a frozen backbone: the numbers are those without, and images are encoded once."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import yaml
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
+from vlfew.core.paths import user_path
 from vlfew.core.yaml_loader import SettingsLoader
 
 UNKNOWN: Any = object()
@@ -88,7 +89,7 @@ def _unquoted(text: str) -> str:
 def _user_path(value: Any) -> Any:
     if isinstance(value, bool | int | float):
         raise ValueError("must be a path; put a name that YAML reads as a number or a truth value in quotes")
-    return Path(value).expanduser() if isinstance(value, str | Path) else value
+    return user_path(value) if isinstance(value, str | Path) else value
 
 
 OptionalPath = Annotated[Path | None, BeforeValidator(_user_path)]

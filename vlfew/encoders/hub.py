@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vlfew.core.errors import ModelError, first_line
+from vlfew.core.paths import user_path
 from vlfew.encoders.library_errors import library_errors
 
 LFS_START, LFS_SIZE = b"version https://git-lfs", 1024
@@ -29,7 +30,7 @@ def local_or_hub_folder(name: str, weights: Sequence[str], others: Sequence[str]
     Raises:
         ModelError: no such folder, or a failed download.
     """
-    folder = Path(name).expanduser()
+    folder = user_path(name)
     if folder.is_dir():
         check_whole(folder, who)
         return folder

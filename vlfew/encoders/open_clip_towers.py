@@ -12,6 +12,7 @@ from torch import nn
 from vlfew.core.config import Interpolation, Resize
 from vlfew.core.errors import ModelError, did_you_mean
 from vlfew.core.outside_data import NOT_KNOWN
+from vlfew.core.paths import user_path
 from vlfew.encoders.hub import (
     cached_folder,
     check_complete,
@@ -65,7 +66,7 @@ def find_model(name: str) -> OpenClipModel:
     """
     import open_clip
 
-    who, folder = f"open_clip:{name}", Path(name).expanduser()
+    who, folder = f"open_clip:{name}", user_path(name)
     if folder.is_dir():
         check_whole(folder, who)
         return _model_in_folder(who, folder)
@@ -90,7 +91,7 @@ def find_model(name: str) -> OpenClipModel:
 def pretraining_data(name: str) -> str:
     """What the weights that a name refers to were trained on: of `ARCH/TAG`, what the tag says."""
     tag = name.partition("/")[2]
-    return NOT_KNOWN if Path(name).expanduser().is_dir() else data_of_tag(tag)
+    return NOT_KNOWN if user_path(name).is_dir() else data_of_tag(tag)
 
 
 def _model(

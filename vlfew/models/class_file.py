@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from vlfew.core.errors import DataError, did_you_mean
+from vlfew.core.paths import user_path
 from vlfew.core.yaml_loader import TextLoader, yaml_problem
 from vlfew.data.class_names import check_distinct_names
 from vlfew.data.image_files import DataFile, hidden, is_image_file, list_files
@@ -126,7 +127,7 @@ def find_images(patterns: Iterable[str], root: Path = Path(), others: list[Path]
     """
     found: list[Path] = []
     for pattern in patterns:
-        path = root / Path(pattern).expanduser()
+        path = root / user_path(pattern)
         if path.is_file():
             found.append(path)
             continue

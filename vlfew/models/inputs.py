@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vlfew.core.checks import to_list
 from vlfew.core.errors import DataError, describe_value
+from vlfew.core.paths import user_path
 from vlfew.data.image_names import is_image
 from vlfew.models.spec import ModelSpec
 
@@ -91,7 +92,7 @@ def check_images(images: Iterable[ImageInput], where: str = "") -> list[ImageInp
 def to_readable(image: ImageInput) -> Path | Image:
     """What `read_image` takes: arrays as Pillow images, a `str` as a path."""
     if isinstance(image, str | Path):
-        return Path(image).expanduser()
+        return user_path(image)
     if not isinstance(image, np.ndarray):
         return image
     from PIL import Image

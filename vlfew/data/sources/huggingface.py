@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from vlfew.core.errors import DataError, did_you_mean, first_line
+from vlfew.core.paths import user_path
 from vlfew.core.plurals import counted
 from vlfew.core.progress import progress
 from vlfew.data.huggingface import PREFIX, open_hub, open_local
@@ -114,7 +115,7 @@ def load(
 
 
 def _open(name: str, config: str | None, revision: str | None, download: bool, streaming: bool) -> Any:
-    place = Path(name).expanduser()
+    place = user_path(name)
     if place.exists():
         if revision is not None:
             raise DataError(f"{PREFIX}{name} is on disk, where it has no revisions; leave out revision")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from vlfew.core.errors import ModelError
+from vlfew.core.paths import user_path
 from vlfew.encoders.hub import cached_folder, hub_folder
 from vlfew.encoders.packaged.base import Licenses, PackagedWeights
 from vlfew.encoders.text.transformers_models import TransformersText, load_text_encoder
@@ -37,7 +36,7 @@ def minilm(*, path: str | None = None, download: bool = False) -> TransformersTe
         ModelError: it is not on this machine, or the weights are not the published ones.
     """
     if path is not None:
-        return load_text_encoder(Path(path).expanduser(), "mean", "minilm")
+        return load_text_encoder(user_path(path), "mean", "minilm")
     cached = cached_folder(REPO, [SAFETENSORS])
     if cached is not None:
         WEIGHTS.check_hash(cached / "model.safetensors", CACHE_WAY_OUT)

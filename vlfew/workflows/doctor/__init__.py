@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from vlfew.core.errors import DataError, did_you_mean
+from vlfew.core.paths import user_path
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.data.loading import load_data
 from vlfew.data.preprocess import ImagePreprocessor
@@ -45,7 +46,7 @@ def examine(
         raise DataError(
             "the name of what to examine is empty; give a folder, data source, model or run, or leave it out"
         )
-    path = Path(target).expanduser()
+    path = user_path(target)
     run_files = (path / "config.yaml", path / "results.json", path / "log.jsonl")
     if any(file.is_file() for file in run_files) or any((path / "checkpoints").glob("step-*.json")):
         return findings + list(check_run(RunFolder(path)))
