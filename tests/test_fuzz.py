@@ -123,9 +123,10 @@ def table_text(draw: st.DrawFn, columns: tuple[str, ...], values: st.SearchStrat
 
 
 PATHS = [f"{c}/{f}" for c in CLASS_NAMES[:6] for f in FILE_NAMES[:3]]
-ODD = """|1|0|same|train|../x|a caption, with a comma|a "quoted" one|null|NaN|\\\\|-1|a\\nline|~no-such-user/x|\x00""".split(
-    "|"
-)
+ODD = (
+    """|1|0|same|train|../x|a caption, with a comma|a "quoted" one|null|NaN|\\\\|-1|a\\nline|\x00|"""
+    "~no-such-user/x"
+).split("|")
 VALUES = st.sampled_from([*FILE_NAMES, *PATHS, *CLASS_NAMES]) | st.sampled_from(ODD) | st.text(max_size=12)
 COLUMNS = {
     "metadata.csv": ("file_name", "text"),

@@ -92,6 +92,7 @@ def check_complete(data: LabeledImages) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_images_may_be_in_any_subfolder(layout: str, archive: str, tmp_path: Path) -> None:
     data = load(make(tmp_path / "set", layout, archive=archive))
+    assert data.images_from == "ImageNet-1k"
     check_complete(data)
     assert data.fingerprint == load(make(tmp_path / "plain")).fingerprint
 

@@ -13,6 +13,7 @@ from vlfew.data.labeled_images import LabeledImages
 from vlfew.evaluation.outside_data import overlap
 from vlfew.evaluation.results import Result, read_results
 from vlfew.report.formatting import outside_data
+from vlfew.workflows.evaluate import print_results
 
 NAMES = ("Golden_Retriever", "house finch", "my mug", "mug of mine")
 DATA = make_data(classes=12)
@@ -75,3 +76,13 @@ def test_how_it_is_shown() -> None:
     assert outside_data(result(outside_data="")) == "no"
     known = result(outside_data="ImageNet-1k", outside_data_overlap="contains the test images")
     assert outside_data(known) == "ImageNet-1k (contains the test images)"
+
+
+def test_the_terminal_names_it_once(capsys: pytest.CaptureFixture[str]) -> None:
+    known = result(outside_data="ImageNet-1k", outside_data_overlap="contains the test images")
+    print_results([known, known])
+    printed = capsys.readouterr()
+    assert (printed.out + printed.err).count("outside    ImageNet-1k (contains the test images)") == 1
+    print_results([result()])
+    printed = capsys.readouterr()
+    assert "outside" not in printed.out + printed.err

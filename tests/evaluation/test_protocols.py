@@ -99,7 +99,7 @@ def test_each_image_in_turn_is_the_support(context: EvaluationContext, queries: 
 
 def test_the_note_of_data_split_by_image(data: LabeledImages) -> None:
     by_image = EvaluationContext(FakeModel(), replace(data, split_by="image", note="a part"))
-    options = {"options": {"queries": 3, "episodes": 5}, "command": "", "outside_data": False}
+    options = {"options": {"queries": 3, "episodes": 5}, "command": "", "outside_data": ""}
     own, _ = run_protocol(by_image, "few-shot", trained_on="tiny/train", **options)
     other, _ = run_protocol(by_image, "few-shot", trained_on="omniglot/train", **options)
     assert own.note == "a part; tiny is split by image: the classes of this split were trained on"
@@ -302,7 +302,8 @@ def test_a_result_records_its_protocol(context: EvaluationContext, tmp_path: Pat
     result, outcome = run(context, "few-shot", queries=3, episodes=10, seed=4)
     assert result.model_dump() == {
         "protocol": "few-shot", "data": "tiny", "split": "test", "accuracy": outcome.accuracy,
-        "ci95": outcome.ci95, "episodes": 10, "seed": 4, "input_size": [1, 16, 16], "outside_data": False,
+        "ci95": outcome.ci95, "episodes": 10, "seed": 4, "input_size": [1, 16, 16], "outside_data": "",
+        "outside_data_overlap": "",
         "command": "evaluate", "data_fingerprint": "tiny", "trained_on": "tiny/train",
         "skipped_images": 0, "note": "", "ways": 5, "shots": 1, "queries": 3, "method": "default",
         "interval": "over episodes", "protocol_class": "",

@@ -29,7 +29,7 @@ FOUND = AdaptationResult(
     split="test",
     support_split="test",
     trained_on="tiny/train",
-    outside_data=False,
+    outside_data="",
     input_size=[1, 16, 16],
     classes=7,
     queries=[40, 40, 41],
@@ -85,6 +85,11 @@ def test_an_interval_ends_at_what_there_can_be(tmp_path: Path) -> None:
     assert "99.00 (96.66 to 100.00)" in page.text
     (points,) = bars(page).values()
     assert points == [(k, pytest.approx(0.9666), 1.0) for k in (1.0, 4.0)]
+
+
+def test_page_names_the_outside_data(tmp_path: Path) -> None:
+    known = replace(FOUND, outside_data="ImageNet-1k", outside_data_overlap="contains the test images")
+    assert "ImageNet-1k (contains the test images)" in drawn(known, tmp_path / "known.html").text
 
 
 def test_page_has_figures_choices_and_what_was_skipped(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_a_finished_run_holds_all_it_promises(finished):
         "queries",
     ):
         assert key in result, key
-    assert result["outside_data"] is False and result["input_size"] == [1, 16, 16]
+    assert result["outside_data"] == "" and result["input_size"] == [1, 16, 16]
     assert steps_logged(run) == [5, 10, 15, 20, 25, 30]
     assert "Traceback" not in done.stderr
     ((trained, frozen),) = re.findall(r"([\d,]+) parameters trained, ([\d,]+) frozen", done.stderr)
