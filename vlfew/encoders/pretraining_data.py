@@ -96,6 +96,13 @@ def labeled_data(data: str) -> list[str]:
     return [name for name in data.split(" + ") if name in _SUBSETS]
 
 
+def class_texts(subset: str) -> list[list[str]]:
+    """The names of each class of a set that timm knows (`imagenet-1k`), in the order of its classifiers' outputs."""
+    from timm.data import ImageNetInfo
+
+    return [text.split(", ") for text in ImageNetInfo(subset).label_descriptions()]
+
+
 @cache
 def class_names(data: str) -> frozenset[str]:
     """The names of all classes of one of `labeled_data`, each class by all its names and its WordNet number.

@@ -17,7 +17,7 @@ from vlfew.encoders.text.base import TextEncoder
 from vlfew.encoders.text.distinct import check_distinct_texts
 from vlfew.evaluation.context import EvaluationContext
 from vlfew.evaluation.prompt_templates import CLASS_NAME, read_templates
-from vlfew.evaluation.text_cache import cached_text_embeddings
+from vlfew.models.text_cache import cached_text_embeddings
 
 
 class NoTextError(DataError):
@@ -123,7 +123,7 @@ def class_embeddings(
 ) -> Tensor:
     """Text embeddings `[C, D]` of `classes [C]`: prompts normalized, averaged, normalized again; on the CPU.
 
-    Those of many prompts are cached (`vlfew.evaluation.text_cache`).
+    Those of many prompts are cached (`vlfew.models.text_cache`).
 
     Raises:
         ModelError: the model has no text encoder.

@@ -26,10 +26,12 @@ from vlfew.core.progress import Progress
 from vlfew.core.tensor_file import load_tensors, save_tensors
 from vlfew.data.augmentation import BatchAugment
 from vlfew.data.data_root import cache_dir
-from vlfew.data.file_hashes import hash_bytes, hash_images
+from vlfew.data.file_hashes import hash_images
 from vlfew.data.image_files import digest
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.models.build import backbone_options
+from vlfew.models.onnx_backbone import onnx_backbone
+from vlfew.models.weight_hashes import hash_weights
 
 if TYPE_CHECKING:
     from vlfew.models.dual_stream import DualStream
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 SHARD = 1024
 """Images of a file, which is written as soon as they are encoded: what an interruption loses."""
 BATCH_SIZE = 64
+MIN_ONNX_IMAGES = 256
+"""Fewer images are encoded before the backbone is exported to ONNX."""
 SAMPLED_IMAGES = 4
 """Images of a shard whose pixels are part of its name; see `BackboneCache._shard_file`."""
 
@@ -116,7 +120,8 @@ class BackboneCache:
             ModelError: the backbone gives NaN or infinity.
         """
         model.eval()
-        key = (self._key(model), None if view is None else (view.augment.key, view.number))
+        weights = hash_weights(model.backbone, model.preprocessing)
+        key = (self._key(model, weights), None if view is None else (view.augment.key, view.number))
         starts = range(0, len(index), SHARD)
         files = [self._shard_file(data, index, start, key) for start in starts]
         shards: list[Features | None] = [self._load(file) for file in files]
@@ -124,7 +129,8 @@ class BackboneCache:
         with Progress(
             f"encoding {name}", sum(len(index[starts[n] :][:SHARD]) for n in missing), "images"
         ) as bar:
-            encode = partial(self._encode_shard, model, data, index, view=view, bar=bar)
+            forward = self._forward(model, key[0], sum(len(index[starts[n] :][:SHARD]) for n in missing))
+            encode = partial(self._encode_shard, model, data, index, forward=forward, view=view, bar=bar)
             for number in (n for n in missing if n % self.world_size == self.rank):
                 shards[number] = self._kept(encode(starts[number]), files[number])
             if self.world_size > 1:
@@ -156,17 +162,15 @@ class BackboneCache:
                 f"and {existing} has {free / 1e9:,.3g} GB free; cache fewer views, or set XDG_CACHE_HOME"
             )
 
-    def _key(self, model: DualStream) -> str:
+    def _forward(self, model: DualStream, key: str, images: int) -> Callable[[Tensor], Features]:
+        """From pixels `[b, C, H, W]` to the backbone's output."""
+        if self.with_map or self.precision != "no" or images < MIN_ONNX_IMAGES:
+            return model.backbone_output
+        encode = onnx_backbone(model, cache_dir() / "backbones" / f"{key}.onnx")
+        return model.backbone_output if encode is None else lambda pixels: Features(encode(pixels))
+
+    def _key(self, model: DualStream, weights: str) -> str:
         """What decides the backbone's output for given pixels."""
-        parts = {"backbone": model.backbone, "preprocessing": model.preprocessing}
-        tensors = {
-            f"{part}.{name}": hash_bytes(
-                tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
-            )
-            for part, module in parts.items()
-            if module is not None
-            for name, tensor in module.state_dict().items()
-        }
         spec = model.spec
         options = json.dumps(backbone_options(spec, model.backbone), sort_keys=True, default=str)
         before = (
@@ -176,7 +180,7 @@ class BackboneCache:
             model.pixel_std.tolist(),
         )
         how = (self.with_map, self.precision, model.device.type)
-        return digest(__version__, spec.backbone.partition(":")[0], options, before, tensors, how)
+        return digest(__version__, spec.backbone.partition(":")[0], options, before, weights, how)
 
     def _shard_file(
         self, data: LabeledImages, index: Tensor, start: int, key: tuple[object, ...]
@@ -222,6 +226,7 @@ class BackboneCache:
         index: Tensor,
         start: int,
         *,
+        forward: Callable[[Tensor], Features],
         view: View | None,
         bar: Progress,
     ) -> Features:
@@ -234,7 +239,7 @@ class BackboneCache:
             if view is not None:
                 pixels = view.augment(pixels, view.number, len(index), first)
             with self.autocast():
-                features = model.backbone_output(pixels)
+                features = forward(pixels)
             maps = features.require("map", "training.cache_views").half().cpu() if self.with_map else None
             parts.append(Features(features.embedding.float().cpu(), maps))
             bar.step(len(own))
@@ -243,6 +248,13 @@ class BackboneCache:
         return shard
 
 
-def evaluation_cache(model: DualStream) -> BackboneCache:
-    """The cache with which a model is evaluated: in full precision, with maps where its similarity needs them."""
-    return BackboneCache(with_map=model.similarity.needs_map)
+def evaluation_cache(model: DualStream, maps: bool = False) -> BackboneCache | None:
+    """The cache with which a model is evaluated, in full precision; None where its backbone was trained.
+
+    Args:
+        model: that is evaluated.
+        maps: whether it is also for a model whose similarity needs feature maps, which are large.
+    """
+    spec, with_map = model.spec, model.similarity.needs_map
+    frozen = spec.backbone_frozen and not spec.backbone_unfreeze_last and spec.backbone_lora is None
+    return BackboneCache(with_map=with_map) if frozen and (maps or not with_map) else None

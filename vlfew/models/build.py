@@ -74,17 +74,27 @@ def image_projection(backbone: Backbone, embedding_dim: int | None) -> nn.Module
 
 
 def text_projection(spec: ModelSpec, text_dim: int | None, dim: int) -> TextProjection | None:
-    """From the text encoder's space, of width `text_dim`, into the joint space; None without texts."""
+    """From the text encoder's space, of width `text_dim`, into the joint space; None where nothing is projected."""
     if text_dim is None or (t := spec.text) is None:
         return None
-    return TextProjection(t.projection, text_dim, dim, t.hidden, t.dropout)
+    added = uses_pretraining_classes(spec)
+    if added and t.projection == "none":
+        return None
+    return TextProjection(t.projection, text_dim, dim, t.hidden, t.dropout, zero=added)
+
+
+def uses_pretraining_classes(spec: ModelSpec) -> bool:
+    """Whether texts are represented by the classes that the image encoder was pretrained on."""
+    neighbors = None if spec.text is None else spec.text.class_neighbors
+    return neighbors is not None and neighbors.classes == "pretraining"
 
 
 def class_neighbors(spec: ModelSpec, text_dim: int | None, dim: int) -> ClassNeighbors | None:
-    """The alternative to the projection, where the spec has it."""
+    """The alternative to the projection, or the map to which it is added, where the spec has one."""
     if text_dim is None or (t := spec.text) is None or t.class_neighbors is None:
         return None
-    return ClassNeighbors(t.num_classes, text_dim, dim * NUM_VIEWS[spec.tta], t.class_neighbors.temperature)
+    views = 1 if uses_pretraining_classes(spec) else NUM_VIEWS[spec.tta]
+    return ClassNeighbors(t.num_classes, text_dim, dim * views, t.class_neighbors.temperature)
 
 
 def pixel_statistics(backbone: Backbone, channels: int) -> tuple[Tensor, Tensor]:

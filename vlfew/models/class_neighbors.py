@@ -1,4 +1,4 @@
-"""Texts represented by the images of the training classes whose texts are most similar."""
+"""Texts represented by the images of those known classes whose texts are most similar."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from torch.nn.functional import normalize
 
 
 class ClassNeighbors(nn.Module):
-    """Maps a text embedding to a mixture of the mean image embeddings of the training classes.
+    """Maps a text embedding to a mixture of the image embeddings of known classes.
 
     The weights are a softmax over centered text similarities, `sum_c softmax_c(cos(t - m, t_c - m) / temperature) v_c`,
-    where `t_c` and `v_c` are the text and the mean image embedding of class c, and m is the mean of all `t_c`. This is
-    ConSE (Norouzi et al. 2014) in the opposite direction: there, an image becomes a mixture of class texts. Nothing is
-    learned, so 64 training classes are enough, where a learned projection has too few of them.
+    where `t_c` and `v_c` are the text and the image embedding of class c, and m is the mean of all `t_c`. Known are the
+    training classes, by their mean embeddings, or the classes of the image encoder's pretraining, by the weights of
+    its classifier. This is ConSE (Norouzi et al. 2014) in the opposite direction: there, an image becomes a mixture of
+    class texts. Nothing is learned, so 64 training classes are enough, where a learned projection has too few of them.
 
     Args:
-        num_classes: C, the number of training classes.
+        num_classes: C, the number of classes, as far as it is known before `fit`.
         text_dim: D_text.
         dim: D.
         temperature: of the softmax; the lower, the fewer classes contribute.
@@ -30,16 +31,16 @@ class ClassNeighbors(nn.Module):
         self.images = nn.Buffer(torch.zeros(num_classes, dim))
 
     def fit(self, texts: Tensor, images: Tensor) -> None:
-        """Stores the training classes.
+        """Stores the classes.
 
         Args:
             texts: mean text embedding of each class, `[C, D_text]`.
-            images: mean image embedding of each class, `[C, D]`.
+            images: image embedding of each class, `[C, D]`.
         """
-        texts = normalize(texts, dim=1)
+        texts, device = normalize(texts, dim=1), self.texts.device
         self.text_mean.copy_(texts.mean(0))
-        self.texts.copy_(normalize(texts - texts.mean(0), dim=1))
-        self.images.copy_(normalize(images, dim=1))
+        self.texts = nn.Buffer(normalize(texts - texts.mean(0), dim=1).to(device))
+        self.images = nn.Buffer(normalize(images, dim=1).to(device))
 
     def forward(self, encoded: Tensor) -> Tensor:
         """Text embeddings `[T, D_text]` to `[T, D]`."""

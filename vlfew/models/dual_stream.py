@@ -25,8 +25,10 @@ from vlfew.models.comparison import Comparison
 from vlfew.models.hub import HubModel
 from vlfew.models.inputs import check_images, check_pixels, check_texts, check_tokens, to_readable
 from vlfew.models.spec import ModelSpec
+from vlfew.models.text_cache import cached_text_embeddings
 from vlfew.models.trainable import set_trainable
 from vlfew.models.tta import NUM_VIEWS, augmented_views, concatenate_views
+from vlfew.models.weight_hashes import hash_weights
 from vlfew.similarities import SIMILARITIES
 
 if TYPE_CHECKING:
@@ -74,8 +76,8 @@ class DualStream(nn.Module, Comparison, HubModel):
             `[Q, E]` and `[S, E]` is `[Q, S]`.
         preprocessing: a fixed filter before the backbone, such as wavelets (`image.preprocessing`); None for none.
             Decoding and resizing is `preprocess`.
-        class_neighbors: where a text is represented by the images of training classes with similar texts, instead of
-            by `text_projection` (`text.class_neighbors`); None otherwise.
+        class_neighbors: where a text is represented by the images of classes with similar texts
+            (`text.class_neighbors`), instead of by `text_projection` or before that is added; None otherwise.
         metadata: notes on its training, saved with it.
         path: the folder it was loaded from, if any.
         fingerprint: a hash of architecture and weights; None while they may change.
@@ -188,8 +190,12 @@ class DualStream(nn.Module, Comparison, HubModel):
 
     def _forward_text(self, text: Tokens | Tensor) -> Tensor:
         """Tokens, each `[T, L]`, or the text encoder's output `[T, D_text]` to `[T, D]`."""
-        projected: Tensor = self.text_projection(self._text_encoder_output(text))  # type: ignore[misc]
-        return projected
+        encoded = self._text_encoder_output(text)
+        if not self.uses_pretraining_classes:
+            projected: Tensor = self.text_projection(encoded)  # type: ignore[misc]
+            return projected
+        known = l2_normalize(self.class_neighbors(encoded), dim=1)  # type: ignore[misc]
+        return known if self.text_projection is None else known + self.text_projection(encoded)
 
     def _text_encoder_output(self, texts: Sequence[str] | Tokens | Tensor) -> Tensor:
         """Texts or tokens, each `[T, L]`, to `[T, D_text]`, which is returned as it is."""
@@ -248,7 +254,7 @@ class DualStream(nn.Module, Comparison, HubModel):
             # All images share a direction, and so do all texts; it is removed from each.
             self.image_mean.copy_(embedding.mean(0))
             embedding = l2_normalize(embedding - embedding.mean(0), dim=1)
-        if self.class_neighbors is not None:
+        if self.class_neighbors is not None and not self.uses_pretraining_classes:
             with_text = [number for number, own in enumerate(texts) if own]
             encoded = encode_class_texts(
                 lambda t: self._text_encoder_output(t).float().cpu(), [texts[number] for number in with_text]
@@ -258,6 +264,41 @@ class DualStream(nn.Module, Comparison, HubModel):
         elif center and self.has_text:
             self.text_mean.zero_()
             self.text_mean.copy_(self.encode_text([text for own in texts for text in own]).mean(0))
+
+    def fit_pretraining_classes(self) -> None:
+        """Stores the classes that the backbone was pretrained on, where the spec asks for it.
+
+        Each is known by its names, and the first of them in `a photo of a {}`, and by the weights of the published
+        classifier.
+
+        Raises:
+            ModelError: the backbone comes without such a classifier, or has a projection behind it.
+        """
+        if not self.uses_pretraining_classes:
+            return
+        if self.spec.embedding_dim is not None:
+            raise ModelError(
+                "text.class_neighbors.classes=pretraining compares texts with the image encoder's own embedding; set "
+                "embedding_dim=null"
+            )
+        assert self.class_neighbors is not None and self.spec.text is not None
+        self.fingerprint = None
+        known = self.backbone.pretrained_classifier()
+        texts = [[*own, f"a photo of a {own[0]}"] for own in known.names]
+        encoded = cached_text_embeddings(
+            hash_weights(self.text_encoder),
+            texts,
+            lambda: encode_class_texts(lambda t: self._text_encoder_output(t).float().cpu(), texts),
+        )
+        images = l2_normalize(known.layer.weight, dim=1)
+        # Of centered embeddings, whose mean over these classes is about theirs.
+        self.class_neighbors.fit(encoded, images - images.mean(0) if self.spec.center_embeddings else images)
+        self.spec.text.num_classes = len(texts)
+
+    @property
+    def uses_pretraining_classes(self) -> bool:
+        """Whether texts are represented by the classes that the backbone was pretrained on."""
+        return build.uses_pretraining_classes(self.spec) and self.has_text
 
     @property
     def has_text(self) -> bool:
@@ -417,7 +458,7 @@ class DualStream(nn.Module, Comparison, HubModel):
 
     def project_text(self, encoded: Tensor) -> Tensor:
         """The text encoder's output `[T, D_text]` to `[T, E]`, equally similar to all views of an image."""
-        if self.class_neighbors is not None:
+        if self.class_neighbors is not None and not self.uses_pretraining_classes:
             neighbors: Tensor = self.class_neighbors(encoded)
             return neighbors
         embedding = self._forward_text(encoded).repeat(1, NUM_VIEWS[self.spec.tta])

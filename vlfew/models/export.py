@@ -104,7 +104,7 @@ def export_stream(model: DualStream, stream: Stream, path: Path, images: Tensor 
     job = _text_job(model) if stream == "text" else _image_job(model, images)
     name = model.spec.backbone if stream == "image" else str(model.spec.text and model.spec.text.encoder)
     with atomic_file(path) as temporary:
-        _write(job, temporary, name)
+        write_onnx(job, temporary, name)
         difference, dim = _largest_difference(job, temporary)
         if not difference < TOLERANCE:
             raise ModelError(
@@ -179,7 +179,17 @@ def _text_job(model: DualStream) -> ExportJob:
     return ExportJob(TextStream(model, names).eval(), names, axes, batches, metadata)
 
 
-def _write(job: ExportJob, path: Path, name: str) -> None:
+def write_onnx(job: ExportJob, path: Path, name: str) -> None:
+    """Writes an ONNX file.
+
+    Args:
+        job: what is exported.
+        path: of the file.
+        name: of the network, for messages.
+
+    Raises:
+        ModelError: it cannot be exported.
+    """
     axes = {axis: torch.export.Dim.DYNAMIC for axis in job.dynamic_axes}
     shapes = tuple(axes for _ in job.names)
     with library_errors(f"{name} cannot be exported to ONNX"), torch.no_grad(), _quiet():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 from pathlib import Path
 
+from vlfew.core.config import ClassNeighborsConfig
 from vlfew.core.errors import ModelError, describe_value
 from vlfew.encoders import BACKBONES, PACKAGED_BACKBONES, PRETRAINED_MODELS
 from vlfew.encoders.hub import read_json
@@ -13,6 +14,9 @@ from vlfew.encoders.packaged.base import PackagedWeights
 from vlfew.models.dual_stream import DualStream
 from vlfew.models.serialization import fingerprint_of
 from vlfew.models.spec import ModelSpec, TextSpec
+
+TEMPERATURE = 0.1
+"""Of the class neighbors of a packaged backbone; chosen on the validation classes of Caltech-101 (docs, results)."""
 
 
 def load(name: str | Path) -> DualStream:
@@ -79,7 +83,13 @@ def _load_published(name: str) -> DualStream:
         backbone=name,
         backbone_options={"pretrained": True} if takes_pretrained else {},
         backbone_frozen=True,
-        text=None if published.text is None else TextSpec(encoder=published.text, projection="none"),
+        text=None
+        if published.text is None
+        else TextSpec(
+            encoder=published.text,
+            projection="none",
+            class_neighbors=published.class_neighbors,
+        ),
         embedding_dim=None,
         image_size=preprocessor.image_size,
         channels=preprocessor.channels,
@@ -88,6 +98,7 @@ def _load_published(name: str) -> DualStream:
         interpolation=preprocessor.interpolation,
     )
     model = DualStream.from_spec(spec)
+    model.fit_pretraining_classes()
     model.spec.outside_data = model.pretrained_on_images
     model.fingerprint = fingerprint_of(model)
     return model.eval()
@@ -100,4 +111,5 @@ def _pretrained_model(name: str) -> PretrainedModel:
         return found
     weights: PackagedWeights = PACKAGED_BACKBONES.get(name).weights  # type: ignore[attr-defined]
     assert weights.images is not None
-    return PretrainedModel(weights.images.preprocessor)
+    neighbors = ClassNeighborsConfig(temperature=TEMPERATURE, classes="pretraining")
+    return PretrainedModel(weights.images.preprocessor, "minilm", neighbors)

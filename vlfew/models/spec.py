@@ -22,7 +22,7 @@ class TextSpec(BaseModel):
         frozen, unfreeze_last, lora: which weights are trained (`vlfew.core.config.TowerConfig`).
         projection: `none`, `linear` or `mlp`; `hidden` is the width of the latter's hidden layer.
         dropout: probability in the projection.
-        class_neighbors: map texts by their nearest training classes instead of the projection.
+        class_neighbors: map texts by the classes with the most similar ones.
         num_classes: number of these training classes, those with text.
     """
 

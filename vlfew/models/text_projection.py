@@ -17,12 +17,15 @@ class TextProjection(nn.Module):
         dim: D.
         hidden: width of the hidden layer of `mlp`.
         dropout: probability, on the input and on the hidden layer.
+        zero: whether the output is zero at first, as of a projection that is added to another map.
 
     Raises:
         ModelError: `none` between spaces of different width.
     """
 
-    def __init__(self, kind: ProjectionKind, text_dim: int, dim: int, hidden: int, dropout: float) -> None:
+    def __init__(
+        self, kind: ProjectionKind, text_dim: int, dim: int, hidden: int, dropout: float, zero: bool = False
+    ) -> None:
         super().__init__()
         if kind == "none" and text_dim != dim:
             raise ModelError(
@@ -36,6 +39,11 @@ class TextProjection(nn.Module):
             if kind == "mlp"
             else None
         )
+        if zero:
+            last = (self.linear, *(self.hidden or [None])[-1:])
+            for layer in (part for part in last if isinstance(part, nn.Linear)):
+                nn.init.zeros_(layer.weight)
+                nn.init.zeros_(layer.bias)
 
     def forward(self, text: Tensor) -> Tensor:
         """`[T, D_text]` to `[T, D]`."""

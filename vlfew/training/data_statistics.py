@@ -43,14 +43,20 @@ def fit_preprocessing(model: DualStream, data: LabeledImages) -> None:
 
 def fit_training_means(model: DualStream, data: LabeledImages) -> None:
     """Fits centered embeddings and class neighbors, where the model has them, on evenly spread training images."""
-    if not model.spec.center_embeddings and model.class_neighbors is None:
+    neighbors = model.class_neighbors is not None and not model.uses_pretraining_classes
+    if not model.spec.center_embeddings and not neighbors:
         return
     index, classes = data.indices("train"), data.classes("train")
     labels = torch.searchsorted(classes, data.labels[index])
     sample = evenly_of_each_class(labels, max(1, SAMPLE // len(classes)))
     texts = [data.class_texts[c] for c in classes.tolist()]
-    inputs = model_inputs(model, data, index[sample], f"{data.name} train")
-    batches = (inputs(rows) for rows in torch.arange(len(sample)).split(CHUNK))
+    rows = torch.arange(len(sample))
+    if model.backbone_cache is not None and len(index) <= 4 * SAMPLE:
+        rows = sample  # of the whole split, whose outputs are cached for training
+    else:
+        index = index[sample]
+    inputs = model_inputs(model, data, index, f"{data.name} train")
+    batches = (inputs(part) for part in rows.split(CHUNK))
     model.fit_training_means(batches, labels[sample], texts)
 
 

@@ -163,7 +163,7 @@ def assemble(config: Config, run: RunFolder | None = None, data: LabeledImages |
             wait=accelerator.wait_for_everyone,
         )
         views = CachedViews(model, data, cache, augment, config.training.cache_views)
-        model.backbone_cache = evaluation_cache(model)
+        model.backbone_cache = evaluation_cache(model, maps=True)
     loader = BatchLoader(
         data,
         sampler,

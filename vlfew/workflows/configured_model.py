@@ -122,6 +122,7 @@ def initialize(model: DualStream, data: LabeledImages, init_from: str | None) ->
     Raises:
         ConfigError: there is no such model, or it is another network.
     """
+    model.fit_pretraining_classes()
     if init_from is None:
         fit_pixel_statistics(model, data)
         fit_preprocessing(model, data)

@@ -77,7 +77,10 @@ def evaluate(
     results, per_member = [], []
     models: Sequence[DualStream | str | Path] = [member.path for member in members] or [model]
     for one in models:
-        loaded = one if isinstance(one, DualStream) else load(one).to(scoring_device())
+        loaded = one
+        if not isinstance(loaded, DualStream):
+            loaded = load(loaded).to(scoring_device())
+            loaded.backbone_cache = evaluation_cache(loaded)
         context = EvaluationContext(loaded, load_evaluation_data(loaded, data, root, data_options))
         result, outcome = _run(context, protocol, options, command)
         results.append(result)
@@ -179,8 +182,7 @@ def evaluate_run(
         The loaded model with its encoded splits, and the results.
     """
     model = load(run.path).to(scoring_device())
-    if config.training.cache_views is not None:
-        model.backbone_cache = evaluation_cache(model)
+    model.backbone_cache = evaluation_cache(model, maps=config.training.cache_views is not None)
     context, results = EvaluationContext(model, data), list[Result]()
     evaluations = configured_evaluations(config, model.has_text)
     for number, (protocol, options) in enumerate(evaluations):

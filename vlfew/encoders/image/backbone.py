@@ -11,10 +11,24 @@ from typing import Any
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
+from vlfew.core.config import ClassNeighborsConfig
 from vlfew.core.errors import ModelError
 from vlfew.core.features import Features
 from vlfew.data.preprocess import ImagePreprocessor
 from vlfew.encoders.library_errors import library_errors
+
+
+@dataclass(frozen=True)
+class PretrainedClassifier:
+    """The classifier that a backbone was pretrained with, over K classes.
+
+    Attributes:
+        names: of each class, the most usual one first.
+        layer: from the embedding `[B, D]` to logits `[B, K]`.
+    """
+
+    names: list[list[str]]
+    layer: nn.Linear
 
 
 class Backbone(nn.Module):
@@ -40,6 +54,16 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor) -> Features:
         """Normalized images `[B, C, H, W]` to `embedding [B, D]` and, for networks with a grid, `map`."""
 
+    def pretrained_classifier(self) -> PretrainedClassifier:
+        """The classifier of the embedding that the weights were trained with, read from where they come from.
+
+        It is no part of the backbone.
+
+        Raises:
+            ModelError: there is none, or the names of its classes are not known.
+        """
+        raise ModelError(f"{type(self).__name__} comes without a classifier over classes of known names")
+
     def use_pixel_statistics(self, mean: Sequence[float], std: Sequence[float], in_channels: int) -> None:
         """Sets the statistics that pretrained weights expect, given for RGB."""
         self.pixel_mean = channel_stats(mean, in_channels)
@@ -53,10 +77,12 @@ class PretrainedModel:
     Attributes:
         preprocessor: how its images are read.
         text: registry name of its text encoder, where it has one in a joint space.
+        class_neighbors: how texts are mapped into that space, where that is not the text encoder's own.
     """
 
     preprocessor: ImagePreprocessor
     text: str | None = None
+    class_neighbors: ClassNeighborsConfig | None = None
 
 
 def build_errors(name: str, in_channels: int, image_size: int) -> AbstractContextManager[None]:

@@ -11,17 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 
 from vlfew.core.errors import ModelError
 from vlfew.core.features import Features
 from vlfew.core.outside_data import NOT_KNOWN
 from vlfew.data.preprocess import ImagePreprocessor
 from vlfew.encoders.hub import closest_name, hub_folder, local_or_hub_folder, read_json, weight_size
-from vlfew.encoders.image.backbone import Backbone, PretrainedModel, build_errors, token_map
+from vlfew.encoders.image.backbone import (
+    Backbone,
+    PretrainedClassifier,
+    PretrainedModel,
+    build_errors,
+    token_map,
+)
 from vlfew.encoders.library_errors import library_errors
 from vlfew.encoders.load_weights import describe_misfit
-from vlfew.encoders.pretraining_data import data_of_tag
+from vlfew.encoders.pretraining_data import class_texts, data_of_tag
 from vlfew.encoders.transformers_files import json_folder
 
 _KEYS = re.compile(r"(Missing|Unexpected) keys \((.*)\)")
@@ -65,6 +71,9 @@ class TimmBackbone(Backbone):
         if folder is not None:
             config, pretrained = _read_config(folder, name), True
         self.saved_options = {"pretrained": pretrained, "load": False, "config": config}
+        self._published = (
+            f"local-dir:{folder}" if folder is not None else name if pretrained and "/" not in name else ""
+        )
         arguments: dict[str, Any] = {"num_classes": 0, "in_chans": in_channels}
         weights: Any = _pretrained_cfg(name) if config is None else _config_values(config)
         with build_errors(who, in_channels, image_size):
@@ -85,6 +94,28 @@ class TimmBackbone(Backbone):
         if pretrained:
             self.pretrained_on = _pretraining_data(name, weights)
             self.use_pixel_statistics(weights.mean, weights.std, in_channels)
+
+    def pretrained_classifier(self) -> PretrainedClassifier:
+        """The published classifier, where it has a linear layer over classes of an ImageNet.
+
+        Raises:
+            ModelError: there is none, or the weights are not at hand.
+        """
+        import timm
+        from timm.data import infer_imagenet_subset
+
+        name = self._published
+        if not name:
+            raise ModelError(
+                "the published classifier of this backbone is not at hand; load it by its own name"
+            )
+        overlay = {} if name.startswith("local-dir:") else _weight_file(name, _pretrained_cfg(name))
+        with library_errors(f"timm:{name}"):
+            model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
+        layer, subset = model.get_classifier(), infer_imagenet_subset(model)
+        if not isinstance(layer, nn.Linear) or layer.in_features != self.dim or subset is None:
+            raise ModelError(f"timm:{name} has no linear classifier over the classes of an ImageNet")
+        return PretrainedClassifier(class_texts(subset), layer.requires_grad_(False))
 
     def forward(self, images: Tensor) -> Features:
         """`[B, C, H, W]` to `embedding [B, dim]` and, for networks with a grid, `map`."""

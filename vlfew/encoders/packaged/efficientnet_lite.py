@@ -7,9 +7,11 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from vlfew.encoders.image.backbone import PretrainedClassifier
 from vlfew.encoders.image.timm_models import TimmBackbone
 from vlfew.encoders.load_weights import load_weights
 from vlfew.encoders.packaged.base import PackagedWeights
+from vlfew.encoders.pretraining_data import class_texts
 
 _STEM_AND_HEAD = {
     "_conv_stem": "conv_stem",
@@ -65,11 +67,8 @@ class EfficientNetLite(TimmBackbone):
         assert self.weights.images is not None
         self.use_pixel_statistics(self.weights.images.mean, self.weights.images.std, in_channels)
 
-    @property
-    def classifier(self) -> nn.Linear:
-        """The published classifier of the embedding, from the package: it is no part of the backbone.
-
-        Its outputs are in the order of `timm.data.ImageNetInfo().label_names()`.
+    def pretrained_classifier(self) -> PretrainedClassifier:
+        """The published classifier, from the package.
 
         Raises:
             ModelError: the package is missing, of another version or damaged.
@@ -78,7 +77,7 @@ class EfficientNetLite(TimmBackbone):
         weight, bias = state["classifier.weight"], state["classifier.bias"]
         layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
         layer.load_state_dict({"weight": weight, "bias": bias}, assign=True)
-        return layer.requires_grad_(False)
+        return PretrainedClassifier(class_texts("imagenet-1k"), layer.requires_grad_(False))
 
     def timm_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The package's state dict with timm's names; the package counts blocks through, timm by stage."""

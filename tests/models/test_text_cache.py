@@ -12,7 +12,7 @@ from torch import Tensor
 from tests.conftest import make_data
 from tests.evaluation.fakes import FakeModel, run
 from vlfew.evaluation.context import EvaluationContext
-from vlfew.evaluation.text_cache import MIN_TEXTS, cached_text_embeddings
+from vlfew.models.text_cache import MIN_TEXTS, cached_text_embeddings
 
 TEXTS = [[f"class {c} prompt {p}" for p in range(MIN_TEXTS // 2)] for c in range(2)]
 
