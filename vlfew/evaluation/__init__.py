@@ -13,6 +13,7 @@ PROTOCOLS = Registry(
         "few-shot": "vlfew.evaluation.protocols.few_shot:few_shot",
         "zero-shot": "vlfew.evaluation.protocols.zero_shot:zero_shot",
         "asif": "vlfew.evaluation.protocols.asif:asif",
+        "conse": "vlfew.evaluation.protocols.conse:conse",
         "multimodal": "vlfew.evaluation.protocols.multimodal:multimodal",
         "retrieval": "vlfew.evaluation.protocols.retrieval:retrieval",
         "verification": "vlfew.evaluation.protocols.verification:verification",
