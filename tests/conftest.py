@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tarfile
 from pathlib import Path
 
@@ -21,6 +22,10 @@ from vlfew.data.labeled_images import InMemory, LabeledImages
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
 # How long an example takes says how busy the machine is, not whether the code is right.
+# A shell that starts the tests in the background has them ignore Ctrl-C, which some of them test.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # The same examples at each run, so that a change fails for its own reasons; new ones are tried with VLFEW_FUZZ.
 settings.register_profile("default", deadline=None, derandomize="VLFEW_FUZZ" not in os.environ)
 settings.load_profile("default")

@@ -83,7 +83,9 @@ def test_the_text_stream_takes_any_number_and_length_of_texts(tmp_path: Path, be
 def test_a_file_that_differs_is_not_written(
     image_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vlfew.models.export._write", lambda _job, path, _name: shutil.copy(image_file, path))
+    monkeypatch.setattr(
+        "vlfew.models.export.write_onnx", lambda _job, path, _name: shutil.copy(image_file, path)
+    )
     file = tmp_path / "image.onnx"
     with pytest.raises(ModelError, match=r"image\.onnx is not written: .* differ .* by up to") as caught:
         export_stream(built(seed=1), "image", file)
@@ -95,7 +97,9 @@ def test_the_file_is_checked_with_real_images(
     image_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A model that differs from its file on images of one gray level fails on such an image."""
-    monkeypatch.setattr("vlfew.models.export._write", lambda _job, path, _name: shutil.copy(image_file, path))
+    monkeypatch.setattr(
+        "vlfew.models.export.write_onnx", lambda _job, path, _name: shutil.copy(image_file, path)
+    )
     model = built()
     encode_pixels = model.encode_pixels
 

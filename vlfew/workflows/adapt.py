@@ -24,6 +24,7 @@ from vlfew.evaluation.context import EvaluationContext
 from vlfew.evaluation.feature_bank import encode_split
 from vlfew.evaluation.feature_cache import cached_split_features
 from vlfew.evaluation.outside_data import overlap
+from vlfew.models.backbone_cache import evaluation_cache
 from vlfew.models.dual_stream import DualStream
 from vlfew.models.loading import load
 from vlfew.training.run_folder import RunFolder
@@ -71,7 +72,10 @@ def adapt(
     # Mistyped names are raised before anything is read.
     find_methods(checked["methods"], "", checked["fixed"] or {})
     name = str((model.path or model.spec.backbone) if isinstance(model, DualStream) else model)
-    loaded = model if isinstance(model, DualStream) else load(model).to(scoring_device())
+    loaded = model
+    if not isinstance(loaded, DualStream):
+        loaded = load(loaded).to(scoring_device())
+        loaded.backbone_cache = evaluation_cache(loaded) if cache else None
     if not loaded.spec.share_weights:
         raise ModelError(
             f"{name} has two image encoders that share no weights, and these methods compare single embeddings; "
