@@ -13,6 +13,7 @@ BENCHMARKS = {
     "loading": "first and further loading of a data set",
     "cross-attention": "few-shot episodes by cross attention from cached maps",
     "zero-shot-classifier": "1,000 classes in 80 prompts each, against open_clip",
+    "frozen-backbone": "images encoded by ONNX Runtime, against PyTorch",
     "gradient-cache": "memory of large contrastive batches by gradient caching",
     "training": "training steps against a plain loop, and what data and augmentation cost",
     "gpu": "training steps, the quickstart and episodes on a GPU",

@@ -22,7 +22,7 @@ HIDDEN = ("cat/.x.png", ".old/a.png", ".old/b/c.png")
 VISIBLE = ("a/b/c.png", "cat/1.png", "loose.png", "naïve 🐈\u200d⬛ 猫/é.png", "x__MACOSX/1.png")
 
 
-def test_hidden_files_in_folders_and_archives_are_told_and_system_data_ignored(tmp_path: Path) -> None:
+def test_hidden_files_in_folders_and_archives_are_named_and_system_data_ignored(tmp_path: Path) -> None:
     with ZipFile(tmp_path / "a.zip", "w") as archive:
         for name in (*SYSTEM, *HIDDEN, *VISIBLE):
             path = tmp_path / "folder" / name
@@ -30,9 +30,9 @@ def test_hidden_files_in_folders_and_archives_are_told_and_system_data_ignored(t
             path.write_text(name)
             archive.writestr(name, name)
     for place in (tmp_path / "folder", tmp_path / "a.zip"):
-        told: list[str] = []
-        files = list_files(place, told)
-        assert told == [".old/", "cat/.x.png"]
+        hidden: list[str] = []
+        files = list_files(place, hidden)
+        assert hidden == [".old/", "cat/.x.png"]
         assert [file.name for file in files] == sorted(VISIBLE)
         assert [file.read().decode() for file in files] == sorted(VISIBLE)
         assert [file.size for file in files] == [len(name.encode()) for name in sorted(VISIBLE)]

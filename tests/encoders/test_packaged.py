@@ -167,9 +167,9 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
             r"conv_head\.weight is \[5, 3, 1, 1\] in the file",
         ),
     ]
-    for stored, said in cases:
+    for stored, message in cases:
         save_file(stored, file)
-        with pytest.raises(ModelError, match=said):
+        with pytest.raises(ModelError, match=message):
             BACKBONES.get(f"timm:{tmp_path}")(3, 48)
 
 

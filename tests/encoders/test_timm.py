@@ -111,3 +111,15 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot be built for images of 3 x 48 x 48") as caught:
         BACKBONES.get(f"timm:{tmp_path}")(3, 48)
     assert "\n" not in str(caught.value)
+
+
+def test_the_published_classifier_of_a_folder(tmp_path: Path) -> None:
+    vit = save(tmp_path)
+    backbone = BACKBONES.get(f"timm:{tmp_path}")(3, 48).eval()
+    known = backbone.pretrained_classifier()
+    x = torch.randn(2, 3, 48, 48)
+    with torch.no_grad():
+        assert_close(known.layer(backbone(x).embedding), vit(x))
+    assert len(known.names) == 1000 and known.names[0] == ["tench", "Tinca tinca"]
+    with pytest.raises(ModelError, match="the published classifier of this backbone is not at hand"):
+        BACKBONES.get("timm:test_vit")(3, 48).pretrained_classifier()

@@ -37,9 +37,9 @@ def result(**fields: object) -> Result:
 
 def test_classes_with_the_name_of_one_that_was_trained_on() -> None:
     data = named(["Golden_Retriever", "house finch", "my mug", "mug of mine"])
-    said = "2 of 4 classes have the name of a class of ImageNet-1k: Golden_Retriever, house finch"
-    assert overlap("ImageNet-1k", data, "test") == said
-    assert overlap("not known + ImageNet-1k", data, "test") == said
+    expected = "2 of 4 classes have the name of a class of ImageNet-1k: Golden_Retriever, house finch"
+    assert overlap("ImageNet-1k", data, "test") == expected
+    assert overlap("not known + ImageNet-1k", data, "test") == expected
     other = named(["blue mug", "red mug", "my mug", "mug of mine"])
     assert overlap("ImageNet-1k", other, "test") == "none of 4 classes has the name of a class of ImageNet-1k"
     numbers = named(["n01440764", "n00000001", "n00000002", "n00000003"], text=False)
@@ -47,7 +47,7 @@ def test_classes_with_the_name_of_one_that_was_trained_on() -> None:
 
 
 @pytest.mark.parametrize("outside", ["", "not known", "LAION-2B", "glyphs/train"])
-def test_nothing_is_said_where_nothing_is_known(outside: str) -> None:
+def test_nothing_is_expected_where_nothing_is_known(outside: str) -> None:
     assert overlap(outside, named([*NAMES]), "test") == ""
 
 

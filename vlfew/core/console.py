@@ -57,7 +57,7 @@ _NOTED = set[str]()
 
 
 def log_not_cached(what: str, why: object) -> None:
-    """`log_note` that something is not kept in the user's cache, for the first `why` of a `what`."""
+    """`log_note` that something is not in the user's cache, for the first `why` of a `what`."""
     if what not in _NOTED:
         _NOTED.add(what)
         log_note(f"{what} (XDG_CACHE_HOME names another place for the cache): {why}")

@@ -11,7 +11,7 @@ NOT_KNOWN = "not known"
 
 
 def named(value: Any) -> Any:
-    """Data by name; files of versions before 0.3 say `true` or `false`."""
+    """Data by name; earlier files say `true` or `false`."""
     if value is None or isinstance(value, bool):
         return NOT_KNOWN if value else ""
     return value

@@ -25,7 +25,7 @@ _SYSTEM = re.compile(
     r"\.ipynb_checkpoints)(/|$)",
     re.IGNORECASE,
 )
-"""What operating systems, network drives and tools keep beside one's files, thumbnails among it."""
+"""What operating systems, network drives and tools store next to one's files, thumbnails among it."""
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 """Control characters and bytes that are not UTF-8, which cannot be shown in a message."""
 

@@ -40,7 +40,7 @@ def read_text(path: Path) -> str:
 
 
 def is_missing(text: str) -> bool:
-    """Whether a text stands for none: it is empty, or what programs write for a missing value, such as `nan`."""
+    """Whether a text means none: it is empty, or what programs write for a missing value, such as `nan`."""
     return text.strip() in MISSING
 
 

@@ -44,7 +44,7 @@ _NAMES = (
     (r"swag", "Instagram (3.6 billion images)"),
     (r"jft", "JFT-300M"),
 )
-"""A piece of a tag of timm, open_clip or torchvision, and the data that it stands for."""
+"""A piece of a tag of timm, open_clip or torchvision, and the data that it refers to."""
 
 
 def data_of_tag(tag: str) -> str:
@@ -54,7 +54,7 @@ def data_of_tag(tag: str) -> str:
         tag: of published weights.
 
     Returns:
-        The names joined by ` + `. `not known` stands for what a tag leaves open, all of it or what was fine-tuned.
+        The names joined by ` + `. `not known` is what a tag leaves open, all of it or what was fine-tuned.
     """
     tag = tag.lower()
     found = sorted(

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
-
-import torch
 
 from vlfew import __version__
 from vlfew.core.tensor_file import load_or_make
@@ -14,6 +11,7 @@ from vlfew.data.data_root import cache_dir
 from vlfew.data.image_files import digest
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.evaluation.feature_bank import FeatureBank, encode_split, split_indices
+from vlfew.models.cache_keys import hash_sample
 from vlfew.models.dual_stream import DualStream
 from vlfew.models.serialization import fingerprint_of
 
@@ -45,16 +43,11 @@ def cached_split_features(model: DualStream, data: LabeledImages, split: str) ->
 
 
 def cache_file(model: DualStream, data: LabeledImages, split: str) -> Path:
-    """The file in which the features are cached.
-
-    Hashes of images may be those of their files, which do not tell how they were read. So the pixels of some images
-    are part of the file's name.
-    """
+    """The file in which the features are cached."""
     index = split_indices(data, split)
-    sampled = index[torch.linspace(0, len(index) - 1, min(SAMPLED_IMAGES, len(index))).long()]
-    pixels = hashlib.sha256(data.images.batch(sampled).numpy().tobytes()).hexdigest()
     model_key = (fingerprint_of(model), model.device.type)
     assert data.images.hashes is not None
     content = [data.images.hashes[index].tolist(), data.labels[index].tolist()]
+    pixels = hash_sample(data, index, SAMPLED_IMAGES)
     data_key = (data.name, data.fingerprint, split, data.images.shape, pixels, content)
     return cache_dir() / "features" / f"{digest(__version__, model_key, data_key)}.safetensors"

@@ -1,4 +1,4 @@
-"""Outputs of a frozen backbone, kept on disk: a backbone that is not trained encodes every image once.
+"""Outputs of a frozen backbone, cached on disk: a backbone that is not trained encodes every image once.
 
 What is trained behind it (projections, similarities, classifiers) then sees the same outputs at every step, hundreds of
 times as fast.
@@ -26,12 +26,11 @@ from vlfew.core.progress import Progress
 from vlfew.core.tensor_file import load_tensors, save_tensors
 from vlfew.data.augmentation import BatchAugment
 from vlfew.data.data_root import cache_dir
-from vlfew.data.file_hashes import hash_images
 from vlfew.data.image_files import digest
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.models.build import backbone_options
+from vlfew.models.cache_keys import hash_sample, hash_weights
 from vlfew.models.onnx_backbone import onnx_backbone
-from vlfew.models.weight_hashes import hash_weights
 
 if TYPE_CHECKING:
     from vlfew.models.dual_stream import DualStream
@@ -42,7 +41,7 @@ BATCH_SIZE = 64
 MIN_ONNX_IMAGES = 256
 """Fewer images are encoded before the backbone is exported to ONNX."""
 SAMPLED_IMAGES = 4
-"""Images of a shard whose pixels are part of its name; see `BackboneCache._shard_file`."""
+"""Images of a shard whose pixels are part of its name."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +56,8 @@ class BackboneOutputs:
     """Outputs of a backbone for S images, mapped from files.
 
     Args:
-        shards: `embedding [n, D]` float32 and, where it is kept, `map` in half precision; all but the last hold `SHARD`
-            images.
+        shards: `embedding [n, D]` float32 and, where it is cached, `map` in half precision; all but the last hold
+            `SHARD` images.
     """
 
     def __init__(self, shards: list[Features]) -> None:
@@ -80,10 +79,10 @@ class BackboneCache:
 
     The name of a file covers the weights of the backbone, what is before it, how images were read, their content, the
     view and the precision: with anything else, images are encoded again. A damaged file is replaced. Where no file can
-    be written, outputs are kept in memory.
+    be written, outputs stay in memory.
 
     Args:
-        with_map: whether feature maps are kept.
+        with_map: whether feature maps are cached.
         precision: name of what `autocast` computes in.
         autocast: gives the context in which images are encoded.
         rank, world_size: this process, and how many share the work.
@@ -102,6 +101,7 @@ class BackboneCache:
     ) -> None:
         self.with_map, self.precision, self.autocast = with_map, precision, autocast
         self.rank, self.world_size, self.wait = rank, world_size, wait
+        self._loaded: dict[Path, Features] = {}
 
     def encode(
         self, model: DualStream, data: LabeledImages, index: Tensor, name: str, view: View | None = None
@@ -185,27 +185,26 @@ class BackboneCache:
     def _shard_file(
         self, data: LabeledImages, index: Tensor, start: int, key: tuple[object, ...]
     ) -> Path | None:
-        """The file of a shard; None where the images have no hashes to tell them by.
-
-        Hashes may be those of files, which do not tell how they were read: so the pixels of some images count too.
-        """
+        """The file of a shard; None where the images have no hashes to tell them by."""
         if data.images.hashes is None:
             return None
         own = index[start : start + SHARD]
-        sampled = own[torch.linspace(0, len(own) - 1, min(SAMPLED_IMAGES, len(own))).long()]
-        pixels = hash_images(data.images.batch(sampled)).tolist()
+        pixels = hash_sample(data, own, SAMPLED_IMAGES)
         # A view depends on the place in the whole list.
         place = None if key[1] is None else (start, len(index))
         name = digest(key, place, data.images.shape, pixels, data.images.hashes[own].tolist())
         return cache_dir() / "backbones" / f"{name}.safetensors"
 
     def _load(self, file: Path | None) -> Features | None:
+        """What a file holds, checked when it is first read; None if it is missing or damaged."""
         if file is None or not file.is_file():
             return None
-        try:
-            return Features(**load_tensors(file, "outputs of a backbone")[0])
-        except DataError:
-            return None
+        if file not in self._loaded:
+            try:
+                self._loaded[file] = Features(**load_tensors(file, "outputs of a backbone")[0])
+            except DataError:
+                return None
+        return self._loaded[file]
 
     def _kept(self, features: Features, file: Path | None) -> Features:
         """The features, mapped from their file where it can be written."""
@@ -255,6 +254,6 @@ def evaluation_cache(model: DualStream, maps: bool = False) -> BackboneCache | N
         model: that is evaluated.
         maps: whether it is also for a model whose similarity needs feature maps, which are large.
     """
-    spec, with_map = model.spec, model.similarity.needs_map
-    frozen = spec.backbone_frozen and not spec.backbone_unfreeze_last and spec.backbone_lora is None
-    return BackboneCache(with_map=with_map) if frozen and (maps or not with_map) else None
+    with_map = model.similarity.needs_map
+    usable = model.spec.backbone_fixed and (maps or not with_map)
+    return BackboneCache(with_map=with_map) if usable else None

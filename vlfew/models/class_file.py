@@ -35,7 +35,7 @@ def read_class_file(path: Path, others: list[Path] | None = None) -> dict[str, l
 
     Args:
         path: the class file, or a folder of class folders, whose texts are those of `classes.yaml` in it.
-        others: receives the files that are beside the images in folders and globs, and are no images.
+        others: receives the files that are next to the images in folders and globs, and are no images.
 
     Raises:
         DataError: names the class and what is wrong with it.
@@ -127,6 +127,8 @@ def find_images(patterns: Iterable[str], root: Path = Path(), others: list[Path]
     """
     found: list[Path] = []
     for pattern in patterns:
+        if not str(pattern):
+            raise DataError("the name of an image is empty; fill it in")
         path = root / user_path(pattern)
         if path.is_file():
             found.append(path)
@@ -144,8 +146,6 @@ def find_images(patterns: Iterable[str], root: Path = Path(), others: list[Path]
             others += sorted({*files, *rest} - set(images))
         if not images:
             kind = "folder has no images" if path.is_dir() else "no such image, folder or match"
-            raise DataError(
-                f"{path}: {kind}" if str(pattern) else "the name of an image is empty; fill it in"
-            )
+            raise DataError(f"{path}: {kind}")
         found += images
     return list(dict.fromkeys(found))

@@ -21,6 +21,7 @@ from vlfew.encoders.pretraining_data import joined
 from vlfew.encoders.text.base import TextEncoder
 from vlfew.encoders.text.cache import TextCache
 from vlfew.models import build
+from vlfew.models.cache_keys import hash_weights
 from vlfew.models.comparison import Comparison
 from vlfew.models.hub import HubModel
 from vlfew.models.inputs import check_images, check_pixels, check_texts, check_tokens, to_readable
@@ -28,7 +29,6 @@ from vlfew.models.spec import ModelSpec
 from vlfew.models.text_cache import cached_text_embeddings
 from vlfew.models.trainable import set_trainable
 from vlfew.models.tta import NUM_VIEWS, augmented_views, concatenate_views
-from vlfew.models.weight_hashes import hash_weights
 from vlfew.similarities import SIMILARITIES
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from vlfew.models.serialization import fingerprint_of
 from vlfew.models.spec import ModelSpec, TextSpec
 
 TEMPERATURE = 0.1
-"""Of the class neighbors of a packaged backbone; chosen on the validation classes of Caltech-101 (docs, results)."""
+"""Of the class neighbors of a packaged backbone; chosen on the validation classes of Caltech-101."""
 
 
 def load(name: str | Path) -> DualStream:

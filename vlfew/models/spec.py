@@ -88,6 +88,11 @@ class ModelSpec(BaseModel):
     center_crop: float = 1.0
     outside_data: OutsideData = ""
 
+    @property
+    def backbone_fixed(self) -> bool:
+        """Whether no weight of the backbone is trained."""
+        return self.backbone_frozen and not self.backbone_unfreeze_last and self.backbone_lora is None
+
     def preprocessor(self) -> ImagePreprocessor:
         """How images are read for this model."""
         return ImagePreprocessor(

@@ -20,7 +20,7 @@ def check_frozen(model: DualStream) -> None:
     Raises:
         ConfigError: one is, or there are two backbones.
     """
-    if any(parameter.requires_grad for parameter in model.backbone.parameters()):
+    if not model.spec.backbone_fixed:
         raise ConfigError(
             "training.cache_views keeps the outputs of a frozen backbone, and this one is trained; set "
             "image.frozen=true (without image.unfreeze_last and image.lora), or leave cache_views out"
@@ -34,7 +34,7 @@ class CachedViews:
 
     A view is what the augmentation makes of an image, drawn once from the seed, the image and the number of the view;
     which of its views an image has in a batch is drawn from the seed, the number of the batch and the place in it.
-    Where nothing is augmented, all views are the image itself, and one is kept.
+    Where nothing is augmented, all views are the image itself, and one is cached.
 
     Args:
         model: with a frozen backbone.

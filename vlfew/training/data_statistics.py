@@ -49,15 +49,13 @@ def fit_training_means(model: DualStream, data: LabeledImages) -> None:
     index, classes = data.indices("train"), data.classes("train")
     labels = torch.searchsorted(classes, data.labels[index])
     sample = evenly_of_each_class(labels, max(1, SAMPLE // len(classes)))
+    classes_of_sample = labels[sample]
     texts = [data.class_texts[c] for c in classes.tolist()]
-    rows = torch.arange(len(sample))
-    if model.backbone_cache is not None and len(index) <= 4 * SAMPLE:
-        rows = sample  # of the whole split, whose outputs are cached for training
-    else:
-        index = index[sample]
+    if model.backbone_cache is None:
+        index, sample = index[sample], torch.arange(len(sample))
+    # A cache holds the outputs for the whole split, and gives those of the sample.
     inputs = model_inputs(model, data, index, f"{data.name} train")
-    batches = (inputs(part) for part in rows.split(CHUNK))
-    model.fit_training_means(batches, labels[sample], texts)
+    model.fit_training_means((inputs(rows) for rows in sample.split(CHUNK)), classes_of_sample, texts)
 
 
 def evenly_of_each_class(labels: Tensor, most: int) -> Tensor:

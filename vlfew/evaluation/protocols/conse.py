@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,14 +20,13 @@ from vlfew.encoders import TEXT_ENCODERS
 from vlfew.evaluation.accuracy import scoring_device
 from vlfew.evaluation.class_prompts import check_prompts, class_embeddings, class_prompts
 from vlfew.evaluation.context import EvaluationContext, ProtocolResult
+from vlfew.evaluation.feature_bank import FeatureBank, split_indices
 from vlfew.evaluation.prompt_templates import ValidTemplates, as_list
+from vlfew.evaluation.protocols.multimodal import TEXT_WEIGHTS
 from vlfew.evaluation.protocols.zero_shot import classify_by_text, draw_queries
 from vlfew.models.backbone_cache import BackboneCache
+from vlfew.models.cache_keys import hash_weights
 from vlfew.models.text_cache import cached_text_embeddings
-from vlfew.models.weight_hashes import hash_weights
-
-ALIGNMENT_WEIGHTS = tuple(n / 10 for n in range(11))
-"""The candidates for a validated weight."""
 
 
 def conse(
@@ -89,7 +89,7 @@ def conse(
         raise ModelError(
             "alignment_weight mixes in the model's own text stream, and it has none; leave it out"
         )
-    if not model.spec.backbone_frozen or model.spec.backbone_unfreeze_last or model.spec.backbone_lora:
+    if not model.spec.backbone_fixed:
         raise ModelError("conse takes a backbone as it was published, and this one was trained further")
     known = model.backbone.pretrained_classifier()
     encoder: Any = TEXT_ENCODERS.get(text_encoder)().to(scoring_device())
@@ -103,28 +103,40 @@ def conse(
     names = encode(known.names)
     mean = names.mean(0) if center else torch.zeros_like(names[0])
 
-    def accuracy(of: str, weight: float) -> ProtocolResult:
-        bank, own = context.bank(of), data.classes(of)
-        outputs = BackboneCache().encode(model, data, bank.index, f"{data.name} {of}")
+    @cache
+    def embedded(of: str) -> tuple[FeatureBank, Tensor]:
+        """The images of a split by ConSE, as a bank, and the texts of its classes `[C, D_text]`."""
+        index, own = split_indices(data, of), data.classes(of)
+        outputs = BackboneCache().encode(model, data, index, f"{data.name} {of}")
         with torch.no_grad():
             logits = torch.cat(
-                [known.layer(outputs[rows].embedding) for rows in torch.arange(len(bank)).split(4096)]
+                [known.layer(outputs[rows].embedding) for rows in torch.arange(len(index)).split(4096)]
             )
-        images = conse_embedding(logits, names, top) - mean
-        texts = encode(class_prompts(data, own, templates, descriptions)) - mean
+        images = Features(conse_embedding(logits, names, top) - mean)
+        texts = encode(prompts if of == split else class_prompts(data, own, templates, descriptions)) - mean
+        return FeatureBank(images, data.labels[index], index, data, of), texts
+
+    @cache
+    def aligned(of: str) -> tuple[Tensor, Tensor]:
+        """The model's own embeddings of the same images and texts."""
+        texts = class_embeddings(context, data.classes(of), templates, descriptions)
+        return context.bank(of).features.embedding, texts
+
+    def result_of(of: str, weight: float) -> ProtocolResult:
+        bank, texts = embedded(of)
         if weight:
-            images = mixed_embedding(images, bank.features.embedding, weight)
-            texts = mixed_embedding(texts, class_embeddings(context, own, templates, descriptions), weight)
-        mixed = replace(bank, features=Features(images))
-        return classify_by_text(mixed, drawn if of == split else None, own, texts)
+            own_images, own_texts = aligned(of)
+            images = mixed_embedding(bank.features.embedding, own_images, weight)
+            bank, texts = replace(bank, features=Features(images)), mixed_embedding(texts, own_texts, weight)
+        return classify_by_text(bank, drawn if of == split else None, data.classes(of), texts)
 
     if alignment_weight == "validated":
-        weight = max(ALIGNMENT_WEIGHTS, key=lambda candidate: accuracy(validation_split, candidate).accuracy)
+        weight = max(TEXT_WEIGHTS, key=lambda candidate: result_of(validation_split, candidate).accuracy)
+        result = result_of(split, weight)
+        result.details["alignment_weight_chosen_on"] = validation_split
     else:
         weight = alignment_weight
-    result = accuracy(split, weight)
-    if alignment_weight == "validated":
-        result.details["alignment_weight_chosen_on"] = validation_split
+        result = result_of(split, weight)
     if drawn is not None:
         result.details["queries"] = queries
     if descriptions is not None:
