@@ -1,6 +1,7 @@
-"""Text embeddings of classes with many prompts, cached between commands by model and texts.
+"""Embeddings of many texts, cached between commands by model and texts.
 
-A thousand classes with eighty prompts are 80,000 texts, minutes on a CPU, for 1.5 MB of embeddings.
+A thousand classes with eighty prompts are 80,000 texts, and a data set of captions has 30,000: minutes on a CPU, for a
+few megabytes of embeddings.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def cached_text_embeddings(
     Args:
         fingerprint: of the model; None for one that may still change, for which nothing is cached.
         texts: of each class.
-        encode: gives the embeddings `[C, D]` of the classes, on the CPU.
+        encode: gives the embeddings on the CPU, `[C, D]` of the classes or `[T, D]` of the texts.
     """
     if fingerprint is None or sum(map(len, texts)) < MIN_TEXTS:
         return encode()

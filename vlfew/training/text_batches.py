@@ -9,13 +9,15 @@ from vlfew.data.batch import Batch
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.encoders.text.base import TextEncoder
 from vlfew.encoders.text.distinct import check_distinct_texts
+from vlfew.models.cache_keys import hash_weights
+from vlfew.models.text_cache import cached_text_embeddings
 
 
 class TextBatches:
     """Gives the texts of a batch as `TrainingStep` takes them.
 
     A frozen encoder encodes the texts of the training classes once, at the start, and never sees those of the other
-    classes. For one that is trained, texts are tokenized at every step.
+    classes; many texts are encoded once for all trainings. For one that is trained, texts are tokenized at every step.
 
     Args:
         encoder: of texts.
@@ -33,18 +35,22 @@ class TextBatches:
         self._first = torch.tensor([0, *map(len, data.class_texts)]).cumsum(0)
         self._vectors: Tensor | None = None
         trained = [c for c in data.classes("train").tolist() if data.class_texts[c]]
-        # Where every image is a class of its own, two may share a caption.
-        if len(data.indices("train")) > len(data.classes("train")):
-            names, texts = data.class_names, data.class_texts
-            way_out = ", or train without text (text.encoder=null)"
-            check_distinct_texts(
-                encoder, [names[c] for c in trained], [texts[c] for c in trained], way_out=way_out
-            )
+        # An image that is a class of its own may share its caption with another one.
+        several = data.labels[data.indices("train")].bincount(minlength=len(data.class_names)) > 1
+        check_distinct_texts(
+            encoder,
+            [data.class_names[c] for c in trained if several[c]],
+            [data.class_texts[c] for c in trained if several[c]],
+            way_out=", or train without text (text.encoder=null)",
+        )
         if frozen:
             used = [number for c in trained for number in range(int(self._first[c]), int(self._first[c + 1]))]
             self._row = torch.zeros(len(self._texts), dtype=torch.long)
             self._row[used] = torch.arange(len(used))
-            vectors = encoder.to(device).encode([self._texts[number] for number in used])
+            own = [self._texts[number] for number in used]
+            vectors = cached_text_embeddings(
+                hash_weights(encoder), [own], lambda: encoder.to(device).encode(own).cpu()
+            )
             self._vectors = vectors.to(device)
 
     def __call__(self, batch: Batch) -> tuple[Tensor | dict[str, Tensor], Tensor]:
