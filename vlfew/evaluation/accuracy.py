@@ -60,23 +60,26 @@ def episode_accuracies(
             gathered.map = gathered.map.movedim(-1, 2)
         return gathered
 
+    counts = (episodes.query >= 0).sum((1, 2))
     row_bytes = sum(t[0].nbytes for t in vars(features).values() if t is not None)
-    chunk = max(1, CHUNK_BYTES[device.type] // (n * (shots + queries) * row_bytes))
-    target = torch.arange(n, device=device).repeat_interleave(queries)
+    chunk = max(1, CHUNK_BYTES[device.type] // ((n * shots + int(counts.max())) * row_bytes))
+    target = torch.arange(n).repeat_interleave(queries)
     ragged = bool((episodes.query < 0).any())
     correct = torch.empty(e, dtype=torch.float64)
     with Progress("episodes", e, "episodes") as bar:
         for start in range(0, e, chunk):
             part = slice(start, start + chunk)
-            query = episodes.query[part].flatten(1)
+            query, labels = episodes.query[part].flatten(1), target.expand(len(counts[part]), -1)
+            if ragged:
+                # Places without an image are left out: a class of 800 images leaves hundreds of them in one of 50.
+                real = (query < 0).int().argsort(dim=1, stable=True)[:, : int(counts[part].max())]
+                query, labels = query.gather(1, real), labels.gather(1, real)
             logits = logits_of(
                 gather(episodes.support[part].flatten(1)),
-                gather(query.clamp(min=0) if ragged else query),
+                gather(query.clamp(min=0)),
                 episodes.classes[part].to(device),
             )
-            is_correct = topk_correct(logits, target, k)
-            if ragged:
-                is_correct &= query.to(device) >= 0
+            is_correct = topk_correct(logits, labels.to(device), k) & (query >= 0).to(device)
             correct[part] = is_correct.sum(1)
             bar.step(len(query))
-    return (correct / (episodes.query >= 0).sum((1, 2))).numpy()
+    return (correct / counts).numpy()
