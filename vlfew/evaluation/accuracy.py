@@ -17,7 +17,7 @@ CHUNK_BYTES = {"cpu": 3 * 2**19, "cuda": 2**28}
 """Gathered features that are scored at a time; on a CPU they must fit its second-level cache."""
 
 LogitsFunction = Callable[[Features, Features, Tensor], Tensor]
-"""`(support [e, N*K, ...], queries [e, N*Q, ...], classes [e, N])` to logits `[e, N*Q, N]`."""
+"""`(support [e, N*K, ...], queries [e, N*Q, ...], classes [e, N])` to logits `[..., e, N*Q, N]`."""
 
 
 def scoring_device() -> torch.device:
@@ -36,12 +36,12 @@ def topk_correct(logits: Tensor, target: Tensor, k: int = 1) -> Tensor:
 def episode_accuracies(
     features: Features, episodes: Episodes, logits_of: LogitsFunction, k: int = 1, maps: bool = False
 ) -> np.ndarray:
-    """Accuracy of each episode over its queries, `[E]` float64.
+    """Accuracy of each episode over its queries, `[..., E]` float64.
 
     Args:
         features: of a bank, `embedding [S, D]`.
         episodes: with positions in it.
-        logits_of: scores a chunk of episodes.
+        logits_of: scores a chunk of episodes; further leading dimensions are those of several methods.
         k: a query is correct when its class is among the k best.
         maps: whether `logits_of` needs `map`; otherwise maps are not gathered.
     """
@@ -65,7 +65,7 @@ def episode_accuracies(
     chunk = max(1, CHUNK_BYTES[device.type] // ((n * shots + int(counts.max())) * row_bytes))
     target = torch.arange(n).repeat_interleave(queries)
     ragged = bool((episodes.query < 0).any())
-    correct = torch.empty(e, dtype=torch.float64)
+    correct = []
     with Progress("episodes", e, "episodes") as bar:
         for start in range(0, e, chunk):
             part = slice(start, start + chunk)
@@ -80,6 +80,6 @@ def episode_accuracies(
                 episodes.classes[part].to(device),
             )
             is_correct = topk_correct(logits, labels.to(device), k) & (query >= 0).to(device)
-            correct[part] = is_correct.sum(1)
+            correct.append(is_correct.sum(-1).cpu())
             bar.step(len(query))
-    return (correct / counts).numpy()
+    return (torch.cat(correct, -1).double() / counts).numpy()
