@@ -33,7 +33,7 @@ class AlignmentDistillationLoss(Loss):
     needs_text = True
 
     def __init__(
-        self, *, temperature: float = 0.07, teacher_temperature: float = 0.05, learned: bool = True
+        self, *, temperature: float = 0.07, teacher_temperature: float = 0.1, learned: bool = True
     ) -> None:
         super().__init__()
         self.scale = LogitScale(temperature, learned)

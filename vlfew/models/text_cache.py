@@ -14,6 +14,8 @@ from vlfew import __version__
 from vlfew.core.tensor_file import load_or_make, load_tensors, save_tensors
 from vlfew.data.data_root import cache_dir
 from vlfew.data.image_files import digest
+from vlfew.encoders.text.base import TextEncoder
+from vlfew.models.cache_keys import hash_weights
 
 MIN_TEXTS = 1000
 """Fewer texts are encoded faster than looked up."""
@@ -43,3 +45,11 @@ def cached_text_embeddings(
         encode,
         lambda embeddings: save_tensors(path, {"embeddings": embeddings}, {}),
     )
+
+
+def encode_once(encoder: TextEncoder | None, texts: Sequence[str]) -> Tensor:
+    """Embeddings `[T, D]` by an encoder whose weights are fixed; those of many texts are cached."""
+    assert encoder is not None
+    if len(texts) < MIN_TEXTS:
+        return encoder.encode(texts).cpu()
+    return cached_text_embeddings(hash_weights(encoder), [texts], lambda: encoder.encode(texts).cpu())

@@ -8,28 +8,29 @@ from torch import Tensor
 from vlfew.data.batch import Batch
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.encoders.text.base import TextEncoder
+from vlfew.encoders.text.cache import TextCache
 from vlfew.encoders.text.distinct import check_distinct_texts
-from vlfew.models.cache_keys import hash_weights
-from vlfew.models.text_cache import cached_text_embeddings
 
 
 class TextBatches:
     """Gives the texts of a batch as `TrainingStep` takes them.
 
     A frozen encoder encodes the texts of the training classes once, at the start, and never sees those of the other
-    classes; many texts are encoded once for all trainings. For one that is trained, texts are tokenized at every step.
+    classes. For one that is trained, texts are tokenized at every step.
 
     Args:
         encoder: of texts.
         data: whose class texts are used.
-        frozen: whether the encoder is.
+        frozen: of a frozen encoder: its cache, through which it encodes; None for one that is trained.
         device: of vectors and tokens.
 
     Raises:
         DataError: the encoder gives the same tokens for two training classes.
     """
 
-    def __init__(self, encoder: TextEncoder, data: LabeledImages, frozen: bool, device: torch.device) -> None:
+    def __init__(
+        self, encoder: TextEncoder, data: LabeledImages, frozen: TextCache | None, device: torch.device
+    ) -> None:
         self._encoder, self._device = encoder, device
         self._texts = [text for texts in data.class_texts for text in texts]
         self._first = torch.tensor([0, *map(len, data.class_texts)]).cumsum(0)
@@ -43,15 +44,12 @@ class TextBatches:
             [data.class_texts[c] for c in trained if several[c]],
             way_out=", or train without text (text.encoder=null)",
         )
-        if frozen:
+        if frozen is not None:
             used = [number for c in trained for number in range(int(self._first[c]), int(self._first[c + 1]))]
             self._row = torch.zeros(len(self._texts), dtype=torch.long)
             self._row[used] = torch.arange(len(used))
-            own = [self._texts[number] for number in used]
-            vectors = cached_text_embeddings(
-                hash_weights(encoder), [own], lambda: encoder.to(device).encode(own).cpu()
-            )
-            self._vectors = vectors.to(device)
+            encoder.to(device)
+            self._vectors = frozen.encode([self._texts[number] for number in used]).to(device)
 
     def __call__(self, batch: Batch) -> tuple[Tensor | dict[str, Tensor], Tensor]:
         """Vectors `[T, D_text]` or tokens of the batch's texts, and their classes `[T]`."""
