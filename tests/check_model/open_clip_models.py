@@ -66,7 +66,7 @@ def smaller(name: str, timm_model: str = "") -> dict[str, Any]:
 
 
 def save(config: dict[str, Any], pixels: dict[str, Any], folder: Path, bert_folder: Path) -> None:
-    """Writes a folder in the layout of the published ones, with random weights, and BERT's tokenizer if one is needed."""
+    """Writes a folder in the layout of the published ones, with random weights, and a tokenizer if one is needed."""
     text = config["text_cfg"]
     if "hf_tokenizer_name" in text or "hf_model_name" in text:
         for file in bert_folder.iterdir():

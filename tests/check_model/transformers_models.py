@@ -120,10 +120,15 @@ def save_image_model(kind: str, folder: Path) -> None:
     import transformers
 
     torch.manual_seed(0)
-    config = getattr(transformers, f"{kind}Config")()
-    if getattr(config, "num_hidden_layers", 0) > 2 and "depths" not in config.to_dict():
-        config.num_hidden_layers = 2
-    model = getattr(transformers, f"{kind}Model")(config)
+    config_class = getattr(transformers, f"{kind}Config")
+    default = config_class().to_dict()
+    has_layers = default.get("num_hidden_layers", 0) > 2 and "depths" not in default
+    model = getattr(transformers, f"{kind}Model")(
+        config_class(**{"num_hidden_layers": 2} if has_layers else {})
+    )
+    for value in model.parameters():  # by default, convolutions make images vanish
+        if value.ndim == 4:
+            torch.nn.init.kaiming_normal_(value)
     model.save_pretrained(folder)
     processor = getattr(transformers, f"{IMAGE_MODELS[kind]}ImageProcessor")()
     processor.save_pretrained(folder)

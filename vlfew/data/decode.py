@@ -142,7 +142,8 @@ def _resize_first(image: Image, preprocessor: ImagePreprocessor, how: ResizeFirs
 
     side, on_tensors = preprocessor.image_size, how.backend == "torchvision"
     height, width = _resized_sides(image.height, image.width, preprocessor.resize, how.size)
-    mode = InterpolationMode(preprocessor.interpolation)
+    named = preprocessor.interpolation  # torchvision's plain "nearest" is off by half a pixel from Pillow's
+    mode = InterpolationMode("nearest-exact" if named == "nearest" else named)
     pixels: Any = _to_tensor(image) if on_tensors else image
     pixels = F.resize(pixels, [height, width], interpolation=mode, antialias=True)
     missing = max(side - width, 0), max(side - height, 0)
