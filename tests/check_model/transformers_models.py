@@ -115,6 +115,12 @@ IMAGE_MODELS = {
 """Image models of transformers, and the image processors that they are published with."""
 
 
+SMALLER: dict[str, dict[str, Any]] = {
+    "EfficientNet": {"width_coefficient": 1.0, "depth_coefficient": 1.0, "hidden_dim": 1280}
+}
+"""Options of those whose default is a large one; B0 in place of B7."""
+
+
 def save_image_model(kind: str, folder: Path) -> None:
     """Writes an image model in its default width, with two layers, and its image processor with its default sizes."""
     import transformers
@@ -123,9 +129,8 @@ def save_image_model(kind: str, folder: Path) -> None:
     config_class = getattr(transformers, f"{kind}Config")
     default = config_class().to_dict()
     has_layers = default.get("num_hidden_layers", 0) > 2 and "depths" not in default
-    model = getattr(transformers, f"{kind}Model")(
-        config_class(**{"num_hidden_layers": 2} if has_layers else {})
-    )
+    options = SMALLER.get(kind, {"num_hidden_layers": 2} if has_layers else {})
+    model = getattr(transformers, f"{kind}Model")(config_class(**options))
     for value in model.parameters():  # by default, convolutions make images vanish
         if value.ndim == 4:
             torch.nn.init.kaiming_normal_(value)
