@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -55,7 +55,7 @@ def write_images(folder: Path) -> list[Path]:
         ROTATED: rotated,
     }
     for name, image in images.items():
-        more = {"exif": orientation} if name == ROTATED else {}
+        more: dict[str, Any] = {"exif": orientation} if name == ROTATED else {}
         image.save(folder / name, quality=90, **more)
     return [folder / name for name in images]
 
