@@ -34,6 +34,15 @@ SMALL = [
     ("ViT-B-16-SigLIP2", "test_vit2"),
 ]
 """One of each family, with the network that stands for that of timm."""
+QUICK = {
+    "ViT-B-32",
+    "RN50",
+    "ViT-H-14-CLIPA",
+    "coca_ViT-B-32",
+    "xlm-roberta-base-ViT-B-32",
+    "ViT-B-16-SigLIP2",
+}
+"""Those that differ most; the others take as long again, and are marked slow."""
 WHOLE = [
     "convnext_base",
     "EVA02-B-16",
@@ -67,7 +76,10 @@ def check(config: dict[str, Any], pixels: dict[str, Any], folder: Path, bert_fol
     ]
 
 
-@pytest.mark.parametrize(("name", "timm_model"), SMALL, ids=[name for name, _ in SMALL])
+@pytest.mark.parametrize(
+    ("name", "timm_model"),
+    [pytest.param(*case, id=case[0], marks=[pytest.mark.slow] * (case[0] not in QUICK)) for case in SMALL],
+)
 def test_a_small_model_of_every_family(name: str, timm_model: str, tmp_path: Path, bert_folder: Path) -> None:
     pixels = PIXELS[[n for n, _ in SMALL].index(name) % len(PIXELS)]
     check(smaller(name, timm_model), pixels, tmp_path, bert_folder)

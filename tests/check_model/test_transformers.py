@@ -9,7 +9,8 @@ import pytest
 from tests.check_model.transformers_models import CONFIGS, IMAGE_MODELS, save, save_image_model
 from vlfew.workflows.check_model.workflow import check_model
 
-SLOW = {"ChineseCLIP", "CLIPSeg", "MetaClip2", "OwlViT", "Blip"}
+SLOW = {"ChineseCLIP", "CLIPSeg", "MetaClip2", "OwlViT", "Blip", "GroupViT", "Aimv2"}
+"""Those that resemble another."""
 
 
 @pytest.mark.parametrize(
