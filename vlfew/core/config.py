@@ -107,6 +107,18 @@ class PreprocessingConfig(ComponentConfig):
     name: str
 
 
+class WhitenConfig(ConfigSection):
+    """Whiten image embeddings within the training classes (`vlfew.models.whitening`).
+
+    Attributes:
+        power: exponent of the absolute values before.
+        shrinkage: share of the identity in the covariance, beyond what its estimate has; 1 whitens nothing.
+    """
+
+    power: Positive = 0.5
+    shrinkage: Fraction = 0.5
+
+
 class ImageConfig(TowerConfig):
     """The image stream: a backbone and its options.
 
@@ -120,6 +132,9 @@ class ImageConfig(TowerConfig):
             side of a comparison.
         center_embeddings: subtract the mean embedding of the training images after L2 normalization (CL2N of
             SimpleShot, Wang et al. 2019); text embeddings are centered by the mean of the training classes.
+        whiten_embeddings: also whiten them within the training classes.
+        class_probabilities: share, 0 to 1, of the probabilities of the classes that the backbone was pretrained on in
+            similarities (`vlfew.models.class_probabilities`).
     """
 
     backbone: str = "conv4"
@@ -128,6 +143,14 @@ class ImageConfig(TowerConfig):
     tta: TestTimeAugmentation = "none"
     share_weights: bool = True
     center_embeddings: bool = False
+    whiten_embeddings: WhitenConfig | None = None
+    class_probabilities: Fraction = 0.0
+
+    @model_validator(mode="after")
+    def _whitening_is_of_centered_embeddings(self) -> ImageConfig:
+        if self.whiten_embeddings is not None and not self.center_embeddings:
+            raise ValueError("whiten_embeddings is of centered embeddings; also set center_embeddings: true")
+        return self
 
     @property
     def display_name(self) -> str:
