@@ -240,7 +240,7 @@ class DualStream(nn.Module, Comparison, HubModel):
             self.pixel_std.copy_(std.view(-1, 1, 1))
 
     def fit_training_means(
-        self, images: Iterable[Tensor | Features], labels: Tensor, texts: Sequence[Sequence[str]]
+        self, images: Iterable[Tensor | Sequence[Features]], labels: Tensor, texts: Sequence[Sequence[str]]
     ) -> None:
         """Stores what is computed from the training set after training, where the spec asks for it.
 
@@ -249,22 +249,26 @@ class DualStream(nn.Module, Comparison, HubModel):
         (`class_probabilities`), and the mean embedding of each class with its texts (`text.class_neighbors`).
 
         Args:
-            images: batches of uint8 `[B, C, H, W]`, or of the backbone's outputs, in the order of `labels`.
+            images: batches of uint8 `[B, C, H, W]`, or of the backbone's outputs by view, in the order of `labels`.
             labels: `[n]`, indices of their classes in `texts`.
             texts: of each class; those without any are no neighbors.
         """
         self.fingerprint = None
         center = self.spec.center_embeddings
-        views = torch.cat([self._encode_views(batch) for batch in images], dim=1)
+        self.eval()
+        with torch.no_grad():
+            of_batches = [[view.embedding.float() for view in self._forward_views(batch)] for batch in images]
+        views = [torch.cat(parts) for parts in zip(*of_batches, strict=True)]
         if center:
             # All images share a direction, and so do all texts; it is removed from each.
             self.image_mean.zero_()
-            self.image_mean.copy_(l2_normalize(self._join_views(list(views)), dim=1).mean(0))
+            self.image_mean.copy_(l2_normalize(self._join_views(views), dim=1).mean(0))
         if self.whitening is not None:
             self.whitening.fit(views[0], labels)
         if self.class_probabilities is not None:
             self.class_probabilities.fit(views[0])
-        embedding = l2_normalize(self._compared(list(views)), dim=1).cpu()
+        with torch.no_grad():
+            embedding = l2_normalize(self._compared(views), dim=1).cpu()
         if self.class_neighbors is not None and not self.uses_pretraining_classes:
             with_text = [number for number, own in enumerate(texts) if own]
             encoded = encode_class_texts(
@@ -393,8 +397,8 @@ class DualStream(nn.Module, Comparison, HubModel):
         return l2_normalize(embedding, dim=1) if normalize else embedding
 
     @torch.no_grad()
-    def image_features(self, pixels: Tensor | Features) -> Features:
-        """Preprocessed images, uint8 `[B, C, H, W]` or the backbone's output for them, to features on the CPU.
+    def image_features(self, pixels: Tensor | Sequence[Features]) -> Features:
+        """Preprocessed images, uint8 `[B, C, H, W]`, or the backbone's output for each view, to features on the CPU.
 
         Returns:
             `embedding [B, E]` in float32 and, where the similarity needs it, `map` in half precision.
@@ -402,40 +406,32 @@ class DualStream(nn.Module, Comparison, HubModel):
         Raises:
             DataError: a tensor of another type or size.
         """
-        if isinstance(pixels, Features):
-            pixels = pixels.apply(lambda part: part.to(self.device))
-        else:
+        if isinstance(pixels, Tensor):
             check_pixels(pixels, self.spec)
-            pixels = pixels.to(self.device)
         self.eval()
         features = self.encode_pixels(pixels)
         maps = features.require("map", self.spec.similarity) if self.similarity.needs_map else None
         return Features(features.embedding.float().cpu(), None if maps is None else maps.half().cpu())
 
-    def encode_pixels(self, pixels: Tensor | Features) -> Features:
+    def encode_pixels(self, pixels: Tensor | Sequence[Features]) -> Features:
         """What `encode_image` computes, with gradients: `[B, C, H, W]` in 0..255 to `embedding [B, E]`.
 
         Test-time augmentation concatenates the embeddings of V views, normalized where the similarity is the cosine,
         so that cosines and squared distances are means or sums over the views; the map is that of the image itself.
         Centering normalizes the result and subtracts `image_mean`; whitening, of each view, takes its place.
+
+        Args:
+            pixels: or the backbone's output for each of the views (`BackboneCache`).
         """
         features, *others = self._forward_views(pixels)
         features.embedding = self._compared([features.embedding, *(view.embedding for view in others)])
         return features
 
-    def _forward_views(self, pixels: Tensor | Features) -> list[Features]:
-        """The views of test-time augmentation; the backbone's output is that of one (see `BackboneCache`)."""
-        first: list[Tensor] | list[Features]
-        first = [pixels] if isinstance(pixels, Features) else augmented_views(pixels, self.spec.tta)
-        return [self._forward_image(view) for view in first]
-
-    @torch.no_grad()
-    def _encode_views(self, pixels: Tensor | Features) -> Tensor:
-        """As `_forward_views`, embeddings alone `[V, B, D]` on the model's device."""
-        self.eval()
-        moved = pixels.apply(lambda part: part.to(self.device)) if isinstance(pixels, Features) else pixels
-        views = self._forward_views(moved.to(self.device) if isinstance(moved, Tensor) else moved)
-        return torch.stack([view.embedding.float() for view in views])
+    def _forward_views(self, pixels: Tensor | Sequence[Features]) -> list[Features]:
+        """The views of test-time augmentation, projected, on the model's device."""
+        if isinstance(pixels, Tensor):
+            return [self._forward_image(v) for v in augmented_views(pixels.to(self.device), self.spec.tta)]
+        return [self._forward_image(view.apply(lambda part: part.to(self.device))) for view in pixels]
 
     def _join_views(self, views: Sequence[Tensor]) -> Tensor:
         """V embeddings `[B, D]` of the views to `[B, V * D]`."""
