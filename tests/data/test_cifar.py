@@ -6,8 +6,9 @@ import struct
 import tarfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from urllib.error import URLError
 
 import numpy as np
@@ -18,13 +19,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.conftest import real_data
-from vlfew.core.errors import DataError
+from vlfew.core.errors import ConfigError, DataError
 from vlfew.data import ImagePreprocessor, LabeledImages, load_data
 from vlfew.data.cifar_pickles import read_part
 from vlfew.data.class_names import display_name
 from vlfew.data.class_split import read_class_list
 from vlfew.data.data_root import find_data
 from vlfew.data.prepare import download, prepare
+from vlfew.data.wordnet import TextSource, read_wordnet_numbers, wordnet_definitions
 
 PREPROCESSOR = ImagePreprocessor(image_size=32, channels=3)
 SOURCES = ("cifar_fs", "fc100")
@@ -369,3 +371,52 @@ def test_the_real_data_set_is_complete() -> None:
     assert len(data.labels) == 60_000 and data.note == ""
     assert data.labels.bincount().unique().tolist() == [600]
     assert [len(data.classes(s)) for s in ("train", "val", "test")] == [64, 16, 20]
+
+
+APPROXIMATE = {"aquarium fish", "baby", "boy", "dinosaur", "forest", "man", "plate", "sea"}
+"""Classes whose own sense of WordNet is not in ImageNet-22k."""
+
+
+def test_every_class_has_the_wordnet_number_of_its_name() -> None:
+    numbers = read_wordnet_numbers("cifar100")
+    assert sorted(numbers) == CLASSES and len(set(numbers.values())) == 100
+    other = set()
+    for class_name, text in zip(numbers, wordnet_definitions([*numbers.values()], "cifar100"), strict=True):
+        name = display_name(class_name).removesuffix(" tree")
+        lemmas, _, definition = text.partition(": ")
+        assert len(definition.split()) >= 2, text
+        if name not in lemmas.split(", "):
+            other.add(display_name(class_name))
+    # A computer keyboard is meant, and "son, boy" is another sense of the same word.
+    assert other - {"keyboard"} == APPROXIMATE - {"boy"}
+    where = files("vlfew.data") / "class_lists" / "cifar100_wordnet.txt"
+    marked = where.read_text("utf-8").partition("# Approximate")[2].splitlines()
+    assert {
+        display_name(line.split()[0]) for line in marked if line.startswith(tuple(CLASSES))
+    } == APPROXIMATE
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_texts_can_be_the_definitions_of_wordnet(name: str, tmp_path: Path) -> None:
+    root = make_pickles(tmp_path / "cifar")
+    data = {texts: load_data(name, root, PREPROCESSOR, texts=texts) for texts in get_args(TextSource)}
+    tank = data["names"].class_names.index("tank")
+    definition = (
+        "tank, army tank, armored combat vehicle, armoured combat vehicle: an enclosed armored military vehicle; "
+        "has a cannon and moves on caterpillar treads"
+    )
+    assert data["names"].class_texts[tank] == ("tank",)
+    assert data["definitions"].class_texts[tank] == (definition,)
+    assert data["both"].class_texts[tank] == ("tank", definition)
+    assert len({one.fingerprint for one in data.values()}) == 1
+    assert all(one.class_names == data["names"].class_names for one in data.values())
+    with pytest.raises(ConfigError, match="texts"):
+        load_data(name, root, PREPROCESSOR, texts="synonyms")
+
+
+def test_definitions_of_every_format(tmp_path: Path) -> None:
+    for format_name in ("folders", "parquet", "saved"):
+        data = load_data("fc100", FORMATS[format_name](tmp_path / format_name), PREPROCESSOR, texts="both")
+        own = dict(zip(data.class_names, data.class_texts, strict=True))
+        assert own["maple tree"][0] == "maple tree" and own["maple tree"][1].startswith("maple: ")
+        assert {len(texts) for texts in own.values()} == {2}

@@ -57,10 +57,11 @@ def test_a_folder_and_the_model_saved_from_it(tmp_path: Path) -> None:
     vit = save(folder)
     model = vlfew.load(f"timm:{folder}")
     spec = model.spec
-    assert (spec.image_size, spec.resize, spec.center_crop, spec.interpolation) == (
+    assert spec.resize_first is not None and spec.center_crop == 1
+    assert (spec.image_size, spec.resize, spec.resize_first.size, spec.interpolation) == (
         48,
         "crop",
-        0.75,
+        64,
         "bilinear",
     )
     assert spec.outside_data and not model.has_text
@@ -84,8 +85,8 @@ def test_a_folder_and_the_model_saved_from_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "frame"),
     [
-        ("timm:vit_base_patch16_224.augreg_in21k", (224, "crop", 0.9, "bicubic")),
-        ("timm:dm_nfnet_f0.dm_in1k", (192, "stretch", 0.9, "bicubic")),
+        ("timm:vit_base_patch16_224.augreg_in21k", (224, "crop", 248, "bicubic")),
+        ("timm:dm_nfnet_f0.dm_in1k", (192, "stretch", 213, "bicubic")),
     ],
 )
 def test_preprocessing_of_published_models(name: str, frame: tuple[Any, ...]) -> None:
@@ -93,7 +94,7 @@ def test_preprocessing_of_published_models(name: str, frame: tuple[Any, ...]) ->
     assert (
         preprocessor.image_size,
         preprocessor.resize,
-        preprocessor.center_crop,
+        preprocessor.resize_first.size,
         preprocessor.interpolation,
     ) == frame
 

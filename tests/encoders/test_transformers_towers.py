@@ -108,29 +108,31 @@ def test_weights_without_a_pooler_give_the_class_token(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("edge", "resize", "center_crop"), [(224, "crop", 0.875), (384, "stretch", 1.0)], ids=["small", "large"]
+    ("edge", "resize", "first"), [(224, "crop", 256), (384, "stretch", 384)], ids=["small", "large"]
 )
-def test_convnext_preprocessing(edge: int, resize: str, center_crop: float, tmp_path: Path) -> None:
+def test_convnext_preprocessing(edge: int, resize: str, first: int, tmp_path: Path) -> None:
     from transformers import ConvNextImageProcessor
 
     save("ConvNext", tmp_path)
     ConvNextImageProcessor(size={"shortest_edge": edge}, crop_pct=0.875).save_pretrained(tmp_path)
     spec = vlfew.load(f"transformers:{tmp_path}").spec
-    assert (spec.image_size, spec.resize, spec.center_crop) == (edge, resize, center_crop)
+    assert spec.resize_first is not None
+    assert (spec.image_size, spec.resize, spec.resize_first.size) == (edge, resize, first)
 
 
 @pytest.mark.parametrize(
     ("kind", "preprocessor"),
-    [("CLIP", (16, "crop", 0.8)), ("Siglip", (16, "stretch", 1.0))],
+    [("CLIP", (16, "crop", 20)), ("Siglip", (16, "stretch", 16))],
 )
 def test_both_towers_load_in_their_own_space(
-    kind: str, preprocessor: tuple[int, str, float], bert_folder: Path, tmp_path: Path
+    kind: str, preprocessor: tuple[int, str, int], bert_folder: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "tower"
     reference = save(kind, folder, bert_folder=bert_folder)
     model = vlfew.load(f"transformers:{folder}")
     spec = model.spec
-    assert (spec.image_size, spec.resize, spec.center_crop) == preprocessor
+    assert spec.resize_first is not None and spec.resize_first.backend == "torchvision"
+    assert (spec.image_size, spec.resize, spec.resize_first.size) == preprocessor
     assert spec.interpolation == "bicubic" and spec.outside_data
     x = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
     pixels = (x.float() / 255 - torch.tensor(MEAN).view(-1, 1, 1)) / torch.tensor(STD).view(-1, 1, 1)

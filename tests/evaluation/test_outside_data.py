@@ -10,9 +10,12 @@ import pytest
 
 from tests.conftest import make_data
 from vlfew.data.labeled_images import LabeledImages
+from vlfew.evaluation import PROTOCOLS
+from vlfew.evaluation.context import EvaluationContext, ProtocolResult
 from vlfew.evaluation.outside_data import overlap
 from vlfew.evaluation.results import Result, read_results
-from vlfew.report.formatting import outside_data
+from vlfew.evaluation.run_protocol import run_protocol
+from vlfew.report.formatting import extras, outside_data
 from vlfew.workflows.evaluate import print_results
 
 NAMES = ("Golden_Retriever", "house finch", "my mug", "mug of mine")
@@ -49,6 +52,29 @@ def test_classes_with_the_name_of_one_that_was_trained_on() -> None:
 @pytest.mark.parametrize("outside", ["", "not known", "LAION-2B", "glyphs/train"])
 def test_nothing_is_expected_where_nothing_is_known(outside: str) -> None:
     assert overlap(outside, named([*NAMES]), "test") == ""
+
+
+def test_accuracy_over_known_and_over_new_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    def scored(context: EvaluationContext, *, split: str = "test") -> ProtocolResult:
+        return ProtocolResult(0.5, None, 4, per_class=([9, 7, 3, 1], [10, 10, 10, 10]))
+
+    def measured(data: LabeledImages, outside: str = "ImageNet-1k") -> Result:
+        context = EvaluationContext(None, data)
+        return run_protocol(context, "zero-shot", {}, outside_data=outside)[0]
+
+    monkeypatch.setattr(PROTOCOLS, "get", lambda name: scored)
+    monkeypatch.setattr(PROTOCOLS, "checked", lambda name, options: {"split": "test"})
+    both = measured(named(["blue mug", "Golden_Retriever", "house finch", "mug of mine"]))
+    assert (both.get("known_names"), both.get("new_names")) == (0.5, 0.5)
+    both = measured(named(["Golden_Retriever", "house finch", "my mug", "mug of mine"]))
+    assert (both.get("known_names"), both.get("new_names")) == (0.8, 0.2)
+    assert both.get("known_names_classes") == both.get("new_names_classes") == 2
+    assert both.get("known_names_ci95") > 0 and "known names 80.0" in extras(both)
+    for nothing in (
+        measured(named(["blue mug", "red mug", "my mug", "mug of mine"])),
+        measured(named([*NAMES]), "LAION-2B"),
+    ):
+        assert nothing.get("known_names") is None
 
 
 def test_codes_are_not_compared() -> None:

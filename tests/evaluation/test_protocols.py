@@ -18,7 +18,9 @@ from tests.compare import assert_close
 from tests.conftest import make_data
 from tests.evaluation.fakes import FakeModel, run
 from vlfew.core.errors import ConfigError, DataError, ModelError
+from vlfew.core.features import Features
 from vlfew.data.labeled_images import InMemory, LabeledImages
+from vlfew.evaluation.accuracy import episode_accuracies
 from vlfew.evaluation.context import EvaluationContext
 from vlfew.evaluation.episodes import enumerate_supports, sample_episodes, sample_omniglot_trials
 from vlfew.evaluation.feature_bank import FeatureBank, encode_split
@@ -123,6 +125,26 @@ def test_ragged_queries_count_once_each() -> None:
     assert outcome.per_episode is not None
     answers = outcome.per_episode * (50 - 9 * 2)
     np.testing.assert_allclose(answers, answers.round(), atol=1e-9)
+
+
+def test_places_without_an_image_are_not_scored() -> None:
+    """Of classes of 40, 3 and 2 images, with one in the support, 42 are queries, not 3 x 39."""
+    labels = torch.tensor([0] * 40 + [1] * 3 + [2] * 2)
+    embedding = torch.randn(45, 5, generator=torch.Generator().manual_seed(0))
+    drawn, scored = sample_episodes(labels, "all", 1, "all", 6, 0), [0]
+
+    def logits_of(support: Features, queries: Features, classes: Tensor) -> Tensor:
+        scored[0] += queries.embedding.shape[:2].numel()
+        return queries.embedding @ support.embedding.mT
+
+    accuracies = episode_accuracies(Features(embedding), drawn, logits_of)
+    assert scored == [6 * 42]
+    expected = []
+    for support, query in zip(drawn.support, drawn.query, strict=True):
+        own = query[query >= 0]
+        best = (embedding[own] @ embedding[support.flatten()].T).argmax(1)
+        expected.append(float((best == labels[own]).double().mean()))
+    assert accuracies.tolist() == pytest.approx(expected)
 
 
 def test_a_split_is_encoded_once(context: EvaluationContext) -> None:

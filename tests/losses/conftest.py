@@ -27,15 +27,24 @@ def build(name, dim=8, **options):
 def encoded(labels, dim=8, texts=None, seed=0, dtype=torch.float32):
     generator = torch.Generator().manual_seed(seed)
     image = torch.randn(len(labels), dim, generator=generator).to(dtype).requires_grad_()
-    text_embedding = text_labels = None
+    text_embedding = text_labels = text_vectors = None
     if texts is not None:
         text_embedding = torch.randn(len(texts), dim, generator=generator).to(dtype).requires_grad_()
         text_labels = torch.tensor(texts)
+        text_vectors = torch.randn(len(texts), 6, generator=torch.Generator().manual_seed(seed + 1))
     # Not negative, as after a ReLU.
     maps = torch.rand(len(labels), *MAP, generator=generator).to(dtype).requires_grad_()
     similarity = SIMILARITIES.get("weighted_l1")(FeatureSpec(dim))
     labels = torch.tensor(labels)
-    return EncodedBatch(Features(image, map=maps), labels, labels, text_embedding, text_labels, similarity)
+    return EncodedBatch(
+        Features(image, map=maps),
+        labels,
+        labels,
+        text_embedding,
+        text_labels,
+        similarity,
+        text_vectors=text_vectors,
+    )
 
 
 def unit(x):

@@ -141,6 +141,36 @@ def test_sigmoid_alignment_is_siglip_eq_1():
     assert_close(LOSSES.get("alignment_sigmoid")()(batch), total / len(LABELS))
 
 
+def test_distillation_is_the_divergence_from_the_text_encoders_similarities():
+    labels, texts = [*LABELS, 4], [0, 1, 2, 3, 1, 5]  # an image without a text, and a text without an image
+    batch = encoded(labels, texts=texts)
+    s = unit(batch.image.embedding) @ unit(batch.text).T / 0.07
+    teacher = unit(batch.text_vectors) @ unit(batch.text_vectors).T / 0.1
+    of_image = [[j for j, text in enumerate(texts) if text == label] for label in labels]
+
+    def divergence(p, logits):
+        return sum(p[k] * (torch.log(p[k]) - logits.log_softmax(0)[k]) for k in range(len(p)) if p[k] > 0)
+
+    rows = []
+    for i, own in enumerate(of_image):
+        if own:
+            rows.append(divergence(sum(teacher[a].softmax(0) for a in own) / len(own), s[i]))
+    columns = []
+    for j, text in enumerate(texts):
+        if text in labels:
+            near = [sum(teacher[j, a] for a in own) / len(own) for own in of_image if own]
+            columns.append(divergence(torch.cat([torch.stack(near).softmax(0), torch.zeros(1)]), s[:, j]))
+    expected = (sum(rows) / len(rows) + sum(columns) / len(columns)) / 2
+    assert_close(LOSSES.get("alignment_distillation")(teacher_temperature=0.1)(batch), expected)
+
+
+def test_distillation_does_not_train_its_teacher():
+    batch = encoded(LABELS, texts=[0, 1, 2, 3])
+    batch.text_vectors.requires_grad_()
+    build("alignment_distillation")(batch).backward()
+    assert batch.text_vectors.grad is None and batch.text.grad.norm() > 0
+
+
 # Those that look at maps alone have tests of their own.
 ALL = [name for name in LOSSES.names() if name not in MAPS_ALONE]
 

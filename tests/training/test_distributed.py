@@ -45,7 +45,7 @@ def run(command: list[str]) -> str:
 
 OBJECTIVES = [
     "alignment_softmax",
-    "alignment_sigmoid,supervised_contrastive",
+    "alignment_sigmoid,alignment_distillation,supervised_contrastive",
     "alignment_softmax,triplet,weighted_contrastive,adaptive_cross_entropy",
 ]
 

@@ -91,6 +91,7 @@ CASES: dict[str, dict[str, list[str]]] = {
         "map_cross_entropy": MAPS,
         "alignment_softmax": WITH_TEXT,
         "alignment_sigmoid": WITH_TEXT,
+        "alignment_distillation": WITH_TEXT,
     },
     "optimizer": {
         name: [f"optim.name={name}"] for name in get_args(OptimConfig.model_fields["name"].annotation)

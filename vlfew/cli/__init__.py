@@ -13,6 +13,7 @@ from click.exceptions import NoArgsIsHelpError
 from rich_click.rich_panel import RichCommandPanel
 
 from vlfew.cli.adapt import adapt
+from vlfew.cli.check_model import check_model
 from vlfew.cli.data import data
 from vlfew.cli.doctor import doctor
 from vlfew.cli.evaluate import evaluate
@@ -28,7 +29,7 @@ from vlfew.core.renamed import renamed_flag
 PANELS: dict[str, list[click.Command]] = {
     "Train": [train, tune, recipes],
     "Evaluate": [evaluate, adapt, report],
-    "Use a model": [classify, export, push, models],
+    "Use a model": [classify, export, push, models, check_model],
     "Data and shell": [data, doctor, completion],
 }
 """Commands as `vlfew --help` shows them."""

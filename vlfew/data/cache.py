@@ -75,7 +75,10 @@ def _still_unreadable(
 def cache_file(images: ImageSequence, preprocessor: ImagePreprocessor, hashes: Sequence[int]) -> Path:
     """The cache file of decoded images."""
     # The seed does not change pixels.
-    decoder = (DECODER_VERSION, *(v for k, v in vars(preprocessor).items() if k != "seed"))
+    settings = {k: v for k, v in vars(preprocessor).items() if k not in ("seed", "resize_first")}
+    decoder = (DECODER_VERSION, *settings.values())
+    if preprocessor.resize_first is not None:
+        decoder += (preprocessor.resize_first.model_dump(),)
     return cache_dir() / "decoded" / f"{digest(decoder, list(hashes))}.safetensors"
 
 

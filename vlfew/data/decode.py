@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vlfew.core.config import Resize
 from vlfew.core.errors import DataError
 from vlfew.core.progress import progress
 from vlfew.data.image_files import DataFile
 from vlfew.data.image_names import HEIC_SUFFIXES
-from vlfew.data.preprocess import ImagePreprocessor, center_range
+from vlfew.data.preprocess import ImagePreprocessor, ResizeFirst, center_range
 from vlfew.data.threads import map_in_threads
 
 if TYPE_CHECKING:
@@ -114,20 +115,64 @@ def _decode(source: ImageInput, preprocessor: ImagePreprocessor) -> Tensor:
         raise ValueError(f"{image.width}x{image.height} pixels, above the limit of {MAX_PIXELS:,}")
     size = (preprocessor.image_size, preprocessor.image_size)
     resampling = Image.Resampling[preprocessor.interpolation.upper()]
-    # A JPEG can be decoded at a half, quarter or eighth; twice the size leaves room for antialiasing.
-    wanted = round(2 * preprocessor.image_size / preprocessor.center_crop)
-    image.draft(None, (wanted, wanted))
+    if preprocessor.resize_first is None:
+        # A JPEG can be decoded at a half, quarter or eighth; twice the size leaves room for antialiasing.
+        wanted = round(2 * preprocessor.image_size / preprocessor.center_crop)
+        image.draft(None, (wanted, wanted))
     image.load()
     image = _plain(ImageOps.exif_transpose(image)).convert("L" if preprocessor.channels == 1 else "RGB")
     if preprocessor.center_crop < 1:
         (left, right), (top, bottom) = (center_range(side, preprocessor.center_crop) for side in image.size)
         image = image.crop((left, top, right, bottom))
+    if preprocessor.resize_first is not None:
+        return _resize_first(image, preprocessor, preprocessor.resize_first)
     if preprocessor.resize == "crop":
         image = ImageOps.fit(image, size, resampling)
+    elif preprocessor.resize == "pad":
+        image = ImageOps.pad(image, size, resampling)
     elif image.size != size:
         image = image.resize(size, resampling)
+    return _to_tensor(image)
+
+
+def _resize_first(image: Image, preprocessor: ImagePreprocessor, how: ResizeFirst) -> Tensor:
+    """An image in the mode of the model to uint8 `[C, H, W]`, with the very pixels of the model's library."""
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.v2 import functional as F
+
+    side, on_tensors = preprocessor.image_size, how.backend == "torchvision"
+    height, width = _resized_sides(image.height, image.width, preprocessor.resize, how.size)
+    named = preprocessor.interpolation  # torchvision's plain "nearest" is off by half a pixel from Pillow's
+    mode = InterpolationMode("nearest-exact" if named == "nearest" else named)
+    pixels: Any = _to_tensor(image) if on_tensors else image
+    pixels = F.resize(pixels, [height, width], interpolation=mode, antialias=True)
+    missing = max(side - width, 0), max(side - height, 0)
+    if any(missing):
+        ends = [n // 2 for n in missing] + [(n + 1) // 2 for n in missing]
+        fill = how.fill if preprocessor.channels == 3 else how.fill[:1]
+        pixels = F.pad(pixels, ends, fill=list(fill))
+        height, width = max(height, side), max(width, side)
+    # Of the two middle places, transformers takes the first; torchvision rounds halves to even.
+    top, left = ((n - side) // 2 if on_tensors else round((n - side) / 2) for n in (height, width))
+    pixels = F.crop(pixels, top, left, side, side)
+    return pixels if on_tensors else _to_tensor(pixels)
+
+
+def _resized_sides(height: int, width: int, resize: Resize, size: int) -> tuple[int, int]:
+    """Height and width of an image after resizing, rounded as torchvision (`crop`) and timm (`pad`) do."""
+    if resize == "stretch":
+        return size, size
+    if resize == "pad":
+        longer = max(height, width)
+        return max(1, round(height * size / longer)), max(1, round(width * size / longer))
+    longer = int(size * max(height, width) / min(height, width))
+    return (longer, size) if height > width else (size, longer)
+
+
+def _to_tensor(image: Image) -> Tensor:
+    """A gray or color image as uint8 `[C, H, W]`."""
     pixels = torch.from_numpy(np.array(image))
-    return pixels[None] if preprocessor.channels == 1 else pixels.permute(2, 0, 1).contiguous()
+    return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1).contiguous()
 
 
 def resize_squares(images: Tensor, preprocessor: ImagePreprocessor) -> Tensor:
@@ -137,13 +182,15 @@ def resize_squares(images: Tensor, preprocessor: ImagePreprocessor) -> Tensor:
 
     Args:
         images: uint8 `[S, N, N]`.
-        preprocessor: size and channels; `stretch` and `crop` are the same for squares.
+        preprocessor: size and channels; all ways to resize are the same for squares.
 
     Returns:
         uint8 `[S, C, H, W]`.
     """
     from PIL import Image
 
+    if preprocessor.resize_first is not None and len(images):
+        return torch.stack([_decode(image.numpy(), preprocessor) for image in images])
     first, last = center_range(images.shape[1], preprocessor.center_crop)
     stack, size = images[:, first:last, first:last].numpy(), preprocessor.image_size
     resampling = Image.Resampling[preprocessor.interpolation.upper()]

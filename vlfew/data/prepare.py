@@ -13,6 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple, TypeAlias
@@ -22,7 +23,7 @@ from vlfew.data import lfw_files
 from vlfew.data.data_root import cache_dir, folder_name
 from vlfew.data.image_files import hidden, list_files
 from vlfew.data.loading import load_data
-from vlfew.data.sources import att_faces, captions, folder, mini_imagenet, mnist, omniglot
+from vlfew.data.sources import att_faces, captions, flickr, folder, mini_imagenet, mnist, omniglot
 
 MAX_BYTES = 200 * 2**30
 MAX_FILES = 2_000_000
@@ -53,6 +54,8 @@ CHECKS = {
     "fc100": Check(_loads("fc100"), ("train", "test")),
     "folder": Check(folder.check, ("train", "val", "valid", "validation", "test")),
     "captions": Check(captions.check),
+    "flickr8k": Check(partial(flickr.check, "flickr8k")),
+    "flickr30k": Check(partial(flickr.check, "flickr30k")),
     "lfw": Check(lfw_files.check, lfw_files.FOLDER_NAMES),
     "att_faces": Check(att_faces.check, [f"s{n}" for n in range(1, att_faces.PEOPLE + 1)]),
     "mnist": Check(mnist.check),

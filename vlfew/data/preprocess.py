@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
 
 from vlfew.core.config import Interpolation, OnBadImage, Resize
 from vlfew.core.errors import DataError, describe_value
@@ -15,6 +18,25 @@ def center_range(length: int, fraction: float) -> tuple[int, int]:
     return first, first + size
 
 
+class ResizeFirst(BaseModel):
+    """How a published model reads images: resized to whole pixels first, by its own library, and then cropped.
+
+    Each backend rounds in its own way; the weights are used with the pixels of the one that they are published for.
+
+    Attributes:
+        size: in pixels, of the shorter side (`resize: crop`), the longer one (`pad`) or both (`stretch`), before the
+            center of `image_size` pixels is taken.
+        backend: `pillow` (open_clip, timm) or `torchvision`, which resizes tensors (transformers).
+        fill: color of what is added where the image is smaller than `image_size`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    size: int
+    backend: Literal["pillow", "torchvision"] = "pillow"
+    fill: tuple[int, int, int] = (0, 0, 0)
+
+
 @dataclass(frozen=True)
 class ImagePreprocessor:
     """Turns images of a data source into tensors of one size.
@@ -22,12 +44,14 @@ class ImagePreprocessor:
     Attributes:
         image_size: height and width in pixels.
         channels: 1 for gray, 3 for color.
-        resize: `stretch` scales the whole image to a square; `crop` scales the shorter side and takes the center.
+        resize: `stretch` scales the whole image to a square; `crop` scales the shorter side and takes the center; `pad`
+            scales the longer side and adds black.
         center_crop: fraction of each side that is used (0.5 of 250x250 pixels is the box from 62 to 187); the rest is
             cropped before resizing.
         on_bad_image: `error` stops at an unreadable image; `skip` omits and counts it.
         seed: of splits that the source draws itself.
         interpolation: for resizing.
+        resize_first: of a published model; None crops exactly the center first, in fractions of pixels.
     """
 
     image_size: int = 32
@@ -37,6 +61,7 @@ class ImagePreprocessor:
     on_bad_image: OnBadImage = "error"
     seed: int = 0
     interpolation: Interpolation = "bilinear"
+    resize_first: ResizeFirst | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from fnmatch import fnmatch
 from pathlib import Path
@@ -16,6 +17,18 @@ from vlfew.encoders.library_errors import library_errors
 
 LFS_START, LFS_SIZE = b"version https://git-lfs", 1024
 """How a Git LFS pointer starts, and the most bytes it has."""
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """Nothing is downloaded in the block: models are those at hand."""
+    from huggingface_hub import constants
+
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def local_or_hub_folder(name: str, weights: Sequence[str], others: Sequence[str], who: str) -> Path:

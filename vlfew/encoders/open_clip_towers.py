@@ -28,6 +28,8 @@ from vlfew.encoders.pretraining_data import data_of_tag
 Tower = Literal["visual", "text"]
 CONFIG = "open_clip_config.json"
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+RESIZE: dict[str | None, Resize] = {"squash": "stretch", "longest": "pad", "shortest": "crop"}
+"""Our names of open_clip's ways to resize."""
 NO_VISION = {"image_size": 1, "patch_size": 1, "layers": 1, "width": 1, "head_width": 1}
 NO_TEXT = {"context_length": 1, "vocab_size": 1, "width": 1, "heads": 1, "layers": 1}
 """Placeholders for the other tower: each tower is built and read on its own."""
@@ -42,7 +44,7 @@ class OpenClipModel:
         mean, std: pixel statistics that the weights expect.
         weights: the file with both towers; None for random weights.
         folder: the local folder it came from, if any.
-        resize, interpolation: how images were resized.
+        resize, interpolation, fill: how images were resized, and the color around them where they are padded.
     """
 
     config: dict[str, Any]
@@ -52,6 +54,7 @@ class OpenClipModel:
     folder: Path | None = None
     resize: Resize = "crop"
     interpolation: Interpolation = "bicubic"
+    fill: int | Sequence[int] = 0
 
     def tower_config(self, section: Literal["vision_cfg", "text_cfg"]) -> dict[str, Any]:
         """The part of the configuration that one tower is built from."""
@@ -106,8 +109,9 @@ def _model(
         std=pixels.get("std", open_clip.OPENAI_DATASET_STD),
         weights=weights,
         folder=folder,
-        resize="stretch" if pixels.get("resize_mode") == "squash" else "crop",
+        resize=RESIZE.get(pixels.get("resize_mode"), "crop"),
         interpolation="bilinear" if pixels.get("interpolation") == "bilinear" else "bicubic",
+        fill=pixels.get("fill_color") or 0,
     )
 
 

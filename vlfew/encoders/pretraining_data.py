@@ -87,8 +87,9 @@ _CONTAINS = {IMAGENET_1K: ("ImageNet-21k", "ImageNet-22k")}
 
 
 def contains(data: str, images_from: str) -> bool:
-    """Whether data, as `joined` names them, hold the images of a data set."""
-    return not {images_from, *_CONTAINS.get(images_from, ())}.isdisjoint(data.split(" + "))
+    """Whether data hold images of one of other data sets; `joined` names both."""
+    larger = {name for own in images_from.split(" + ") for name in (own, *_CONTAINS.get(own, ()))}
+    return not larger.isdisjoint(data.split(" + "))
 
 
 def labeled_data(data: str) -> list[str]:

@@ -96,20 +96,32 @@ def _model_class(config: Any) -> Any:
     return model_class[0] if isinstance(model_class, tuple) else model_class
 
 
-def remove_other_tower(model: Any, prefix: str) -> None:
-    """Removes one tower of an image-text model, and the scale and bias of its logits.
+def remove_other_tower(model: Any, *prefixes: str) -> None:
+    """Removes one tower of an image-text model, what joins both, and the scale and bias of its logits.
 
     Unused parameters get no gradient, which would stop training on several processes.
 
     Args:
         model: changed in place.
-        prefix: of the names of the removed tower's modules.
+        prefixes: of the names of the removed tower's modules.
     """
     for name, _ in list(model.named_children()):
-        if name.startswith(prefix):
+        if name.startswith((*prefixes, "multimodal")) or "_to_mm_" in name:
             setattr(model, name, None)
     for name, _ in list(model.named_parameters(recurse=False)):
         setattr(model, name, None)
+
+
+def text_positions(model: Any) -> int | None:
+    """How many tokens a text model has positions for; None if it has no table of them.
+
+    Those of RoBERTa begin after that of its padding token.
+    """
+    for name, module in model.named_modules():
+        is_table = isinstance(module, torch.nn.Embedding) and "position_embedding" in name
+        if is_table and not name.startswith(("vis", "image")):
+            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+    return None
 
 
 def read_tokenizer(folder: Path, who: str) -> Any:

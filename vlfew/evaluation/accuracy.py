@@ -17,7 +17,7 @@ CHUNK_BYTES = {"cpu": 3 * 2**19, "cuda": 2**28}
 """Gathered features that are scored at a time; on a CPU they must fit its second-level cache."""
 
 LogitsFunction = Callable[[Features, Features, Tensor], Tensor]
-"""`(support [e, N*K, ...], queries [e, N*Q, ...], classes [e, N])` to logits `[e, N*Q, N]`."""
+"""`(support [e, N*K, ...], queries [e, N*Q, ...], classes [e, N])` to logits `[..., e, N*Q, N]`."""
 
 
 def scoring_device() -> torch.device:
@@ -36,12 +36,12 @@ def topk_correct(logits: Tensor, target: Tensor, k: int = 1) -> Tensor:
 def episode_accuracies(
     features: Features, episodes: Episodes, logits_of: LogitsFunction, k: int = 1, maps: bool = False
 ) -> np.ndarray:
-    """Accuracy of each episode over its queries, `[E]` float64.
+    """Accuracy of each episode over its queries, `[..., E]` float64.
 
     Args:
         features: of a bank, `embedding [S, D]`.
         episodes: with positions in it.
-        logits_of: scores a chunk of episodes.
+        logits_of: scores a chunk of episodes; further leading dimensions are those of several methods.
         k: a query is correct when its class is among the k best.
         maps: whether `logits_of` needs `map`; otherwise maps are not gathered.
     """
@@ -60,23 +60,26 @@ def episode_accuracies(
             gathered.map = gathered.map.movedim(-1, 2)
         return gathered
 
+    counts = (episodes.query >= 0).sum((1, 2))
     row_bytes = sum(t[0].nbytes for t in vars(features).values() if t is not None)
-    chunk = max(1, CHUNK_BYTES[device.type] // (n * (shots + queries) * row_bytes))
-    target = torch.arange(n, device=device).repeat_interleave(queries)
+    chunk = max(1, CHUNK_BYTES[device.type] // ((n * shots + int(counts.max())) * row_bytes))
+    target = torch.arange(n).repeat_interleave(queries)
     ragged = bool((episodes.query < 0).any())
-    correct = torch.empty(e, dtype=torch.float64)
+    correct = []
     with Progress("episodes", e, "episodes") as bar:
         for start in range(0, e, chunk):
             part = slice(start, start + chunk)
-            query = episodes.query[part].flatten(1)
+            query, labels = episodes.query[part].flatten(1), target.expand(len(counts[part]), -1)
+            if ragged:
+                # Places without an image are left out: a class of 800 images leaves hundreds of them in one of 50.
+                real = (query < 0).int().argsort(dim=1, stable=True)[:, : int(counts[part].max())]
+                query, labels = query.gather(1, real), labels.gather(1, real)
             logits = logits_of(
                 gather(episodes.support[part].flatten(1)),
-                gather(query.clamp(min=0) if ragged else query),
+                gather(query.clamp(min=0)),
                 episodes.classes[part].to(device),
             )
-            is_correct = topk_correct(logits, target, k)
-            if ragged:
-                is_correct &= query.to(device) >= 0
-            correct[part] = is_correct.sum(1)
+            is_correct = topk_correct(logits, labels.to(device), k) & (query >= 0).to(device)
+            correct.append(is_correct.sum(-1).cpu())
             bar.step(len(query))
-    return (correct / (episodes.query >= 0).sum((1, 2))).numpy()
+    return (torch.cat(correct, -1).double() / counts).numpy()

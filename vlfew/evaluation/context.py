@@ -70,6 +70,7 @@ class ProtocolResult:
         episodes: number of episodes (or classes, trials, pairs ...) that the interval is over.
         details: fields that the protocol adds to the result (`ways, shots, queries, top5 ...`).
         per_episode: `[episodes]` float64 accuracies, where there are episodes.
+        per_class: right answers and images of each class of the split, ascending, where every image is scored once.
     """
 
     accuracy: float
@@ -77,6 +78,7 @@ class ProtocolResult:
     episodes: int
     details: dict[str, Any] = field(default_factory=dict)
     per_episode: np.ndarray | None = None
+    per_class: tuple[list[int], list[int]] | None = None
 
     @classmethod
     def over_episodes(cls, accuracies: np.ndarray, details: dict[str, Any]) -> ProtocolResult:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from vlfew.core.plurals import first_names
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.encoders.pretraining_data import class_names, contains, labeled_data, normalized
@@ -24,16 +26,21 @@ def overlap(outside_data: str, data: LabeledImages, split: str | None) -> str:
     labeled = labeled_data(outside_data)
     if not labeled or split is None or split not in data.splits:
         return ""
-    known = frozenset().union(*map(class_names, labeled))
     evaluated = data.classes(split).tolist()
     of = " or ".join(labeled)
-    found = [
-        data.class_names[number]
-        for number in evaluated
-        if not known.isdisjoint(map(normalized, (data.class_names[number], *data.class_texts[number])))
-    ]
+    known = known_by_name(outside_data, data, evaluated)
+    found = [data.class_names[number] for number, one in zip(evaluated, known, strict=True) if one]
     if found:
         return f"{len(found):,} of {len(evaluated):,} classes have the name of a class of {of}: {first_names(found)}"
     if not any(data.class_texts[number] for number in evaluated):
         return ""
     return f"none of {len(evaluated):,} classes has the name of a class of {of}"
+
+
+def known_by_name(outside_data: str, data: LabeledImages, classes: Sequence[int]) -> list[bool]:
+    """Whether each of some classes has the name of a class of the outside data, where those are labeled by names."""
+    known = frozenset[str]().union(*map(class_names, labeled_data(outside_data)))
+    return [
+        not known.isdisjoint(map(normalized, (data.class_names[number], *data.class_texts[number])))
+        for number in classes
+    ]

@@ -8,7 +8,6 @@ best threshold, equal error rate, or rate at a given FAR, and its `det_curve` le
 from __future__ import annotations
 
 import numpy as np
-from sklearn.metrics import roc_auc_score, roc_curve
 
 from vlfew.core.errors import DataError
 from vlfew.evaluation.statistics import FAR_GRID
@@ -24,6 +23,8 @@ def operating_points(scores: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, 
     Returns:
         Thresholds `[T]` from infinity down through the distinct scores, FAR `[T]` and TAR `[T]`.
     """
+    from sklearn.metrics import roc_curve  # loads pandas
+
     # Every point is needed: the best threshold may lie between two corners of the curve.
     far, tar, thresholds = roc_curve(same, np.asarray(scores, np.float64), drop_intermediate=False)
     return thresholds, far, tar
@@ -42,6 +43,8 @@ def best_threshold(scores: np.ndarray, same: np.ndarray) -> float:
 
 def area_under(scores: np.ndarray, same: np.ndarray) -> float:
     """Area under the ROC: the probability that a same pair scores above a different one, ties half."""
+    from sklearn.metrics import roc_auc_score
+
     return float(roc_auc_score(same, np.asarray(scores, np.float64)))
 
 

@@ -16,8 +16,9 @@ from vlfew.core.files import write_atomic
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.evaluation import PROTOCOLS
 from vlfew.evaluation.context import EvaluationContext, ModelRequired, ProtocolResult
-from vlfew.evaluation.outside_data import overlap
+from vlfew.evaluation.outside_data import known_by_name, overlap
 from vlfew.evaluation.results import Result
+from vlfew.evaluation.statistics import cluster_ci95
 
 DRAWN = ("episodes", "trials", "repeats")
 """Options that count random draws: one is enough to find out whether any can be drawn."""
@@ -100,7 +101,28 @@ def run_protocol(
         "skipped_images": len(data.skipped),
         "note": "; ".join(filter(None, all_notes)),
     }
+    fields |= _by_known_names(outcome, outside_data, data, checked.get("split"))
     return Result(**{**fields, **outcome.details}), outcome
+
+
+def _by_known_names(
+    outcome: ProtocolResult, outside_data: str, data: LabeledImages, split: str | None
+) -> dict[str, Any]:
+    """Accuracy over the classes whose names the outside data have, and over the others, where there are both."""
+    if outcome.per_class is None or split is None:
+        return {}
+    known = known_by_name(outside_data, data, data.classes(split).tolist())
+    fields: dict[str, Any] = {}
+    for name, which in (("known_names", True), ("new_names", False)):
+        chosen = [
+            (right, of) for right, of, one in zip(*outcome.per_class, known, strict=True) if one == which
+        ]
+        if len(chosen) in (0, len(known)):
+            return {}
+        right, of = map(list, zip(*chosen, strict=True))
+        fields[name], fields[f"{name}_ci95"] = sum(right) / sum(of), cluster_ci95(right, of)
+        fields[f"{name}_classes"] = len(chosen)
+    return fields
 
 
 def save_per_episode(path: Path, accuracies: Sequence[np.ndarray | None]) -> None:

@@ -26,5 +26,6 @@ LOSSES = Registry(
         "map_cross_entropy": "vlfew.losses.map_cross_entropy:MapCrossEntropyLoss",
         "alignment_softmax": "vlfew.losses.alignment_softmax:AlignmentSoftmaxLoss",
         "alignment_sigmoid": "vlfew.losses.alignment_sigmoid:AlignmentSigmoidLoss",
+        "alignment_distillation": "vlfew.losses.alignment_distillation:AlignmentDistillationLoss",
     },
 )

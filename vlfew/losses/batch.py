@@ -41,6 +41,7 @@ class EncodedBatch:
             followed by `[B, D / 2]` of the right one.
         host_labels: `[B]` labels in host memory, from which shapes that depend on them are computed; None to use
             `labels`, for which the host has to wait on a GPU.
+        text_vectors: `[T, D_text]` of the text encoder, before the projection, for losses that it teaches.
     """
 
     image: Features
@@ -53,6 +54,7 @@ class EncodedBatch:
     progress: float = 0.0
     unshared: bool = False
     host_labels: Tensor | None = None
+    text_vectors: Tensor | None = None
 
     @property
     def known_labels(self) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -27,7 +28,7 @@ from vlfew.models.comparison import Comparison
 from vlfew.models.hub import HubModel
 from vlfew.models.inputs import check_images, check_pixels, check_texts, check_tokens, to_readable
 from vlfew.models.spec import ModelSpec
-from vlfew.models.text_cache import cached_text_embeddings
+from vlfew.models.text_cache import cached_text_embeddings, encode_once
 from vlfew.models.trainable import set_trainable
 from vlfew.models.tta import NUM_VIEWS, augmented_views, concatenate_views
 from vlfew.similarities import SIMILARITIES
@@ -143,7 +144,7 @@ class DualStream(nn.Module, Comparison, HubModel):
         self.metadata: dict[str, Any] = {}
         self.path: Path | None = None
         self.fingerprint: str | None = None
-        self.text_cache = TextCache(text_encoder)
+        self.text_cache = TextCache(text_encoder, partial(encode_once, text_encoder))
         self.backbone_cache: BackboneCache | None = None
         self._hub_mixin_config = None  # `model.json` holds everything
 

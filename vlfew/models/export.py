@@ -161,6 +161,11 @@ def _image_job(model: DualStream, images: Tensor | None) -> ExportJob:
             "resize": spec.resize,
             "center_crop": spec.center_crop,
             "interpolation": spec.interpolation,
+            **(
+                {}
+                if spec.resize_first is None
+                else {"resize_first": spec.resize_first.model_dump(mode="json")}
+            ),
         },
     }
     return ExportJob(ImageStream(model).eval(), ["images"], (0,), [(batch,) for batch in batches], metadata)

@@ -76,10 +76,23 @@ def _libraries(folder: Path) -> list[str]:
 
 def _load_published(name: str) -> DualStream:
     """A published model in the joint space it was trained for."""
+    model = DualStream.from_spec(published_spec(name))
+    model.fit_pretraining_classes()
+    model.spec.outside_data = model.pretrained_on_images
+    model.fingerprint = fingerprint_of(model)
+    return model.eval()
+
+
+def published_spec(name: str) -> ModelSpec:
+    """The architecture of a published model, and how its images are read.
+
+    Raises:
+        ModelError: unknown name, or files that are not there.
+    """
     published = _pretrained_model(name)
     preprocessor = published.preprocessor
     takes_pretrained = "pretrained" in BACKBONES.options(name).model_fields
-    spec = ModelSpec(
+    return ModelSpec(
         backbone=name,
         backbone_options={"pretrained": True} if takes_pretrained else {},
         backbone_frozen=True,
@@ -96,12 +109,8 @@ def _load_published(name: str) -> DualStream:
         resize=preprocessor.resize,
         center_crop=preprocessor.center_crop,
         interpolation=preprocessor.interpolation,
+        resize_first=preprocessor.resize_first,
     )
-    model = DualStream.from_spec(spec)
-    model.fit_pretraining_classes()
-    model.spec.outside_data = model.pretrained_on_images
-    model.fingerprint = fingerprint_of(model)
-    return model.eval()
 
 
 def _pretrained_model(name: str) -> PretrainedModel:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from vlfew.core.config import (
     ClassNeighborsConfig,
@@ -15,7 +15,7 @@ from vlfew.core.config import (
     WhitenConfig,
 )
 from vlfew.core.outside_data import OutsideData
-from vlfew.data.preprocess import ImagePreprocessor
+from vlfew.data.preprocess import ImagePreprocessor, ResizeFirst
 
 ProjectionKind = Literal["none", "linear", "mlp"]
 
@@ -70,7 +70,8 @@ class ModelSpec(BaseModel):
         text: the text stream; None for a model of images alone.
         embedding_dim: width D of the joint space; None uses the backbone's own embedding.
         similarity: registry name, with `similarity_options`.
-        image_size, channels, resize, interpolation, center_crop: how images are preprocessed (`ImagePreprocessor`).
+        image_size, channels, resize, interpolation, center_crop, resize_first: how images are preprocessed
+            (`ImagePreprocessor`).
         outside_data: the images that the weights it started from were trained on, by name (`ImageNet-1k`); `not known`
             where no name is known, empty where it started from random weights.
     """
@@ -99,6 +100,8 @@ class ModelSpec(BaseModel):
     resize: Resize = "stretch"
     interpolation: Interpolation = "bilinear"
     center_crop: float = 1.0
+    # Left out where there is none, so that fingerprints of other models do not depend on it.
+    resize_first: ResizeFirst | None = Field(default=None, exclude_if=lambda value: value is None)
     outside_data: OutsideData = ""
 
     @property
@@ -109,5 +112,10 @@ class ModelSpec(BaseModel):
     def preprocessor(self) -> ImagePreprocessor:
         """How images are read for this model."""
         return ImagePreprocessor(
-            self.image_size, self.channels, self.resize, self.center_crop, interpolation=self.interpolation
+            self.image_size,
+            self.channels,
+            self.resize,
+            self.center_crop,
+            interpolation=self.interpolation,
+            resize_first=self.resize_first,
         )

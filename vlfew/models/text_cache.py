@@ -1,6 +1,7 @@
-"""Text embeddings of classes with many prompts, cached between commands by model and texts.
+"""Embeddings of many texts, cached between commands by model and texts.
 
-A thousand classes with eighty prompts are 80,000 texts, minutes on a CPU, for 1.5 MB of embeddings.
+A thousand classes with eighty prompts are 80,000 texts, and a data set of captions has 30,000: minutes on a CPU, for a
+few megabytes of embeddings.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from vlfew import __version__
 from vlfew.core.tensor_file import load_or_make, load_tensors, save_tensors
 from vlfew.data.data_root import cache_dir
 from vlfew.data.image_files import digest
+from vlfew.encoders.text.base import TextEncoder
+from vlfew.models.cache_keys import hash_weights
 
 MIN_TEXTS = 1000
 """Fewer texts are encoded faster than looked up."""
@@ -28,7 +31,7 @@ def cached_text_embeddings(
     Args:
         fingerprint: of the model; None for one that may still change, for which nothing is cached.
         texts: of each class.
-        encode: gives the embeddings `[C, D]` of the classes, on the CPU.
+        encode: gives the embeddings on the CPU, `[C, D]` of the classes or `[T, D]` of the texts.
     """
     if fingerprint is None or sum(map(len, texts)) < MIN_TEXTS:
         return encode()
@@ -42,3 +45,11 @@ def cached_text_embeddings(
         encode,
         lambda embeddings: save_tensors(path, {"embeddings": embeddings}, {}),
     )
+
+
+def encode_once(encoder: TextEncoder | None, texts: Sequence[str]) -> Tensor:
+    """Embeddings `[T, D]` by an encoder whose weights are fixed; those of many texts are cached."""
+    assert encoder is not None
+    if len(texts) < MIN_TEXTS:
+        return encoder.encode(texts).cpu()
+    return cached_text_embeddings(hash_weights(encoder), [texts], lambda: encoder.encode(texts).cpu())

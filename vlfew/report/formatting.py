@@ -11,6 +11,8 @@ from vlfew.evaluation.results import Result
 
 EXTRAS = {
     "top5": "top-5",
+    "known_names": "known names",
+    "new_names": "new names",
     "image_accuracy": "images only",
     "text_accuracy": "text only",
     "auc": "AUC",

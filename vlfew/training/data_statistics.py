@@ -15,7 +15,12 @@ CHUNK = 512
 
 
 def fit_pixel_statistics(model: DualStream, data: LabeledImages) -> None:
-    """Sets the model's mean and standard deviation per channel, over evenly spread training images."""
+    """Sets the model's mean and standard deviation per channel, over evenly spread training images.
+
+    Pretrained backbones, which keep the statistics that their weights expect, read none.
+    """
+    if model.backbone.pixel_mean is not None:
+        return
     index = _evenly(data.indices("train"), SAMPLE)
     total = torch.zeros(data.images.shape[0], dtype=torch.float64)
     squares = torch.zeros_like(total)

@@ -111,7 +111,7 @@ def backward_in_chunks(
     torch.manual_seed(seeds[1])
     with accelerator.autocast():
         text = None if vectors is None else step.project_text(vectors)
-        loss, loss_terms = step.compute_loss(features, text, batch.labels, progress)
+        loss, loss_terms = step.compute_loss(features, text, vectors, batch.labels, progress)
     accelerator.backward(loss * loss_weight)
     for encoder in encoders:
         encoder.backward()

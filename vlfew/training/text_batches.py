@@ -8,6 +8,7 @@ from torch import Tensor
 from vlfew.data.batch import Batch
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.encoders.text.base import TextEncoder
+from vlfew.encoders.text.cache import TextCache
 from vlfew.encoders.text.distinct import check_distinct_texts
 
 
@@ -20,32 +21,35 @@ class TextBatches:
     Args:
         encoder: of texts.
         data: whose class texts are used.
-        frozen: whether the encoder is.
+        frozen: of a frozen encoder: its cache, through which it encodes; None for one that is trained.
         device: of vectors and tokens.
 
     Raises:
         DataError: the encoder gives the same tokens for two training classes.
     """
 
-    def __init__(self, encoder: TextEncoder, data: LabeledImages, frozen: bool, device: torch.device) -> None:
+    def __init__(
+        self, encoder: TextEncoder, data: LabeledImages, frozen: TextCache | None, device: torch.device
+    ) -> None:
         self._encoder, self._device = encoder, device
         self._texts = [text for texts in data.class_texts for text in texts]
         self._first = torch.tensor([0, *map(len, data.class_texts)]).cumsum(0)
         self._vectors: Tensor | None = None
         trained = [c for c in data.classes("train").tolist() if data.class_texts[c]]
-        # Where every image is a class of its own, two may share a caption.
-        if len(data.indices("train")) > len(data.classes("train")):
-            names, texts = data.class_names, data.class_texts
-            way_out = ", or train without text (text.encoder=null)"
-            check_distinct_texts(
-                encoder, [names[c] for c in trained], [texts[c] for c in trained], way_out=way_out
-            )
-        if frozen:
+        # An image that is a class of its own may share its caption with another one.
+        several = data.labels[data.indices("train")].bincount(minlength=len(data.class_names)) > 1
+        check_distinct_texts(
+            encoder,
+            [data.class_names[c] for c in trained if several[c]],
+            [data.class_texts[c] for c in trained if several[c]],
+            way_out=", or train without text (text.encoder=null)",
+        )
+        if frozen is not None:
             used = [number for c in trained for number in range(int(self._first[c]), int(self._first[c + 1]))]
             self._row = torch.zeros(len(self._texts), dtype=torch.long)
             self._row[used] = torch.arange(len(used))
-            vectors = encoder.to(device).encode([self._texts[number] for number in used])
-            self._vectors = vectors.to(device)
+            encoder.to(device)
+            self._vectors = frozen.encode([self._texts[number] for number in used]).to(device)
 
     def __call__(self, batch: Batch) -> tuple[Tensor | dict[str, Tensor], Tensor]:
         """Vectors `[T, D_text]` or tokens of the batch's texts, and their classes `[T]`."""

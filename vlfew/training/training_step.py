@@ -51,10 +51,11 @@ class TrainingStep(nn.Module):
             image_seed: of dropout in this process's image encoder.
         """
         # Text first: it is the same in every process, and so is its dropout.
-        encoded = None if text is None else self.project_text(self.encode_text(text))
+        vectors = None if text is None else self.encode_text(text)
+        embedding = None if vectors is None else self.project_text(vectors)
         if image_seed is not None:
             torch.manual_seed(image_seed)
-        return self.compute_loss(self.encode_images(pixels), encoded, labels, progress)
+        return self.compute_loss(self.encode_images(pixels), embedding, vectors, labels, progress)
 
     def encode_images(self, pixels: Tensor | Features) -> tuple[Tensor, ...]:
         """Embeddings `[b, D]` of images `[b, C, H, W]`, and maps `[b, C', H', W']` where they are needed."""
@@ -77,13 +78,19 @@ class TrainingStep(nn.Module):
         return embedding.float()
 
     def compute_loss(
-        self, features: tuple[Tensor, ...], text: Tensor | None, labels: BatchLabels, progress: float
+        self,
+        features: tuple[Tensor, ...],
+        text: Tensor | None,
+        vectors: Tensor | None,
+        labels: BatchLabels,
+        progress: float,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss and terms.
 
         Args:
             features: what `encode_images` gave for this process's share.
             text: embeddings `[T, D]`.
+            vectors: `[T, D_text]` that they were projected from.
             labels: of the whole batch.
             progress: share of the training that is done.
         """
@@ -92,6 +99,7 @@ class TrainingStep(nn.Module):
             labels=labels.labels,
             target=torch.searchsorted(self.classes, labels.labels) if self.objective.needs_classes else None,
             text=text,
+            text_vectors=vectors,
             text_labels=labels.text_labels,
             similarity=self.model.similarity,
             sampled_pairs=labels.pairs,

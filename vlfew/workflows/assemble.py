@@ -150,7 +150,8 @@ def assemble(config: Config, run: RunFolder | None = None, data: LabeledImages |
     selection = choose_model_selection(config, data, model.has_text)
     texts = None
     if model.text_encoder is not None:
-        texts = TextBatches(model.text_encoder, data, config.text.fixed, accelerator.device)
+        frozen = model.text_cache if config.text.fixed else None
+        texts = TextBatches(model.text_encoder, data, frozen, accelerator.device)
     augment, views = BatchAugment(config.augment, config.seed), None
     if config.training.cache_views is not None:
         check_frozen(model)

@@ -109,7 +109,9 @@ def parse_data_options(
     )
     settings = [setting.removeprefix("data.") for setting in data_settings(options)]
     given = parse_values(settings, schema, f"data source {name!r}", at="data")
-    framing = {key: given.pop(key) for key in ("center_crop", "resize") if key in given}
+    framing: dict[str, Any] = {key: given.pop(key) for key in ("center_crop", "resize") if key in given}
+    if "resize" in framing:  # the user's in place of a published model's own
+        framing["resize_first"] = None
     return replace(preprocessor, **framing), given
 
 

@@ -67,4 +67,6 @@ def _resizing(preprocessor: ImagePreprocessor) -> str:
         return (
             f"{part}, stretched to a square (--resize crop takes the middle square, --center-crop 0.6 less)"
         )
+    if preprocessor.resize == "pad":
+        return f"{part}, made square by black borders (--resize crop takes the middle square)"
     return f"{part}, the middle square of each (--resize stretch keeps all of it)"

@@ -51,23 +51,55 @@ def load(
     """
     root = find_data("captions", root)
     captioned, set_aside = check(root)
+    if not captioned[0].split:
+        files = [one.file.name for one in captioned]
+        drawn = split_by_class(
+            torch.arange(len(files)),
+            files,
+            val_fraction=val_fraction,
+            test_fraction=test_fraction,
+            seed=preprocessor.seed,
+        )
+        for split, index in drawn.items():
+            for number in index.tolist():
+                captioned[number].split = split
+    return captioned_images("captions", captioned, preprocessor, memory_limit_mb, set_aside=tuple(set_aside))
+
+
+@dataclass
+class CaptionedImage:
+    """An image and its captions; `split` is empty where no splits are given."""
+
+    file: DataFile
+    split: str
+    captions: list[str] = field(default_factory=list)
+
+
+def captioned_images(
+    name: str,
+    captioned: list[CaptionedImage],
+    preprocessor: ImagePreprocessor,
+    memory_limit_mb: int,
+    *,
+    set_aside: tuple[str, ...] = (),
+    note: str = "",
+) -> LabeledImages:
+    """A data set of captioned images, each a class of its own with its captions as texts.
+
+    Raises:
+        DataError: an unreadable image.
+    """
     images, numbers, skipped, hashes = load_images(
         [one.file for one in captioned], preprocessor, "reading images", memory_limit_mb
     )
     captioned = [captioned[number] for number in numbers.tolist()]
     files = [one.file.name for one in captioned]
-    labels = torch.arange(len(captioned))
-    if captioned and captioned[0].split:
-        splits = named_splits([one.split for one in captioned])
-    else:
-        splits = split_by_class(
-            labels, files, val_fraction=val_fraction, test_fraction=test_fraction, seed=preprocessor.seed
-        )
+    splits = named_splits([one.split for one in captioned])
     texts = tuple(tuple(one.captions) for one in captioned)
     return LabeledImages(
-        name="captions",
+        name=name,
         images=images,
-        labels=labels,
+        labels=torch.arange(len(captioned)),
         class_names=unique_names([own[0] for own in texts], files),
         splits=splits,
         fingerprint=digest(
@@ -80,17 +112,9 @@ def load(
         class_texts=texts,
         image_names=tuple(files),
         skipped=skipped,
-        set_aside=tuple(set_aside),
+        set_aside=set_aside,
+        note=note,
     )
-
-
-@dataclass
-class CaptionedImage:
-    """An image and its captions; `split` is empty where no splits are given."""
-
-    file: DataFile
-    split: str
-    captions: list[str] = field(default_factory=list)
 
 
 def check(root: Path) -> tuple[list[CaptionedImage], list[str]]:

@@ -3,6 +3,10 @@
 The authors' pickles `train`, `test` and `meta` may be in the root or in `cifar-100-python`, as stored by torchvision.
 Other formats are folders named after the classes, at any depth (`train/apple/x.png`, `apple/x.png`), and a Hugging Face
 data set with a column `fine_label`, in parquet or arrow files.
+
+The option `texts` can give a class WordNet's definition as its text. `class_lists/cifar100_wordnet.txt` has the WordNet
+number of each class and says how they were chosen. Eight are approximate, because WordNet's own sense of the class is
+not among those that timm carries: aquarium fish, baby, boy, dinosaur, forest, man, plate and sea.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ import torch
 
 from vlfew.core.errors import DataError
 from vlfew.data.cifar_pickles import read_meta, read_part
-from vlfew.data.class_names import display_name, number_classes
+from vlfew.data.class_names import display_name, number_classes, same_key
 from vlfew.data.class_split import split_by_list
 from vlfew.data.data_root import find_data
 from vlfew.data.file_hashes import hash_images
@@ -24,6 +28,7 @@ from vlfew.data.image_names import is_image
 from vlfew.data.image_stores import load_images
 from vlfew.data.labeled_images import LabeledImages, missing_note
 from vlfew.data.preprocess import ImagePreprocessor
+from vlfew.data.wordnet import TextSource, choose_texts, read_wordnet_numbers, wordnet_definitions
 
 NAME = "cifar100"
 IMAGES = 60_000
@@ -31,7 +36,11 @@ PICKLES = "cifar-100-python"
 
 
 def load_cifar_fs(
-    root: Path | None, preprocessor: ImagePreprocessor, *, memory_limit_mb: int = 2048
+    root: Path | None,
+    preprocessor: ImagePreprocessor,
+    *,
+    texts: TextSource = "names",
+    memory_limit_mb: int = 2048,
 ) -> LabeledImages:
     """CIFAR-FS: 600 images per class; groups are the superclasses, which the splits share.
 
@@ -41,16 +50,23 @@ def load_cifar_fs(
     Args:
         root: folder of CIFAR-100; None searches for `cifar100` in the usual places.
         preprocessor: size, channels and how to resize.
+        texts: texts of a class: its name (`names`), WordNet's `definitions` (names and definition in one, such
+            as `sofa, couch, lounge: an upholstered seat for more than one person`), or `both`.
         memory_limit_mb: larger data sets (decoded, in MiB) are decoded on demand.
 
     Raises:
         DataError: CIFAR-100 is missing, a class does not belong to it, or an image cannot be read.
     """
-    return split_by_list(_read(find_data("cifar_fs", root), preprocessor, memory_limit_mb), "cifar_fs")
+    data = split_by_list(_read(find_data("cifar_fs", root), preprocessor, memory_limit_mb), "cifar_fs")
+    return _with_texts(data, texts)
 
 
 def load_fc100(
-    root: Path | None, preprocessor: ImagePreprocessor, *, memory_limit_mb: int = 2048
+    root: Path | None,
+    preprocessor: ImagePreprocessor,
+    *,
+    texts: TextSource = "names",
+    memory_limit_mb: int = 2048,
 ) -> LabeledImages:
     """FC100: 600 images per class; groups are the superclasses.
 
@@ -61,12 +77,24 @@ def load_fc100(
     Args:
         root: folder of CIFAR-100; None searches for `cifar100` in the usual places.
         preprocessor: size, channels and how to resize.
+        texts: texts of a class: its name (`names`), WordNet's `definitions` (names and definition in one, such
+            as `sofa, couch, lounge: an upholstered seat for more than one person`), or `both`.
         memory_limit_mb: larger data sets (decoded, in MiB) are decoded on demand.
 
     Raises:
         DataError: CIFAR-100 is missing, a class does not belong to it, or an image cannot be read.
     """
-    return split_by_list(_read(find_data("fc100", root), preprocessor, memory_limit_mb), "fc100")
+    data = split_by_list(_read(find_data("fc100", root), preprocessor, memory_limit_mb), "fc100")
+    return _with_texts(data, texts)
+
+
+def _with_texts(data: LabeledImages, texts: TextSource) -> LabeledImages:
+    """The data with the chosen texts; the fingerprint stays, since the images are the same data."""
+    if texts == "names":
+        return data
+    numbers = {same_key(name): wnid for name, wnid in read_wordnet_numbers(NAME).items()}
+    definitions = wordnet_definitions([numbers[same_key(name)] for name in data.class_names], data.name)
+    return replace(data, class_texts=choose_texts(texts, data.class_texts, definitions))
 
 
 def _read(root: Path, preprocessor: ImagePreprocessor, memory_limit_mb: int) -> LabeledImages:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from vlfew.core.errors import DataError
 from vlfew.data.class_names import number_classes, unique_names
@@ -23,9 +23,9 @@ from vlfew.data.labeled_images import LabeledImages, missing_note
 from vlfew.data.preprocess import ImagePreprocessor
 from vlfew.data.splits import SPLITS, named_splits
 from vlfew.data.table_files import read_json_mapping, read_rows
+from vlfew.data.wordnet import TextSource, choose_texts, wordnet_definitions
 
 NAMES = "class_names.json"
-TextSource = Literal["names", "definitions", "both"]
 
 
 def load(
@@ -62,13 +62,10 @@ def load(
     available = [listed[n] for n in numbers.tolist()]
     wnids, labels = number_classes([row.label for row in available])
     given = [content.names.get(wnid, (wnid,)) for wnid in wnids]
-    names = class_texts = given
-    if texts != "names":
-        definitions = _wordnet_definitions(wnids)
-        if not content.names:
-            names = [tuple(text.partition(":")[0].split(", ")) for text in definitions]
-        both = zip(names, definitions, strict=True)
-        class_texts = [(*own, text) if texts == "both" else (text,) for own, text in both]
+    definitions = [] if texts == "names" else wordnet_definitions(wnids, "mini_imagenet")
+    names = given
+    if definitions and not content.names:
+        names = [tuple(text.partition(":")[0].split(", ")) for text in definitions]
     return LabeledImages(
         name="mini_imagenet",
         images=images,
@@ -77,7 +74,7 @@ def load(
         splits=named_splits([row.split for row in available]),
         # Definitions do not change the fingerprint: the images are the same data.
         fingerprint=digest(listed, hashes, skipped, given),
-        class_texts=tuple(class_texts) if content.names or texts != "names" else (),
+        class_texts=choose_texts(texts, names, definitions) if content.names or definitions else (),
         image_names=tuple(row.filename for row in available),
         images_from="ImageNet-1k",
         skipped=skipped,
@@ -195,16 +192,3 @@ def _read_names(path: Path, wnids: set[str]) -> dict[str, tuple[str, ...]]:
             raise DataError(f"{path}: class {wnid!r} needs names, such as 'Walker hound, Walker foxhound'")
         names[wnid] = tuple(dict.fromkeys(own))
     return names
-
-
-def _wordnet_definitions(wnids: list[str]) -> list[str]:
-    """WordNet's names and definition of each class, as included in timm."""
-    from timm.data import ImageNetInfo
-
-    info = ImageNetInfo("imagenet22k")
-    try:
-        return [info.label_name_to_description(wnid, detailed=True) for wnid in wnids]
-    except KeyError as unknown:
-        raise DataError(
-            f"mini_imagenet: WordNet has no definition of class {unknown}; leave out the option texts"
-        ) from None

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from vlfew.core.features import Features
-from vlfew.data.preprocess import ImagePreprocessor
+from vlfew.data.preprocess import ImagePreprocessor, ResizeFirst
 from vlfew.encoders.image.backbone import (
     Backbone,
     PretrainedModel,
@@ -79,10 +79,13 @@ def pretrained_model(name: str) -> PretrainedModel:
     """
     model = find_model(name)
     size = model.config["vision_cfg"].get("image_size", 224)
+    side = size if isinstance(size, int) else size[0]
+    red, green, blue = (model.fill,) * 3 if isinstance(model.fill, int) else model.fill
     preprocessor = ImagePreprocessor(
-        size if isinstance(size, int) else size[0],
+        side,
         channels=3,
         resize=model.resize,
         interpolation=model.interpolation,
+        resize_first=ResizeFirst(size=side, fill=(red, green, blue)),
     )
     return PretrainedModel(preprocessor, text=f"open_clip:{name}")

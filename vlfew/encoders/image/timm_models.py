@@ -7,22 +7,25 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
+from math import floor
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from einops import rearrange
 from torch import Tensor, nn
 
+from vlfew.core.config import Interpolation, Resize
 from vlfew.core.errors import ModelError
 from vlfew.core.features import Features
 from vlfew.core.outside_data import NOT_KNOWN
-from vlfew.data.preprocess import ImagePreprocessor
+from vlfew.data.preprocess import ImagePreprocessor, ResizeFirst
 from vlfew.encoders.hub import closest_name, hub_folder, local_or_hub_folder, read_json, weight_size
 from vlfew.encoders.image.backbone import (
     Backbone,
     PretrainedClassifier,
     PretrainedModel,
     build_errors,
+    channel_stats,
     token_map,
 )
 from vlfew.encoders.library_errors import library_errors
@@ -32,6 +35,8 @@ from vlfew.encoders.transformers_files import json_folder
 
 _KEYS = re.compile(r"(Missing|Unexpected) keys \((.*)\)")
 """How timm's log begins a list of weights that do not fit."""
+RESIZE: dict[str, Resize] = {"squash": "stretch", "border": "pad", "center": "crop"}
+"""Our names of timm's ways to crop."""
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -141,15 +146,20 @@ def pretrained_model(name: str) -> PretrainedModel:
     Raises:
         ModelError: unknown name, or a folder that cannot be read.
     """
-    weights: Any = _config_values(_read_config(_folder(name), name)) if "/" in name else _pretrained_cfg(name)
-    return PretrainedModel(
-        ImagePreprocessor(
-            weights.input_size[-1],
-            channels=3,
-            resize="stretch" if weights.crop_mode == "squash" else "crop",
-            center_crop=weights.crop_pct,
-            interpolation="bilinear" if weights.interpolation == "bilinear" else "bicubic",
-        )
+    config = _config_values(_read_config(_folder(name), name)) if "/" in name else _pretrained_cfg(name)
+    return PretrainedModel(timm_preprocessor(config))
+
+
+def timm_preprocessor(config: Any) -> ImagePreprocessor:
+    """How timm reads images for the weights of a `PretrainedCfg`, or of a name space with its values."""
+    side = config.input_size[-1]
+    red, green, blue = (round(255 * value) for value in channel_stats(config.mean, 3))
+    return ImagePreprocessor(
+        side,
+        channels=3,
+        resize=RESIZE.get(config.crop_mode, "crop"),
+        interpolation=config.interpolation if config.interpolation in get_args(Interpolation) else "bicubic",
+        resize_first=ResizeFirst(size=floor(side / config.crop_pct), fill=(red, green, blue)),
     )
 
 

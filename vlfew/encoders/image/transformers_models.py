@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import inspect
+from math import isclose
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from einops import reduce
 from torch import Tensor
 
-from vlfew.core.config import Resize
+from vlfew.core.config import Interpolation, Resize
 from vlfew.core.errors import ModelError
 from vlfew.core.features import Features
 from vlfew.core.outside_data import NOT_KNOWN
-from vlfew.data.preprocess import ImagePreprocessor
+from vlfew.data.preprocess import ImagePreprocessor, ResizeFirst
 from vlfew.encoders import transformers_files as hf_files
 from vlfew.encoders.hub import check_complete, local_or_hub_folder, read_json
 from vlfew.encoders.image.backbone import (
@@ -25,8 +27,11 @@ from vlfew.encoders.image.backbone import (
     to_rgb,
     token_map,
 )
+from vlfew.encoders.image.timm_models import timm_preprocessor
 from vlfew.encoders.library_errors import library_errors
 
+RESAMPLING: dict[int | None, Interpolation] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
+"""Our names of Pillow's numbers."""
 MAX_PREFIX_TOKENS = 16
 """At most this many class and register tokens precede those of image patches."""
 
@@ -41,7 +46,7 @@ class TransformersBackbone(Backbone):
         name: a folder, or a hub repository, which is downloaded if it is not in the cache.
         in_channels: 3, or 1: gray images are repeated to three channels.
         image_size: height and width in pixels; positions are interpolated to it.
-        config: of a saved model: `model`, `pooler`, `mean`, `std`; nothing else is read then.
+        config: of a saved model: `model`, `pooler`, `mean`, `std`, `bgr`; nothing else is read then.
 
     Raises:
         ModelError: weights that cannot be downloaded or read, a model that takes no images, or an image size that does
@@ -67,6 +72,7 @@ class TransformersBackbone(Backbone):
                 "pooler": not missing,
                 "mean": mean,
                 "std": std,
+                "bgr": bool(getattr(processor, "do_flip_channel_order", False)),
             }
         else:
             model = hf_files.model_from_config(config["model"])
@@ -85,6 +91,7 @@ class TransformersBackbone(Backbone):
                 module.mask_token = None  # only for pretraining; it would get no gradient
         self.model = model.eval()
         self.saved_options = {"config": config}
+        self._bgr = config.get("bgr", False)
         self.pretrained_on = NOT_KNOWN
         self.use_pixel_statistics(config["mean"], config["std"], in_channels)
         self._patch_size = getattr(getattr(model.config, "vision_config", model.config), "patch_size", None)
@@ -93,11 +100,14 @@ class TransformersBackbone(Backbone):
 
     def forward(self, images: Tensor) -> Features:
         """`[B, C, H, W]` to `embedding [B, dim]`, `tokens [B, T, W]` and, for models with a grid, `map`."""
-        output = self._encode(pixel_values=to_rgb(images), **self._arguments)
+        pixels = to_rgb(images)
+        output = self._encode(pixel_values=pixels.flip(1) if self._bgr else pixels, **self._arguments)
         hidden = output.last_hidden_state
         embedding = getattr(output, "image_embeds", None)
         if embedding is None:
             embedding = getattr(output, "pooler_output", None)
+        if embedding is not None and embedding.ndim == 3:  # FLAVA projects all tokens
+            embedding = embedding[:, 0]
         if hidden.ndim == 4:
             pooled = reduce(hidden, "b c h w -> b c", "mean") if embedding is None else embedding.flatten(1)
             return Features(pooled, map=hidden)
@@ -156,30 +166,45 @@ def _image_processor(folder: Path, who: str) -> Any:
 
 def _pixel_statistics(processor: Any) -> tuple[list[float], list[float]]:
     """Mean and standard deviation for pixels in 0..1; 0 and 1 where the model takes them as they are."""
-    if not getattr(processor, "do_normalize", False):
-        return [0.0] * 3, [1.0] * 3
-    return list(processor.image_mean), list(processor.image_std)
+    if (config := getattr(processor, "data_config", None)) is not None:  # of timm's
+        return list(config["mean"]), list(config["std"])
+    mean, std = [0.0] * 3, [1.0] * 3
+    if getattr(processor, "do_normalize", False):
+        mean, std = list(processor.image_mean), list(processor.image_std)
+    # What the model gets is (pixel * factor - offset - mean) / std.
+    factor = 255 * processor.rescale_factor if getattr(processor, "do_rescale", True) else 255.0
+    factor = 1.0 if isclose(factor, 1) else factor
+    offset = 1.0 if getattr(processor, "rescale_offset", False) else 0.0
+    mean, spread = [(offset + value) / factor for value in mean], [value / factor for value in std]
+    if getattr(processor, "include_top", False):  # EfficientNet divides by the standard deviation again
+        spread = [value * again for value, again in zip(spread, processor.image_std, strict=True)]
+    return mean, spread
 
 
 def _preprocessor(processor: Any) -> ImagePreprocessor:
     """A transformers image processor's resizing and cropping."""
+    if (config := getattr(processor, "data_config", None)) is not None:  # of timm's
+        return timm_preprocessor(SimpleNamespace(**config))
     size = _sizes(getattr(processor, "size", None))
     crop = (
         _sizes(getattr(processor, "crop_size", None)) if getattr(processor, "do_center_crop", False) else {}
     )
-    edge = size.get("shortest_edge") or size.get("height") or crop.get("height") or 224
-    side = crop.get("height") or edge
+    edge = int(size.get("shortest_edge") or size.get("height") or crop.get("height") or 224)
+    resized, side = edge, int(crop.get("height") or edge)
     resize: Resize = "crop" if "shortest_edge" in size else "stretch"
-    center_crop = min(1.0, side / edge)
-    crop_pct = getattr(processor, "crop_pct", None)
-    if crop_pct is not None:  # ConvNeXt crops small images from larger ones, and stretches large images
-        resize, center_crop = ("crop", crop_pct) if edge < 384 else ("stretch", 1.0)
+    kind, crop_pct = type(processor).__name__, getattr(processor, "crop_pct", None)
+    if kind.startswith("Levit") and resize == "crop":
+        resized = int(256 / 224 * edge)
+    elif crop_pct is not None and kind.startswith("PoolFormer"):
+        resized, resize = int(edge / crop_pct), "crop"
+    elif crop_pct is not None:  # ConvNext crops small images from larger ones, and stretches large images
+        resized, resize = (int(edge / crop_pct), "crop") if edge < 384 else (edge, "stretch")
     return ImagePreprocessor(
-        int(side),
+        side,
         channels=3,
         resize=resize,
-        center_crop=center_crop,
-        interpolation="bicubic" if int(getattr(processor, "resample", 2) or 2) == 3 else "bilinear",
+        interpolation=RESAMPLING.get(getattr(processor, "resample", None), "bilinear"),
+        resize_first=ResizeFirst(size=resized, backend="torchvision"),
     )
 
 

@@ -63,6 +63,8 @@ class TextEncoder(nn.Module):
 
     def token_ids(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
         """The token ids of each of T texts, without padding; texts with equal ids have equal embeddings."""
+        if not texts:
+            return []
         tokens = self.tokenize(texts)
         ids = tokens["input_ids"]
         mask = tokens.get("attention_mask", torch.ones_like(ids)).bool()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -14,10 +14,15 @@ MAX_TEXTS = 50_000
 
 
 class TextCache:
-    """Encodes texts with an encoder whose weights stay fixed, each text once; embeddings are stored on the CPU."""
+    """Encodes texts with an encoder whose weights stay fixed, each text once; embeddings are stored on the CPU.
 
-    def __init__(self, encoder: TextEncoder | None) -> None:
-        self._encoder = encoder
+    Args:
+        encoder: of texts; None for a model without.
+        encode: gives the encoder's embeddings `[T, D]` of T texts that are not stored.
+    """
+
+    def __init__(self, encoder: TextEncoder | None, encode: Callable[[Sequence[str]], Tensor]) -> None:
+        self._encoder, self._encode = encoder, encode
         self._embeddings: dict[str, Tensor] = {}
 
     def encode(self, texts: Sequence[str]) -> Tensor:
@@ -27,7 +32,7 @@ class TextCache:
             self._embeddings.clear()
         new = list(dict.fromkeys(text for text in texts if text not in self._embeddings))
         if new:
-            self._embeddings.update(zip(new, self._encoder.encode(new).cpu(), strict=True))
+            self._embeddings.update(zip(new, self._encode(new).cpu(), strict=True))
         stored = [self._embeddings[text] for text in texts]
         return torch.stack(stored) if stored else torch.empty(0, self._encoder.dim)
 

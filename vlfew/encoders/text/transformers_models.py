@@ -40,7 +40,7 @@ class TransformersText(TextEncoder):
         self.joint = hasattr(model, "get_text_features")
         self.projected = type(model).__name__.endswith(hf_files.WITH_PROJECTION)
         if self.joint:
-            hf_files.remove_other_tower(model, "vis")
+            hf_files.remove_other_tower(model, "vis", "image")
         elif self.architecture.is_encoder_decoder:
             model = model.get_encoder()
         own_pooling = pooling == "pooler" or self.joint or self.projected
@@ -79,7 +79,10 @@ class TransformersText(TextEncoder):
                 raise ModelError(
                     f"{self.architecture.model_type} models have no pooler; use pooling: mean or cls"
                 )
-            return Features(output.pooler_output.float(), tokens=hidden)
+            pooled = output.pooler_output.float()
+            return Features(
+                pooled[:, 0] if pooled.ndim == 3 else pooled, tokens=hidden
+            )  # FLAVA projects all tokens
         if self.pooling == "cls":
             return Features(hidden[:, 0], tokens=hidden)
         mask = tokens.get("attention_mask", torch.ones_like(tokens["input_ids"]))
@@ -157,7 +160,7 @@ def load_text_encoder(folder: Path, pooling: str, who: str) -> TransformersText:
     check_complete([k for k in missing if pooling == "pooler" or not k.startswith("pooler.")], folder, who)
     _check_vocabulary(tokenizer, model.config, who)
     _check_pooling(folder, pooling, model.config, who)
-    max_length = _max_length(folder, tokenizer, model.config, who)
+    max_length = _max_length(folder, tokenizer, model, who)
     return TransformersText(model, tokenizer, pooling, max_length, True)
 
 
@@ -191,10 +194,12 @@ def _check_pooling(folder: Path, pooling: str, config: Any, who: str) -> None:
         )
 
 
-def _max_length(folder: Path, tokenizer: Any, config: Any, who: str) -> int:
+def _max_length(folder: Path, tokenizer: Any, model: Any, who: str) -> int:
     """Tokens a text may have: as the sentence encoder was trained, or the number of positions."""
     sentence = folder / "sentence_bert_config.json"
     if sentence.is_file() and (trained := read_json(sentence, who).get("max_seq_length")):
         return int(trained)
-    positions = getattr(config.get_text_config(), "max_position_embeddings", None) or 512
+    positions = hf_files.text_positions(model)
+    if positions is None:  # relative or rotary ones
+        positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 512
     return int(min(tokenizer.model_max_length, positions))

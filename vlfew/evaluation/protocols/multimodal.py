@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -89,16 +90,16 @@ def multimodal(
         class_prompts(data, data.classes(name), templates, descriptions)
     texts = {name: class_embeddings(context, data.classes(name), templates, descriptions) for name in drawn}
 
-    def accuracies(name: str, weight: float) -> np.ndarray:
-        return multimodal_accuracies(context, name, drawn[name], shots, texts[name], weight)
+    def accuracies(name: str, weights: Sequence[float]) -> np.ndarray:
+        return multimodal_accuracies(context, name, drawn[name], shots, texts[name], weights)
 
     details: dict[str, Any] = {}
     if text_weight == "validated":
-        weight = max(TEXT_WEIGHTS, key=lambda weight: float(accuracies(validation_split, weight).mean()))
+        weight = TEXT_WEIGHTS[accuracies(validation_split, TEXT_WEIGHTS).mean(1).argmax()]
         details["text_weight_chosen_on"] = validation_split
     else:
         weight = text_weight
-    both = accuracies(split, weight)
+    both, text = accuracies(split, (weight, 1.0))
     method, n = context.model.few_shot_method(), drawn[split].classes.shape[1]
     image = method_accuracies(method, context.bank(split).features, drawn[split])
     details |= {
@@ -111,15 +112,20 @@ def multimodal(
     }
     if descriptions is not None:
         details["descriptions"] = str(descriptions)
-    for name, values in (("image", image), ("text", accuracies(split, 1.0))):
+    for name, values in (("image", image), ("text", text)):
         details[f"{name}_accuracy"], details[f"{name}_ci95"] = mean_ci95(values.tolist())
     return ProtocolResult.over_episodes(both, details)
 
 
 def multimodal_accuracies(
-    context: EvaluationContext, split: str, drawn: Episodes, shots: int, texts: Tensor, text_weight: float
+    context: EvaluationContext,
+    split: str,
+    drawn: Episodes,
+    shots: int,
+    texts: Tensor,
+    text_weights: Sequence[float],
 ) -> np.ndarray:
-    """Accuracies `[E]` of episodes whose support has K images and one text embedding per class.
+    """Accuracies `[W, E]` of episodes whose support has K images and one text embedding per class.
 
     Args:
         context: the model and the data.
@@ -127,11 +133,11 @@ def multimodal_accuracies(
         drawn: E episodes.
         shots: K.
         texts: `[C, D]` of the classes of the split.
-        text_weight: weight of the text.
+        text_weights: W weights of the text.
     """
-    method = multimodal_method(context.model.few_shot_method(), FeatureSpec(texts.shape[1]), text_weight)
     n, device = drawn.classes.shape[1], scoring_device()
-    method = method.to(device)
+    image_method, spec = context.model.few_shot_method(), FeatureSpec(texts.shape[1])
+    methods = [multimodal_method(image_method, spec, weight).to(device) for weight in text_weights]
     classes, texts, each = (
         context.data.classes(split).to(device),
         texts.to(device),
@@ -143,6 +149,8 @@ def multimodal_accuracies(
 
     def logits_of(images: Features, queries: Features, of: Tensor) -> Tensor:
         items = append_texts(images, texts[torch.searchsorted(classes, of)])
-        return method.fit(SupportSet(items, class_id, n, modality)).logits(queries)
+        support = SupportSet(items, class_id, n, modality)
+        return torch.stack([method.fit(support).logits(queries) for method in methods])
 
-    return episode_accuracies(context.bank(split).features, drawn, logits_of, maps=method.needs_map)
+    maps = any(method.needs_map for method in methods)
+    return episode_accuracies(context.bank(split).features, drawn, logits_of, maps=maps)

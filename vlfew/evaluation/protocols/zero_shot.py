@@ -102,9 +102,12 @@ def _score_once(bank: FeatureBank, classes: Tensor, texts: Tensor) -> ProtocolRe
             parts.append(topk_correct(logits, labels, k))
     total = target.bincount(minlength=len(classes)).tolist()
 
+    right = {
+        k: target[torch.cat(parts)].bincount(minlength=len(classes)).tolist() for k, parts in correct.items()
+    }
+
     def accuracy(k: int) -> tuple[float, float | None]:
-        per_class = target[torch.cat(correct[k])].bincount(minlength=len(classes)).tolist()
-        return sum(per_class) / len(target), cluster_ci95(per_class, total)
+        return sum(right[k]) / len(target), cluster_ci95(right[k], total)
 
     details: dict[str, Any] = {
         "ways": len(classes),
@@ -113,7 +116,7 @@ def _score_once(bank: FeatureBank, classes: Tensor, texts: Tensor) -> ProtocolRe
     }
     if len(classes) > TOP:
         details["top5"], details["top5_ci95"] = accuracy(TOP)
-    return ProtocolResult(*accuracy(1), len(classes), details)
+    return ProtocolResult(*accuracy(1), len(classes), details, per_class=(right[1], total))
 
 
 def _score_episodes(bank: FeatureBank, drawn: Episodes, classes: Tensor, texts: Tensor) -> ProtocolResult:

@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 
 from vlfew.core.errors import VlfewError
+from vlfew.encoders.hub import offline
 from vlfew.models.dual_stream import DualStream
 from vlfew.models.loading import load
 from vlfew.workflows.doctor.finding import Finding
 
 
-@contextmanager
-def _offline() -> Iterator[None]:
-    """Nothing is downloaded in the block: models are those at hand."""
-    from huggingface_hub import constants
-
-    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
-
-
 def check_model(name: str) -> tuple[list[Finding], DualStream | None]:
     """What there is to know about a model, and the model where it can be used."""
     try:
-        with _offline():
+        with offline():
             model = load(name)
     except VlfewError as error:
         return [Finding("problem", "model", line) for line in str(error).splitlines()], None

@@ -1,0 +1,1 @@
+"""Published towers, held to the figures of the library that they come from."""
