@@ -12,7 +12,7 @@ from tests.compare import assert_close
 from tests.similarities.test_similarities import by_definition, items
 from vlfew.classifiers import CLASSIFIERS
 from vlfew.classifiers.base import FewShotMethod
-from vlfew.classifiers.multimodal_prototypes import multimodal_method
+from vlfew.classifiers.multimodal_prototypes import adaptive_weight, multimodal_method
 from vlfew.classifiers.prototypes import Prototypes
 from vlfew.classifiers.support import IMAGE, TEXT, SupportSet, append_texts
 from vlfew.core.errors import ConfigError, VlfewError
@@ -108,6 +108,28 @@ def test_a_class_without_items_is_named(name: str) -> None:
     support = SupportSet(with_maps(items(4, 4)), class_id, 3, modality, ("cat", "dog", "owl"))
     with pytest.raises(VlfewError, match=r"class 'dog' has no(thing| images| texts) in the support"):
         build(name, 4).fit(support)
+
+
+def test_adaptive_text_weights_need_two_classes_with_both() -> None:
+    """The weight of a class that others lack text for stays what it was."""
+    images = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    text = torch.tensor([[1.0, 1.0, 0.0]])
+    features, class_id = Features(torch.cat([images, text])), torch.tensor([0, 1, 2, 0])
+    support = SupportSet(features, class_id, 3, torch.tensor([IMAGE, IMAGE, IMAGE, TEXT]))
+    logits = [
+        build("multimodal_prototypes", 3, adaptive=a).fit(support).logits(Features(images))
+        for a in (False, True)
+    ]
+    assert torch.equal(*logits)
+
+
+def test_a_text_that_recognizes_its_images_weighs_more() -> None:
+    images = torch.eye(4)
+    texts = torch.eye(4)[[0, 1, 3, 2]]  # the last two are exchanged
+    weight = adaptive_weight(images, texts, 0.8)[:, 0]
+    assert (weight[:2] > weight[2:]).all()
+    assert (weight >= 0.4).all() and (weight <= 0.8).all()
+    assert adaptive_weight(images, torch.ones(4, 4) / 2, 0.8)[:, 0].tolist() == pytest.approx([0.5] * 4)
 
 
 def test_text_weight_outside_its_range() -> None:

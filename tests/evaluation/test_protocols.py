@@ -277,6 +277,27 @@ def test_the_text_weight_is_validated_on_another_split(context: EvaluationContex
     assert result.accuracy == fixed.accuracy
 
 
+def test_adaptive_text_weights(context: EvaluationContext) -> None:
+    options = {"ways": 5, "shots": 2, "queries": 3, "episodes": 10, "seed": 1}
+    result, _ = run(context, "multimodal", text_weight=0.8, adaptive_text_weight=True, **options)
+    bank, names = context.bank("test"), context.data.class_names
+    drawn, embedding = sample_episodes(bank.labels, **options), bank.features.embedding
+    expected = []
+    for support, query, classes in zip(drawn.support, drawn.query, drawn.classes, strict=True):
+        images = [prototype(list(embedding[s])) for s in support]
+        texts = [unit(FakeModel.text(names[c])) for c in classes.tolist()]
+        cosines = np.array([[float(image @ text) for text in texts] for image in images])
+        exponentials = np.exp((cosines - cosines.mean()) / cosines.std(ddof=1))
+        both = []
+        for n, (image, text) in enumerate(zip(images, texts, strict=True)):
+            weight = 0.8 * (1 + exponentials[n, n] / exponentials[n].sum()) / 2
+            both.append(unit((1 - weight) * image + weight * text))
+        expected.append(brute(embedding, query.tolist(), both))
+    assert result.accuracy == pytest.approx(np.mean(expected))
+    assert result.get("adaptive_text_weight") is True
+    assert run(context, "multimodal", text_weight=0.8, **options)[0].get("adaptive_text_weight") is None
+
+
 def test_omniglot_trials(context: EvaluationContext) -> None:
     result, outcome = run(context, "omniglot-trials", ways=5, trials=52, method="prototypes")
     bank, data = context.bank("test"), context.data

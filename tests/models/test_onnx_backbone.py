@@ -10,6 +10,7 @@ import torch
 from tests.compare import assert_close
 from tests.conftest import make_data
 from vlfew.core.errors import ModelError
+from vlfew.evaluation.feature_bank import encode_subset, model_inputs
 from vlfew.models import DualStream, ModelSpec, onnx_backbone
 from vlfew.models.backbone_cache import BackboneCache
 
@@ -46,6 +47,29 @@ def test_the_embeddings_are_those_of_pytorch_and_the_file_is_kept(
     file.write_bytes(b"damaged")
     assert_close(BackboneCache().encode(model, data, index[:7], "all")[index[:7]].embedding, expected[:7])
     assert file.stat().st_size > 100  # written again
+
+
+@pytest.mark.parametrize("tta", ["hflip", "zoom"])
+def test_every_view_of_test_time_augmentation_is_cached(
+    model: DualStream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tta: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    model = DualStream.from_spec(model.spec.model_copy(update={"tta": tta, "center_embeddings": True})).eval()
+    data, index = make_data(2, 5), torch.arange(10)
+    model.fit_training_means([data.images.batch(index)], data.labels, [["a"], ["b"]])
+    expected = encode_subset(model, data, index, "all").embedding
+    model.backbone_cache = BackboneCache()
+    assert_close(encode_subset(model, data, index, "all").embedding, expected)
+    assert len(list((tmp_path / "vlfew" / "backbones").glob("*.safetensors"))) == 2
+    monkeypatch.setattr(model, "backbone_output", lambda _: pytest.fail("encoded again"))
+    model.backbone_cache = BackboneCache()
+    assert_close(encode_subset(model, data, index, "all").embedding, expected)
+    model.fit_training_means(
+        [model_inputs(model, data, index, "all")(rows) for rows in index.split(4)],
+        data.labels,
+        [["a"], ["b"]],
+    )
+    assert_close(encode_subset(model, data, index, "all").embedding, expected)
 
 
 def test_pytorch_does_it_where_the_other_differs_or_fails(

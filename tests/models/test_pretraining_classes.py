@@ -94,9 +94,62 @@ def test_a_saved_model_needs_no_classifier(
     assert again.spec.text.num_classes == 3 and again.encode_text(["a cat"]).shape == (1, 16)
 
 
+@pytest.mark.parametrize("tta", ["none", "hflip"])
+@pytest.mark.parametrize("whiten", [None, {"power": 0.5, "shrinkage": 0.4}])
+def test_probabilities_of_known_classes_are_part_of_the_similarity(
+    pretrained: nn.Linear,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tta: str,
+    whiten: dict[str, float] | None,
+) -> None:
+    options = {"tta": tta, "center_embeddings": True, "whiten_embeddings": whiten}
+    plain, model = (model_of("none", 0.5, **options, class_probabilities=share) for share in (0.0, 0.3))
+    model.load_state_dict(plain.state_dict(), strict=False)
+    images = torch.randint(
+        0, 256, (12, 1, 16, 16), generator=torch.Generator().manual_seed(1), dtype=torch.uint8
+    )
+    labels, texts = torch.arange(12) % 3, ["a cat", "a truck", "a tower"]
+    for each in (plain, model):
+        each.fit_training_means(images.split(5), labels, [[text] for text in texts])
+
+    def probabilities(pixels: torch.Tensor) -> torch.Tensor:
+        return torch.stack(
+            [pretrained(model.backbone_output(p[None]).embedding[0]).softmax(0) for p in pixels]
+        )
+
+    with torch.no_grad():
+        views = [images] if tta == "none" else [images, images.flip(3)]
+        mean = probabilities(images).sqrt().mean(0)
+        known = torch.stack([normalize(probabilities(view).sqrt() - mean, dim=1) for view in views]).mean(0)
+        encoded = model.text_encoder.encode(texts)
+        named = normalize(model.class_neighbors.shares(encoded).sqrt() - mean, dim=1)
+    image, text = model.encode_image(images, normalize=True), model.encode_text(texts, normalize=True)
+    assert image.shape == (12, model.embedding_size) == (12, 8 * len(views) + 3)
+    own, own_text = plain.encode_image(images, normalize=True), plain.encode_text(texts, normalize=True)
+    known = normalize(known, dim=1)
+    assert_close(image @ image.T, 0.7 * own @ own.T + 0.3 * known @ known.T)
+    assert_close(image @ text.T, 0.7 * own @ own_text.T + 0.3 * known @ named.T)
+    save_model(model, tmp_path)
+    monkeypatch.undo()
+    again = load(tmp_path)
+    assert torch.equal(again.encode_image(images), model.encode_image(images))
+    assert torch.equal(again.encode_text(texts), model.encode_text(texts))
+
+
+def test_a_model_without_text_compares_probabilities_too(pretrained: nn.Linear) -> None:
+    model = model_of("none", text=None, class_probabilities=0.5)
+    image = model.encode_image(torch.zeros(2, 1, 16, 16, dtype=torch.uint8))
+    assert image.shape == (2, 11) and not model.has_text
+
+
 def test_what_cannot_be(pretrained: nn.Linear, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelError, match="image encoder's own embedding; set embedding_dim=null"):
         model_of("none", embedding_dim=8)
+    with pytest.raises(
+        ModelError, match=r"image\.class_probabilities takes the image encoder's own embedding"
+    ):
+        model_of("none", text=None, embedding_dim=8, class_probabilities=0.5)
     monkeypatch.undo()
     with pytest.raises(ModelError, match="Conv4 comes without a classifier over classes of known names"):
         model_of("none")
@@ -121,4 +174,4 @@ def test_the_recipe_for_photographs(tmp_path: Path) -> None:
     assert run.state == "finished"
     model = load(run.path)
     assert model.uses_pretraining_classes and model.spec.outside_data == "ImageNet-1k"
-    assert model.encode_text(["a cat"]).shape == (1, 1280)
+    assert model.encode_text(["a cat"]).shape == (1, model.embedding_size) == (1, 2 * 1280 + 1000)

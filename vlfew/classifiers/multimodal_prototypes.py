@@ -18,7 +18,7 @@ from vlfew.similarities.cosine import CLIP_TEMPERATURE, cosine_matrix
 
 
 def multimodal_method(
-    image_method: FewShotMethod, feature_spec: FeatureSpec, text_weight: float
+    image_method: FewShotMethod, feature_spec: FeatureSpec, text_weight: float, adaptive: bool = False
 ) -> FewShotMethod:
     """The method for images and texts of a model whose own method for images is `image_method`.
 
@@ -28,9 +28,13 @@ def multimodal_method(
     Raises:
         ConfigError: text_weight outside `[0, 1]`.
     """
-    if isinstance(image_method, SimilarityClassifier) and image_method.learned and text_weight < 1:
-        return ScoreMixture(image_method, text_weight)
-    return MultimodalPrototypes(feature_spec, text_weight=text_weight)
+    if (
+        isinstance(image_method, SimilarityClassifier)
+        and image_method.learned
+        and (adaptive or text_weight < 1)
+    ):
+        return ScoreMixture(image_method, text_weight, adaptive)
+    return MultimodalPrototypes(feature_spec, text_weight=text_weight, adaptive=adaptive)
 
 
 class MultimodalPrototypes(CosineMethod):
@@ -41,6 +45,7 @@ class MultimodalPrototypes(CosineMethod):
     Args:
         feature_spec: sizes of the features.
         text_weight: weight w of the text, in `[0, 1]`.
+        adaptive: give each class its own weight, at most w (`adaptive_weight`).
 
     Raises:
         ConfigError: text_weight outside `[0, 1]`.
@@ -50,17 +55,19 @@ class MultimodalPrototypes(CosineMethod):
         "text_weight": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
     }
 
-    def __init__(self, feature_spec: FeatureSpec, *, text_weight: float = 0.5) -> None:
+    def __init__(
+        self, feature_spec: FeatureSpec, *, text_weight: float = 0.5, adaptive: bool = False
+    ) -> None:
         super().__init__()
         check_range("text_weight", text_weight, 0, 1)
-        self.text_weight = text_weight
+        self.text_weight, self.adaptive = text_weight, adaptive
 
     def fit(self, support: SupportSet) -> Self:
         support.check_items("multimodal_prototypes")
         images, texts = support.images, support.texts
-        weight = support.features.embedding.new_full((support.n_classes, 1), self.text_weight)
-        weight[images.counts() == 0] = 1.0
-        weight[texts.counts() == 0] = 0.0
+        weight = text_weights(support, self.text_weight, self.adaptive)
+        weight[..., images.counts() == 0, :] = 1.0
+        weight[..., texts.counts() == 0, :] = 0.0
         mixture = (1 - weight) * normalized_mean(images) + weight * normalized_mean(texts)
         self._prototypes = normalize(mixture, dim=-1)
         return self
@@ -74,6 +81,7 @@ class ScoreMixture(FewShotMethod):
     Args:
         image_method: scores queries against images.
         text_weight: weight w of the text, in `[0, 1]`.
+        adaptive: give each class its own weight, at most w (`adaptive_weight`).
 
     Raises:
         ConfigError: text_weight outside `[0, 1]`.
@@ -81,10 +89,12 @@ class ScoreMixture(FewShotMethod):
 
     softmax_temperature = CLIP_TEMPERATURE
 
-    def __init__(self, image_method: SimilarityClassifier, text_weight: float) -> None:
+    def __init__(
+        self, image_method: SimilarityClassifier, text_weight: float, adaptive: bool = False
+    ) -> None:
         super().__init__()
         check_range("text_weight", text_weight, 0, 1)
-        self.image_method, self.text_weight = image_method, text_weight
+        self.image_method, self.text_weight, self.adaptive = image_method, text_weight, adaptive
         self.needs_map = image_method.needs_map
 
     def fit(self, support: SupportSet) -> Self:
@@ -97,8 +107,43 @@ class ScoreMixture(FewShotMethod):
         texts.check_items("the text share of a mixture")
         self.image_method.fit(support.images)
         self._texts = normalized_mean(texts)
+        self._weight = text_weights(support, self.text_weight, self.adaptive).mT
         return self
 
     def logits(self, queries: Features) -> Tensor:
         images = self.image_method.logits(queries) / self.image_method.similarity.score_scale
-        return torch.lerp(images, cosine_matrix(queries.embedding, self._texts), self.text_weight)
+        return torch.lerp(images, cosine_matrix(queries.embedding, self._texts), self._weight)
+
+
+def text_weights(support: SupportSet, text_weight: float, adaptive: bool) -> Tensor:
+    """The weight of the text of each class, `[..., N, 1]`: `text_weight`, or `adaptive_weight` of those with both."""
+    embedding = support.features.embedding
+    weight = embedding.new_full((*embedding.shape[:-2], support.n_classes, 1), text_weight)
+    images, texts = support.images, support.texts
+    both = (images.counts() > 0) & (texts.counts() > 0)
+    if adaptive and both.sum() > 1:
+        means = normalized_mean(images)[..., both, :], normalized_mean(texts)[..., both, :]
+        weight[..., both, :] = adaptive_weight(*means, text_weight)
+    return weight
+
+
+def adaptive_weight(images: Tensor, texts: Tensor, text_weight: float) -> Tensor:
+    """`w * (1 + p) / 2`: the weight of a text depends on how well it recognizes the images of its own class.
+
+    p is the probability of the right text for the mean image of each class: the softmax of the cosines between images
+    and texts, standardized over all pairs, since their spread differs between models. Like the adaptive mixture of
+    Xing et al. (2019), but computed from the support set instead of learned.
+
+    Args:
+        images: `[..., N, D]`, unit vectors, the mean image of each of at least 2 classes.
+        texts: `[..., N, D]`, their texts.
+        text_weight: w.
+
+    Returns:
+        `[..., N, 1]`, between w / 2 and w.
+    """
+    cosines = images @ texts.mT
+    spread = cosines.std((-2, -1), keepdim=True).clamp(min=torch.finfo(cosines.dtype).eps)
+    standardized = (cosines - cosines.mean((-2, -1), keepdim=True)) / spread
+    own = standardized.softmax(-1).diagonal(dim1=-2, dim2=-1)
+    return text_weight * (1 + own[..., None]) / 2

@@ -22,7 +22,7 @@ Momentum = Annotated[float, Field(ge=0, lt=1)]
 Resize = Literal["stretch", "crop", "pad"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 OnBadImage = Literal["error", "skip"]
-TestTimeAugmentation = Literal["none", "hflip", "rot90", "d4"]
+TestTimeAugmentation = Literal["none", "hflip", "rot90", "d4", "zoom"]
 
 
 class ConfigSection(BaseModel):
@@ -107,6 +107,18 @@ class PreprocessingConfig(ComponentConfig):
     name: str
 
 
+class WhitenConfig(ConfigSection):
+    """Whiten image embeddings within the training classes (`vlfew.models.whitening`).
+
+    Attributes:
+        power: exponent of the absolute values before.
+        shrinkage: share of the identity in the covariance, beyond what its estimate has; 1 whitens nothing.
+    """
+
+    power: Positive = 0.5
+    shrinkage: Fraction = 0.5
+
+
 class ImageConfig(TowerConfig):
     """The image stream: a backbone and its options.
 
@@ -114,12 +126,16 @@ class ImageConfig(TowerConfig):
         backbone: registry name, such as `conv4` or `timm:resnet18`.
         preprocessing: applied before the backbone in training, evaluation and use alike.
         tta: test-time augmentation. Evaluation and use encode the image alone (`none`), with its mirror image
-            (`hflip`), in its four quarter turns (`rot90`), or in all eight symmetries of the square (`d4`). The
-            similarity of two images is the mean over views of the same kind.
+            (`hflip`), in its four quarter turns (`rot90`), in all eight symmetries of the square (`d4`), or with its
+            center, enlarged to the same size (`zoom`). The similarity of two images is the mean over views of the same
+            kind.
         share_weights: `false` trains a pseudo-Siamese pair: two backbones with separate weights, one for each
             side of a comparison.
         center_embeddings: subtract the mean embedding of the training images after L2 normalization (CL2N of
             SimpleShot, Wang et al. 2019); text embeddings are centered by the mean of the training classes.
+        whiten_embeddings: also whiten them within the training classes.
+        class_probabilities: share, 0 to 1, of the probabilities of the classes that the backbone was pretrained on in
+            similarities (`vlfew.models.class_probabilities`).
     """
 
     backbone: str = "conv4"
@@ -128,6 +144,14 @@ class ImageConfig(TowerConfig):
     tta: TestTimeAugmentation = "none"
     share_weights: bool = True
     center_embeddings: bool = False
+    whiten_embeddings: WhitenConfig | None = None
+    class_probabilities: Fraction = 0.0
+
+    @model_validator(mode="after")
+    def _whitening_is_of_centered_embeddings(self) -> ImageConfig:
+        if self.whiten_embeddings is not None and not self.center_embeddings:
+            raise ValueError("whiten_embeddings is of centered embeddings; also set center_embeddings: true")
+        return self
 
     @property
     def display_name(self) -> str:

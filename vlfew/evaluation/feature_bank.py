@@ -16,7 +16,8 @@ from vlfew.core.progress import Progress
 from vlfew.core.tensor_file import load_tensors, save_tensors
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.evaluation.encoder_model import EncoderModel
-from vlfew.models.backbone_cache import BackboneOutputs
+from vlfew.models.backbone_cache import BackboneCache, TestTimeView
+from vlfew.models.tta import NUM_VIEWS
 
 
 @dataclass(frozen=True)
@@ -89,12 +90,15 @@ def encode_split(model: EncoderModel, data: LabeledImages, split: str, batch_siz
 
 
 def model_inputs(model: Any, data: LabeledImages, index: Tensor, name: str) -> Callable[[Tensor], Any]:
-    """From rows of `index [S]` to what `image_features` takes: pixels, or cached outputs of a frozen backbone."""
-    cache = getattr(model, "backbone_cache", None)
-    if cache is None or model.spec.tta != "none":
+    """From rows of `index [S]` to what `image_features` takes: pixels, or cached outputs of each view."""
+    cache: BackboneCache | None = getattr(model, "backbone_cache", None)
+    if cache is None:
         return lambda rows: data.images.batch(index[rows])
-    outputs: BackboneOutputs = cache.encode(model, data, index, name)
-    return outputs.__getitem__
+    views = [cache.encode(model, data, index, name)]
+    for number in range(1, NUM_VIEWS[model.spec.tta]):
+        view = TestTimeView(model.spec.tta, number)
+        views.append(cache.encode(model, data, index, f"{name}, view {number + 1}", view))
+    return lambda rows: [view[rows] for view in views]
 
 
 def encode_subset(

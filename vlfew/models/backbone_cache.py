@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from vlfew import __version__
+from vlfew.core.config import TestTimeAugmentation
 from vlfew.core.console import log_not_cached
 from vlfew.core.errors import ConfigError, DataError, WriteError
 from vlfew.core.features import Features
@@ -31,6 +32,7 @@ from vlfew.data.labeled_images import LabeledImages
 from vlfew.models.build import backbone_options
 from vlfew.models.cache_keys import hash_sample, hash_weights
 from vlfew.models.onnx_backbone import onnx_backbone
+from vlfew.models.tta import augmented_views
 
 if TYPE_CHECKING:
     from vlfew.models.dual_stream import DualStream
@@ -50,6 +52,40 @@ class View:
 
     augment: BatchAugment
     number: int
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What decides the view's pixels."""
+        return self.augment.key, self.number
+
+    def __call__(self, pixels: Tensor, first: int, images: int) -> Tensor:
+        """Pixels `[b, C, H, W]` of the images from `first` on, of so many."""
+        return self.augment(pixels, self.number, images, first)
+
+    def place(self, first: int, images: int) -> tuple[int, int] | None:
+        """What of its place in the list an image's view depends on."""
+        return first, images
+
+
+@dataclass(frozen=True)
+class TestTimeView:
+    """One of the views of test-time augmentation, by its number from 1 on; the image itself is number 0."""
+
+    tta: TestTimeAugmentation
+    number: int
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What decides the view's pixels."""
+        return self.tta, self.number
+
+    def __call__(self, pixels: Tensor, first: int, images: int) -> Tensor:
+        """Pixels `[b, C, H, W]`, wherever they are in a list."""
+        return augmented_views(pixels, self.tta)[self.number]
+
+    def place(self, first: int, images: int) -> tuple[int, int] | None:
+        """None: it does not depend on its place."""
+        return None
 
 
 class BackboneOutputs:
@@ -104,7 +140,12 @@ class BackboneCache:
         self._loaded: dict[Path, Features] = {}
 
     def encode(
-        self, model: DualStream, data: LabeledImages, index: Tensor, name: str, view: View | None = None
+        self,
+        model: DualStream,
+        data: LabeledImages,
+        index: Tensor,
+        name: str,
+        view: View | TestTimeView | None = None,
     ) -> BackboneOutputs:
         """Outputs of the model's backbone, without gradients.
 
@@ -121,15 +162,15 @@ class BackboneCache:
         """
         model.eval()
         weights = hash_weights(model.backbone, model.preprocessing)
-        key = (self._key(model, weights), None if view is None else (view.augment.key, view.number))
+        key = self._key(model, weights)
         starts = range(0, len(index), SHARD)
-        files = [self._shard_file(data, index, start, key) for start in starts]
+        files = [self._shard_file(data, index, start, key, view) for start in starts]
         shards: list[Features | None] = [self._load(file) for file in files]
         missing = [number for number, shard in enumerate(shards) if shard is None]
         with Progress(
             f"encoding {name}", sum(len(index[starts[n] :][:SHARD]) for n in missing), "images"
         ) as bar:
-            forward = self._forward(model, key[0], sum(len(index[starts[n] :][:SHARD]) for n in missing))
+            forward = self._forward(model, key, sum(len(index[starts[n] :][:SHARD]) for n in missing))
             encode = partial(self._encode_shard, model, data, index, forward=forward, view=view, bar=bar)
             for number in (n for n in missing if n % self.world_size == self.rank):
                 shards[number] = self._kept(encode(starts[number]), files[number])
@@ -183,16 +224,21 @@ class BackboneCache:
         return digest(__version__, spec.backbone.partition(":")[0], options, before, weights, how)
 
     def _shard_file(
-        self, data: LabeledImages, index: Tensor, start: int, key: tuple[object, ...]
+        self,
+        data: LabeledImages,
+        index: Tensor,
+        start: int,
+        key: str,
+        view: View | TestTimeView | None,
     ) -> Path | None:
         """The file of a shard; None where the images have no hashes to tell them by."""
         if data.images.hashes is None:
             return None
         own = index[start : start + SHARD]
         pixels = hash_sample(data, own, SAMPLED_IMAGES)
-        # A view depends on the place in the whole list.
-        place = None if key[1] is None else (start, len(index))
-        name = digest(key, place, data.images.shape, pixels, data.images.hashes[own].tolist())
+        of_view = None if view is None else view.key
+        place = None if view is None else view.place(start, len(index))
+        name = digest((key, of_view), place, data.images.shape, pixels, data.images.hashes[own].tolist())
         return cache_dir() / "backbones" / f"{name}.safetensors"
 
     def _load(self, file: Path | None) -> Features | None:
@@ -226,7 +272,7 @@ class BackboneCache:
         start: int,
         *,
         forward: Callable[[Tensor], Features],
-        view: View | None,
+        view: View | TestTimeView | None,
         bar: Progress,
     ) -> Features:
         """Outputs of the backbone for images `start` to `start + SHARD` of `index`."""
@@ -236,7 +282,7 @@ class BackboneCache:
             own = index[first : min(first + BATCH_SIZE, start + SHARD)]
             pixels = data.images.batch(own).to(model.device)
             if view is not None:
-                pixels = view.augment(pixels, view.number, len(index), first)
+                pixels = view(pixels, first, len(index))
             with self.autocast():
                 features = forward(pixels)
             maps = features.require("map", "training.cache_views").half().cpu() if self.with_map else None

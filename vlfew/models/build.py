@@ -15,9 +15,11 @@ from vlfew.encoders.image.backbone import Backbone, channel_stats
 from vlfew.encoders.preprocessing.base import Preprocessing
 from vlfew.encoders.text.base import TextEncoder
 from vlfew.models.class_neighbors import ClassNeighbors
+from vlfew.models.class_probabilities import ClassProbabilities
 from vlfew.models.spec import ModelSpec
 from vlfew.models.text_projection import TextProjection
 from vlfew.models.tta import NUM_VIEWS
+from vlfew.models.whitening import Whitening
 
 
 def encoders(spec: ModelSpec) -> tuple[Backbone, TextEncoder | None, Preprocessing | None, Backbone | None]:
@@ -93,8 +95,25 @@ def class_neighbors(spec: ModelSpec, text_dim: int | None, dim: int) -> ClassNei
     """The alternative to the projection, or the map to which it is added, where the spec has one."""
     if text_dim is None or (t := spec.text) is None or t.class_neighbors is None:
         return None
-    views = 1 if uses_pretraining_classes(spec) else NUM_VIEWS[spec.tta]
-    return ClassNeighbors(t.num_classes, text_dim, dim * views, t.class_neighbors.temperature)
+    width = dim if uses_pretraining_classes(spec) else embedding_size(spec, dim)
+    return ClassNeighbors(t.num_classes, text_dim, width, t.class_neighbors.temperature)
+
+
+def embedding_size(spec: ModelSpec, dim: int) -> int:
+    """Width E of what is compared, where the joint space has width `dim`."""
+    sides = 1 if spec.share_weights else 2
+    return dim * NUM_VIEWS[spec.tta] * sides + spec.num_pretraining_classes
+
+
+def whitening(spec: ModelSpec, dim: int) -> Whitening | None:
+    """Of image embeddings, where the spec has it."""
+    options = spec.whiten_embeddings
+    return None if options is None else Whitening(dim, options.power, options.shrinkage)
+
+
+def class_probabilities(spec: ModelSpec, dim: int) -> ClassProbabilities | None:
+    """Of the classes that the backbone was pretrained on, where the spec compares them."""
+    return ClassProbabilities(spec.num_pretraining_classes, dim) if spec.class_probabilities else None
 
 
 def pixel_statistics(backbone: Backbone, channels: int) -> tuple[Tensor, Tensor]:

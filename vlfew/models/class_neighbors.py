@@ -44,5 +44,9 @@ class ClassNeighbors(nn.Module):
 
     def forward(self, encoded: Tensor) -> Tensor:
         """Text embeddings `[T, D_text]` to `[T, D]`."""
+        return self.shares(encoded) @ self.images
+
+    def shares(self, encoded: Tensor) -> Tensor:
+        """Text embeddings `[T, D_text]` to the weights of the classes, `[T, C]`, which sum to 1."""
         cosines = normalize(normalize(encoded.float(), dim=1) - self.text_mean, dim=1) @ self.texts.T
-        return (cosines / self.temperature).softmax(1) @ self.images
+        return (cosines / self.temperature).softmax(1)

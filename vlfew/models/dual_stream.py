@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize as l2_normalize
 
+from vlfew.classifiers.conse import mixed_embedding
 from vlfew.classifiers.prototypes import encode_class_texts, normalized_mean
 from vlfew.classifiers.support import SupportSet
 from vlfew.core.errors import DataError, ModelError
@@ -68,7 +69,8 @@ class DualStream(nn.Module, Comparison, HubModel):
     | `forward` | pixels, tokens | `DualStreamOutput`, as it is trained: without views and centering | yes |
 
     The embedding width E (`embedding_size`) is `dim`, times the views of test-time augmentation, times 2 where two
-    backbones encode the two sides of a comparison (`share_weights: false`).
+    backbones encode the two sides of a comparison (`share_weights: false`), plus the number of classes whose
+    probabilities are compared too (`class_probabilities`).
 
     Attributes:
         dim: width D of the joint space.
@@ -79,6 +81,9 @@ class DualStream(nn.Module, Comparison, HubModel):
             Decoding and resizing is `preprocess`.
         class_neighbors: where a text is represented by the images of classes with similar texts
             (`text.class_neighbors`), instead of by `text_projection` or before that is added; None otherwise.
+        whitening: of image embeddings within the training classes (`image.whiten_embeddings`); None for none.
+        class_probabilities: of the classes that the backbone was pretrained on, where they are compared too
+            (`image.class_probabilities`).
         metadata: notes on its training, saved with it.
         path: the folder it was loaded from, if any.
         fingerprint: a hash of architecture and weights; None while they may change.
@@ -134,6 +139,8 @@ class DualStream(nn.Module, Comparison, HubModel):
         if spec.center_embeddings:
             self.image_mean = nn.Buffer(torch.zeros(self.dim * NUM_VIEWS[spec.tta]))
             self.text_mean = nn.Buffer(torch.zeros(self.dim * NUM_VIEWS[spec.tta]))
+        self.whitening = build.whitening(spec, self.dim)
+        self.class_probabilities = build.class_probabilities(spec, self.dim)
         self.metadata: dict[str, Any] = {}
         self.path: Path | None = None
         self.fingerprint: str | None = None
@@ -234,27 +241,35 @@ class DualStream(nn.Module, Comparison, HubModel):
             self.pixel_std.copy_(std.view(-1, 1, 1))
 
     def fit_training_means(
-        self, images: Iterable[Tensor | Features], labels: Tensor, texts: Sequence[Sequence[str]]
+        self, images: Iterable[Tensor | Sequence[Features]], labels: Tensor, texts: Sequence[Sequence[str]]
     ) -> None:
         """Stores what is computed from the training set after training, where the spec asks for it.
 
-        That is the mean of all image and of all text embeddings (`center_embeddings`: both are subtracted), and the
-        mean embedding of each class with its texts (`text.class_neighbors`).
+        That is the mean of all image and of all text embeddings (`center_embeddings`: both are subtracted), the
+        covariance of images within classes (`whiten_embeddings`), the mean of the probabilities of known classes
+        (`class_probabilities`), and the mean embedding of each class with its texts (`text.class_neighbors`).
 
         Args:
-            images: batches of uint8 `[B, C, H, W]`, or of the backbone's outputs, in the order of `labels`.
+            images: batches of uint8 `[B, C, H, W]`, or of the backbone's outputs by view, in the order of `labels`.
             labels: `[n]`, indices of their classes in `texts`.
             texts: of each class; those without any are no neighbors.
         """
         self.fingerprint = None
         center = self.spec.center_embeddings
-        if center:
-            self.image_mean.zero_()
-        embedding = l2_normalize(torch.cat([self.image_features(batch).embedding for batch in images]), dim=1)
+        self.eval()
+        with torch.no_grad():
+            of_batches = [[view.embedding.float() for view in self._forward_views(batch)] for batch in images]
+        views = [torch.cat(parts) for parts in zip(*of_batches, strict=True)]
         if center:
             # All images share a direction, and so do all texts; it is removed from each.
-            self.image_mean.copy_(embedding.mean(0))
-            embedding = l2_normalize(embedding - embedding.mean(0), dim=1)
+            self.image_mean.zero_()
+            self.image_mean.copy_(l2_normalize(self._join_views(views), dim=1).mean(0))
+        if self.whitening is not None:
+            self.whitening.fit(views[0], labels)
+        if self.class_probabilities is not None:
+            self.class_probabilities.fit(views[0])
+        with torch.no_grad():
+            embedding = l2_normalize(self._compared(views), dim=1).cpu()
         if self.class_neighbors is not None and not self.uses_pretraining_classes:
             with_text = [number for number, own in enumerate(texts) if own]
             encoded = encode_class_texts(
@@ -263,28 +278,34 @@ class DualStream(nn.Module, Comparison, HubModel):
             means = normalized_mean(SupportSet(Features(embedding), labels, len(texts)))
             self.class_neighbors.fit(encoded, means[with_text])
         elif center and self.has_text:
-            self.text_mean.zero_()
-            self.text_mean.copy_(self.encode_text([text for own in texts for text in own]).mean(0))
+            encoded = self._text_encoder_output([text for own in texts for text in own])
+            with torch.no_grad():
+                self.text_mean.copy_(self._unit_text(encoded.to(self.device)).float().mean(0))
 
     def fit_pretraining_classes(self) -> None:
         """Stores the classes that the backbone was pretrained on, where the spec asks for it.
 
-        Each is known by its names, and the first of them in `a photo of a {}`, and by the weights of the published
-        classifier.
+        For texts, each is known by its names, and the first of them in `a photo of a {}`, and by the weights of the
+        published classifier.
 
         Raises:
             ModelError: the backbone comes without such a classifier, or has a projection behind it.
         """
-        if not self.uses_pretraining_classes:
+        if not self.uses_pretraining_classes and self.class_probabilities is None:
             return
         if self.spec.embedding_dim is not None:
-            raise ModelError(
-                "text.class_neighbors.classes=pretraining compares texts with the image encoder's own embedding; set "
-                "embedding_dim=null"
-            )
-        assert self.class_neighbors is not None and self.spec.text is not None
+            key = "text.class_neighbors.classes=pretraining compares texts with"
+            if self.class_probabilities is not None:
+                key = "image.class_probabilities takes"
+            raise ModelError(f"{key} the image encoder's own embedding; set embedding_dim=null")
         self.fingerprint = None
         known = self.backbone.pretrained_classifier()
+        if self.class_probabilities is not None:
+            self.class_probabilities.set_classifier(known.layer)
+            self.spec.num_pretraining_classes = len(known.names)
+        if not self.uses_pretraining_classes:
+            return
+        assert self.class_neighbors is not None and self.spec.text is not None
         texts = [[*own, f"a photo of a {own[0]}"] for own in known.names]
         encoded = cached_text_embeddings(
             hash_weights(self.text_encoder),
@@ -315,7 +336,7 @@ class DualStream(nn.Module, Comparison, HubModel):
     @property
     def embedding_size(self) -> int:
         """Width E of the embeddings that `encode_image` and `encode_text` give."""
-        return self.dim * NUM_VIEWS[self.spec.tta] * (1 if self.spec.share_weights else 2)
+        return build.embedding_size(self.spec, self.dim)
 
     @property
     def pretrained_on_images(self) -> str:
@@ -377,8 +398,8 @@ class DualStream(nn.Module, Comparison, HubModel):
         return l2_normalize(embedding, dim=1) if normalize else embedding
 
     @torch.no_grad()
-    def image_features(self, pixels: Tensor | Features) -> Features:
-        """Preprocessed images, uint8 `[B, C, H, W]` or the backbone's output for them, to features on the CPU.
+    def image_features(self, pixels: Tensor | Sequence[Features]) -> Features:
+        """Preprocessed images, uint8 `[B, C, H, W]`, or the backbone's output for each view, to features on the CPU.
 
         Returns:
             `embedding [B, E]` in float32 and, where the similarity needs it, `map` in half precision.
@@ -386,34 +407,52 @@ class DualStream(nn.Module, Comparison, HubModel):
         Raises:
             DataError: a tensor of another type or size.
         """
-        if isinstance(pixels, Features):
-            pixels = pixels.apply(lambda part: part.to(self.device))
-        else:
+        if isinstance(pixels, Tensor):
             check_pixels(pixels, self.spec)
-            pixels = pixels.to(self.device)
         self.eval()
         features = self.encode_pixels(pixels)
         maps = features.require("map", self.spec.similarity) if self.similarity.needs_map else None
         return Features(features.embedding.float().cpu(), None if maps is None else maps.half().cpu())
 
-    def encode_pixels(self, pixels: Tensor | Features) -> Features:
+    def encode_pixels(self, pixels: Tensor | Sequence[Features]) -> Features:
         """What `encode_image` computes, with gradients: `[B, C, H, W]` in 0..255 to `embedding [B, E]`.
 
         Test-time augmentation concatenates the embeddings of V views, normalized where the similarity is the cosine,
         so that cosines and squared distances are means or sums over the views; the map is that of the image itself.
-        Centering normalizes the result and subtracts `image_mean`.
+        Centering normalizes the result and subtracts `image_mean`; whitening, of each view, takes its place.
+
+        Args:
+            pixels: or the backbone's output for each of the views (`BackboneCache`).
         """
-        first: Tensor | Features
-        # The backbone's output is that of one view; see `BackboneCache`.
-        first, *others = [pixels] if isinstance(pixels, Features) else augmented_views(pixels, self.spec.tta)
-        features = self._forward_image(first)
-        if others:
-            views = [features.embedding, *(self._forward_image(view).embedding for view in others)]
-            cosine, sides = self.spec.similarity == "cosine", 1 if self.spec.share_weights else 2
-            features.embedding = concatenate_views(views, normalize=cosine, sides=sides)
-        if self.spec.center_embeddings:
-            features.embedding = l2_normalize(features.embedding, dim=1) - self.image_mean
+        features, *others = self._forward_views(pixels)
+        features.embedding = self._compared([features.embedding, *(view.embedding for view in others)])
         return features
+
+    def _forward_views(self, pixels: Tensor | Sequence[Features]) -> list[Features]:
+        """The views of test-time augmentation, projected, on the model's device."""
+        if isinstance(pixels, Tensor):
+            return [self._forward_image(v) for v in augmented_views(pixels.to(self.device), self.spec.tta)]
+        return [self._forward_image(view.apply(lambda part: part.to(self.device))) for view in pixels]
+
+    def _join_views(self, views: Sequence[Tensor]) -> Tensor:
+        """V embeddings `[B, D]` of the views to `[B, V * D]`."""
+        if len(views) == 1:
+            return views[0]
+        cosine, sides = self.spec.similarity == "cosine", 1 if self.spec.share_weights else 2
+        return concatenate_views(views, normalize=cosine, sides=sides)
+
+    def _compared(self, views: Sequence[Tensor]) -> Tensor:
+        """V embeddings `[B, D]` of the views to what is compared, `[B, E]`."""
+        if self.whitening is not None:
+            embedding = torch.cat([self.whitening(view) for view in views], dim=1)
+        else:
+            embedding = self._join_views(views)
+            if self.spec.center_embeddings:
+                embedding = l2_normalize(embedding, dim=1) - self.image_mean
+        if self.class_probabilities is None:
+            return embedding
+        known = torch.stack([self.class_probabilities(view) for view in views]).mean(0)
+        return mixed_embedding(embedding, known, self.spec.class_probabilities)
 
     def tokenize(self, texts: Sequence[str]) -> BatchEncoding:
         """The text encoder's inputs, each `[T, L]`, on the model's device; for `encode_text` and `forward`.
@@ -462,5 +501,20 @@ class DualStream(nn.Module, Comparison, HubModel):
         if self.class_neighbors is not None and not self.uses_pretraining_classes:
             neighbors: Tensor = self.class_neighbors(encoded)
             return neighbors
-        embedding = self._forward_text(encoded).repeat(1, NUM_VIEWS[self.spec.tta])
-        return l2_normalize(embedding, dim=1) - self.text_mean if self.spec.center_embeddings else embedding
+        if self.spec.center_embeddings:
+            embedding = self._unit_text(encoded) - self.text_mean
+        else:
+            embedding = self._forward_text(encoded).repeat(1, NUM_VIEWS[self.spec.tta])
+        if self.whitening is not None:
+            views = [self.whitening.project_text(view) for view in embedding.split(self.dim, dim=1)]
+            embedding = torch.cat(views, dim=1)
+        if self.class_probabilities is None:
+            return embedding
+        known = embedding.new_zeros(len(embedding), self.spec.num_pretraining_classes)
+        if self.uses_pretraining_classes:
+            known = self.class_probabilities.embed(self.class_neighbors.shares(encoded))  # type: ignore[union-attr]
+        return mixed_embedding(embedding, known, self.spec.class_probabilities)
+
+    def _unit_text(self, encoded: Tensor) -> Tensor:
+        """The text encoder's output `[T, D_text]` to unit vectors `[T, V * D]`."""
+        return l2_normalize(self._forward_text(encoded).repeat(1, NUM_VIEWS[self.spec.tta]), dim=1)

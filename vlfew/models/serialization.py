@@ -44,6 +44,8 @@ STATISTICS = (
     "num_batches_tracked",
 )
 """Names of stored tensors that are no parameters."""
+STATISTICS_OF = ("preprocessing.", "class_neighbors.", "whitening.", "class_probabilities.")
+"""Modules that have no parameters."""
 
 
 def save_model(model: DualStream, folder: Path, metadata: dict[str, Any] | None = None) -> None:
@@ -150,9 +152,7 @@ def parameter_counts(folder: Path) -> tuple[int, int]:
             current = current_tensor_names(names)
             for name in names:
                 new = current[name]
-                if not new.startswith(("preprocessing.", "class_neighbors.")) and not new.endswith(
-                    STATISTICS
-                ):
+                if not new.startswith(STATISTICS_OF) and not new.endswith(STATISTICS):
                     counts[new.startswith(frozen)] += math.prod(file.get_slice(name).get_shape())
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{weights} cannot be read: {error}") from None

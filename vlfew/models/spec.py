@@ -6,7 +6,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from vlfew.core.config import ClassNeighborsConfig, Interpolation, LoraConfig, Resize, TestTimeAugmentation
+from vlfew.core.config import (
+    ClassNeighborsConfig,
+    Interpolation,
+    LoraConfig,
+    Resize,
+    TestTimeAugmentation,
+    WhitenConfig,
+)
 from vlfew.core.outside_data import OutsideData
 from vlfew.data.preprocess import ImagePreprocessor, ResizeFirst
 
@@ -57,6 +64,9 @@ class ModelSpec(BaseModel):
         tta: test-time augmentation (`vlfew.core.config.ImageConfig`).
         share_weights: one backbone for both sides of a comparison, or one for each.
         center_embeddings: subtract the mean embedding of the training set.
+        whiten_embeddings: whiten them within its classes.
+        class_probabilities: share, 0 to 1, in similarities of the probabilities of the `num_pretraining_classes`
+            classes that the backbone was pretrained on.
         text: the text stream; None for a model of images alone.
         embedding_dim: width D of the joint space; None uses the backbone's own embedding.
         similarity: registry name, with `similarity_options`.
@@ -78,6 +88,9 @@ class ModelSpec(BaseModel):
     tta: TestTimeAugmentation = "none"
     share_weights: bool = True
     center_embeddings: bool = False
+    whiten_embeddings: WhitenConfig | None = None
+    class_probabilities: float = 0.0
+    num_pretraining_classes: int = 0
     text: TextSpec | None = None
     embedding_dim: int | None = 256
     similarity: str = "cosine"

@@ -12,7 +12,7 @@ from vlfew.evaluation import PROTOCOLS
 from vlfew.evaluation.results import Result
 from vlfew.report.formatting import setting, spaced, title
 
-METHOD_OPTIONS = ("method", "similarity", "templates", "descriptions", "text_weight")
+METHOD_OPTIONS = ("method", "similarity", "templates", "descriptions", "text_weight", "adaptive_text_weight")
 """Options in which methods differ; the episodes are the same."""
 SAMPLING_OPTIONS = ("seed", "episodes", "trials", "episodes_file", "pairs_file", "runs")
 """Options that determine which episodes are sampled or read; the evaluation is the same."""

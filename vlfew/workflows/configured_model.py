@@ -79,6 +79,8 @@ def _spec(config: Config, losses: SelectedLosses, classes_with_text: int) -> Mod
         tta=image.tta,
         share_weights=image.share_weights,
         center_embeddings=image.center_embeddings,
+        whiten_embeddings=image.whiten_embeddings,
+        class_probabilities=image.class_probabilities,
         text=text,
         embedding_dim=config.embedding_dim,
         similarity=config.similarity.name,

@@ -40,6 +40,7 @@ def multimodal(
     episodes: int = 10_000,
     seed: int = 0,
     text_weight: float | Literal["validated"] = 0.5,
+    adaptive_text_weight: bool = False,
     validation_split: str = "val",
     templates: Annotated[str | tuple[str, ...], ValidTemplates] = ("{}",),
     descriptions: Path | None = None,
@@ -61,6 +62,8 @@ def multimodal(
         episodes: number of episodes.
         seed: of the random draws.
         text_weight: weight of the text from 0 to 1; `validated` takes the best of 0, 0.1 ... 1 on another split.
+        adaptive_text_weight: give each class a weight of its own, between half and all of `text_weight`: the larger,
+            the better its text recognizes its own support images (`adaptive_weight`).
         validation_split: the split that validates the text weight, in up to 1,000 episodes.
         templates: prompts with `{}` for the class name, or sets of them (`one`, `seven`, `eighty`), averaged.
         descriptions: JSON file of class name to texts, used instead of prompts.
@@ -91,15 +94,20 @@ def multimodal(
     texts = {name: class_embeddings(context, data.classes(name), templates, descriptions) for name in drawn}
 
     def accuracies(name: str, weights: Sequence[float]) -> np.ndarray:
-        return multimodal_accuracies(context, name, drawn[name], shots, texts[name], weights)
+        return multimodal_accuracies(
+            context, name, drawn[name], shots, texts[name], weights, adaptive_text_weight
+        )
 
     details: dict[str, Any] = {}
+    if adaptive_text_weight:
+        details["adaptive_text_weight"] = True
     if text_weight == "validated":
         weight = TEXT_WEIGHTS[accuracies(validation_split, TEXT_WEIGHTS).mean(1).argmax()]
         details["text_weight_chosen_on"] = validation_split
     else:
         weight = text_weight
-    both, text = accuracies(split, (weight, 1.0))
+    both = accuracies(split, (weight,))[0]
+    text = multimodal_accuracies(context, split, drawn[split], shots, texts[split], (1.0,))[0]
     method, n = context.model.few_shot_method(), drawn[split].classes.shape[1]
     image = method_accuracies(method, context.bank(split).features, drawn[split])
     details |= {
@@ -124,6 +132,7 @@ def multimodal_accuracies(
     shots: int,
     texts: Tensor,
     text_weights: Sequence[float],
+    adaptive: bool = False,
 ) -> np.ndarray:
     """Accuracies `[W, E]` of episodes whose support has K images and one text embedding per class.
 
@@ -134,10 +143,11 @@ def multimodal_accuracies(
         shots: K.
         texts: `[C, D]` of the classes of the split.
         text_weights: W weights of the text.
+        adaptive: each class has its own, at most these.
     """
     n, device = drawn.classes.shape[1], scoring_device()
     image_method, spec = context.model.few_shot_method(), FeatureSpec(texts.shape[1])
-    methods = [multimodal_method(image_method, spec, weight).to(device) for weight in text_weights]
+    methods = [multimodal_method(image_method, spec, weight, adaptive).to(device) for weight in text_weights]
     classes, texts, each = (
         context.data.classes(split).to(device),
         texts.to(device),
