@@ -137,7 +137,7 @@ def test_nothing_to_compare_with_is_one_line(tmp_path: Path, capsys: pytest.Capt
     for name, message in (
         (str(tmp_path), "nothing to compare with, as no tower has published weights"),
         ("open_clip:ViT-B-32", "has random weights, drawn anew each time"),
-        ("timm:someone/net", "is not in the cache"),
+        ("timm:someone/net", "--download asks for it"),
         ("transformers:./nowhere", "no such folder"),
         ("efficientnet_lite7", "there is no model"),
     ):

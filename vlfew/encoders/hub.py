@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from difflib import get_close_matches
 from fnmatch import fnmatch
 from pathlib import Path
@@ -19,16 +20,21 @@ LFS_START, LFS_SIZE = b"version https://git-lfs", 1024
 """How a Git LFS pointer starts, and the most bytes it has."""
 
 
+_OFFLINE_REASON: ContextVar[str] = ContextVar("offline_reason", default="HF_HUB_OFFLINE is set")
+
+
 @contextmanager
-def offline() -> Iterator[None]:
-    """Nothing is downloaded in the block: models are those at hand."""
+def offline(reason: str) -> Iterator[None]:
+    """Nothing is downloaded in the block: models are those at hand; `reason` is for the message on others."""
     from huggingface_hub import constants
 
     before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+    token = _OFFLINE_REASON.set(reason)
     try:
         yield
     finally:
         constants.HF_HUB_OFFLINE = before
+        _OFFLINE_REASON.reset(token)
 
 
 def local_or_hub_folder(name: str, weights: Sequence[str], others: Sequence[str], who: str) -> Path:
@@ -138,7 +144,7 @@ def hub_folder(
             disable_progress_bars()
         return Path(snapshot_download(repo, allow_patterns=patterns))
     except Exception as error:  # the hub's client and its transport raise many unrelated types
-        reason = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else first_line(error)
+        reason = _OFFLINE_REASON.get() if constants.is_offline_mode() else first_line(error)
         file = weights[0].replace("*", "") + (f" ({size})" if size else "")
         raise ModelError(
             f"{who}: {file} of {repo} is not in the cache and cannot be downloaded ({reason}); copy the"

@@ -57,7 +57,7 @@ def check_model(name: str, *, download: bool = False) -> CheckedModel:
         ModelError: unknown model, weights that are not on this machine, or nothing to compare with.
     """
     result = CheckedModel(name)
-    with nullcontext() if download else offline():
+    with nullcontext() if download else offline("no download was asked for; --download asks for it"):
         model = load(name)
         if model.path is not None:
             _check_run(result, model)

@@ -14,7 +14,7 @@ from vlfew.workflows.doctor.finding import Finding
 def check_model(name: str) -> tuple[list[Finding], DualStream | None]:
     """What there is to know about a model, and the model where it can be used."""
     try:
-        with offline():
+        with offline("doctor downloads nothing"):
             model = load(name)
     except VlfewError as error:
         return [Finding("problem", "model", line) for line in str(error).splitlines()], None
