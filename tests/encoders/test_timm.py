@@ -13,7 +13,7 @@ import torch
 
 import vlfew
 from tests.compare import assert_close
-from vlfew.core.errors import ModelError
+from vlfew.core.errors import ConfigError, ModelError
 from vlfew.encoders import BACKBONES, PRETRAINED_MODELS
 
 PIXELS = {"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6), "input_size": (3, 48, 48)}
@@ -41,6 +41,24 @@ def test_the_map_of_a_vit_is_its_patch_tokens() -> None:
     for row in range(side):
         for column in range(side):
             assert torch.equal(maps[:, :, row, column], tokens[:, first + row * side + column])
+
+
+def test_the_center_of_the_map_is_averaged() -> None:
+    torch.manual_seed(0)
+    backbone = BACKBONES.get("timm:test_efficientnet")(3, 224, pool_center=0.7).eval()
+    with torch.no_grad():
+        features = backbone(torch.randn(2, 3, 224, 224))
+    assert features.map.shape == (2, backbone.dim, 7, 7)
+    for image, embedding in zip(features.map, features.embedding, strict=True):
+        center = [image[:, row, column] for row in range(1, 6) for column in range(1, 6)]
+        assert_close(embedding, sum(center) / 25)
+    whole = BACKBONES.get("timm:test_efficientnet")(3, 224).eval()
+    whole.load_state_dict(backbone.state_dict())
+    assert not torch.allclose(whole(torch.randn(2, 3, 224, 224)).embedding, features.embedding)
+    with pytest.raises(ModelError, match="averages its feature map"):
+        BACKBONES.get("timm:test_vit")(3, 64, pool_center=0.7)
+    with pytest.raises(ConfigError, match="pool_center is 2"):
+        BACKBONES.get("timm:test_efficientnet")(3, 64, pool_center=2.0)
 
 
 def test_a_nfnet_gives_a_map_and_each_image_its_own_features() -> None:

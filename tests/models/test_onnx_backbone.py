@@ -49,12 +49,13 @@ def test_the_embeddings_are_those_of_pytorch_and_the_file_is_kept(
     assert file.stat().st_size > 100  # written again
 
 
-@pytest.mark.parametrize("tta", ["hflip", "zoom"])
 def test_every_view_of_test_time_augmentation_is_cached(
-    model: DualStream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tta: str
+    model: DualStream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    model = DualStream.from_spec(model.spec.model_copy(update={"tta": tta, "center_embeddings": True})).eval()
+    model = DualStream.from_spec(
+        model.spec.model_copy(update={"tta": "hflip", "center_embeddings": True})
+    ).eval()
     data, index = make_data(2, 5), torch.arange(10)
     model.fit_training_means([data.images.batch(index)], data.labels, [["a"], ["b"]])
     expected = encode_subset(model, data, index, "all").embedding

@@ -174,4 +174,4 @@ def test_the_recipe_for_photographs(tmp_path: Path) -> None:
     assert run.state == "finished"
     model = load(run.path)
     assert model.uses_pretraining_classes and model.spec.outside_data == "ImageNet-1k"
-    assert model.encode_text(["a cat"]).shape == (1, model.embedding_size) == (1, 2 * 1280 + 1000)
+    assert model.encode_text(["a cat"]).shape == (1, model.embedding_size) == (1, 1280 + 1000)

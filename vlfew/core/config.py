@@ -22,7 +22,7 @@ Momentum = Annotated[float, Field(ge=0, lt=1)]
 Resize = Literal["stretch", "crop", "pad"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 OnBadImage = Literal["error", "skip"]
-TestTimeAugmentation = Literal["none", "hflip", "rot90", "d4", "zoom"]
+TestTimeAugmentation = Literal["none", "hflip", "rot90", "d4"]
 
 
 class ConfigSection(BaseModel):
@@ -126,9 +126,8 @@ class ImageConfig(TowerConfig):
         backbone: registry name, such as `conv4` or `timm:resnet18`.
         preprocessing: applied before the backbone in training, evaluation and use alike.
         tta: test-time augmentation. Evaluation and use encode the image alone (`none`), with its mirror image
-            (`hflip`), in its four quarter turns (`rot90`), in all eight symmetries of the square (`d4`), or with its
-            center, enlarged to the same size (`zoom`). The similarity of two images is the mean over views of the same
-            kind.
+            (`hflip`), in its four quarter turns (`rot90`), or in all eight symmetries of the square (`d4`). The
+            similarity of two images is the mean over views of the same kind.
         share_weights: `false` trains a pseudo-Siamese pair: two backbones with separate weights, one for each
             side of a comparison.
         center_embeddings: subtract the mean embedding of the training images after L2 normalization (CL2N of

@@ -1,4 +1,4 @@
-"""Test-time augmentation: an image is encoded together with its flips and rotations, or with its center."""
+"""Test-time augmentation: an image is encoded together with its flips and rotations."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from vlfew.core.config import TestTimeAugmentation
-from vlfew.data.preprocess import center_range
 
-NUM_VIEWS: dict[TestTimeAugmentation, int] = {"none": 1, "hflip": 2, "rot90": 4, "d4": 8, "zoom": 2}
+NUM_VIEWS: dict[TestTimeAugmentation, int] = {"none": 1, "hflip": 2, "rot90": 4, "d4": 8}
 """Number of views of an image, the image itself included."""
-ZOOM = 0.875
-"""Fraction of each side that is left in the enlarged center."""
 
 
 def augmented_views(images: Tensor, tta: TestTimeAugmentation) -> list[Tensor]:
@@ -22,25 +19,14 @@ def augmented_views(images: Tensor, tta: TestTimeAugmentation) -> list[Tensor]:
 
     Args:
         images: `[B, C, H, W]`.
-        tta: which views: `hflip` adds the mirror image, `rot90` the quarter turns, `d4` both; `zoom` the center,
-            enlarged to the size of the image.
+        tta: which views: `hflip` adds the mirror image, `rot90` the quarter turns, `d4` both.
     """
     if tta == "none":
         return [images]
     if tta == "hflip":
         return [images, images.flip(3)]
-    if tta == "zoom":
-        return [images, _enlarged_center(images)]
     rotations = [images, *(images.rot90(k, (2, 3)) for k in (1, 2, 3))]
     return rotations if tta == "rot90" else [*rotations, *(view.flip(3) for view in rotations)]
-
-
-def _enlarged_center(images: Tensor) -> Tensor:
-    """The central part of each image, `[B, C, H, W]` in 0..255 and of the images' type, by bicubic interpolation."""
-    size = images.shape[2:]
-    (top, bottom), (left, right) = (center_range(side, ZOOM) for side in size)
-    center = images[:, :, top:bottom, left:right].float()
-    return functional.interpolate(center, size, mode="bicubic").round().clamp(0, 255).to(images.dtype)
 
 
 def concatenate_views(views: Sequence[Tensor], *, normalize: bool, sides: int) -> Tensor:

@@ -28,6 +28,7 @@ from vlfew.encoders.image.backbone import (
     channel_stats,
     token_map,
 )
+from vlfew.encoders.image.center_pool import replace_pooling
 from vlfew.encoders.library_errors import library_errors
 from vlfew.encoders.load_weights import describe_misfit
 from vlfew.encoders.pretraining_data import class_texts, data_of_tag
@@ -51,9 +52,11 @@ class TimmBackbone(Backbone):
         pretrained: load the published weights, which are downloaded if they are not in the cache.
         load: false skips pretrained weights, which then come from a saved model.
         config: of a saved model that came from a folder: its `config.json`.
+        pool_center: the middle part of the feature map that is averaged, as a fraction of each side.
 
     Raises:
-        ModelError: unknown name, weights that cannot be downloaded, or an image size that does not fit.
+        ModelError: unknown name, weights that cannot be downloaded, an image size that does not fit, or no average over
+            a feature map to take the center of.
     """
 
     model: Any
@@ -67,6 +70,7 @@ class TimmBackbone(Backbone):
         pretrained: bool = False,
         load: bool = True,
         config: dict[str, Any] | None = None,
+        pool_center: float = 1.0,
     ) -> None:
         super().__init__()
         import timm
@@ -95,6 +99,7 @@ class TimmBackbone(Backbone):
             else:
                 with json_folder({"config.json": config}) as rebuilt:
                     self.model = timm.create_model(f"local-dir:{rebuilt}", **arguments)
+        replace_pooling(self.model, pool_center)
         self.dim = getattr(self.model, "head_hidden_size", self.model.num_features)
         if pretrained:
             self.pretrained_on = _pretraining_data(name, weights)

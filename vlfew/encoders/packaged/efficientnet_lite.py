@@ -77,6 +77,7 @@ class EfficientNetLite(TimmBackbone):
         in_channels: C of the images; the stem is adapted as timm does.
         image_size: height and width in pixels.
         load: false skips the package's weights, which then come from a saved model.
+        pool_center: the middle part of the feature map that is averaged, as a fraction of each side.
 
     Raises:
         ModelError: the package is missing, of another version or damaged.
@@ -86,8 +87,10 @@ class EfficientNetLite(TimmBackbone):
     architecture: ClassVar[str]
     """timm's name of the network."""
 
-    def __init__(self, in_channels: int, image_size: int, *, load: bool = True) -> None:
-        super().__init__(self.architecture, in_channels, image_size)
+    def __init__(
+        self, in_channels: int, image_size: int, *, load: bool = True, pool_center: float = 1.0
+    ) -> None:
+        super().__init__(self.architecture, in_channels, image_size, pool_center=pool_center)
         if load:
             from timm.models import adapt_input_conv
 
