@@ -15,6 +15,8 @@ import vlfew
 from tests.compare import assert_close
 from vlfew.core.errors import ConfigError, ModelError
 from vlfew.encoders import BACKBONES, PRETRAINED_MODELS
+from vlfew.models import DualStream, ModelSpec
+from vlfew.models.serialization import save_model
 
 PIXELS = {"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6), "input_size": (3, 48, 48)}
 FRAME = {"crop_pct": 0.75, "interpolation": "bilinear", "fixed_input_size": True}
@@ -43,7 +45,7 @@ def test_the_map_of_a_vit_is_its_patch_tokens() -> None:
             assert torch.equal(maps[:, :, row, column], tokens[:, first + row * side + column])
 
 
-def test_the_center_of_the_map_is_averaged() -> None:
+def test_the_center_of_the_map_is_averaged(tmp_path: Path) -> None:
     torch.manual_seed(0)
     backbone = BACKBONES.get("timm:test_efficientnet")(3, 224, pool_center=0.7).eval()
     with torch.no_grad():
@@ -55,6 +57,18 @@ def test_the_center_of_the_map_is_averaged() -> None:
     whole = BACKBONES.get("timm:test_efficientnet")(3, 224).eval()
     whole.load_state_dict(backbone.state_dict())
     assert not torch.allclose(whole(torch.randn(2, 3, 224, 224)).embedding, features.embedding)
+    options = {"pool_center": 0.7}
+    spec = ModelSpec(
+        backbone="timm:test_efficientnet",
+        backbone_options=options,
+        channels=3,
+        image_size=224,
+        embedding_dim=None,
+    )
+    model = DualStream.from_spec(spec).eval()
+    save_model(model, tmp_path)
+    images = torch.randint(0, 256, (2, 3, 224, 224), dtype=torch.uint8)
+    assert_close(vlfew.load(tmp_path).encode_image(images), model.encode_image(images))
     with pytest.raises(ModelError, match="averages its feature map"):
         BACKBONES.get("timm:test_vit")(3, 64, pool_center=0.7)
     with pytest.raises(ConfigError, match="pool_center is 2"):

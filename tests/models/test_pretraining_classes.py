@@ -173,5 +173,6 @@ def test_the_recipe_for_photographs(tmp_path: Path) -> None:
     run = train("photos", [f"data.root={tmp_path / 'photos'}", *small, *sampling], tmp_path / "runs")
     assert run.state == "finished"
     model = load(run.path)
+    assert model.backbone.model.global_pool.fraction == 0.7
     assert model.uses_pretraining_classes and model.spec.outside_data == "ImageNet-1k"
     assert model.encode_text(["a cat"]).shape == (1, model.embedding_size) == (1, 1280 + 1000)

@@ -80,6 +80,8 @@ class TimmBackbone(Backbone):
         if folder is not None:
             config, pretrained = _read_config(folder, name), True
         self.saved_options = {"pretrained": pretrained, "load": False, "config": config}
+        if pool_center != 1:  # models saved before have no such option
+            self.saved_options["pool_center"] = pool_center
         self._published = (
             f"local-dir:{folder}" if folder is not None else name if pretrained and "/" not in name else ""
         )

@@ -99,7 +99,8 @@ class EfficientNetLite(TimmBackbone):
             state[stem] = adapt_input_conv(in_channels, state[stem])
             own = {name: value for name, value in state.items() if not name.startswith("classifier.")}
             load_weights(self.model, own, self.weights.name)
-        self.saved_options = {"load": False}
+        # Only where it is used: models saved before have no such option.
+        self.saved_options = {"load": False} | ({"pool_center": pool_center} if pool_center != 1 else {})
         self.pretrained_on = self.weights.trained_on
         assert self.weights.images is not None
         self.use_pixel_statistics(self.weights.images.mean, self.weights.images.std, in_channels)
