@@ -84,3 +84,16 @@ def test_zeros_have_a_gradient(embedding: torch.Tensor) -> None:
     x[:, 0] = 0
     whitening(x.requires_grad_()).sum().backward()
     assert x.grad is not None and x.grad.isfinite().all()
+
+
+def test_other_images_or_loaded_values_are_fitted_anew(embedding: torch.Tensor) -> None:
+    whitening, fresh = Whitening(4, 0.5, 0.5), Whitening(4, 0.5, 0.5)
+    whitening.fit(embedding, LABELS)
+    whitening.fit(embedding + 1, LABELS)
+    fresh.fit(embedding + 1, LABELS)
+    assert_close(whitening(embedding), fresh(embedding))
+    whitening.load_state_dict(Whitening(4, 0.5, 0.5).state_dict())
+    whitening.fit(embedding + 1, LABELS)
+    assert_close(whitening(embedding), fresh(embedding))
+    whitening.fit(embedding + 1, LABELS.flip(0))
+    assert not torch.allclose(whitening(embedding), fresh(embedding))

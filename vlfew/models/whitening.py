@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -32,6 +34,7 @@ class Whitening(nn.Module):
         self.mean = nn.Buffer(torch.zeros(dim))
         self.basis = nn.Buffer(torch.eye(dim))
         self.scale = nn.Buffer(torch.ones(dim))
+        self._fitted_on: tuple[Tensor, Tensor] | None = None
 
     def fit(self, embedding: Tensor, labels: Tensor) -> None:
         """Stores mean and covariance of the training images.
@@ -42,6 +45,10 @@ class Whitening(nn.Module):
         """
         from sklearn.covariance import ledoit_wolf
 
+        # A frozen backbone gives the same embeddings at every validation.
+        if self._fitted_on is not None and all(map(torch.equal, self._fitted_on, (embedding, labels))):
+            return
+        self._fitted_on = embedding, labels
         x = self._power(embedding.float().cpu())
         self.mean.copy_(x.mean(0))
         number, count = labels.cpu().unique(return_inverse=True, return_counts=True)[1:]
@@ -67,6 +74,10 @@ class Whitening(nn.Module):
     def project_text(self, text: Tensor) -> Tensor:
         """Text embeddings `[T, D]`, compared with centered images so far, to unit vectors `[T, D]`."""
         return normalize(text @ self.basis * self.scale, dim=1)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._fitted_on = None
+        super()._load_from_state_dict(*args, **kwargs)
 
     def _power(self, x: Tensor) -> Tensor:
         # Zeros have no gradient, and that of their root is infinite.
