@@ -107,6 +107,7 @@ def test_a_saved_model_has_the_weights_of_its_towers(clip_folder: Path, tmp_path
     checked = check_model(str(saved))
     assert checked.passed and set(by_name(checked)) == {
         "weights of the image encoder",
+        "pixel statistics",
         "weights of the text encoder",
         "preprocessed pixels",
         "image embeddings",
@@ -129,6 +130,22 @@ def test_a_saved_model_has_the_weights_of_its_towers(clip_folder: Path, tmp_path
     shutil.rmtree(folder)
     with pytest.raises(ModelError, match="no such folder"):
         check_model(str(saved))
+
+
+def test_a_saved_model_that_reads_images_otherwise(tmp_path: Path) -> None:
+    folder, saved = tmp_path / "net", tmp_path / "run"
+    timm.models.save_for_hf(timm.create_model("test_efficientnet"), folder, model_config={})
+    model = vlfew.load(f"timm:{folder}")  # with batch normalization, whose counter is a single number
+    model.spec.resize, model.spec.center_crop = "stretch", 0.5
+    save_model(model, saved)
+    checked = check_model(str(saved))
+    assert checked.passed
+    (note,) = (note for note in checked.notes if "is used otherwise than published" in note)
+    assert "resize stretch (published crop)" in note and "center_crop 0.5" in note
+    model.pixel_mean.add_(1)
+    model.fingerprint = None
+    save_model(model, saved)
+    assert by_name(check_model(str(saved)))["pixel statistics"] is False
 
 
 def test_nothing_to_compare_with_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

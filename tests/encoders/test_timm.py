@@ -69,10 +69,28 @@ def test_the_center_of_the_map_is_averaged(tmp_path: Path) -> None:
     save_model(model, tmp_path)
     images = torch.randint(0, 256, (2, 3, 224, 224), dtype=torch.uint8)
     assert_close(vlfew.load(tmp_path).encode_image(images), model.encode_image(images))
-    with pytest.raises(ModelError, match="averages its feature map"):
+    with pytest.raises(ModelError, match="pool_center is not supported by this network"):
         BACKBONES.get("timm:test_vit")(3, 64, pool_center=0.7)
-    with pytest.raises(ConfigError, match="pool_center is 2"):
-        BACKBONES.get("timm:test_efficientnet")(3, 64, pool_center=2.0)
+    for fraction in (2.0, 0.0, float("nan")):
+        with pytest.raises(ConfigError, match=r"pool_center is .*; it must be above 0"):
+            BACKBONES.get("timm:test_efficientnet")(3, 64, pool_center=fraction)
+
+
+@pytest.mark.parametrize("name", ["test_convnext", "mobilenetv3_small_050", "regnetx_002"])
+def test_networks_with_layers_behind_the_average(name: str) -> None:
+    """What follows the average takes the center in its place."""
+    torch.manual_seed(0)
+    backbone, whole = (
+        BACKBONES.get(f"timm:{name}")(3, 160, pool_center=0.5),
+        BACKBONES.get(f"timm:{name}")(3, 160),
+    )
+    whole.load_state_dict(backbone.state_dict())
+    with torch.no_grad():
+        images = torch.randn(2, 3, 160, 160)
+        features, plain = backbone.eval()(images), whole.eval()(images)
+    assert features.embedding.shape == plain.embedding.shape
+    assert_close(features.map, plain.map)
+    assert not torch.allclose(features.embedding, plain.embedding)
 
 
 def test_a_nfnet_gives_a_map_and_each_image_its_own_features() -> None:

@@ -12,6 +12,7 @@ from torch.nn.functional import normalize
 
 import vlfew
 from tests.compare import assert_close
+from tests.conftest import make_data
 from tests.encoders.test_packaged import PALACE
 from vlfew.core.errors import ModelError
 from vlfew.encoders.image.backbone import PretrainedClassifier
@@ -20,6 +21,7 @@ from vlfew.models import DualStream, ModelSpec
 from vlfew.models.loading import load
 from vlfew.models.serialization import save_model
 from vlfew.models.spec import TextSpec
+from vlfew.training.data_statistics import fit_training_means
 from vlfew.workflows.train import train
 
 NAMES = [["cat", "house cat"], ["fire engine"], ["lighthouse"]]
@@ -104,7 +106,7 @@ def test_probabilities_of_known_classes_are_part_of_the_similarity(
     whiten: dict[str, float] | None,
 ) -> None:
     options = {"tta": tta, "center_embeddings": True, "whiten_embeddings": whiten}
-    plain, model = (model_of("none", 0.5, **options, class_probabilities=share) for share in (0.0, 0.3))
+    plain, model = (model_of("none", 0.5, **options, class_probability_weight=share) for share in (0.0, 0.3))
     model.load_state_dict(plain.state_dict(), strict=False)
     images = torch.randint(
         0, 256, (12, 1, 16, 16), generator=torch.Generator().manual_seed(1), dtype=torch.uint8
@@ -138,7 +140,7 @@ def test_probabilities_of_known_classes_are_part_of_the_similarity(
 
 
 def test_a_model_without_text_compares_probabilities_too(pretrained: nn.Linear) -> None:
-    model = model_of("none", text=None, class_probabilities=0.5)
+    model = model_of("none", text=None, class_probability_weight=0.5)
     image = model.encode_image(torch.zeros(2, 1, 16, 16, dtype=torch.uint8))
     assert image.shape == (2, 11) and not model.has_text
 
@@ -147,9 +149,9 @@ def test_what_cannot_be(pretrained: nn.Linear, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(ModelError, match="image encoder's own embedding; set embedding_dim=null"):
         model_of("none", embedding_dim=8)
     with pytest.raises(
-        ModelError, match=r"image\.class_probabilities takes the image encoder's own embedding"
+        ModelError, match=r"image\.class_probability_weight takes the image encoder's own embedding"
     ):
-        model_of("none", text=None, embedding_dim=8, class_probabilities=0.5)
+        model_of("none", text=None, embedding_dim=8, class_probability_weight=0.5)
     monkeypatch.undo()
     with pytest.raises(ModelError, match="Conv4 comes without a classifier over classes of known names"):
         model_of("none")
@@ -162,8 +164,18 @@ def test_a_photograph_is_recognized_by_names_alone() -> None:
     assert found.label == "palace" and found.margin > 0.1
 
 
-def test_the_recipe_for_photographs(tmp_path: Path) -> None:
-    for number, name in enumerate(("cat", "fire engine", "lighthouse", "pizza", "violin", "tractor")):
+def test_statistics_of_known_classes_are_fitted_without_centering(pretrained: nn.Linear) -> None:
+    model, data = model_of("none", text=None, class_probability_weight=0.5), make_data(3, 4)
+    assert model.class_probabilities is not None and not model.class_probabilities.mean.any()
+    fit_training_means(model, data)
+    assert model.class_probabilities.mean.all()
+
+
+@pytest.mark.parametrize("classes", [4, 6])
+def test_the_recipe_for_photographs(tmp_path: Path, classes: int) -> None:
+    """Four classes leave none for validation."""
+    names = ("cat", "fire engine", "lighthouse", "pizza", "violin", "tractor")[:classes]
+    for number, name in enumerate(names):
         (tmp_path / "photos" / name).mkdir(parents=True)
         for n in range(3):
             color = (40 * number, 255 - 40 * number, 80 * n)

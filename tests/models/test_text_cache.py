@@ -9,10 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.compare import assert_close
 from tests.conftest import make_data
+from tests.encoders.conftest import bert_folder
 from tests.evaluation.fakes import FakeModel, run
+from vlfew.encoders import TEXT_ENCODERS
 from vlfew.evaluation.context import EvaluationContext
-from vlfew.models.text_cache import MIN_TEXTS, cached_text_embeddings
+from vlfew.models.cache_keys import hash_weights
+from vlfew.models.text_cache import MIN_TEXTS, cached_text_embeddings, encode_once, hash_text_encoder
+
+__all__ = ["bert_folder"]
 
 TEXTS = [[f"class {c} prompt {p}" for p in range(MIN_TEXTS // 2)] for c in range(2)]
 
@@ -106,3 +112,14 @@ def test_zero_shot_with_many_prompts_encodes_them_once(cache: Path) -> None:
     model.encode_text = error  # type: ignore[method-assign]
     again, _ = run(context, "zero-shot", **options)
     assert again == first
+
+
+def test_encoders_of_equal_weights_that_pool_otherwise_are_told_apart(bert_folder: Path) -> None:
+    texts = [f"text number {n}" for n in range(MIN_TEXTS)]
+    mean, cls = (
+        TEXT_ENCODERS.get(f"hf:{bert_folder}")(pooling=pooling).eval() for pooling in ("mean", "cls")
+    )
+    assert hash_weights(mean) == hash_weights(cls)
+    encode_once(mean, texts)
+    assert_close(encode_once(cls, texts), cls.encode(texts))
+    assert hash_text_encoder(mean) != hash_text_encoder(cls)

@@ -147,20 +147,21 @@ def test_a_repeated_run_that_fails_immediately_leaves_nothing(config: Path) -> N
     assert not any((config.parent / "runs").iterdir())
 
 
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        (
-            "model_selection={protocol: few-shot, queries: 3}",
-            "model_selection needs a validation split, and att_faces .* has none",
-        ),
-        ("training.patience=3", "training.patience needs a validation split"),
-    ],
-)
-def test_model_selection_needs_a_validation_split(config: Path, override: str, message: str) -> None:
+def test_early_stopping_needs_a_validation_split(config: Path) -> None:
+    message = "training.patience needs a validation split, and att_faces .* has none"
     with pytest.raises(VlfewError, match=message) as error:
-        train(config, [override], config.parent)
+        train(config, ["training.patience=3"], config.parent)
     assert "\n" not in str(error.value)
+    run = train(config, ["training.patience=3", "data.validation_people=5", "name=selected"], config.parent)
+    assert "best_step" in json.loads((run.path / "model.json").read_text())["metadata"]
+
+
+def test_a_recipe_selects_nothing_without_a_validation_split(config: Path) -> None:
+    override = "model_selection={protocol: few-shot, queries: 3}"
+    run = train(config, [override], config.parent)
+    metadata = json.loads((run.path / "model.json").read_text())["metadata"]
+    assert "best_step" not in metadata
+    assert "no validation split: the weights of the last step are saved" in metadata["notes"]
     run = train(config, [override, "data.validation_people=5", "name=selected"], config.parent)
     assert "best_step" in json.loads((run.path / "model.json").read_text())["metadata"]
 

@@ -133,8 +133,8 @@ class ImageConfig(TowerConfig):
         center_embeddings: subtract the mean embedding of the training images after L2 normalization (CL2N of
             SimpleShot, Wang et al. 2019); text embeddings are centered by the mean of the training classes.
         whiten_embeddings: also whiten them within the training classes.
-        class_probabilities: share, 0 to 1, of the probabilities of the classes that the backbone was pretrained on in
-            similarities (`vlfew.models.class_probabilities`).
+        class_probability_weight: share, 0 to 1, in similarities of the probabilities of the classes that the backbone
+            was pretrained on (`vlfew.models.class_probabilities`).
     """
 
     backbone: str = "conv4"
@@ -144,7 +144,7 @@ class ImageConfig(TowerConfig):
     share_weights: bool = True
     center_embeddings: bool = False
     whiten_embeddings: WhitenConfig | None = None
-    class_probabilities: Fraction = 0.0
+    class_probability_weight: Fraction = 0.0
 
     @model_validator(mode="after")
     def _whitening_is_of_centered_embeddings(self) -> ImageConfig:

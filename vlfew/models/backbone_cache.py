@@ -207,7 +207,9 @@ class BackboneCache:
         """From pixels `[b, C, H, W]` to the backbone's output."""
         if self.with_map or self.precision != "no" or images < MIN_ONNX_IMAGES:
             return model.backbone_output
-        encode = onnx_backbone(model, cache_dir() / "backbones" / f"{key}.onnx")
+        # The exported network takes images of one size.
+        name = digest(key, model.spec.channels, model.spec.image_size)
+        encode = onnx_backbone(model, cache_dir() / "backbones" / f"{name}.onnx")
         return model.backbone_output if encode is None else lambda pixels: Features(encode(pixels))
 
     def _key(self, model: DualStream, weights: str) -> str:
@@ -221,7 +223,9 @@ class BackboneCache:
             model.pixel_std.tolist(),
         )
         how = (self.with_map, self.precision, model.device.type)
-        return digest(__version__, spec.backbone.partition(":")[0], options, before, weights, how)
+        # The options of a folder or hub repository name its architecture; where it lies does not matter.
+        prefix, _, name = spec.backbone.partition(":")
+        return digest(__version__, prefix, "" if "/" in name else name, options, before, weights, how)
 
     def _shard_file(
         self,

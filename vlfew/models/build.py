@@ -113,7 +113,7 @@ def whitening(spec: ModelSpec, dim: int) -> Whitening | None:
 
 def class_probabilities(spec: ModelSpec, dim: int) -> ClassProbabilities | None:
     """Of the classes that the backbone was pretrained on, where the spec compares them."""
-    return ClassProbabilities(spec.num_pretraining_classes, dim) if spec.class_probabilities else None
+    return ClassProbabilities(spec.num_pretraining_classes, dim) if spec.class_probability_weight else None
 
 
 def pixel_statistics(backbone: Backbone, channels: int) -> tuple[Tensor, Tensor]:

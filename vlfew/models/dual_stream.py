@@ -23,12 +23,11 @@ from vlfew.encoders.pretraining_data import joined
 from vlfew.encoders.text.base import TextEncoder
 from vlfew.encoders.text.cache import TextCache
 from vlfew.models import build
-from vlfew.models.cache_keys import hash_weights
 from vlfew.models.comparison import Comparison
 from vlfew.models.hub import HubModel
 from vlfew.models.inputs import check_images, check_pixels, check_texts, check_tokens, to_readable
 from vlfew.models.spec import ModelSpec
-from vlfew.models.text_cache import cached_text_embeddings, encode_once
+from vlfew.models.text_cache import cached_text_embeddings, encode_once, hash_text_encoder
 from vlfew.models.trainable import set_trainable
 from vlfew.models.tta import NUM_VIEWS, augmented_views, concatenate_views
 from vlfew.similarities import SIMILARITIES
@@ -83,7 +82,7 @@ class DualStream(nn.Module, Comparison, HubModel):
             (`text.class_neighbors`), instead of by `text_projection` or before that is added; None otherwise.
         whitening: of image embeddings within the training classes (`image.whiten_embeddings`); None for none.
         class_probabilities: of the classes that the backbone was pretrained on, where they are compared too
-            (`image.class_probabilities`).
+            (`image.class_probability_weight`).
         metadata: notes on its training, saved with it.
         path: the folder it was loaded from, if any.
         fingerprint: a hash of architecture and weights; None while they may change.
@@ -296,7 +295,7 @@ class DualStream(nn.Module, Comparison, HubModel):
         if self.spec.embedding_dim is not None:
             key = "text.class_neighbors.classes=pretraining compares texts with"
             if self.class_probabilities is not None:
-                key = "image.class_probabilities takes"
+                key = "image.class_probability_weight takes"
             raise ModelError(f"{key} the image encoder's own embedding; set embedding_dim=null")
         self.fingerprint = None
         known = self.backbone.pretrained_classifier()
@@ -308,7 +307,7 @@ class DualStream(nn.Module, Comparison, HubModel):
         assert self.class_neighbors is not None and self.spec.text is not None
         texts = [[*own, f"a photo of a {own[0]}"] for own in known.names]
         encoded = cached_text_embeddings(
-            hash_weights(self.text_encoder),
+            hash_text_encoder(self.require_text_encoder()),
             texts,
             lambda: encode_class_texts(lambda t: self._text_encoder_output(t).float().cpu(), texts),
         )
@@ -452,7 +451,7 @@ class DualStream(nn.Module, Comparison, HubModel):
         if self.class_probabilities is None:
             return embedding
         known = torch.stack([self.class_probabilities(view) for view in views]).mean(0)
-        return mixed_embedding(embedding, known, self.spec.class_probabilities)
+        return mixed_embedding(embedding, known, self.spec.class_probability_weight)
 
     def tokenize(self, texts: Sequence[str]) -> BatchEncoding:
         """The text encoder's inputs, each `[T, L]`, on the model's device; for `encode_text` and `forward`.
@@ -513,7 +512,7 @@ class DualStream(nn.Module, Comparison, HubModel):
         known = embedding.new_zeros(len(embedding), self.spec.num_pretraining_classes)
         if self.uses_pretraining_classes:
             known = self.class_probabilities.embed(self.class_neighbors.shares(encoded))  # type: ignore[union-attr]
-        return mixed_embedding(embedding, known, self.spec.class_probabilities)
+        return mixed_embedding(embedding, known, self.spec.class_probability_weight)
 
     def _unit_text(self, encoded: Tensor) -> Tensor:
         """The text encoder's output `[T, D_text]` to unit vectors `[T, V * D]`."""

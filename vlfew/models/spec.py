@@ -65,7 +65,7 @@ class ModelSpec(BaseModel):
         share_weights: one backbone for both sides of a comparison, or one for each.
         center_embeddings: subtract the mean embedding of the training set.
         whiten_embeddings: whiten them within its classes.
-        class_probabilities: share, 0 to 1, in similarities of the probabilities of the `num_pretraining_classes`
+        class_probability_weight: share, 0 to 1, in similarities of the probabilities of the `num_pretraining_classes`
             classes that the backbone was pretrained on.
         text: the text stream; None for a model of images alone.
         embedding_dim: width D of the joint space; None uses the backbone's own embedding.
@@ -89,7 +89,7 @@ class ModelSpec(BaseModel):
     share_weights: bool = True
     center_embeddings: bool = False
     whiten_embeddings: WhitenConfig | None = None
-    class_probabilities: float = 0.0
+    class_probability_weight: float = 0.0
     num_pretraining_classes: int = 0
     text: TextSpec | None = None
     embedding_dim: int | None = 256

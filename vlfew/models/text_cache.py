@@ -47,9 +47,14 @@ def cached_text_embeddings(
     )
 
 
+def hash_text_encoder(encoder: TextEncoder) -> str:
+    """16 hex digits over weights, architecture, tokenizer and pooling: what decides the embedding of a text."""
+    return digest(hash_weights(encoder), encoder.saved_config())
+
+
 def encode_once(encoder: TextEncoder | None, texts: Sequence[str]) -> Tensor:
     """Embeddings `[T, D]` by an encoder whose weights are fixed; those of many texts are cached."""
     assert encoder is not None
     if len(texts) < MIN_TEXTS:
         return encoder.encode(texts).cpu()
-    return cached_text_embeddings(hash_weights(encoder), [texts], lambda: encoder.encode(texts).cpu())
+    return cached_text_embeddings(hash_text_encoder(encoder), [texts], lambda: encoder.encode(texts).cpu())

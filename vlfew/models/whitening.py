@@ -45,13 +45,14 @@ class Whitening(nn.Module):
         """
         from sklearn.covariance import ledoit_wolf
 
+        embedding, labels = embedding.float().cpu(), labels.cpu()
         # A frozen backbone gives the same embeddings at every validation.
         if self._fitted_on is not None and all(map(torch.equal, self._fitted_on, (embedding, labels))):
             return
         self._fitted_on = embedding, labels
-        x = self._power(embedding.float().cpu())
+        x = self._power(embedding)
         self.mean.copy_(x.mean(0))
-        number, count = labels.cpu().unique(return_inverse=True, return_counts=True)[1:]
+        number, count = labels.unique(return_inverse=True, return_counts=True)[1:]
         means = x.new_zeros(len(count), x.shape[1]).index_add_(0, number, x) / count[:, None]
         # Each class has the same weight, and its covariance is divided by one less than its images.
         weight = len(x) / (len(count) * (count - 1).clamp(min=1))

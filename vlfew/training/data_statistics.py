@@ -47,9 +47,12 @@ def fit_preprocessing(model: DualStream, data: LabeledImages) -> None:
 
 
 def fit_training_means(model: DualStream, data: LabeledImages) -> None:
-    """Fits centered embeddings and class neighbors, where the model has them, on evenly spread training images."""
+    """Fits what the model has of centering, whitening, class probabilities and class neighbors.
+
+    On evenly spread training images.
+    """
     neighbors = model.class_neighbors is not None and not model.uses_pretraining_classes
-    if not model.spec.center_embeddings and not neighbors:
+    if not model.spec.center_embeddings and not neighbors and model.class_probabilities is None:
         return
     index, classes = data.indices("train"), data.classes("train")
     labels = torch.searchsorted(classes, data.labels[index])

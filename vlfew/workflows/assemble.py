@@ -146,7 +146,16 @@ def assemble(config: Config, run: RunFolder | None = None, data: LabeledImages |
         accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
     optimizer, names = make_optimizer(step, config.optim)
     if not names:
-        raise ConfigError("nothing is trained: every encoder is frozen and nothing is learned on top")
+        raise ConfigError(
+            "nothing is trained: every encoder is frozen and nothing is learned on top"
+            + (
+                f", since {', '.join(losses.dropped)} needs class names that are text (classes.yaml gives them)"
+                if losses.dropped
+                else ""
+            )
+            + f"; use {config.image.backbone} by its name without training (vlfew adapt, vlfew classify), or set "
+            "embedding_dim or image.frozen=false"
+        )
     selection = choose_model_selection(config, data, model.has_text)
     texts = None
     if model.text_encoder is not None:

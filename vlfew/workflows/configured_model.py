@@ -66,7 +66,8 @@ def _spec(config: Config, losses: SelectedLosses, classes_with_text: int) -> Mod
     options = image.options
     if config.init_from is not None:  # published weights would be read only to be replaced
         known = BACKBONES.options(image.backbone).model_fields
-        options = options | {name: False for name in ("pretrained", "load") if name in known}
+        off = next((name for name in ("load", "pretrained") if name in known), None)
+        options = options if off is None else options | {off: False}
     read = ("image_size", "channels", "resize", "interpolation", "center_crop")
     return ModelSpec(
         backbone=image.backbone,
@@ -80,7 +81,7 @@ def _spec(config: Config, losses: SelectedLosses, classes_with_text: int) -> Mod
         share_weights=image.share_weights,
         center_embeddings=image.center_embeddings,
         whiten_embeddings=image.whiten_embeddings,
-        class_probabilities=image.class_probabilities,
+        class_probability_weight=image.class_probability_weight,
         text=text,
         embedding_dim=config.embedding_dim,
         similarity=config.similarity.name,

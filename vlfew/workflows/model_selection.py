@@ -12,24 +12,23 @@ from vlfew.training.validation import ModelSelection
 
 
 def choose_model_selection(config: Config, data: LabeledImages, has_text: bool) -> ModelSelection | None:
-    """Protocol and options of validations; None without a validation split.
+    """Protocol and options of validations; None without a validation split, which is noted.
 
     Where none is configured, or the configured one needs text that the run or a class does not have: one-shot
     episodes, 5-way with 15 queries or as large as the validation split allows, among classes of two images or more;
     where there are none, retrieval by text.
 
     Raises:
-        ConfigError: another split than `val`; `model_selection` or `training.patience` without a validation split.
+        ConfigError: another split than `val`; `training.patience` without a validation split.
         DataError: the validation split is too small.
     """
     configured = config.model_selection
     if "val" not in data.splits:
-        for key, value in (("model_selection", configured), ("training.patience", config.training.patience)):
-            if value is not None:
-                raise ConfigError(
-                    f"{key} needs a validation split, and {data.name} as configured has none; leave it out, and "
-                    "the weights of the last step are saved"
-                )
+        if config.training.patience is not None:
+            raise ConfigError(
+                f"training.patience needs a validation split, and {data.name} as configured has none; leave it out, "
+                "and the weights of the last step are saved"
+            )
         return None
     if configured is not None and (has_text or configured.protocol not in NEEDS_TEXT):
         checked = _checked(configured, data)

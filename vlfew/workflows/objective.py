@@ -84,7 +84,7 @@ def check_similarity(config: Config, selected: SelectedLosses) -> None:
         )
     for key, value in (
         ("image.center_embeddings", config.image.center_embeddings),
-        ("image.class_probabilities", config.image.class_probabilities),
+        ("image.class_probability_weight", config.image.class_probability_weight),
         ("text.class_neighbors", config.text.class_neighbors),
     ):
         if value and (similarity != "cosine" or not config.image.share_weights):

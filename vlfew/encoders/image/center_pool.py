@@ -6,8 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from vlfew.core.checks import check_range
-from vlfew.core.errors import ModelError
+from vlfew.core.errors import ConfigError, ModelError
 from vlfew.data.preprocess import center_range
 
 
@@ -18,35 +17,42 @@ class CenterPool(nn.Module):
 
     Args:
         fraction: of each side.
+        flatten: whether the result is `[B, C]`, or `[B, C, 1, 1]` for what follows.
     """
 
-    def __init__(self, fraction: float) -> None:
+    def __init__(self, fraction: float, flatten: bool) -> None:
         super().__init__()
-        self.fraction = fraction
+        self.fraction, self.flatten = fraction, flatten
 
     def forward(self, features: Tensor) -> Tensor:
-        """`[B, C, H, W]` to `[B, C]`."""
+        """`[B, C, H, W]` to `[B, C]` or `[B, C, 1, 1]`."""
         rows, columns = (slice(*center_range(side, self.fraction)) for side in features.shape[2:])
-        return features[:, :, rows, columns].mean((2, 3))
+        return features[:, :, rows, columns].mean((2, 3), keepdim=not self.flatten)
 
 
 def replace_pooling(model: Any, fraction: float) -> None:
     """Replaces the average over the feature map at the end of a timm network.
 
     Args:
-        model: with `global_pool`.
+        model: of timm.
         fraction: of each side that is averaged; 1 changes nothing.
 
     Raises:
-        ConfigError: a fraction outside 0 to 1.
+        ConfigError: a fraction that is not above 0, up to 1.
         ModelError: the network ends otherwise.
     """
     from timm.layers import SelectAdaptivePool2d
 
-    check_range("pool_center", fraction, 0, 1)
+    if not 0 < fraction <= 1:  # NaN too
+        raise ConfigError(f"pool_center is {fraction}; it must be above 0, and at most 1")
     if fraction == 1:
         return
-    pool = getattr(model, "global_pool", None)
-    if not isinstance(pool, SelectAdaptivePool2d) or pool.pool_type != "avg":
-        raise ModelError("pool_center needs a network that averages its feature map at the end; leave it out")
-    model.global_pool = CenterPool(fraction)
+    for part in (model, getattr(model, "head", None)):
+        pool = getattr(part, "global_pool", None)
+        if isinstance(pool, SelectAdaptivePool2d) and pool.pool_type == "avg":
+            part.global_pool = CenterPool(fraction, isinstance(pool.flatten, nn.Flatten))
+            return
+    raise ModelError(
+        "pool_center is not supported by this network, which does not end in timm's average over a feature map; leave "
+        "it out"
+    )

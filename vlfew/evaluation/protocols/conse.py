@@ -25,8 +25,7 @@ from vlfew.evaluation.prompt_templates import ValidTemplates, as_list
 from vlfew.evaluation.protocols.multimodal import TEXT_WEIGHTS
 from vlfew.evaluation.protocols.zero_shot import classify_by_text, draw_queries
 from vlfew.models.backbone_cache import BackboneCache
-from vlfew.models.cache_keys import hash_weights
-from vlfew.models.text_cache import cached_text_embeddings
+from vlfew.models.text_cache import cached_text_embeddings, hash_text_encoder
 
 
 def conse(
@@ -97,7 +96,9 @@ def conse(
 
     def encode(texts: list[list[str]]) -> Tensor:
         return cached_text_embeddings(
-            hash_weights(encoder), texts, lambda: encode_class_texts(lambda t: encoder.encode(t).cpu(), texts)
+            hash_text_encoder(encoder),
+            texts,
+            lambda: encode_class_texts(lambda t: encoder.encode(t).cpu(), texts),
         )
 
     names = encode(known.names)

@@ -67,6 +67,9 @@ def weight_difference(found: Mapping[str, Tensor], expected: Mapping[str, Tensor
     if found.keys() != expected.keys():
         return inf
     return max(
-        (relative_difference(found[n][None].float(), t[None].float()) for n, t in expected.items()),
+        (
+            relative_difference(found[n].reshape(1, -1).float(), t.reshape(1, -1).float())
+            for n, t in expected.items()
+        ),
         default=0.0,
     )

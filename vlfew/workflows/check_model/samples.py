@@ -17,7 +17,7 @@ TEXTS = [
     "salt &amp; pepper   on  two\tlines\nand a half",
     "貓 и собака 🐈",
     ".",
-    "seven ships " * 120,  # longer than any context
+    "seven ships " * 120,  # longer than the context of most towers
 ]
 ROTATED, TRANSPARENT, PALETTE = "rotated.jpg", "transparent.png", "palette.png"
 """Files that libraries read in ways of their own."""

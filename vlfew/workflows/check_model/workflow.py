@@ -13,9 +13,11 @@ from vlfew.core.errors import ModelError
 from vlfew.encoders import BACKBONES, TEXT_ENCODERS
 from vlfew.encoders.hub import offline
 from vlfew.encoders.text.base import TextEncoder
+from vlfew.models.build import pixel_statistics
 from vlfew.models.dual_stream import DualStream
 from vlfew.models.loading import load, published_spec
-from vlfew.workflows.check_model.check import Check, weight_difference
+from vlfew.models.spec import ModelSpec
+from vlfew.workflows.check_model.check import PIXELS, Check, largest_difference, weight_difference
 from vlfew.workflows.check_model.reference import REFERENCES, EncodeText, Reference
 
 IMAGES_ALONE = "no text encoder: images alone are checked"
@@ -82,7 +84,11 @@ def _check_run(result: CheckedModel, model: DualStream) -> None:
         options = {"pretrained": True} if "pretrained" in own else {}
         published = BACKBONES.get(spec.backbone)(spec.channels, spec.image_size, **options)
         result.checks.append(_weights_check(model.backbone, published, spec.backbone, "image"))
+        expected = torch.cat(pixel_statistics(published, spec.channels))
+        difference = largest_difference(torch.cat([model.pixel_mean, model.pixel_std]) / 255, expected / 255)
+        result.checks.append(Check("pixel statistics", f"those of {spec.backbone}", difference, PIXELS))
         alone = published_spec(spec.backbone).model_copy(update={"text": None})
+        result.notes += _uses(spec, alone)
         image = spec.backbone, DualStream.from_spec(alone).eval()
     if spec.text is None:
         result.notes.append(IMAGES_ALONE)
@@ -96,6 +102,19 @@ def _check_run(result: CheckedModel, model: DualStream) -> None:
             f"{result.model}: nothing to compare with, as no tower has published weights ({'; '.join(result.notes)})"
         )
     _check_towers(result, image, text)
+
+
+def _uses(spec: ModelSpec, published: ModelSpec) -> list[str]:
+    """A note where a saved model uses a published backbone otherwise than its authors, which is no mistake."""
+    fields = ("channels", "image_size", "resize", "interpolation", "center_crop", "preprocessing", "tta")
+    differing = [
+        f"{name} {getattr(spec, name)} (published {getattr(published, name)})"
+        for name in fields
+        if getattr(spec, name) != getattr(published, name)
+    ]
+    fixed = ("load", "pretrained", "config")
+    differing += [f"{key} {value}" for key, value in spec.backbone_options.items() if key not in fixed]
+    return [f"{spec.backbone} is used otherwise than published: {', '.join(differing)}"] if differing else []
 
 
 def _can_check(result: CheckedModel, name: str, fixed: bool) -> bool:
