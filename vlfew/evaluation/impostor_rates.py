@@ -1,0 +1,203 @@
+"""How often impostors are accepted, as a function of the threshold: in one comparison, and by a gallery of N identities.
+
+FAR is the share of impostor trials with a score at or above the threshold. FPIR is the share of probes of people who are
+not enrolled that reach the threshold with any of N templates. With independent trials it would be `1 - (1 - FAR)^N`; but
+some people look like many others, so that false accepts come in clusters and the FPIR is lower.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import gammaln
+
+from vlfew.core.errors import DataError
+from vlfew.evaluation.trials import Floats, Ints, Trials
+
+SLACK = 1 + 1e-9
+"""Sums of rates are rounded: a rate that equals the allowed one must count as allowed."""
+
+
+@dataclass(frozen=True, eq=False)
+class RateCurve:
+    """The rate that each threshold gives.
+
+    Attributes:
+        scores: `[M]` float64, descending; where all scores of a tail are left out, the lowest ones.
+        reached: `[M]` rate when this score and all before it are accepted, ascending.
+    """
+
+    scores: Floats
+    reached: Floats
+
+    def at(self, threshold: float) -> float:
+        """The rate at a threshold."""
+        accepted = int(np.searchsorted(-self.scores, -threshold, side="right"))
+        return float(self.reached[accepted - 1]) if accepted else 0.0
+
+    def threshold(self, rate: float) -> float:
+        """The lowest threshold with at most this rate: just above the first score that must not be accepted.
+
+        Scores that are equal are accepted together or not at all. If everything may be accepted, it is the lowest score.
+        """
+        refused = int(np.searchsorted(self.reached, rate * SLACK, side="right"))
+        if refused == len(self.scores):
+            return float(self.scores[-1])
+        return float(np.nextafter(self.scores[refused], np.inf))
+
+    def to_the_power(self, exponent: float) -> RateCurve:
+        """The rate of at least one success in `exponent` independent repetitions, `1 - (1 - rate)^exponent`."""
+        with np.errstate(divide="ignore"):
+            return RateCurve(self.scores, -np.expm1(exponent * np.log1p(-self.reached.clip(max=1))))
+
+
+def fpir_of_far(far: float, gallery_size: float) -> float:
+    """`1 - (1 - FAR)^N`: the FPIR with N enrolled if all trials were independent."""
+    return 1.0 if far >= 1 else -math.expm1(gallery_size * math.log1p(-far))
+
+
+def far_of_fpir(fpir: float, gallery_size: float) -> float:
+    """`1 - (1 - FPIR)^(1/N)`, the inverse of `fpir_of_far`."""
+    return fpir_of_far(fpir, 1 / gallery_size)
+
+
+def far_curve(impostors: Trials) -> RateCurve:
+    """FAR as a function of the threshold.
+
+    Args:
+        impostors: trials of different identities.
+
+    Raises:
+        DataError: there is none.
+    """
+    if not len(impostors):
+        raise DataError("there is no impostor trial: enroll two identities or more, or add images of other people")
+    scores = np.sort(impostors.scores)[::-1]
+    return RateCurve(scores, np.arange(1, len(scores) + 1) / len(scores))
+
+
+def largest_gallery(impostors: Trials) -> int:
+    """The number of templates that every probe meets: the largest gallery whose FPIR can be measured."""
+    return int(impostors.probes[2].min())
+
+
+def measured_far(impostors: Trials, threshold: float) -> float:
+    """Share of impostor trials at or above a threshold."""
+    return float((impostors.scores >= threshold).mean())
+
+
+def measured_fpir(impostors: Trials, threshold: float, gallery_size: int) -> float:
+    """FPIR of one threshold; see `fpir_curve`."""
+    _, inverse, met = impostors.probes
+    _check_gallery_size(met, gallery_size)
+    hits = np.bincount(inverse[impostors.scores >= threshold], minlength=len(met))
+    rejected = {n: rejected_share(n, gallery_size) for n in np.unique(met).tolist()}
+    return float(np.mean([1 - rejected[n][k] for n, k in zip(met.tolist(), hits.tolist(), strict=True)]))
+
+
+def fpir_curve(impostors: Trials, gallery_size: int, most: float = 1.0) -> RateCurve:
+    """FPIR as a function of the threshold, averaged over all galleries of N of the templates that a probe meets.
+
+    Nothing is drawn: of the `C(n, N)` galleries that can be made of the n templates of other people, the share in which a
+    probe that k of them accept is rejected is `C(n - k, N) / C(n, N)`. As thresholds fall, the k-th template of a
+    probe to accept it raises the FPIR by the difference from k - 1 to k. Probes of people who are enrolled count as well,
+    with the galleries in which they are not. Every probe counts the same.
+
+    Args:
+        impostors: trials of different identities.
+        gallery_size: N, at most `largest_gallery`.
+        most: thresholds with a higher FPIR than this may be left out, which saves time.
+
+    Raises:
+        DataError: a probe meets fewer than N templates.
+    """
+    _, inverse, met = impostors.probes
+    _check_gallery_size(met, gallery_size)
+    tail = np.arange(len(impostors))
+    if most < 1 and (kept := math.ceil(most * len(impostors)) + 1) < len(impostors):
+        # Where all probes meet as many templates, the FPIR is no lower than the FAR.
+        lowest = np.partition(impostors.scores, -kept)[-kept]
+        tail = np.flatnonzero(impostors.scores >= lowest)
+    scores, of = impostors.scores[tail], inverse[tail]
+    order = np.lexsort((-scores, of))
+    rank = rank_within(of[order])
+    missed = np.empty(len(order))
+    for n in np.unique(met):
+        here = met[of[order]] == n
+        survival = rejected_share(int(n), gallery_size)
+        missed[here] = survival[rank[here]] - survival[rank[here] + 1]
+    scores, raised = scores[order], missed / len(met)
+    descending = np.argsort(-scores, kind="stable")
+    curve = RateCurve(scores[descending], np.cumsum(raised[descending]))
+    if len(tail) < len(impostors) and curve.reached[-1] <= most * SLACK:
+        return fpir_curve(impostors, gallery_size)
+    return curve
+
+
+def fpir_thresholds(impostors: Trials, fpir: float, sizes: Sequence[int]) -> list[tuple[float, bool]]:
+    """The lowest thresholds with at most this FPIR in galleries of several sizes, ascending.
+
+    Up to `largest_gallery`, n, it is measured. A larger gallery is taken as N/n independent ones of n, each of which may have
+    an FPIR of `1 - (1 - FPIR)^(n/N)`; people who look like many others are then counted once for n templates, where the
+    rule for independent comparisons would count them n times. Rates below those of three probes are past the data; there the
+    logarithm of the rate is continued as a straight line in the score, whose slope is that of the 30 highest probes (an
+    exponential tail, the extreme-value rule for unbounded scores; Coles 2001, section 4.2).
+
+    Args:
+        impostors: trials of different identities.
+        fpir: a rate at least that of three probes.
+        sizes: numbers of enrolled identities, ascending.
+
+    Returns:
+        For each size, the threshold, and whether it is extrapolated.
+    """
+    largest, probes = largest_gallery(impostors), len(impostors.probes[0])
+    measured = [s for s in sizes if s <= largest]
+    found = [(fpir_curve(impostors, size, most=fpir).threshold(fpir), False) for size in measured]
+    if len(measured) < len(sizes):
+        curve = fpir_curve(impostors, largest, most=max(fpir, min(1.0, 30 / probes)))
+        for size in sizes[len(measured) :]:
+            rate = fpir_of_far(fpir, largest / size)
+            beyond = rate < 3 / probes
+            found.append((_exponential_tail(curve, 30 / probes, rate) if beyond else curve.threshold(rate), True))
+    # A larger gallery accepts no fewer strangers.
+    lowest = np.maximum.accumulate([value for value, _ in found]).tolist()
+    return [(value, extrapolated) for value, (_, extrapolated) in zip(lowest, found, strict=True)]
+
+
+def _exponential_tail(curve: RateCurve, known: float, rate: float) -> float:
+    """The threshold for a rate below all data, from the mean excess over the threshold for a known rate."""
+    start = curve.threshold(min(1.0, known))
+    above = curve.scores >= start
+    weights = np.diff(curve.reached, prepend=0.0)[above]
+    excess = float(weights @ (curve.scores[above] - start) / weights.sum()) if weights.any() else 0.0
+    return start + excess * math.log(float(weights.sum()) / rate) if weights.any() else start
+
+
+def _check_gallery_size(met: Ints, gallery_size: int) -> None:
+    if gallery_size > met.min():
+        raise DataError(
+            f"a probe is compared with {met.min():,} templates; the rate in a gallery of {gallery_size:,} "
+            "cannot be measured, only extrapolated"
+        )
+
+
+def rank_within(groups: Ints) -> Ints:
+    """Position `[M]`, from 0, of each element of sorted groups `[M]` within its own."""
+    starts = np.flatnonzero(np.r_[True, groups[1:] != groups[:-1]])
+    return np.arange(len(groups)) - np.repeat(starts, np.diff(np.r_[starts, len(groups)]))
+
+
+def rejected_share(templates: int, gallery_size: int) -> Floats:
+    """`[n + 1]`: share of galleries of N of n templates that have none of k certain ones, for k from 0 to n."""
+    k = np.arange(templates + 1)
+    possible = k <= templates - gallery_size
+    left = np.where(possible, templates - k, gallery_size)
+
+    def log_galleries(of: Ints) -> Floats:
+        return np.asarray(gammaln(of + 1) - gammaln(of - gallery_size + 1))
+
+    return np.where(possible, np.exp(log_galleries(left) - log_galleries(np.array(templates))), 0.0)
