@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from vlfew.data.labeled_images import LabeledImages
 from vlfew.evaluation.context import EvaluationContext
 from vlfew.evaluation.protocols.threshold import _halve, threshold
 from vlfew.evaluation.run_protocol import check_protocol, run_protocol
+from vlfew.report.formatting import extras, setting
 
 SEVERAL, SINGLE = 24, 30
 LABELS = [c for c in range(SEVERAL) for _ in range(5)] + list(range(SEVERAL, SEVERAL + SINGLE))
@@ -43,7 +45,9 @@ def test_halves_share_no_one(data: LabeledImages) -> None:
     assert not torch.equal(draws[0].halves[0].enrolled, draws[1].halves[0].enrolled)
     of_cohort = _halve(data, "test", 4, 33, 0, 0)
     cohort = labels[of_cohort.cohort].tolist()
-    assert len(set(cohort)) == 33 and sum(c >= SEVERAL for c in cohort) == SINGLE  # those with one image first
+    assert (
+        len(set(cohort)) == 33 and sum(c >= SEVERAL for c in cohort) == SINGLE
+    )  # those with one image first
     left = [labels[part].tolist() for half in of_cohort.halves for part in (half.enrolled, half.strangers)]
     assert not set(cohort) & {label for part in left for label in part}
 
@@ -54,7 +58,10 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
 
 def test_rates_match_a_loop(data: LabeledImages) -> None:
     outcome = run(data, far=0.05, fpir=0.3, gallery_size=1, max_images=3, seed=5)
-    labels, pixels = np.array(LABELS), data.images.batch(torch.arange(len(LABELS))).flatten(1).float().div(255).double().numpy()
+    labels, pixels = (
+        np.array(LABELS),
+        data.images.batch(torch.arange(len(LABELS))).flatten(1).float().div(255).double().numpy(),
+    )
     for repeat in range(3):
         scores = []
         for half in _halve(data, "test", 3, 0, 5, repeat).halves:
@@ -104,14 +111,30 @@ def test_a_result_says_what_its_interval_is_over(data: LabeledImages) -> None:
         EvaluationContext(Pixels(), data), "threshold", {"far": 0.05, "repeats": 3, "resamples": 20}
     )
     assert result.interval_unit == "3 halvings" and result.options["far"] == 0.05
+    assert setting(result) == "12 enrolled, 15 strangers"
+    assert re.fullmatch(
+        r"FAR: 5 asked, \d\.\d\d measured, [0-3] of 3 as predicted, FRR \d+\.\d", extras(result)[0]
+    )
 
 
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"far": 0.001}, DataError, r"needs at least 3,000 impostor trials in dots: half of split 'test', .* are 840"),
-        ({"fpir": 0.01, "gallery_size": 5}, DataError, r"needs at least 300 probes in dots: half .* there are 75"),
-        ({"fpir": 0.1, "gallery_size": 12}, DataError, "a probe meets 11 others; lower gallery_size, 12, to that"),
+        (
+            {"far": 0.001},
+            DataError,
+            r"needs at least 3,000 impostor trials in dots: half of split 'test', .* are 840",
+        ),
+        (
+            {"fpir": 0.01, "gallery_size": 5},
+            DataError,
+            r"needs at least 300 probes in dots: half .* there are 75",
+        ),
+        (
+            {"fpir": 0.1, "gallery_size": 12},
+            DataError,
+            "a probe meets 11 others; lower gallery_size, 12, to that",
+        ),
         ({"far": 1.5}, ConfigError, "above 0 and below 1"),
         ({"far": 0.05, "repeats": 0}, ConfigError, "repeats is 0"),
         ({"far": 0.05, "max_images": 1}, ConfigError, "max_images is 1; it must be at least 2"),

@@ -13,7 +13,7 @@ from vlfew.core.errors import ConfigError, DataError
 from vlfew.evaluation.identity_bootstrap import IdentityBootstrap
 from vlfew.evaluation.impostor_rates import far_curve, measured_far, measured_fpir
 from vlfew.evaluation.score_probability import ScoreProbability
-from vlfew.evaluation.thresholds import Threshold, threshold_at_far, threshold_at_fpir
+from vlfew.evaluation.thresholds import Threshold, calibrate_threshold
 from vlfew.evaluation.trials import Trials, trials_from_scores
 
 
@@ -32,7 +32,7 @@ def world(people: int, strangers: int, images: int, seed: int, effect: float = 0
 
 def test_a_threshold_states_what_was_measured() -> None:
     trials = world(20, 60, 4, 0)
-    found = threshold_at_far(trials, 0.02, resamples=200)
+    found = calibrate_threshold(trials, far=0.02, resamples=200)
     accepted = trials.scores >= found.value
     assert found.far.value == accepted[~trials.genuine].mean() <= 0.02
     assert found.frr is not None and found.frr.value == (~accepted[trials.genuine]).mean()
@@ -49,7 +49,9 @@ def test_a_threshold_states_what_was_measured() -> None:
 
 def test_a_gallery_of_n_has_the_fpir_asked_for() -> None:
     trials = world(20, 60, 4, 0)
-    found = threshold_at_fpir(trials, 0.1, 15, source="pairs", support="both", combine="max", resamples=200)
+    found = calibrate_threshold(
+        trials, fpir=0.1, gallery_size=15, source="pairs", support="both", combine="max", resamples=200
+    )
     measured = measured_fpir(trials.impostors, found.value, 15)
     assert found.fpir is not None and found.fpir.value == measured and 0.09 < measured <= 0.1
     assert found.fpir.low < measured < found.fpir.high
@@ -66,14 +68,16 @@ def test_a_gallery_of_n_has_the_fpir_asked_for() -> None:
     with pytest.raises(ConfigError, match="gallery_size is 0"):
         found.for_gallery_size(0)
     assert "for FPIR 10% with 15 enrolled: FPIR" in found.describe()
-    larger = threshold_at_fpir(trials, 0.1, 100, resamples=50)
-    assert larger.extrapolated and larger.fpir is None and any("extrapolated" in note for note in larger.notes)
+    larger = calibrate_threshold(trials, fpir=0.1, gallery_size=100, resamples=50)
+    assert (
+        larger.extrapolated and larger.fpir is None and any("extrapolated" in note for note in larger.notes)
+    )
 
 
 def test_the_scale_of_the_scores_does_not_matter() -> None:
     trials = world(10, 20, 3, 1)
     scaled = Trials(0.01 * trials.scores - 3, trials.probe_identity, trials.template_identity, trials.probe)
-    a, b = (threshold_at_far(t, 0.05, resamples=50) for t in (trials, scaled))
+    a, b = (calibrate_threshold(t, far=0.05, resamples=50) for t in (trials, scaled))
     assert b.value == pytest.approx(0.01 * a.value - 3) and a.far == b.far and a.frr == b.frr
 
 
@@ -81,11 +85,11 @@ def test_ties_and_float32() -> None:
     # 10 of 100 impostors have exactly the score 0.7 in single precision: none of them may pass at 5%.
     scores = np.concatenate([np.full(10, np.float32(0.7)), np.linspace(0, 0.6, 90, dtype=np.float32)])
     trials = trials_from_scores(scores.reshape(10, 10), 100 + np.arange(10), np.arange(10))
-    found = threshold_at_far(trials, 0.05, resamples=20)
+    found = calibrate_threshold(trials, far=0.05, resamples=20)
     assert found.far.value == 0 and not found.accepts(scores).any()
     # Wilson's interval of 0 of twenty identities by Student's quantile for ten templates; nothing narrower can be said.
     assert found.far.high == pytest.approx(2.262**2 / (20 + 2.262**2), rel=1e-3) and found.far.low == 0
-    assert threshold_at_far(trials, 0.1, resamples=20).accepts(scores).sum() == 10
+    assert calibrate_threshold(trials, far=0.1, resamples=20).accepts(scores).sum() == 10
 
 
 def test_too_few_trials_are_refused_by_the_rule_of_three() -> None:
@@ -95,22 +99,25 @@ def test_too_few_trials_are_refused_by_the_rule_of_three() -> None:
         match=r"false-accept rate of 0\.01 needs at least 300 impostor trials, and there are 90; the lowest rate that "
         r"they support is 0\.034",
     ):
-        threshold_at_far(trials, 0.01)
-    assert threshold_at_far(trials, 0.034, resamples=20).wide_interval
+        calibrate_threshold(trials, far=0.01)
+    assert calibrate_threshold(trials, far=0.034, resamples=20).wide_interval
     with pytest.raises(DataError, match=r"needs at least 300 probes .* there are 20; .* is 0\.15"):
-        threshold_at_fpir(trials, 0.01, 3)
+        calibrate_threshold(trials, fpir=0.01, gallery_size=3)
     for wrong in (0.0, 1.0, -0.1, math.nan):
         with pytest.raises(ConfigError, match="above 0 and below 1"):
-            threshold_at_far(trials, wrong)
+            calibrate_threshold(trials, far=wrong)
+    for options in ({}, {"far": 0.1, "fpir": 0.1}, {"far": 0.1, "gallery_size": 3}, {"fpir": 0.1}):
+        with pytest.raises(ConfigError, match="give"):
+            calibrate_threshold(trials, **options)
     one = trials_from_scores([[0.5], [0.6]], [0, 0], [0])
     with pytest.raises(DataError, match=r"there are 0; no rate can be set"):
-        threshold_at_far(one, 0.5)
+        calibrate_threshold(one, far=0.5)
     with pytest.raises(DataError, match="one identity says nothing"):
         IdentityBootstrap(one)
 
 
 def test_saved_and_read_again(tmp_path: Path) -> None:
-    found = threshold_at_fpir(world(20, 60, 4, 0), 0.1, 15, resamples=20)
+    found = calibrate_threshold(world(20, 60, 4, 0), fpir=0.1, gallery_size=15, resamples=20)
     assert Threshold.from_json(found.model_dump_json()) == found
     path = tmp_path / "threshold.json"
     found.save(path)
@@ -119,7 +126,7 @@ def test_saved_and_read_again(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"threshold\.json: value: .*number"):
         Threshold.load(path)
     path.write_text("{")
-    with pytest.raises(DataError, match="threshold.json: .*JSON"):
+    with pytest.raises(DataError, match=r"threshold\.json: .*JSON"):
         Threshold.load(path)
     with pytest.raises(DataError, match=r"none\.json: cannot be read: No such file.*; calibrate again"):
         Threshold.load(tmp_path / "none.json")
@@ -127,10 +134,10 @@ def test_saved_and_read_again(tmp_path: Path) -> None:
 
 def test_genuine_trials_are_not_needed() -> None:
     trials = world(20, 60, 4, 0).impostors
-    assert threshold_at_far(trials, 0.02, resamples=20).frr is None
+    assert calibrate_threshold(trials, far=0.02, resamples=20).frr is None
 
 
-WORLDS = 120
+WORLDS = 80
 
 
 def test_intervals_and_predictions_hold_the_truth() -> None:
@@ -150,8 +157,10 @@ def test_intervals_and_predictions_hold_the_truth() -> None:
         inside["fpir"] += true_fpir in bootstrap.fpir(threshold, size)
         chosen = far_curve(own.impostors).threshold(0.02)
         inside["predicted far"] += measured_far(other.impostors, chosen) in bootstrap.predict(0.02)
-        at_size = threshold_at_fpir(own, 0.1, size, resamples=2).value
-        inside["predicted fpir"] += measured_fpir(other.impostors, at_size, size) in bootstrap.predict(0.1, size)
+        at_size = calibrate_threshold(own, fpir=0.1, gallery_size=size, resamples=2).value
+        inside["predicted fpir"] += measured_fpir(other.impostors, at_size, size) in bootstrap.predict(
+            0.1, size
+        )
         rate, trials = measured_far(own.impostors, threshold), len(own.impostors)
         inside["binomial"] += abs(rate - true_far) < 1.96 * math.sqrt(rate * (1 - rate) / trials)
     shares = {kind: round(count / WORLDS, 3) for kind, count in inside.items()}

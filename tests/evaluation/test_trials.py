@@ -134,4 +134,6 @@ def test_normalization_takes_away_what_a_template_has_in_common_with_everybody()
     both = statistics.of_embeddings(probes).normalize(raw, of_templates)
     of_probes = statistics.of_embeddings(probes)
     by_hand = [(raw[:, n] - of_probes.mean) / of_probes.deviation for n in range(2)]
-    assert torch.allclose(2 * both, torch.stack(by_hand, 1) + (raw - of_templates.mean) / of_templates.deviation)
+    assert torch.allclose(
+        2 * both, torch.stack(by_hand, 1) + (raw - of_templates.mean) / of_templates.deviation
+    )

@@ -1,13 +1,14 @@
 """Intervals of error rates by a bootstrap over identities.
 
-Trials share people: one person who looks like many others spoils thousands of impostor trials at once, so that intervals from the
-binomial distribution are far too narrow. Here identities are resampled with replacement, those with a template and those
-without one each among themselves, and a trial counts as often as its probe's identity was drawn times as often as its template's
-(for the same identity drawn twice there is no impostor trial). This is the vertex bootstrap of Snijders and Borgatti 1999
-("Non-parametric standard errors and tests for network statistics"); for biometrics, Bolle et al. 2004 ("Error analysis of pattern
-recognition systems: the subsets bootstrap") and Fogliato et al. 2024 ("Confidence intervals for error rates in 1:1 matching
-tasks"). Weights that are products make it conservative where the noise of single trials outweighs that of identities (Owen 2007,
-"The pigeonhole bootstrap").
+Trials share people: one person who looks like many others spoils thousands of impostor trials at once, so
+that intervals from the binomial distribution are far too narrow. Here identities are resampled with
+replacement, those with a template and those without one each among themselves, and a trial counts as often as
+its probe's identity was drawn times as often as its template's (for the same identity drawn twice there is no
+impostor trial). This is the vertex bootstrap of Snijders and Borgatti 1999 ("Non-parametric standard errors
+and tests for network statistics"); for biometrics, Bolle et al. 2004 ("Error analysis of pattern recognition
+systems: the subsets bootstrap") and Fogliato et al. 2024 ("Confidence intervals for error rates in 1:1
+matching tasks"). Weights that are products make it conservative where the noise of single trials outweighs
+that of identities (Owen 2007, "The pigeonhole bootstrap").
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ from vlfew.evaluation.impostor_rates import (
     rank_within,
 )
 from vlfew.evaluation.statistics import student_quantile
-from vlfew.evaluation.trials import Floats, Ints, Trials
+from vlfew.evaluation.trials import Floats, Ints, Trials, numbered
 
 RESAMPLES = 1000
-TAIL = 4.0
-"""Thresholds of resamples are sought where the rate is up to this many times the wanted one, otherwise everywhere."""
+TAIL = 2.0
+"""Thresholds of resamples are sought where the rate is up to this many times the wanted one; then up to twice as many."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,10 @@ class IdentityBootstrap:
 
     def __init__(self, trials: Trials, resamples: int = RESAMPLES, seed: int = 0) -> None:
         both = np.concatenate([trials.probe_identity, trials.template_identity])
-        self.identities, number = np.unique(both, return_inverse=True)
+        self.identities, number = numbered(both)
         self._probe, self._template = number[: len(trials)], number[len(trials) :]
-        self.with_template = np.isin(self.identities, trials.template_identity)
+        self.with_template = np.zeros(len(self.identities), bool)
+        self.with_template[self._template] = True
         if len(self.identities) < 2:
             raise DataError("one identity says nothing about how much identities differ; two are needed")
         self.trials, self.resamples, self.seed = trials, resamples, seed
@@ -97,7 +99,9 @@ class IdentityBootstrap:
         own = self._impostors
         accepted = np.flatnonzero(own.trials.scores >= threshold)
         p, t = own.probe[accepted], own.template[accepted]
-        rates = [(c[p] * c[t]).sum() / total if (total := own.total(c)) else np.nan for c in self.counts("rate")]
+        rates = [
+            (c[p] * c[t]).sum() / total if (total := own.total(c)) else np.nan for c in self.counts("rate")
+        ]
         return self._interval(rates, len(accepted) / len(own.trials), len(self.identities))
 
     def frr(self, threshold: float) -> Interval:
@@ -105,7 +109,7 @@ class IdentityBootstrap:
         who, scores = self._probe[self.trials.genuine], self.trials.genuine_scores
         tried = np.bincount(who, minlength=len(self.identities))
         rejected = np.bincount(who[scores < threshold], minlength=len(self.identities))
-        rates = [c @ rejected / total if (total := c @ tried) else np.nan for c in self.counts("rate")]
+        rates = [float(c @ rejected) / total if (total := c @ tried) else np.nan for c in self.counts("rate")]
         return self._interval(rates, rejected.sum() / len(who), int((tried > 0).sum()))
 
     def fpir(self, threshold: float, gallery_size: int) -> Interval:
@@ -123,8 +127,9 @@ class IdentityBootstrap:
     def predict(self, rate: float, gallery_size: int | None = None) -> Interval:
         """95% prediction interval: the rate that other people will measure at the threshold that was set for `rate`.
 
-        The other people are as many as these, half of the uncertainty is that of the threshold, half that of
-        the measurement. Each of R times a threshold is set on one resample, by the same rule, and measured on another.
+        The other people are as many as these. Each of R times a threshold is set on one resample, by the same
+        rule, and measured on another: the interval has the uncertainty of the threshold and that of the
+        measurement, which are about the same.
 
         Args:
             rate: FAR, or FPIR where there is a gallery size.
@@ -132,25 +137,30 @@ class IdentityBootstrap:
         """
         own = self._impostors
         curve = own.curve(rate, gallery_size)
-        tail = own.tail(curve.threshold(min(1.0, TAIL * rate)))
+        within = TAIL
+        tail = own.tail(curve.threshold(min(1.0, within * rate)))
         measured = []
         for first, second in zip(self.counts("threshold"), self.counts("measurement"), strict=True):
             reached = tail.reached(first, gallery_size)
-            if len(reached) and reached[-1] <= rate * SLACK:  # the tail is too short
-                reached = (tail := own.tail(-np.inf)).reached(first, gallery_size)
+            while (
+                not len(reached) or reached[-1] <= rate * SLACK
+            ) and within * rate < 1:  # the tail is too short
+                within *= 2
+                lowest = curve.threshold(within * rate) if within * rate < curve.reached[-1] else -np.inf
+                tail = own.tail(lowest)
+                reached = tail.reached(first, gallery_size)
             refused = int(np.searchsorted(reached, rate * SLACK, side="right"))
-            if refused == len(reached):
-                accepted = len(reached)
-            else:
+            accepted = len(reached)
+            if refused < len(reached):
                 accepted = int(np.searchsorted(-tail.scores, -tail.scores[refused], side="left"))
-            measured.append(tail.reached(second, gallery_size)[accepted - 1] if accepted else 0.0)
+            measured.append(tail.rate(second, accepted, gallery_size))
         return self._quantiles(np.array(measured))
 
     def _interval(self, rates: list[float], measured: float, identities: int) -> Interval:
         """Wilson's interval for as many independent trials as have the resamples' variance (Fogliato et al. 2024).
 
-        The quantile is Student's, over identities with templates. Without an error (or a success) resamples do not vary;
-        then it is for as many trials as there are identities.
+        The quantile is Student's, over identities with templates. Without an error (or a success) resamples
+        do not vary; then it is for as many trials as there are identities.
         """
         found = np.array(rates)
         mean = np.nanmean(found) if not np.isnan(found).all() else 0.0
@@ -209,7 +219,7 @@ class _Impostors:
         """The measured rates, down to thresholds with a few times the rate."""
         if gallery_size is None:
             return far_curve(self.trials)
-        return fpir_curve(self.trials, gallery_size, most=min(1.0, 2 * TAIL * rate))
+        return fpir_curve(self.trials, gallery_size, most=min(1.0, TAIL * rate))
 
     def tail(self, threshold: float) -> _Tail:
         """The trials at or above a threshold."""
@@ -229,12 +239,19 @@ class _Tail:
         self._number = number[self._by_probe]
         self._start = np.arange(len(chosen)) - rank_within(self._number) if len(chosen) else chosen
 
+    def rate(self, counts: Floats, accepted: int, gallery_size: int | None) -> float:
+        """The rate when the first scores are accepted, so many."""
+        if not accepted:
+            return 0.0
+        if gallery_size is not None:
+            return float(self.reached(counts, gallery_size)[accepted - 1])
+        hits = counts[self._probe[:accepted]] @ counts[self._template[:accepted]]
+        return float(hits / max(self._all.total(counts), 1))
+
     def reached(self, counts: Floats, gallery_size: int | None) -> Floats:
         """`[M]` rate when this score and all before it are accepted."""
         if gallery_size is None:
-            weights = counts[self._probe] * counts[self._template]
-            total = self._all.total(counts)
-            return np.cumsum(weights) / total if total else np.zeros(len(weights))
+            return np.cumsum(counts[self._probe] * counts[self._template]) / max(self._all.total(counts), 1)
         drawn = counts[self._template[self._by_probe]]
         hits = np.cumsum(drawn)
         hits -= (hits - drawn)[self._start]
@@ -243,4 +260,4 @@ class _Tail:
         who = counts[self._all.who]
         raised = np.empty(len(drawn))
         raised[self._by_probe] = (before**gallery_size - after**gallery_size) * who[self._number]
-        return np.cumsum(raised) / who.sum()
+        return np.cumsum(raised) / max(who.sum(), 1)

@@ -1,8 +1,9 @@
-"""How often impostors are accepted, as a function of the threshold: in one comparison, and by a gallery of N identities.
+"""How often impostors are accepted, by threshold: in one comparison, and by a gallery of N identities.
 
-FAR is the share of impostor trials with a score at or above the threshold. FPIR is the share of probes of people who are
-not enrolled that reach the threshold with any of N templates. With independent trials it would be `1 - (1 - FAR)^N`; but
-some people look like many others, so that false accepts come in clusters and the FPIR is lower.
+FAR is the share of impostor trials with a score at or above the threshold. FPIR is the share of probes of
+people who are not enrolled that reach the threshold with any of N templates. With independent trials it would
+be `1 - (1 - FAR)^N`; but some people look like many others, so that false accepts come in clusters and the
+FPIR is lower.
 """
 
 from __future__ import annotations
@@ -41,27 +42,18 @@ class RateCurve:
     def threshold(self, rate: float) -> float:
         """The lowest threshold with at most this rate: just above the first score that must not be accepted.
 
-        Scores that are equal are accepted together or not at all. If everything may be accepted, it is the lowest score.
+        Scores that are equal are accepted together or not at all. If everything may be accepted, it is the
+        lowest score.
         """
         refused = int(np.searchsorted(self.reached, rate * SLACK, side="right"))
         if refused == len(self.scores):
             return float(self.scores[-1])
         return float(np.nextafter(self.scores[refused], np.inf))
 
-    def to_the_power(self, exponent: float) -> RateCurve:
-        """The rate of at least one success in `exponent` independent repetitions, `1 - (1 - rate)^exponent`."""
-        with np.errstate(divide="ignore"):
-            return RateCurve(self.scores, -np.expm1(exponent * np.log1p(-self.reached.clip(max=1))))
-
 
 def fpir_of_far(far: float, gallery_size: float) -> float:
     """`1 - (1 - FAR)^N`: the FPIR with N enrolled if all trials were independent."""
     return 1.0 if far >= 1 else -math.expm1(gallery_size * math.log1p(-far))
-
-
-def far_of_fpir(fpir: float, gallery_size: float) -> float:
-    """`1 - (1 - FPIR)^(1/N)`, the inverse of `fpir_of_far`."""
-    return fpir_of_far(fpir, 1 / gallery_size)
 
 
 def far_curve(impostors: Trials) -> RateCurve:
@@ -74,7 +66,9 @@ def far_curve(impostors: Trials) -> RateCurve:
         DataError: there is none.
     """
     if not len(impostors):
-        raise DataError("there is no impostor trial: enroll two identities or more, or add images of other people")
+        raise DataError(
+            "there is no impostor trial: enroll two identities or more, or add images of other people"
+        )
     scores = np.sort(impostors.scores)[::-1]
     return RateCurve(scores, np.arange(1, len(scores) + 1) / len(scores))
 
@@ -101,10 +95,11 @@ def measured_fpir(impostors: Trials, threshold: float, gallery_size: int) -> flo
 def fpir_curve(impostors: Trials, gallery_size: int, most: float = 1.0) -> RateCurve:
     """FPIR as a function of the threshold, averaged over all galleries of N of the templates that a probe meets.
 
-    Nothing is drawn: of the `C(n, N)` galleries that can be made of the n templates of other people, the share in which a
-    probe that k of them accept is rejected is `C(n - k, N) / C(n, N)`. As thresholds fall, the k-th template of a
-    probe to accept it raises the FPIR by the difference from k - 1 to k. Probes of people who are enrolled count as well,
-    with the galleries in which they are not. Every probe counts the same.
+    Nothing is drawn: of the `C(n, N)` galleries that can be made of the n templates of other people, the
+    share in which a probe that k of them accept is rejected is `C(n - k, N) / C(n, N)`. As thresholds fall,
+    the k-th template of a probe to accept it raises the FPIR by the difference from k - 1 to k. Probes of
+    people who are enrolled count as well, with the galleries in which they are not. Every probe counts the
+    same.
 
     Args:
         impostors: trials of different identities.
@@ -140,11 +135,12 @@ def fpir_curve(impostors: Trials, gallery_size: int, most: float = 1.0) -> RateC
 def fpir_thresholds(impostors: Trials, fpir: float, sizes: Sequence[int]) -> list[tuple[float, bool]]:
     """The lowest thresholds with at most this FPIR in galleries of several sizes, ascending.
 
-    Up to `largest_gallery`, n, it is measured. A larger gallery is taken as N/n independent ones of n, each of which may have
-    an FPIR of `1 - (1 - FPIR)^(n/N)`; people who look like many others are then counted once for n templates, where the
-    rule for independent comparisons would count them n times. Rates below those of three probes are past the data; there the
-    logarithm of the rate is continued as a straight line in the score, whose slope is that of the 30 highest probes (an
-    exponential tail, the extreme-value rule for unbounded scores; Coles 2001, section 4.2).
+    Up to `largest_gallery`, n, it is measured. A larger gallery is taken as N/n independent ones of n, each
+    of which may have an FPIR of `1 - (1 - FPIR)^(n/N)`; people who look like many others are then counted
+    once for n templates, where the rule for independent comparisons would count them n times. Rates below
+    those of three probes are past the data; there the logarithm of the rate is continued as a straight line
+    in the score, whose slope is that of the 30 highest probes (an exponential tail, the extreme-value rule
+    for unbounded scores; Coles 2001, section 4.2).
 
     Args:
         impostors: trials of different identities.
@@ -162,7 +158,9 @@ def fpir_thresholds(impostors: Trials, fpir: float, sizes: Sequence[int]) -> lis
         for size in sizes[len(measured) :]:
             rate = fpir_of_far(fpir, largest / size)
             beyond = rate < 3 / probes
-            found.append((_exponential_tail(curve, 30 / probes, rate) if beyond else curve.threshold(rate), True))
+            found.append(
+                (_exponential_tail(curve, 30 / probes, rate) if beyond else curve.threshold(rate), True)
+            )
     # A larger gallery accepts no fewer strangers.
     lowest = np.maximum.accumulate([value for value, _ in found]).tolist()
     return [(value, extrapolated) for value, (_, extrapolated) in zip(lowest, found, strict=True)]

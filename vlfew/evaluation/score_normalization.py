@@ -1,10 +1,11 @@
 """Score normalization against a cohort: how much more alike are these two than either is to other people?
 
-Some embeddings are close to everybody's. Symmetric normalization (S-norm) takes a score's distance from the mean score of a
-cohort, in standard deviations, once from the probe's side and once from the template's, and averages the two; adaptive
-symmetric normalization (AS-norm) takes only the k most similar of the cohort. Cumani et al. 2011 ("Comparison of speaker
-recognition approaches for real applications"), section 4; Matejka et al. 2017 ("Analysis of score normalization in
-multilingual speaker recognition"), where it is adaptive S-norm 1.
+Some embeddings are close to everybody's. Symmetric normalization (S-norm) takes a score's distance from the
+mean score of a cohort, in standard deviations, once from the probe's side and once from the template's, and
+averages the two; adaptive symmetric normalization (AS-norm) takes only the k most similar of the cohort.
+Cumani et al. 2011 ("Comparison of speaker recognition approaches for real applications"), section 4; Matejka
+et al. 2017 ("Analysis of score normalization in multilingual speaker recognition"), where it is adaptive
+S-norm 1.
 """
 
 from __future__ import annotations
@@ -65,7 +66,9 @@ class Cohort:
         if len(embeddings) < 2:
             raise DataError(f"a cohort of {len(embeddings)} has no standard deviation; give more images")
         if top_k is not None and not 2 <= top_k <= len(embeddings):
-            raise ConfigError(f"top_k is {top_k}; it must be from 2 to {len(embeddings)}, the size of the cohort")
+            raise ConfigError(
+                f"top_k is {top_k}; it must be from 2 to {len(embeddings)}, the size of the cohort"
+            )
         self.embeddings = normalize(embeddings.detach().cpu().double(), dim=1)
         self.top_k = len(embeddings) if top_k is None else top_k
 

@@ -15,10 +15,11 @@ from vlfew.evaluation.trials import Floats, Trials
 class ScoreProbability(BaseModel):
     """A logistic function of the score, `P = sigmoid(slope * score + offset + logit(prior))`.
 
-    The first two terms are the log-likelihood ratio of genuine and impostor scores (Brummer and du Preez 2006,
-    "Application-independent evaluation of speaker detection"), in which both kinds weigh the same, whatever their number.
-    The prior is how probable it is, before the score is known, that the probe shows this identity: 0.5 for a claim as
-    likely true as false; lower for one of N enrolled, when strangers come too.
+    The first two terms are the log-likelihood ratio of genuine and impostor scores (Brummer and du Preez
+    2006, "Application-independent evaluation of speaker detection"), in which both kinds weigh the same,
+    whatever their number. The prior is how probable it is, before the score is known, that the probe shows
+    this identity: 0.5 for a claim as likely true as false; lower for one of N enrolled, when strangers come
+    too.
 
     Attributes:
         slope: above 0.
@@ -36,8 +37,8 @@ class ScoreProbability(BaseModel):
     def fit(cls, trials: Trials, prior: float = 0.5) -> Self:
         """By scikit-learn's logistic regression over standardized scores, with its default regularization.
 
-        The regularization weighs like one trial of each kind, so that the slope stays finite where no impostor scores
-        above a genuine probe.
+        The regularization weighs like one trial of each kind, so that the slope stays finite where no
+        impostor scores above a genuine probe.
 
         Raises:
             DataError: no genuine or no impostor trial, or scores that are not higher for genuine ones.
@@ -58,7 +59,9 @@ class ScoreProbability(BaseModel):
         )
         slope = float(fitted.coef_[0, 0]) / spread
         if not slope > 0:
-            raise DataError("genuine trials do not score higher than impostors; the model cannot tell them apart")
+            raise DataError(
+                "genuine trials do not score higher than impostors; the model cannot tell them apart"
+            )
         return cls(slope=slope, offset=float(fitted.intercept_[0]) - slope * center, prior=prior)
 
     def __call__(self, scores: Floats | float, prior: float | None = None) -> Floats:

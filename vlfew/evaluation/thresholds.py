@@ -1,7 +1,7 @@
 """`Threshold`: the score from which a probe is accepted, and what it stands for.
 
-Set by `threshold_at_far` (one comparison) or `threshold_at_fpir` (a gallery of N identities), with error rates and intervals on
-the trials that it was set on. A reader finds in it how many trials and people that were.
+Set by `calibrate_threshold`, for one comparison or for a gallery of N identities, with error rates and
+intervals on the trials that it was set on, and how many trials and people those were.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from vlfew.evaluation.impostor_rates import (
     measured_far,
     measured_fpir,
 )
-from vlfew.evaluation.trials import Combine, Trials
+from vlfew.evaluation.trials import Combine, Trials, numbered
 
 Source = Literal["own images", "pairs", "validation split of the model"]
 Support = Literal["image", "text", "both"]
@@ -71,7 +71,8 @@ class Threshold(BaseModel):
         gallery_size: number of enrolled identities where it was set for an FPIR; None where for a FAR.
         far: false-accept rate of one comparison.
         frr: share of genuine probes that are rejected; None where there was no genuine trial.
-        fpir: share of probes of strangers that the gallery accepts; None where it was set for a FAR, or not measured.
+        fpir: share of probes of strangers that the gallery accepts; None where it was set for a FAR, or not
+        measured.
         identities: people with a template.
         impostor_identities: people in probes of impostor trials, enrolled or not.
         genuine_trials: number of genuine trials.
@@ -112,24 +113,27 @@ class Threshold(BaseModel):
         return np.asarray(np.asarray(scores, np.float64) >= self.value)
 
     def implied_fpir(self, gallery_size: int) -> float:
-        """`1 - (1 - FAR)^N`, the FPIR with N enrolled if comparisons were independent; usually more than is measured."""
+        """`1 - (1 - FAR)^N`, the FPIR of N enrolled if trials were independent; usually above the measured one."""
         return fpir_of_far(self.far.value, gallery_size)
 
     def for_gallery_size(self, gallery_size: int) -> SizedThreshold:
         """The threshold for the same FPIR with another number of enrolled identities.
 
-        Interpolated over the logarithm of the size. A threshold that was set for a FAR is the same for all sizes.
+        Interpolated over the logarithm of the size. A threshold that was set for a FAR is the same for all
+        sizes.
 
         Raises:
             ConfigError: the size is below 1, or above one million.
         """
-        check_at_least("gallery_size", gallery_size)
+        _check_size(gallery_size, SIZES[-1])
         if self.gallery_size is None:
             return SizedThreshold(gallery_size=gallery_size, value=self.value, extrapolated=self.extrapolated)
         prepared = self.by_gallery_size
         sizes = [one.gallery_size for one in prepared]
         if gallery_size > sizes[-1]:
-            raise ConfigError(f"gallery_size is {gallery_size:,}; thresholds go up to {sizes[-1]:,} identities")
+            raise ConfigError(
+                f"gallery_size is {gallery_size:,}; thresholds go up to {sizes[-1]:,} identities"
+            )
         value = float(np.interp(math.log(gallery_size), np.log(sizes), [one.value for one in prepared]))
         above = prepared[int(np.searchsorted(sizes, gallery_size))]
         return SizedThreshold(gallery_size=gallery_size, value=value, extrapolated=above.extrapolated)
@@ -146,7 +150,9 @@ class Threshold(BaseModel):
         if self.extrapolated:
             found.append("extrapolated: beyond the gallery sizes and rates that the trials can measure")
         if self.source == "validation split of the model":
-            found.append("set on the model's validation images, not on yours; calibrate with your own to be sure")
+            found.append(
+                "set on the model's validation images, not on yours; calibrate with your own to be sure"
+            )
         return found
 
     def describe(self) -> str:
@@ -178,7 +184,9 @@ class Threshold(BaseModel):
         except ValidationError as error:
             wrong = error.errors()[0]
             key = ".".join(map(str, wrong["loc"]))
-            raise DataError(f"{where}: {key + ': ' if key else ''}{first_line(Exception(wrong['msg']))}") from None
+            raise DataError(
+                f"{where}: {key + ': ' if key else ''}{first_line(Exception(wrong['msg']))}"
+            ) from None
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -192,10 +200,12 @@ class Threshold(BaseModel):
             raise DataError(f"{path}: cannot be read: {error.strerror}; calibrate again") from None
 
 
-def threshold_at_far(
+def calibrate_threshold(
     trials: Trials,
-    far: float,
     *,
+    far: float | None = None,
+    fpir: float | None = None,
+    gallery_size: int | None = None,
     source: Source = "own images",
     support: Support = "image",
     combine: Combine = "mean",
@@ -203,56 +213,17 @@ def threshold_at_far(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Threshold:
-    """The lowest threshold that accepts at most this share of impostor trials.
+    """The lowest threshold that accepts at most a share of impostors.
+
+    Either at most a share `far` of impostor trials, or, in a gallery of N, at most a share `fpir` of the
+    probes of people who are not enrolled. The FPIR is measured over all galleries of N of the templates (see
+    `fpir_curve`); for more than there are, it is extrapolated (see `fpir_thresholds`).
 
     Args:
         trials: genuine trials are needed for the FRR only.
         far: for example 0.001.
-        source: where the trials came from, for the record, as are the next three.
-        support: what the templates are made of.
-        combine: how images of an identity are combined.
-        normalization: of the scores.
-        resamples: of the bootstrap.
-        seed: of the bootstrap.
-
-    Raises:
-        ConfigError: the rate is not between 0 and 1.
-        DataError: fewer than `3 / far` impostor trials; no two identities.
-    """
-    impostors = trials.impostors
-    check_support(far, len(impostors), "false-accept rate", "impostor trials")
-    value = far_curve(impostors).threshold(far)
-    return _measured(trials, value, far, resamples, seed).model_copy(
-        update={
-            "source": source,
-            "support": support,
-            "combine": combine,
-            "normalization": normalization,
-            "wide_interval": len(impostors) * far < 30,
-        }
-    )
-
-
-def threshold_at_fpir(
-    trials: Trials,
-    fpir: float,
-    gallery_size: int,
-    *,
-    source: Source = "own images",
-    support: Support = "image",
-    combine: Combine = "mean",
-    normalization: str = "none",
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Threshold:
-    """The lowest threshold at which a gallery of N accepts at most this share of probes of people who are not in it.
-
-    Measured over all galleries of N of the templates (see `fpir_curve`); for larger ones see `fpir_threshold`.
-
-    Args:
-        trials: genuine trials are needed for the FRR only.
         fpir: for example 0.05.
-        gallery_size: N, number of enrolled identities.
+        gallery_size: N, number of enrolled identities, with `fpir`.
         source: where the trials came from, for the record, as are the next three.
         support: what the templates are made of.
         combine: how images of an identity are combined.
@@ -261,40 +232,66 @@ def threshold_at_fpir(
         seed: of the bootstrap.
 
     Raises:
-        ConfigError: the rate is not between 0 and 1, or the size is below 1 or above one million.
-        DataError: fewer than `3 / fpir` probes of people who are not enrolled; no two identities.
+        ConfigError: not one of both rates, a rate not between 0 and 1, or a size below 1 or above one
+        million.
+        DataError: fewer than `3 / rate` impostor trials, or probes for an FPIR; no two identities.
     """
-    check_at_least("gallery_size", gallery_size)
-    if gallery_size > SIZES[-1]:
-        raise ConfigError(f"gallery_size is {gallery_size:,}; thresholds go up to {SIZES[-1]:,} identities")
+    rate = far if fpir is None else fpir
+    if rate is None or (far is not None and fpir is not None):
+        raise ConfigError("a threshold is set for one rate: give far, or fpir with gallery_size")
+    if (fpir is None) != (gallery_size is None):
+        raise ConfigError("an FPIR depends on how many are enrolled: give both fpir and gallery_size, or far")
     impostors = trials.impostors
     probes = len(impostors.probes[0])
-    check_support(fpir, probes, "false-positive identification rate", "probes of people who are not enrolled")
-    sizes = sorted({*SIZES, gallery_size})
-    thresholds = [
-        SizedThreshold(gallery_size=size, value=value, extrapolated=extrapolated)
-        for size, (value, extrapolated) in zip(sizes, fpir_thresholds(impostors, fpir, sizes), strict=True)
-    ]
-    own = thresholds[sizes.index(gallery_size)]
-    found = _measured(trials, own.value, fpir, resamples, seed)
-    measured = None
-    if gallery_size <= largest_gallery(impostors):
-        rate = measured_fpir(impostors, own.value, gallery_size)
-        interval = IdentityBootstrap(trials, resamples, seed).fpir(own.value, gallery_size)
-        measured = Rate.of(rate, interval)
-    return found.model_copy(
-        update={
-            "gallery_size": gallery_size,
-            "fpir": measured,
-            "source": source,
-            "support": support,
-            "combine": combine,
-            "normalization": normalization,
-            "wide_interval": probes * fpir < 30,
-            "extrapolated": own.extrapolated,
-            "by_gallery_size": thresholds,
-        }
+    by_size: list[SizedThreshold] = []
+    if gallery_size is None:
+        check_support(rate, len(impostors), "false-accept rate", "impostor trials")
+        value, extrapolated = far_curve(impostors).threshold(rate), False
+    else:
+        _check_size(gallery_size, SIZES[-1])
+        check_support(rate, probes, "false-positive identification rate", "probes of people not enrolled")
+        sizes = sorted({*SIZES, gallery_size})
+        by_size = [
+            SizedThreshold(gallery_size=size, value=value, extrapolated=extrapolated)
+            for size, (value, extrapolated) in zip(
+                sizes, fpir_thresholds(impostors, rate, sizes), strict=True
+            )
+        ]
+        own = by_size[sizes.index(gallery_size)]
+        value, extrapolated = own.value, own.extrapolated
+    bootstrap = IdentityBootstrap(trials, resamples, seed)
+    frr = fpir_rate = None
+    if trials.genuine.any():
+        frr = Rate.of(float((trials.genuine_scores < value).mean()), bootstrap.frr(value))
+    if gallery_size is not None and gallery_size <= largest_gallery(impostors):
+        measured = measured_fpir(impostors, value, gallery_size)
+        fpir_rate = Rate.of(measured, bootstrap.fpir(value, gallery_size))
+    return Threshold(
+        value=value,
+        asked=rate,
+        gallery_size=gallery_size,
+        far=Rate.of(measured_far(impostors, value), bootstrap.far(value)),
+        frr=frr,
+        fpir=fpir_rate,
+        identities=int(bootstrap.with_template.sum()),
+        impostor_identities=len(numbered(impostors.probe_identity)[0]),
+        genuine_trials=int(trials.genuine.sum()),
+        impostor_trials=len(impostors),
+        impostor_probes=probes,
+        source=source,
+        support=support,
+        combine=combine,
+        normalization=normalization,
+        wide_interval=rate * (len(impostors) if gallery_size is None else probes) < 30,
+        extrapolated=extrapolated,
+        by_gallery_size=by_size,
     )
+
+
+def _check_size(gallery_size: int, most: int) -> None:
+    check_at_least("gallery_size", gallery_size)
+    if gallery_size > most:
+        raise ConfigError(f"gallery_size is {gallery_size:,}; thresholds go up to {most:,} identities")
 
 
 def check_support(rate: float, trials: int, name: str, what: str) -> None:
@@ -316,10 +313,12 @@ def check_support(rate: float, trials: int, name: str, what: str) -> None:
     if not 0 < rate < 1:  # NaN too
         raise ConfigError(f"a {name} of {rate!r} was asked for; it must be above 0 and below 1, such as 0.01")
     if trials * rate < 3 / SLACK:
-        lowest = f"the lowest rate that they support is {ceil_digits(3 / trials):g}" if trials > 3 else "none"
+        lowest = "no rate can be set by them"
+        if trials > 3:
+            lowest = f"the lowest rate that they support is {ceil_digits(3 / trials):g}"
         raise DataError(
             f"a {name} of {rate:g} needs at least {math.ceil(3 / rate / SLACK):,} {what}, and there are {trials:,}; "
-            f"{lowest if trials > 3 else 'no rate can be set by them'} (rule of three): ask for that, or add people"
+            f"{lowest} (rule of three): ask for that, or add people"
         )
 
 
@@ -327,24 +326,3 @@ def ceil_digits(rate: float) -> float:
     """A rate rounded up to two significant digits."""
     step = 10.0 ** (math.floor(math.log10(rate)) - 1)
     return math.ceil(rate / step / SLACK) * step
-
-
-def _measured(trials: Trials, value: float, asked: float, resamples: int, seed: int) -> Threshold:
-    """A threshold with its FAR, FRR and counts."""
-    impostors, bootstrap = trials.impostors, IdentityBootstrap(trials, resamples, seed)
-    frr = None
-    if trials.genuine.any():
-        rejected = float((trials.genuine_scores < value).mean())
-        frr = Rate.of(rejected, bootstrap.frr(value))
-    return Threshold(
-        value=value,
-        asked=asked,
-        far=Rate.of(measured_far(impostors, value), bootstrap.far(value)),
-        frr=frr,
-        identities=len(np.unique(trials.template_identity)),
-        impostor_identities=len(np.unique(impostors.probe_identity)),
-        genuine_trials=int(trials.genuine.sum()),
-        impostor_trials=len(impostors),
-        impostor_probes=len(impostors.probes[0]),
-        source="own images",
-    )

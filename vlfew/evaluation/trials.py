@@ -1,12 +1,11 @@
 """Trials: scores of probes against enrolled templates, with the identities on both sides.
 
-Thresholds are set on the scores that a gallery gives, of one image against everything that is enrolled of an identity,
-and not on scores of image pairs: a template of several images scores higher and varies less.
+Thresholds are set on the scores that a gallery gives, of one image against everything that is enrolled of an
+identity, and not on scores of image pairs: a template of several images scores higher and varies less.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -54,7 +53,9 @@ class Trials:
         if any(shape != (len(self.scores),) for shape in shapes.values()):
             raise DataError(f"trials need one value each, got shapes {shapes}")
         if broken := int(np.isnan(self.scores).sum()):
-            raise DataError(f"{broken:,} of {len(self):,} scores are NaN; the embeddings have NaN or infinity")
+            raise DataError(
+                f"{broken:,} of {len(self):,} scores are NaN; the embeddings have NaN or infinity"
+            )
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -75,27 +76,38 @@ class Trials:
 
     @cached_property
     def probes(self) -> tuple[Ints, Ints, Ints]:
-        """First trial `[P]` of each probe, probe `[T]` from 0 of each trial, and number of trials `[P]` of each probe."""
-        _, first, inverse, counts = np.unique(
-            self.probe, return_index=True, return_inverse=True, return_counts=True
-        )
+        """Each probe's first trial `[P]`, each trial's probe `[T]` from 0, and each probe's number of trials `[P]`."""
+        numbers, inverse = numbered(self.probe)
+        first = np.empty(len(numbers), np.int64)
+        first[inverse[::-1]] = np.arange(len(self))[::-1]  # the last one that is written is the first trial
+        counts = np.bincount(inverse, minlength=len(numbers))
         return first, inverse, counts
 
     def select(self, chosen: NDArray[np.bool_] | Ints) -> Trials:
         """Some of the trials."""
-        return Trials(*(values[chosen] for values in self._columns()))
+        return Trials(
+            self.scores[chosen],
+            self.probe_identity[chosen],
+            self.template_identity[chosen],
+            self.probe[chosen],
+        )
 
-    def _columns(self) -> tuple[Floats, Ints, Ints, Ints]:
-        return self.scores, self.probe_identity, self.template_identity, self.probe
 
-    @staticmethod
-    def cat(parts: Sequence[Trials]) -> Trials:
-        """Concatenated, with the numbers of the probes kept."""
-        return Trials(*(np.concatenate(columns) for columns in zip(*(p._columns() for p in parts), strict=True)))
+def numbered(values: Ints) -> tuple[Ints, Ints]:
+    """The distinct values `[I]`, ascending, and the number `[T]` of each: `np.unique` without sorting millions."""
+    low, high = (int(values.min()), int(values.max())) if len(values) else (0, -1)
+    if high - low > 10 * len(values):
+        return np.unique(values, return_inverse=True)
+    present = np.zeros(high - low + 1, bool)
+    present[values - low] = True
+    return np.flatnonzero(present) + low, (np.cumsum(present) - 1)[values - low]
 
 
 def trials_from_scores(
-    scores: ArrayLike, probe_identity: ArrayLike, template_identity: ArrayLike, own_scores: ArrayLike | None = None
+    scores: ArrayLike,
+    probe_identity: ArrayLike,
+    template_identity: ArrayLike,
+    own_scores: ArrayLike | None = None,
 ) -> Trials:
     """Trials from the scores that a gallery gave to probes.
 
@@ -103,8 +115,9 @@ def trials_from_scores(
         scores: `[P, N]` of each probe with each template.
         probe_identity: `[P]`.
         template_identity: `[N]`, all different.
-        own_scores: `[P]` of each probe with the template of its own identity without the probe; NaN where nothing else
-            is enrolled of it. None where no template contains a probe, so that `scores` holds the genuine scores too.
+        own_scores: `[P]` of each probe with the template of its own identity without the probe; NaN where
+            nothing else is enrolled of it. None where no template contains a probe, so that `scores` holds
+            the genuine scores too.
 
     Raises:
         DataError: shapes that do not fit, two templates of one identity, or NaN among the scores.
@@ -128,7 +141,12 @@ def trials_from_scores(
     if own.shape != (len(probes),):
         raise DataError(f"own_scores of {len(probes)} probes are {list(own.shape)}")
     known = ~np.isnan(own)
-    return Trials.cat([trials, Trials(own[known], probes[known], probes[known], number[known])])
+    return Trials(
+        np.concatenate([trials.scores, own[known]]),
+        np.concatenate([trials.probe_identity, probes[known]]),
+        np.concatenate([trials.template_identity, probes[known]]),
+        np.concatenate([trials.probe, number[known]]),
+    )
 
 
 def trials_from_pairs(scores: ArrayLike, first_identity: ArrayLike, second_identity: ArrayLike) -> Trials:
@@ -171,7 +189,9 @@ def trials_from_embeddings(
     labels = labels.long()
     names, of_image = labels.unique(return_inverse=True)
     enrolled = _unit(embeddings)
-    strangers = embeddings.new_empty(0, embeddings.shape[1]).double() if impostors is None else _unit(impostors)
+    strangers = (
+        embeddings.new_empty(0, embeddings.shape[1]).double() if impostors is None else _unit(impostors)
+    )
     if impostor_labels is None:
         # Numbers that no enrolled identity has.
         impostor_labels = int(names.max()) + 1 + torch.arange(len(strangers))
@@ -190,7 +210,9 @@ def trials_from_embeddings(
     every = torch.cat([labels, impostor_labels.long()])
     trials = trials_from_scores(scores.numpy(), every.numpy(), names.numpy(), own.numpy())
     if not len(trials):
-        raise DataError("one image of one identity cannot be compared with anything; enroll more, or add impostors")
+        raise DataError(
+            "one image of one identity cannot be compared with anything; enroll more, or add impostors"
+        )
     return trials
 
 
@@ -203,7 +225,9 @@ def _mean(probes: Tensor, enrolled: Tensor, of_image: Tensor, count: int, cohort
     """The template is the mean of an identity's embeddings."""
     sums = enrolled.new_zeros(count, enrolled.shape[1]).index_add_(0, of_image, enrolled)
     templates, rests = normalize(sums, dim=1), normalize(sums[of_image] - enrolled, dim=1)
-    statistics = [NO_STATISTICS if cohort is None else cohort.of_embeddings(part) for part in (templates, rests)]
+    statistics = [
+        NO_STATISTICS if cohort is None else cohort.of_embeddings(part) for part in (templates, rests)
+    ]
     return probes @ templates.T, (enrolled * rests).sum(1), statistics[0], statistics[1]
 
 
@@ -238,5 +262,7 @@ def _unit(embeddings: Tensor) -> Tensor:
     embeddings = embeddings.detach().cpu().double()
     lengths = torch.linalg.vector_norm(embeddings, dim=1)
     if broken := int((~(lengths > 0) | ~lengths.isfinite()).sum()):
-        raise DataError(f"{broken} of {len(embeddings)} embeddings are zero, NaN or infinite; their images are damaged")
+        raise DataError(
+            f"{broken} of {len(embeddings)} embeddings are zero, NaN or infinite; their images are damaged"
+        )
     return embeddings / lengths[:, None]

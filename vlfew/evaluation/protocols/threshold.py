@@ -47,14 +47,16 @@ def threshold(
 ) -> ProtocolResult:
     """Share of genuine probes accepted on one half of the identities by the threshold set on the other half.
 
-    Each repeat halves the identities of the split at random. In either half those with several images are enrolled,
-    every image of theirs in turn is a probe (and left out of its own template), and the images of the others are probes of
-    strangers. A threshold is set on the first half for a FAR, or for the FPIR of a gallery of N, and the rate that it
-    gives is measured on the second. Before that, the first half predicts it: the 95% prediction interval is by a bootstrap
-    over identities, of the threshold and of the measurement. The result has the mean measured rate, the number of repeats
-    in which it lies inside its interval, and the false-reject rate.
+    Each repeat halves the identities of the split at random. In either half those with several images are
+    enrolled, every image of theirs in turn is a probe (and left out of its own template), and the images of
+    the others are probes of strangers. A threshold is set on the first half for a FAR, or for the FPIR of a
+    gallery of N, and the rate that it gives is measured on the second. Before that, the first half predicts
+    it: the 95% prediction interval is by a bootstrap over identities, of the threshold and of the
+    measurement. The result has the mean measured rate, the number of repeats in which it lies inside its
+    interval, and the false-reject rate.
 
-    The interval of the accuracy is over repeats, which share the split's people; it says nothing about new people.
+    The interval of the accuracy is over repeats, which share the split's people; it says nothing about new
+    people.
 
     Args:
         context: the model and the data.
@@ -64,10 +66,12 @@ def threshold(
         gallery_size: N, number of enrolled identities that the FPIR is for.
         repeats: number of random halvings.
         max_images: images per identity at most, so that no one person outweighs many.
-        combine: how several images of an identity are scored: as their `mean`, or by the most similar (`max`).
-        score_normalization: also measure with AS-norm; the accuracy is then with it. A cohort is left out of both
-            halves, for both figures.
-        cohort_size: number of identities, one image each, that scores are normalized against; those with one image first.
+        combine: how several images of an identity are scored: as their `mean`, or by the most similar
+        (`max`).
+        score_normalization: also measure with AS-norm; the accuracy is then with it. A cohort is left out of
+            both halves, for both figures.
+        cohort_size: number of identities, one image each, that scores are normalized against; those with one
+        image first.
         top_k: most similar members of the cohort that count.
         resamples: of the bootstrap behind the prediction interval.
         seed: of the random draws.
@@ -102,7 +106,9 @@ def threshold(
                     found = target.measure(own, other, bootstrap)
                     measured.setdefault(target.name + "_normalized" * normalized, []).append(found)
             bar.step()
-    details = {key: value for name, found in measured.items() for key, value in _summary(name, found).items()}
+    details: dict[str, Any] = {f"{target.name}_asked": target.rate for target in targets}
+    for name, found in measured.items():
+        details |= _summary(name, found)
     half = draws[0].halves[0]
     details |= {
         "enrolled_identities": len(labels[half.enrolled].unique()),
@@ -178,14 +184,13 @@ class Draw:
     cohort: Tensor
 
 
-def _halve(
-    data: LabeledImages, split: str, max_images: int, cohort: int, seed: int, repeat: int
-) -> Draw:
+def _halve(data: LabeledImages, split: str, max_images: int, cohort: int, seed: int, repeat: int) -> Draw:
     """Halves of those with several images, and of those with one, so that they are alike."""
     labels = data.labels[split_indices(data, split)].numpy()
     rng = generator_at(seed, "threshold", repeat)
     people = {
-        label: rng.permutation(np.flatnonzero(labels == label))[:max_images] for label in np.unique(labels).tolist()
+        label: rng.permutation(np.flatnonzero(labels == label))[:max_images]
+        for label in np.unique(labels).tolist()
     }
     order = rng.permutation(list(people))
     several = [label for label in order.tolist() if len(people[label]) > 1]
@@ -199,7 +204,9 @@ def _halve(
         return torch.tensor([n for label in chosen for n in people[label].tolist()], dtype=torch.int64)
 
     first, second = (Half(images(several[n::2]), images(single[n::2])) for n in (0, 1))
-    return Draw((first, second), torch.tensor([int(people[label][0]) for label in left_out], dtype=torch.int64))
+    return Draw(
+        (first, second), torch.tensor([int(people[label][0]) for label in left_out], dtype=torch.int64)
+    )
 
 
 def _check(data: LabeledImages, split: str, half: Half, targets: list[Target]) -> None:
