@@ -124,3 +124,23 @@ def test_thresholds_for_larger_galleries() -> None:
     assert values[:5] == pytest.approx(exact[:5], rel=0.04)
     # An exponential tail is heavier than a normal one: the threshold is higher, on the safe side.
     assert exact[5] < values[5] < 1.5 * exact[5]
+
+
+def test_larger_galleries_by_blocks_come_closer_than_by_independence() -> None:
+    """Strangers differ in how much they look like others; 60 templates are known, and 240 will be enrolled."""
+    target, known, size = 0.1, 60, 240
+    blocks, independent = [], []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        of_probe, of_template = rng.normal(size=1500), rng.normal(size=known + 400)
+        scores = of_probe[:, None] + 0.5 * of_template + rng.normal(size=(1500, known + 400))
+        own, later = grid(scores[:500, :known].tolist()), grid(scores[500:, known:].tolist())
+        ((by_blocks, extrapolated),) = fpir_thresholds(own, target, [size])
+        assert extrapolated
+        by_independence = far_curve(own).threshold(fpir_of_far(target, 1 / size))
+        blocks.append(measured_fpir(later, by_blocks, size))
+        independent.append(measured_fpir(later, by_independence, size))
+    assert abs(np.mean(blocks) - target) < abs(np.mean(independent) - target) / 2
+    assert (
+        np.mean(independent) < target
+    )  # a threshold that is too high is the safe side, at the price of rejections

@@ -37,7 +37,7 @@ from vlfew.evaluation.trials import Floats, Ints, Trials, numbered
 
 RESAMPLES = 1000
 TAIL = 2.0
-"""Thresholds of resamples are sought where the rate is up to this many times the wanted one; then up to twice as many."""
+"""Thresholds of resamples are sought where the rate is up to this many times the wanted one, then up to twice that."""
 
 
 @dataclass(frozen=True)

@@ -109,38 +109,42 @@ def fpir_curve(impostors: Trials, gallery_size: int, most: float = 1.0) -> RateC
     Raises:
         DataError: a probe meets fewer than N templates.
     """
+    return _fpir_curves(impostors, [gallery_size], most)[0]
+
+
+def _fpir_curves(impostors: Trials, sizes: Sequence[int], most: float) -> list[RateCurve]:
+    """`fpir_curve` of several sizes, over the same scores."""
     _, inverse, met = impostors.probes
-    _check_gallery_size(met, gallery_size)
+    _check_gallery_size(met, max(sizes))
     tail = np.arange(len(impostors))
     if most < 1 and (kept := math.ceil(most * len(impostors)) + 1) < len(impostors):
         # Where all probes meet as many templates, the FPIR is no lower than the FAR.
         lowest = np.partition(impostors.scores, -kept)[-kept]
         tail = np.flatnonzero(impostors.scores >= lowest)
     scores, of = impostors.scores[tail], inverse[tail]
-    order = np.lexsort((-scores, of))
-    rank = rank_within(of[order])
-    missed = np.empty(len(order))
-    for n in np.unique(met):
-        here = met[of[order]] == n
-        survival = rejected_share(int(n), gallery_size)
-        missed[here] = survival[rank[here]] - survival[rank[here] + 1]
-    scores, raised = scores[order], missed / len(met)
-    descending = np.argsort(-scores, kind="stable")
-    curve = RateCurve(scores[descending], np.cumsum(raised[descending]))
-    if len(tail) < len(impostors) and curve.reached[-1] <= most * SLACK:
-        return fpir_curve(impostors, gallery_size)
-    return curve
+    by_probe = np.lexsort((-scores, of))
+    scores, of = scores[by_probe], of[by_probe]
+    rank, descending = rank_within(of), np.argsort(-scores, kind="stable")
+    curves = []
+    for size in sizes:
+        raised = np.empty(len(scores))
+        for n in np.unique(met):
+            here, rejected = met[of] == n, rejected_share(int(n), size)
+            raised[here] = rejected[rank[here]] - rejected[rank[here] + 1]
+        curves.append(RateCurve(scores[descending], np.cumsum(raised[descending]) / len(met)))
+    if len(tail) < len(impostors) and min(curve.reached[-1] for curve in curves) <= most * SLACK:
+        return _fpir_curves(impostors, sizes, 1.0)
+    return curves
 
 
 def fpir_thresholds(impostors: Trials, fpir: float, sizes: Sequence[int]) -> list[tuple[float, bool]]:
     """The lowest thresholds with at most this FPIR in galleries of several sizes, ascending.
 
-    Up to `largest_gallery`, n, it is measured. A larger gallery is taken as N/n independent ones of n, each
-    of which may have an FPIR of `1 - (1 - FPIR)^(n/N)`; people who look like many others are then counted
-    once for n templates, where the rule for independent comparisons would count them n times. Rates below
-    those of three probes are past the data; there the logarithm of the rate is continued as a straight line
-    in the score, whose slope is that of the 30 highest probes (an exponential tail, the extreme-value rule
-    for unbounded scores; Coles 2001, section 4.2).
+    Up to `largest_gallery`, n, the FPIR is measured. Beyond, `-log(1 - FPIR)`, which grows like N if trials are
+    independent and more slowly if some people look like many others, is continued as the power of N by which it
+    grows from n/2 to n. Rates below those of three probes are past the data; there the logarithm of the rate is
+    continued as a straight line in the score, whose slope is that of the 30 highest probes (an exponential
+    tail, the extreme-value rule for unbounded scores; Coles 2001, section 4.2).
 
     Args:
         impostors: trials of different identities.
@@ -151,19 +155,30 @@ def fpir_thresholds(impostors: Trials, fpir: float, sizes: Sequence[int]) -> lis
         For each size, the threshold, and whether it is extrapolated.
     """
     largest, probes = largest_gallery(impostors), len(impostors.probes[0])
-    measured = [s for s in sizes if s <= largest]
-    found = [(fpir_curve(impostors, size, most=fpir).threshold(fpir), False) for size in measured]
-    if len(measured) < len(sizes):
-        curve = fpir_curve(impostors, largest, most=max(fpir, min(1.0, 30 / probes)))
-        for size in sizes[len(measured) :]:
+    measured, larger = [s for s in sizes if s <= largest], [s for s in sizes if s > largest]
+    most = max(fpir, min(1.0, 30 / probes))
+    *curves, half, whole = _fpir_curves(impostors, [*measured, max(1, largest // 2), largest], most)
+    found = [(curve.threshold(fpir), False) for curve in curves]
+    for size in larger:
+        threshold = _extrapolated(half, whole, largest, size).threshold(fpir)
+        at_largest = whole.at(threshold)
+        if at_largest < 3 / probes:
             rate = fpir_of_far(fpir, largest / size)
-            beyond = rate < 3 / probes
-            found.append(
-                (_exponential_tail(curve, 30 / probes, rate) if beyond else curve.threshold(rate), True)
-            )
+            threshold = max(threshold, _exponential_tail(whole, 30 / probes, rate))
+        found.append((threshold, True))
     # A larger gallery accepts no fewer strangers.
     lowest = np.maximum.accumulate([value for value, _ in found]).tolist()
     return [(value, extrapolated) for value, (_, extrapolated) in zip(lowest, found, strict=True)]
+
+
+def _extrapolated(half: RateCurve, whole: RateCurve, largest: int, size: int) -> RateCurve:
+    """The curve for a larger gallery, from those for the largest that is measured and for half of it."""
+    if largest == 1:
+        return RateCurve(whole.scores, -np.expm1(size * np.log1p(-whole.reached.clip(max=1 - 1e-12))))
+    grown, before = (-np.log1p(-curve.reached.clip(max=1 - 1e-12)) for curve in (whole, half))
+    power = np.log(grown / before) / math.log(largest / (largest // 2))
+    expected = grown * (size / largest) ** power.clip(0, 1)
+    return RateCurve(whole.scores, np.maximum.accumulate(-np.expm1(-expected)))
 
 
 def _exponential_tail(curve: RateCurve, known: float, rate: float) -> float:
