@@ -105,6 +105,10 @@ def test_wrong_trials_are_one_line() -> None:
         trials_from_scores([[0.1, 0.2]], [0], [1, 1])
     with pytest.raises(DataError, match=r"own_scores of 1 probes are \[2\]"):
         trials_from_scores([[0.1]], [0], [1], [0.1, 0.2])
+    with pytest.raises(DataError, match="2 embeddings and 1 labels"):
+        trials_from_embeddings(people(2), torch.tensor([5]))
+    with pytest.raises(DataError, match="0 embeddings and 0 labels"):
+        trials_from_embeddings(people(0), torch.tensor([]))
     with pytest.raises(DataError, match="identity 5 is both enrolled and an impostor"):
         trials_from_embeddings(people(2), torch.tensor([5, 6]), people(1), torch.tensor([5]))
     with pytest.raises(DataError, match="1 of 2 embeddings are zero"):

@@ -100,7 +100,7 @@ class IdentityBootstrap:
         accepted = np.flatnonzero(own.trials.scores >= threshold)
         p, t = own.probe[accepted], own.template[accepted]
         rates = [
-            (c[p] * c[t]).sum() / total if (total := own.total(c)) else np.nan for c in self.counts("rate")
+            float(c[p] @ c[t]) / total if (total := own.total(c)) else np.nan for c in self.counts("rate")
         ]
         return self._interval(rates, len(accepted) / len(own.trials), len(self.identities))
 
@@ -109,7 +109,10 @@ class IdentityBootstrap:
         who, scores = self._probe[self.trials.genuine], self.trials.genuine_scores
         tried = np.bincount(who, minlength=len(self.identities))
         rejected = np.bincount(who[scores < threshold], minlength=len(self.identities))
-        rates = [float(c @ rejected) / total if (total := c @ tried) else np.nan for c in self.counts("rate")]
+        rates = [
+            float(c @ rejected) / total if (total := float(c @ tried)) else np.nan
+            for c in self.counts("rate")
+        ]
         return self._interval(rates, rejected.sum() / len(who), int((tried > 0).sum()))
 
     def fpir(self, threshold: float, gallery_size: int) -> Interval:

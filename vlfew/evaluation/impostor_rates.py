@@ -143,8 +143,8 @@ def fpir_thresholds(impostors: Trials, fpir: float, sizes: Sequence[int]) -> lis
     Up to `largest_gallery`, n, the FPIR is measured. Beyond, `-log(1 - FPIR)`, which grows like N if trials are
     independent and more slowly if some people look like many others, is continued as the power of N by which it
     grows from n/2 to n. Rates below those of three probes are past the data; there the logarithm of the rate is
-    continued as a straight line in the score, whose slope is that of the 30 highest probes (an exponential
-    tail, the extreme-value rule for unbounded scores; Coles 2001, section 4.2).
+    continued as a straight line in the score, whose slope is that of the 30 highest probes (an
+    exponential tail: the generalized Pareto distribution of extreme values with shape 0; Coles 2001, chapter 4).
 
     Args:
         impostors: trials of different identities.

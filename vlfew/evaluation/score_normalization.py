@@ -3,7 +3,7 @@
 Some embeddings are close to everybody's. Symmetric normalization (S-norm) takes a score's distance from the
 mean score of a cohort, in standard deviations, once from the probe's side and once from the template's, and
 averages the two; adaptive symmetric normalization (AS-norm) takes only the k most similar of the cohort.
-Cumani et al. 2011 ("Comparison of speaker recognition approaches for real applications"), section 4; Matejka
+Cumani et al. 2011 ("Comparison of speaker recognition approaches for real applications"); Matejka
 et al. 2017 ("Analysis of score normalization in multilingual speaker recognition"), where it is adaptive
 S-norm 1.
 """
@@ -19,7 +19,7 @@ from torch.nn.functional import normalize
 from vlfew.core.errors import ConfigError, DataError
 
 TOP_K = 200
-"""Cohort members that a score is normalized by: Matejka et al. 2017 use the 200 to 400 most similar."""
+"""Cohort members that a score is normalized by; a few hundred is usual."""
 
 
 @dataclass(frozen=True, eq=False)

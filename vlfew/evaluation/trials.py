@@ -184,8 +184,12 @@ def trials_from_embeddings(
         cohort: scores are normalized against it.
 
     Raises:
-        DataError: no trial at all; an impostor who is enrolled; NaN or a zero embedding.
+        DataError: nothing is enrolled, no trial at all; an impostor who is enrolled; NaN or a zero embedding.
     """
+    if not 0 < len(labels) == len(embeddings):
+        raise DataError(
+            f"{len(embeddings)} embeddings and {len(labels)} labels; one each is needed, at least one"
+        )
     labels = labels.long()
     names, of_image = labels.unique(return_inverse=True)
     enrolled = _unit(embeddings)

@@ -66,12 +66,11 @@ def threshold(
         gallery_size: N, number of enrolled identities that the FPIR is for.
         repeats: number of random halvings.
         max_images: images per identity at most, so that no one person outweighs many.
-        combine: how several images of an identity are scored: as their `mean`, or by the most similar
-        (`max`).
+        combine: how several images of an identity are scored: by their `mean`, or by the most similar (`max`).
         score_normalization: also measure with AS-norm; the accuracy is then with it. A cohort is left out of
             both halves, for both figures.
         cohort_size: number of identities, one image each, that scores are normalized against; those with one
-        image first.
+            image first.
         top_k: most similar members of the cohort that count.
         resamples: of the bootstrap behind the prediction interval.
         seed: of the random draws.
@@ -103,8 +102,8 @@ def threshold(
                 own, other = (half.trials(embeddings, labels, combine, against) for half in draw.halves)
                 bootstrap = IdentityBootstrap(own, resamples, seed + repeat)
                 for target in targets:
-                    found = target.measure(own, other, bootstrap)
-                    measured.setdefault(target.name + "_normalized" * normalized, []).append(found)
+                    name = target.name + "_normalized" * normalized
+                    measured.setdefault(name, []).append(target.measure(own, other, bootstrap))
             bar.step()
     details: dict[str, Any] = {f"{target.name}_asked": target.rate for target in targets}
     for name, found in measured.items():
