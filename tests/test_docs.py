@@ -56,6 +56,7 @@ PAGES = (
     "docs/reference/data.md",
     "docs/reference/losses.md",
     "docs/reference/protocols.md",
+    "docs/reference/thresholds.md",
     "docs/reference/classifiers.md",
     "docs/reference/api.md",
 )

@@ -49,6 +49,8 @@ WRONG: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("few-shot", {"queries": 3, "method": "cosin"}, VlfewError, "did you mean 'cosine'"),
     ("few-shot", {"queries": 3, "method": "am3"}, ConfigError, "am3 needs text, .*: cosine, .*prototypes"),
     ("verification", {"pairs": 60, "folds": 3, "similarity": "cosin"}, VlfewError, "did you mean 'cosine'"),
+    ("threshold", {"far": 1.0}, ConfigError, "false-accept rate of 1.0 was asked for"),
+    ("threshold", {}, DataError, "false-accept rate of 0.01 needs at least 300 impostor trials in tiny"),
     ("asif", {}, ConfigError, "2000 anchors, and tiny has 56 training images"),
     ("asif", {"anchors": 50, "sparsity": 51}, ConfigError, "51"),
     ("asif", {"anchors": 50, "sparsity": 0}, ConfigError, "asif's sparsity is 0"),
@@ -118,6 +120,7 @@ def test_what_can_run_passes_the_check(
         "retrieval": {},
         "verification": {"pairs": 60, "folds": 3},
         "identification": {"repeats": 2},
+        "threshold": {"far": 0.2, "repeats": 2, "resamples": 20},
         "omniglot-trials": {"ways": 5, "trials": 9},
         "omniglot-runs": {"runs": tmp_path},
     }

@@ -430,6 +430,7 @@ def test_few_clusters_have_wide_intervals() -> None:
         ("zero-shot", {"ways": 3, "queries": 2, "episodes": 1}),
         ("multimodal", {"ways": 3, "queries": 2, "episodes": 1}),
         ("identification", {"gallery_size": 3, "repeats": 1}),
+        ("threshold", {"far": 0.2, "repeats": 1, "resamples": 20}),
     ],
 )
 def test_one_episode_gives_no_interval(

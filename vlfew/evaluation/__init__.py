@@ -18,6 +18,7 @@ PROTOCOLS = Registry(
         "retrieval": "vlfew.evaluation.protocols.retrieval:retrieval",
         "verification": "vlfew.evaluation.protocols.verification:verification",
         "identification": "vlfew.evaluation.protocols.identification:identification",
+        "threshold": "vlfew.evaluation.protocols.threshold:threshold",
         "omniglot-trials": "vlfew.evaluation.protocols.omniglot:omniglot_trials",
         "omniglot-runs": "vlfew.evaluation.protocols.omniglot:omniglot_runs",
     },

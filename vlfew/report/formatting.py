@@ -73,6 +73,8 @@ def setting(result: Result) -> str:
         return ", ".join(filter(None, parts))
     if texts := result.get("texts"):
         return ", ".join(filter(None, [f"{result.get('images'):,} images, {texts:,} texts", repeated]))
+    if people := result.get("enrolled_identities"):
+        return f"{people:,} enrolled, {result.get('stranger_identities'):,} strangers"
     if ways is None:
         return "-"
     if result.get("probes"):
@@ -117,6 +119,16 @@ def extras(result: Result) -> list[str]:
         if result.get(f"{way}_r1") is not None:
             recalls = ", ".join(percent(result.get(f"{way}_r{k}"), 1) for k in (1, 5, 10))
             found.append(f"{label} R@1, 5, 10: {recalls}; median rank {result.get(f'{way}_median_rank'):g}")
+    for name in ("far", "fpir", "far_normalized", "fpir_normalized"):
+        if (measured := result.get(f"{name}_measured")) is not None:
+            rate, _, normalized = name.partition("_")
+            asked = 100 * result.get(f"{rate}_asked")
+            label = rate.upper() + " with AS-norm" * bool(normalized)
+            found.append(
+                f"{label}: {asked:g} asked, {percent(measured)} measured, "
+                f"{result.get(f'{name}_inside')} of {result.get('halvings')} as predicted, "
+                f"FRR {percent(result.get(f'{name}_frr'), 1)}"
+            )
     for rate, key in (("1%", "far_0.01_refused"), ("0.1%", "far_0.001_refused")):
         found += [f"TAR at FAR {rate}: too few pairs"] if result.get(key) else []
     return found
