@@ -53,11 +53,11 @@ def model(run_folder: Path) -> DualStream:
     return DualStream.from_pretrained(run_folder)
 
 
-def draw(path: Path, seed: int, size: int = 24) -> Path:
-    """An image of its own pattern."""
+def draw(path: Path, seed: int, change: int = 0, size: int = 24) -> Path:
+    """An image of its own pattern, brighter by a few levels of 255."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
-    Image.fromarray(pixels).resize((3 * size, 2 * size)).save(path)
+    pixels = np.random.default_rng(seed).integers(0, 250, (size, size, 3)) + change
+    Image.fromarray(pixels.astype(np.uint8)).resize((3 * size, 2 * size)).save(path)
     return path
 
 
@@ -65,7 +65,7 @@ def draw(path: Path, seed: int, size: int = 24) -> Path:
 def people(tmp_path: Path) -> dict[str, list[Path]]:
     """Three people with two images each."""
     return {
-        name: [draw(tmp_path / "people" / name / f"{n}.png", 10 * at + n) for n in range(2)]
+        name: [draw(tmp_path / "people" / name / f"{n}.png", at, 2 * n) for n in range(2)]
         for at, name in enumerate(("ann", "bob", "cy"))
     }
 

@@ -20,7 +20,10 @@ def test_identities_and_items(store: Store) -> None:
     assert (ann.created, ann.added, ann.images, ann.texts) == (True, 2, 2, 0)
     assert (bob.created, bob.added, bob.images, bob.texts) == (True, 1, 0, 1)
     assert store.count() == (2, 3)
-    assert [(row.name, row.images, row.texts) for row in store.identities()] == [("ann/🦊", 2, 0), ("bob", 0, 1)]
+    assert [(row.name, row.images, row.texts) for row in store.identities()] == [
+        ("ann/🦊", 2, 0),
+        ("bob", 0, 1),
+    ]
     row = store.find("ann/🦊")
     assert row is not None and store.find("nobody") is None
     first, second = store.items(row.id)

@@ -778,9 +778,9 @@ class Gallery:
         """
         self._index.refresh()
         if self._index.settings != self.settings:
+            if self._model is not None:  # before the new settings are taken over: they are not those of this model
+                check_model(self._model, self._index.settings, self.store.name)
             self.settings = self._index.settings
-            if self._model is not None:
-                check_model(self._model, self.settings, self.store.name)
 
     def _match(self, identity: int, score: float, threshold: float | None) -> Match:
         support = self._index.support[identity]
