@@ -477,7 +477,7 @@ def test_check_looks_at_embeddings(filled: Gallery) -> None:
     store = filled.store
     assert isinstance(store, SQLiteStore)
     store.db.execute("UPDATE items SET embedding = zeroblob(32) WHERE id = 1")
-    assert any("1 embedding are zero" in line for line in filled.check())
+    assert any("1 embedding not finite or not of unit length" in line for line in filled.check())
     store.db.execute("UPDATE items SET embedding = x'00' WHERE id = 1")
     assert any("item 1: its embedding has another size" in line for line in filled.check())
     with (

@@ -513,7 +513,7 @@ class Gallery:
                 length = embedding.norm(dim=1)
                 if broken := int((~((length - 1).abs() < 1e-3)).sum()):
                     problems.append(
-                        f"{counted(broken, 'embedding')} are zero, not finite or not of unit length"
+                        f"{counted(broken, 'embedding')} not finite or not of unit length"
                     )
             for item in self.store.items():
                 if (
