@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from vlfew.evaluation.feature_bank import FeatureBank as FeatureBank
     from vlfew.evaluation.results import Result as Result
     from vlfew.evaluation.results import results_frame as results_frame
+    from vlfew.gallery.gallery import Gallery as Gallery
     from vlfew.models.dual_stream import DualStream as DualStream
     from vlfew.models.few_shot_classifier import FewShotClassifier as FewShotClassifier
     from vlfew.models.few_shot_classifier import Prediction as Prediction

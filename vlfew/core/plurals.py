@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 
 def counted(number: int, noun: str) -> str:
-    """`1 image`, `7,327 images`, `3 classes`."""
-    plural = noun + ("es" if noun.endswith("s") else "s")
+    """`1 image`, `7,327 images`, `3 classes`, `2 identities`."""
+    plural = noun[:-1] + "ies" if noun.endswith("ty") else noun + ("es" if noun.endswith("s") else "s")
     return f"{number:,} {noun if number == 1 else plural}"
 
 

@@ -1,0 +1,96 @@
+"""Tiny models of images and texts, stores, and images to enroll."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vlfew.gallery.sqlite_store import SQLiteStore
+from vlfew.gallery.store import NewIdentity, NewItem, Store
+from vlfew.models import DualStream, ModelSpec, save_model
+from vlfew.models.spec import TextSpec
+
+DIM = 8
+
+
+def tiny_model(seed: int = 0, text: bool = True, size: int = 16) -> DualStream:
+    """An untrained model, with the same weights each time."""
+    torch.manual_seed(seed)
+    spec = ModelSpec(
+        backbone="conv4",
+        backbone_options={"width": 4},
+        embedding_dim=DIM,
+        image_size=size,
+        text=TextSpec(encoder="minilm", projection="linear", dropout=0.0) if text else None,
+    )
+    return DualStream.from_spec(spec).eval()
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved model with a text stream."""
+    folder = tmp_path_factory.mktemp("models") / "run"
+    save_model(tiny_model(), folder, {})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def other_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved model of other weights and another size of images."""
+    folder = tmp_path_factory.mktemp("models") / "other"
+    save_model(tiny_model(seed=1, size=20), folder, {})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model(run_folder: Path) -> DualStream:
+    return DualStream.from_pretrained(run_folder)
+
+
+def draw(path: Path, seed: int, change: int = 0, size: int = 24) -> Path:
+    """An image of its own pattern, brighter by a few levels of 255."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 250, (size, size, 3)) + change
+    Image.fromarray(pixels.astype(np.uint8)).resize((3 * size, 2 * size)).save(path)
+    return path
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> dict[str, list[Path]]:
+    """Three people with two images each."""
+    return {
+        name: [draw(tmp_path / "people" / name / f"{n}.png", at, 2 * n) for n in range(2)]
+        for at, name in enumerate(("ann", "bob", "cy"))
+    }
+
+
+STORES = {"sqlite": lambda folder: SQLiteStore.create(folder / "store.db", {"fingerprint": "f", "dim": DIM})}
+"""Each kind of store, made in a folder; the tests of stores run over all of them."""
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    made = STORES[request.param](tmp_path)
+    yield made
+    made.close()
+
+
+def vector(seed: int) -> bytes:
+    """An embedding of unit length."""
+    values = np.random.default_rng(seed).standard_normal(DIM)
+    return (values / np.linalg.norm(values)).astype("<f4").tobytes()
+
+
+def item(seed: int, kind: str = "image", **parts: object) -> NewItem:
+    digest = hashlib.sha256(f"{kind} {seed}".encode()).digest()
+    return NewItem(kind, digest, vector(seed), **parts)  # type: ignore[arg-type]
+
+
+def identity(name: str, *seeds: int, **options: object) -> NewIdentity:
+    return NewIdentity(name, [item(seed) for seed in seeds], **options)  # type: ignore[arg-type]

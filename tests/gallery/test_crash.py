@@ -1,0 +1,103 @@
+"""Writers that are killed: what was acknowledged is there, the rest is whole or absent, a retry enrolls once."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.gallery.conftest import DIM
+from tests.training.conftest import ENVIRONMENT
+from vlfew.gallery.sqlite_store import SQLiteStore
+from vlfew.gallery.store import NewIdentity, NewItem
+
+WRITERS, ITEMS = 3, 4
+WRITER = """
+import sys
+from pathlib import Path
+from tests.gallery.test_crash import request
+from vlfew.gallery.sqlite_store import SQLiteStore
+
+store = SQLiteStore(Path(sys.argv[1]))
+for number in range(int(sys.argv[3]), 10**9):
+    store.enroll([request(int(sys.argv[2]), number)], "f")
+    print(number, flush=True)
+    if number % 7 == 6:
+        store.remove(request(int(sys.argv[2]), number).name)
+        print(-number, flush=True)
+"""
+"""Enrolls one identity after another, removes one in seven, and acknowledges each on its standard output."""
+
+
+def request(writer: int, number: int) -> NewIdentity:
+    """Identity `number` of a writer: four items, with the same bytes each time."""
+    rng = random.Random(1000 * writer + number)
+    items = [
+        NewItem(
+            "image", rng.randbytes(32), rng.randbytes(4 * DIM), source="x" * 50, thumbnail=rng.randbytes(3000)
+        )
+        for _ in range(ITEMS)
+    ]
+    return NewIdentity(f"{writer}-{number}", items, key=f"{writer}-{number}", request=b"same")
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(50, marks=pytest.mark.slow)])
+def test_killed_writers(tmp_path: Path, kills: int) -> None:
+    path, rng = tmp_path / "g.db", random.Random(0)
+    SQLiteStore.create(path, {"fingerprint": "f", "dim": DIM}).close()
+    following = [0] * WRITERS
+    acknowledged, removed = set[str](), set[str]()
+    for _ in range(kills):
+        writers = [
+            subprocess.Popen(
+                [sys.executable, "-c", WRITER, str(path), str(n), str(following[n])],
+                stdout=subprocess.PIPE,
+                text=True,
+                env=ENVIRONMENT,
+                cwd=Path(__file__).parents[2],
+            )
+            for n in range(WRITERS)
+        ]
+        for writer in writers:  # all of them are writing
+            assert writer.stdout is not None
+            first = writer.stdout.readline()
+            assert first
+            acknowledged.add(f"{writers.index(writer)}-{int(first)}")
+        time.sleep(rng.uniform(0, 0.5))
+        for writer in writers:
+            writer.send_signal(signal.SIGKILL)
+        for n, writer in enumerate(writers):
+            assert writer.stdout is not None
+            numbers = [
+                int(line) for line in writer.stdout.read().splitlines(keepends=True) if line.endswith("\n")
+            ]
+            assert writer.wait() == -signal.SIGKILL
+            acknowledged |= {f"{n}-{number}" for number in numbers if number >= 0}
+            removed |= {f"{n}-{-number}" for number in numbers if number < 0}
+            last = max(int(name.partition("-")[2]) for name in acknowledged if name.startswith(f"{n}-"))
+            following[n] = last + 1
+        store = SQLiteStore(path)
+        assert store.check() == []
+        there = {row.name: row.images for row in store.identities()}
+        assert set(there.values()) <= {ITEMS}  # whole or absent
+        # The removal of the last one may have been done and not acknowledged.
+        maybe_removed = {f"{n}-{following[n] - 1}" for n in range(WRITERS) if following[n] % 7 == 0}
+        assert acknowledged - removed - maybe_removed <= set(there)
+        assert not removed & set(there)
+        removed |= maybe_removed - set(there)
+        for n in range(WRITERS):  # the clients do not know what became of their last request, and repeat it
+            again = request(n, following[n])
+            (answer,) = store.enroll([again], "f")
+            assert answer.images == ITEMS and answer.replayed == (again.name in there)
+            (answer,) = store.enroll([again], "f")
+            assert answer.replayed and answer.images == ITEMS
+            acknowledged.add(again.name)
+            following[n] += 1
+        names = {row.name for row in store.identities()}
+        store.close()
+    assert names <= acknowledged and len(names) > WRITERS * kills

@@ -1,0 +1,417 @@
+"""`vlfew gallery`: enroll identities once, recognize them ever after."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from vlfew.cli.options import RUN_HELP, UserPath
+from vlfew.core.console import log, print_table
+from vlfew.core.errors import DataError, VlfewError
+from vlfew.core.plurals import counted
+
+if TYPE_CHECKING:
+    from vlfew.gallery.gallery import Gallery, Identification, Match
+    from vlfew.gallery.store import Enrolled
+
+db_argument = click.argument("db", metavar="DB", type=UserPath(dir_okay=False))
+name_argument = click.argument("name", metavar="NAME")
+images_argument = click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
+model_option = click.option(
+    "--model",
+    metavar="RUN",
+    help="The gallery's model, where it is not any more where it was; by default as the gallery names it.",
+)
+threshold_option = click.option(
+    "--threshold",
+    type=float,
+    help="Lowest score that is accepted; by default the gallery's own, where it has one.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group()
+def gallery() -> None:
+    """Enroll identities by images, texts or both, and find out who is in an image.
+
+    DB is the gallery's file, such as faces.db.
+    """
+
+
+@contextmanager
+def _opened(db: Path, model: str | None = None) -> Iterator[Gallery]:
+    """The gallery, closed at the end; its warnings are lines."""
+    from vlfew.gallery.gallery import Gallery
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        try:
+            with Gallery.open(db, model) as opened:
+                yield opened
+        finally:
+            for warning in caught:
+                log(f"vlfew: warning: {warning.message}")
+
+
+@gallery.command(epilog=RUN_HELP)
+@db_argument
+@click.option("--model", metavar="RUN", required=True, help="The model that encodes images and texts.")
+@click.option(
+    "--combine",
+    type=click.Choice(["mean", "max"]),
+    default="mean",
+    show_default=True,
+    help="Several images of an identity: the normalized mean of their embeddings, or the most similar one.",
+)
+@click.option(
+    "--text-weight",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Weight of the texts where an identity has images and texts.",
+)
+@click.option("--thumbnails/--no-thumbnails", default=True, help="Keep a small JPEG of each image.")
+@click.option(
+    "--store-images",
+    is_flag=True,
+    help="Keep the images themselves: re-embed then does not need their files.",
+)
+def create(db: Path, model: str, **settings: Any) -> None:
+    """Make a new, empty gallery."""
+    from vlfew.gallery.gallery import Gallery
+
+    with Gallery.create(db, model, **settings) as made:
+        print(f"{db}  {made.settings['dim']} numbers per embedding, model {made.settings['fingerprint']}")
+
+
+@gallery.command()
+@db_argument
+@click.argument("name", metavar="[NAME]", required=False)
+@click.argument("images", metavar="[IMAGE...]", nargs=-1)
+@click.option("--text", "texts", multiple=True, metavar="TEXT", help="A text of NAME; repeatable.")
+@click.option(
+    "--replace", is_flag=True, help="Remove what the identities have first; by default it is added to."
+)
+@click.option("--folder", type=UserPath(), help="A folder with a folder of images for each identity.")
+@click.option(
+    "--csv",
+    "table",
+    type=UserPath(dir_okay=False),
+    help="A table with the columns name and image, text or both; images are relative to it.",
+)
+@model_option
+def enroll(
+    db: Path,
+    name: str | None,
+    images: tuple[str, ...],
+    texts: tuple[str, ...],
+    replace: bool,
+    folder: Path | None,
+    table: Path | None,
+    model: str | None,
+) -> int:
+    """Enroll one identity, or many from a folder or a table.
+
+    IMAGE is an image file, a folder or a glob. Images of a folder or a table that cannot be read are left out and
+    listed at the end; the exit status is then 1. The same command again enrolls what is missing.
+    """
+    if (name is not None) + (folder is not None) + (table is not None) != 1:
+        raise VlfewError("give one of NAME with images or texts, --folder and --csv")
+    if name is None:
+        if texts:
+            raise VlfewError("--text is for NAME; the column text of --csv gives texts of many identities")
+        identities = _folder_items(folder) if folder is not None else _table_items(table)
+        with _opened(db, model) as opened:
+            return _enroll_many(opened, identities, replace)
+    from vlfew.models.class_file import find_images
+
+    paths = find_images(images)
+    with _opened(db, model) as opened:
+        print(_enrolled_line(opened.enroll(name, paths, texts, replace=replace), replace))
+    return 0
+
+
+def _folder_items(folder: Path) -> dict[str, list[Any]]:
+    """The images of each folder in a folder."""
+    from vlfew.models.class_file import find_images
+
+    if not folder.is_dir():
+        raise DataError(f"{folder}: there is no such folder")
+    found: dict[str, list[Any]] = {}
+    for path in find_images([str(folder)]):
+        parts = path.relative_to(folder).parts
+        if len(parts) < 2:
+            raise DataError(f"{path} is in no folder of an identity; put it into {folder}/NAME/")
+        found.setdefault(parts[0], []).append(path)
+    return found
+
+
+def _table_items(table: Path | None) -> dict[str, list[Any]]:
+    """The images and texts of each name of a table."""
+    from vlfew.core.paths import user_path
+    from vlfew.data.table_files import is_missing, read_rows
+
+    assert table is not None
+    found: dict[str, list[Any]] = {}
+    for where, row in read_rows(table, ["name"]):
+        image, text = (str(row.get(column) or "").strip() for column in ("image", "text"))
+        items: list[Any] = [] if is_missing(image) else [table.parent / user_path(image)]
+        items += [] if is_missing(text) else [text]
+        if not items:
+            raise DataError(f"{where}: neither an image nor a text; fill in one of them, or remove the line")
+        found.setdefault(row["name"].strip(), []).extend(items)
+    if not found:
+        raise DataError(f"{table}: there is nobody in it")
+    return found
+
+
+def _enroll_many(opened: Gallery, identities: dict[str, list[Any]], replace: bool) -> int:
+    asked = sum(map(len, identities.values()))
+    done = opened.enroll_many(identities, replace=replace, on_bad_image="skip")
+    for warning in done.warnings:
+        log(f"vlfew: warning: {warning}")
+    added = sum(one.added for one in done.enrolled)
+    known = asked - added - len(done.errors)
+    line = f"{counted(added, 'item')} of {counted(len(identities), 'identity')} added"
+    print(line + (f", {known:,} were there already" if known else ""))
+    for error in done.errors:
+        log(f"vlfew: {error}")
+    return 1 if done.errors else 0
+
+
+def _enrolled_line(one: Enrolled, replaced: bool) -> str:
+    what = "new" if one.created else "replaced" if replaced else "added to"
+    has = [counted(one.images, "image")] * (one.images > 0) + [counted(one.texts, "text")] * (one.texts > 0)
+    return f"{one.name}: {what}; {counted(one.added, 'item')} added, has {' and '.join(has)} now"
+
+
+@gallery.command()
+@db_argument
+@images_argument
+@click.option(
+    "-k", type=click.IntRange(1), default=5, show_default=True, help="How many identities, best first."
+)
+@threshold_option
+@json_option
+@click.option("--csv", "as_csv", is_flag=True, help="Print a table of comma-separated values.")
+@model_option
+def identify(
+    db: Path,
+    images: tuple[str, ...],
+    k: int,
+    threshold: float | None,
+    as_json: bool,
+    as_csv: bool,
+    model: str | None,
+) -> int:
+    """Find the most similar identities of images.
+
+    IMAGE is an image file, a folder or a glob. Images that cannot be read are named and left out; the exit status is
+    then 1.
+    """
+    from vlfew.models.class_file import find_images
+
+    if as_json and as_csv:
+        raise VlfewError("give one of --json and --csv")
+    paths, found, status = find_images(images), list["Identification"](), 0
+    with _opened(db, model) as opened:
+        try:
+            found = opened.identify(paths, k, threshold)
+        except DataError:
+            if not len(opened):
+                raise
+            for path in paths:  # all that can be read
+                try:
+                    found += opened.identify([path], k, threshold)
+                except DataError as error:
+                    log(f"vlfew: {error}")
+                    status = 1
+    if not found:
+        return 2
+    rows = [
+        {"image": one.image, "rank": rank, **_values(match)}
+        for one in found
+        for rank, match in enumerate(one.matches, 1)
+    ]
+    if all(row["accepted"] is None for row in rows):
+        log("vlfew: note: there is no threshold, so that nobody is unknown; give --threshold")
+    if as_json:
+        answers = [
+            {"image": one.image, "name": one.name, "matches": [*map(_values, one.matches)]} for one in found
+        ]
+        print(json.dumps(answers, indent=2, ensure_ascii=False))
+    elif as_csv:
+        writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    else:
+        shown = {None: "-", True: "accepted", False: "unknown"}
+        cells = [[*[*row.values()][:5], shown[row["accepted"]]] for row in rows]
+        print_table(["image", "rank", "name", "score", "support", "decision"], cells)
+    return status
+
+
+def _values(match: Match) -> dict[str, Any]:
+    """A match for printing."""
+    values = match._asdict() | {"score": round(match.score, 4)}
+    return {key: values[key] for key in ("name", "score", "support", "accepted", "threshold", "probability")}
+
+
+@gallery.command()
+@db_argument
+@name_argument
+@click.argument("image", metavar="IMAGE", type=UserPath(dir_okay=False))
+@threshold_option
+@json_option
+@model_option
+def verify(
+    db: Path, name: str, image: Path, threshold: float | None, as_json: bool, model: str | None
+) -> int:
+    """Compare an image with one identity; the exit status is 1 where it is not accepted."""
+    with _opened(db, model) as opened:
+        match = opened.verify(name, image, threshold)
+    if as_json:
+        print(json.dumps(_values(match), indent=2, ensure_ascii=False))
+    else:
+        decision = {None: "no threshold; give --threshold", True: "accepted", False: "rejected"}[
+            match.accepted
+        ]
+        against = "" if match.threshold is None else f" against {match.threshold:.4f}"
+        print(f"{match.name}: score {match.score:.4f}{against}: {decision}")
+    return 1 if match.accepted is False else 0
+
+
+@gallery.command("list")
+@db_argument
+@json_option
+def list_identities(db: Path, as_json: bool) -> None:
+    """List the identities."""
+    with _opened(db) as opened:
+        rows = opened.list()
+    if as_json:
+        print(json.dumps([row._asdict() for row in rows], indent=2, ensure_ascii=False))
+    else:
+        print_table(
+            ["name", "images", "texts", "since"], [[r.name, r.images, r.texts, r.created] for r in rows]
+        )
+
+
+@gallery.command()
+@db_argument
+@click.argument("name", metavar="[NAME]", required=False)
+@json_option
+def show(db: Path, name: str | None, as_json: bool) -> None:
+    """Show the items of an identity, or the gallery's settings."""
+    with _opened(db) as opened:
+        if name is None:
+            settings = {**opened.settings, "identities": len(opened)}
+            if as_json:
+                print(json.dumps(settings, indent=2, ensure_ascii=False))
+            else:
+                print_table(["setting", "value"], [*map(list, settings.items())])
+            return
+        items = opened.show(name)
+    if as_json:
+        rows = [
+            {
+                "id": i.id,
+                "kind": i.kind,
+                "text": i.text,
+                "source": i.source,
+                "sha256": i.digest.hex(),
+                "since": i.created,
+            }
+            for i in items
+        ]
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+    else:
+        print_table(
+            ["item", "kind", "text or source", "since"],
+            [[item.id, item.kind, item.text or item.source or "-", item.created] for item in items],
+        )
+
+
+@gallery.command()
+@db_argument
+@name_argument
+@click.argument("new", metavar="NEW")
+def rename(db: Path, name: str, new: str) -> None:
+    """Give an identity another name."""
+    with _opened(db) as opened:
+        opened.rename(name, new)
+    print(f"{name} is now {new}")
+
+
+@gallery.command()
+@db_argument
+@click.argument("name", metavar="[NAME]", required=False)
+@click.option("--item", type=int, metavar="ID", help="An item alone (vlfew gallery show lists them).")
+def remove(db: Path, name: str | None, item: int | None) -> None:
+    """Remove an identity, or one of its items; nothing of it stays in the file."""
+    if (name is None) == (item is None):
+        raise VlfewError("give one of NAME and --item ID")
+    with _opened(db) as opened:
+        if name is not None:
+            print(f"{name}: removed with {counted(opened.remove(name), 'item')}")
+        elif item is not None:
+            print(f"item {item} of {opened.remove_item(item)} removed")
+
+
+@gallery.command()
+@db_argument
+@click.argument("folder", metavar="FOLDER", type=UserPath())
+def export(db: Path, folder: Path) -> None:
+    """Write the gallery as safetensors and JSON."""
+    with _opened(db) as opened:
+        print(opened.export(folder))
+
+
+@gallery.command("import")
+@db_argument
+@click.argument("folder", metavar="FOLDER", type=UserPath())
+@click.option("--replace", is_flag=True, help="Remove what identities of the same names have first.")
+def import_(db: Path, folder: Path, replace: bool) -> None:
+    """Take over what `export` wrote; makes DB where there is none."""
+    from vlfew.gallery.gallery import Gallery
+
+    if not db.exists():
+        with Gallery.restore(db, folder) as made:
+            print(f"{db}  {counted(len(made), 'identity')}")
+        return
+    with _opened(db) as opened:
+        enrolled = opened.import_(folder, replace=replace)
+    print(
+        f"{counted(sum(one.added for one in enrolled), 'item')} of {counted(len(enrolled), 'identity')} added"
+    )
+
+
+@gallery.command()
+@db_argument
+def check(db: Path) -> int:
+    """Check the file, its content, and that nothing is left of what was removed."""
+    with _opened(db) as opened:
+        problems = opened.check()
+        if not problems:
+            identities, items = opened.store.count()
+            print(f"{db}: {counted(identities, 'identity')} with {counted(items, 'item')}; all is well")
+    for problem in problems:
+        log(f"vlfew: {problem}")
+    return 1 if problems else 0
+
+
+@gallery.command("re-embed", epilog=RUN_HELP)
+@db_argument
+@click.option("--model", metavar="RUN", required=True, help="The new model.")
+def re_embed(db: Path, model: str) -> None:
+    """Embed everything again with another model: all of it, or nothing."""
+    with _opened(db) as opened:
+        count = opened.re_embed(model)
+        print(f"{counted(count, 'item')} embedded again, model {opened.settings['fingerprint']}")

@@ -1,0 +1,1 @@
+"""Galleries: identities that are enrolled once and recognized ever after."""

@@ -1,0 +1,848 @@
+"""`Gallery`: identities that are enrolled once, by images, texts or both, and recognized ever after."""
+
+from __future__ import annotations
+
+import builtins
+import hashlib
+import json
+import math
+import threading
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from numbers import Real
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from vlfew.core.checks import check_at_least, check_one_of, check_range, to_list, to_path
+from vlfew.core.errors import ConfigError, DataError, ModelError, did_you_mean
+from vlfew.core.paths import user_path
+from vlfew.core.plurals import counted, first_names
+from vlfew.core.progress import Progress, progress
+from vlfew.data.threads import map_in_threads
+from vlfew.gallery import exchange
+from vlfew.gallery.contract import check_model, describe_model, model_name
+from vlfew.gallery.images import ReadImage, file_digest, read
+from vlfew.gallery.index import TemplateIndex, read_embeddings
+from vlfew.gallery.names import checked_name
+from vlfew.gallery.sqlite_store import SQLiteStore
+from vlfew.gallery.store import Enrolled, IdentityRow, ItemRow, NewIdentity, NewItem, Store, no_identity
+from vlfew.gallery.templates import Combine, Support
+from vlfew.models.dual_stream import DualStream
+from vlfew.models.inputs import check_texts
+from vlfew.models.loading import load
+
+if TYPE_CHECKING:
+    from vlfew.models.inputs import ImageInput
+
+WINDOW = 256
+"""Images of whole identities that are read, encoded and written at a time."""
+
+
+class Match(NamedTuple):
+    """An identity that an image was compared with.
+
+    Attributes:
+        name: of the identity.
+        score: cosine to what it is made of, -1 to 1.
+        support: what that is: `image`, `text` or `both`; scores of different kinds cannot be compared.
+        accepted: whether the score reaches the threshold; None without one.
+        threshold: the score that is asked for; None for none.
+        probability: that this is the identity; None until the gallery is calibrated.
+    """
+
+    name: str
+    score: float
+    support: Support
+    accepted: bool | None
+    threshold: float | None
+    probability: float | None = None
+
+
+@dataclass(frozen=True)
+class Identification:
+    """The best matches of an image, best first."""
+
+    image: str
+    matches: list[Match]
+
+    @property
+    def name(self) -> str | None:
+        """The best accepted identity, or the best one where there is no threshold; None is unknown."""
+        return next((match.name for match in self.matches if match.accepted is not False), None)
+
+
+@dataclass
+class Enrollment:
+    """What `enroll_many` did.
+
+    Attributes:
+        enrolled: each identity that something was asked for.
+        errors: a line for each image that cannot be read; it was left out.
+        warnings: a line each.
+    """
+
+    enrolled: list[Enrolled] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass
+class _Request:
+    """What is to be enrolled for one identity."""
+
+    name: str
+    images: list[Any]
+    texts: list[str]
+    key: str = ""
+    read: list[ReadImage] = field(default_factory=list)
+
+
+class Gallery:
+    """Identities with their images and texts in one file, and the search for the one in an image.
+
+    A score is the cosine of the image's embedding and what an identity is made of: the normalized mean of its images
+    (`combine="mean"`), or the most similar of them (`"max"`), mixed with its texts. The file holds the fingerprint of
+    the model; another one is refused until the gallery is embedded again by it (`re_embed`).
+
+    Several processes and threads may use a gallery at once; each sees what the others have written at its next call.
+    Make one with `create` or `open`; `with` closes it.
+
+    Args:
+        store: where it is kept.
+        model: encodes images and texts; None loads the one that the gallery names when it is needed.
+    """
+
+    def __init__(self, store: Store, model: DualStream | None = None) -> None:
+        self.store = store
+        self._lock = threading.RLock()
+        self._index = TemplateIndex(store)
+        self._model: DualStream | None = None
+        self.settings: dict[str, Any] = store.settings()
+        """Combining rule, text weight, model and thresholds; see `create`."""
+        if "fingerprint" not in self.settings:
+            raise DataError(
+                f"{store.name} is incomplete: its creation was interrupted; delete it and create it again"
+            )
+        if model is not None:
+            check_model(model, self.settings, store.name)
+            self._model = model
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        model: DualStream | str | Path,
+        *,
+        combine: Combine = "mean",
+        text_weight: float = 0.5,
+        thumbnails: bool = True,
+        store_images: bool = False,
+    ) -> Self:
+        """A new, empty gallery.
+
+        Args:
+            path: of the file, which must not exist.
+            model: a model, or its name (see `vlfew.load`).
+            combine: several images of an identity: `mean`, the normalized mean of their normalized embeddings, or
+                `max`, the most similar one.
+            text_weight: share of the texts where an identity has images and texts, 0 to 1.
+            thumbnails: whether to keep a small JPEG of each image.
+            store_images: whether to keep the images themselves, from which another model can embed them again even
+                where their files are gone.
+
+        Raises:
+            DataError: the file exists.
+            ModelError: there is no such model.
+            WriteError: the file cannot be written.
+        """
+        check_one_of("combine", combine, Combine)
+        check_range("text_weight", text_weight, 0, 1)
+        loaded = model if isinstance(model, DualStream) else load(model)
+        settings = describe_model(loaded, model_name(loaded, "" if model is loaded else str(model)))
+        settings |= {
+            "combine": combine,
+            "text_weight": float(text_weight),
+            "thumbnails": bool(thumbnails),
+            "store_images": bool(store_images),
+            "thresholds": {},
+        }
+        return cls(SQLiteStore.create(to_path(path, "path"), settings), loaded)
+
+    @classmethod
+    def open(cls, path: str | Path, model: DualStream | str | Path | None = None) -> Self:
+        """An existing gallery.
+
+        Args:
+            path: of the file.
+            model: the one that it was made with, or its name; None loads that by the name in the gallery when an image
+                or a text is to be encoded.
+
+        Raises:
+            DataError: there is none, or it is damaged.
+            ModelError: another model than its own; names both fingerprints.
+        """
+        store = SQLiteStore(to_path(path, "path"))
+        try:
+            return cls(store, model if model is None or isinstance(model, DualStream) else load(model))
+        except BaseException:
+            store.close()
+            raise
+
+    def close(self) -> None:
+        """Closes the file."""
+        self.store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        """Number of identities."""
+        with self._lock:
+            return self.store.count()[0]
+
+    def __contains__(self, name: object) -> bool:
+        with self._lock:
+            return isinstance(name, str) and self.store.find(checked_name(name)) is not None
+
+    @property
+    def model(self) -> DualStream:
+        """The model, loaded by its name where it was not given.
+
+        Raises:
+            ModelError: it is not there any more, or is another one by now.
+        """
+        with self._lock:
+            if self._model is None:
+                name = self.settings["model"]
+                if not name:
+                    raise ModelError(
+                        f"{self.store.name} does not know where its model is (fingerprint "
+                        f"{self.settings['fingerprint']}): give the model"
+                    )
+                try:
+                    loaded = load(name)
+                except ModelError as error:
+                    raise ModelError(f"the model of {self.store.name}: {error}; or give the model") from None
+                check_model(loaded, self.settings, self.store.name)
+                self._model = loaded
+            return self._model
+
+    def enroll(
+        self,
+        name: str,
+        images: Iterable[ImageInput] = (),
+        texts: Iterable[str] = (),
+        *,
+        replace: bool = False,
+        idempotency_key: str | None = None,
+    ) -> Enrolled:
+        """Enrolls an identity, or adds to one; durable when it returns, and all of it or nothing.
+
+        What the identity has already counts once. Warns of an image that another identity has, too, of one that this
+        identity has already, and of a blank one.
+
+        Args:
+            name: of the identity.
+            images: paths, Pillow images or arrays.
+            texts: that describe it.
+            replace: removes what the identity has first.
+            idempotency_key: any string that is new for each request; the same request again with its key gives the
+                first answer and changes nothing.
+
+        Raises:
+            DataError: nothing to enroll, a bad name, an image that cannot be read, or a key of another request.
+            ModelError: texts for a model without a text encoder, or an embedding that is zero or not finite.
+        """
+        request = _Request(
+            checked_name(name), to_list(images, "images"), check_texts(texts), idempotency_key or ""
+        )
+        if not request.images and not request.texts:
+            raise DataError(f"there is nothing to enroll for {request.name!r}: give images, texts or both")
+        found = self._enroll([request], replace, skip_bad=False, skip_known=False)
+        for line in found.warnings:
+            warnings.warn(line, stacklevel=2)
+        return found.enrolled[0]
+
+    def enroll_many(
+        self,
+        identities: Mapping[str, Iterable[str | ImageInput]],
+        *,
+        replace: bool = False,
+        on_bad_image: str = "error",
+    ) -> Enrollment:
+        """Enrolls many identities, some at a time, with progress; an identity is written as a whole.
+
+        What was enrolled before is not read again, so that an interrupted call can simply be repeated.
+
+        Args:
+            identities: from names to their items: a `str` is a text, a `Path`, Pillow image or array an image.
+            replace: removes what each identity has first.
+            on_bad_image: `error` stops at an image that cannot be read; `skip` leaves it out and lists it.
+
+        Raises:
+            DataError: as `enroll`; two names that are the same in Unicode's composed form.
+        """
+        requests: dict[str, _Request] = {}
+        for name, items in identities.items():
+            given = to_list(items, "items", f"{name!r}: ")
+            own = _Request(
+                checked_name(name),
+                [item for item in given if not isinstance(item, str)],
+                check_texts([item for item in given if isinstance(item, str)], f"{name!r}: "),
+            )
+            if not given:
+                raise DataError(f"{name!r} has no items; add an image, a text or both")
+            if own.name in requests:
+                raise DataError(f"the name {own.name!r} is there twice; give each identity one name")
+            requests[own.name] = own
+        done = Enrollment()
+        with Progress("enrolling", len(requests), "identities") as bar:
+            for window in _windows(requests.values()):
+                part = self._enroll(window, replace, skip_bad=on_bad_image == "skip", skip_known=not replace)
+                done.enrolled += part.enrolled
+                done.errors += part.errors
+                done.warnings += part.warnings
+                bar.step(len(window))
+        return done
+
+    def enroll_embeddings(
+        self, names: Sequence[str], embeddings: Tensor, *, kind: str = "image"
+    ) -> builtins.list[Enrolled]:
+        """Enrolls embeddings of the gallery's model that are at hand, in one transaction.
+
+        There are no files, thumbnails or texts of them: another model cannot embed them again.
+
+        Args:
+            names: the identity of each, S of them.
+            embeddings: `[S, D]`, any length but zero.
+            kind: what they are of, `image` or `text`.
+
+        Raises:
+            DataError: bad names, or embeddings of another size, that are zero or not finite.
+        """
+        if kind not in ("image", "text"):
+            raise ConfigError(f"kind is {kind!r}; it must be image or text")
+        if embeddings.ndim != 2 or embeddings.shape != (len(names), self.settings["dim"]):
+            raise DataError(
+                f"expected embeddings [{len(names)}, {self.settings['dim']}] for {counted(len(names), 'name')}, got "
+                f"{builtins.list(embeddings.shape)}"
+            )
+        rows = _unit_rows(embeddings, [f"embedding {n}" for n in range(len(names))])
+        items: dict[str, builtins.list[NewItem]] = {}
+        for name, row in zip(names, rows, strict=True):
+            new = NewItem(kind, hashlib.sha256(row).digest(), row)  # type: ignore[arg-type]
+            items.setdefault(checked_name(name), []).append(new)
+        return self._write([NewIdentity(name, own) for name, own in items.items()])
+
+    def identify(
+        self, images: Iterable[ImageInput], k: int = 5, threshold: float | None = None
+    ) -> builtins.list[Identification]:
+        """The k best identities of each image.
+
+        Args:
+            images: paths, Pillow images or arrays.
+            k: how many, best first; fewer where fewer are enrolled.
+            threshold: lowest score that is accepted; None takes that of the gallery, where it has one.
+
+        Raises:
+            DataError: nobody is enrolled, or an image cannot be read.
+            ConfigError: a threshold that is not a number.
+        """
+        check_at_least("k", k)
+        _check_threshold(threshold)
+        given = to_list(images, "images")
+        with self._lock:
+            self._refresh()
+            if not len(self._index):
+                raise DataError(
+                    f"{self.store.name}: nobody is enrolled; vlfew gallery enroll adds an identity"
+                )
+        read_images = [self._read(image, number, keep=False) for number, image in enumerate(given)]
+        queries = self._encode(read_images)
+        with self._lock:
+            self._refresh()  # what was removed in the meantime is not in the answer
+            scores, ids = self._index.search(queries, k)
+            return [
+                Identification(
+                    image.name, [self._match(i, s, threshold) for i, s in zip(own, row, strict=True)]
+                )
+                for image, own, row in zip(read_images, ids.tolist(), scores.tolist(), strict=True)
+            ]
+
+    def verify(self, name: str, image: ImageInput, threshold: float | None = None) -> Match:
+        """Compares an image with one identity.
+
+        Args:
+            name: of the identity.
+            image: a path, a Pillow image or an array.
+            threshold: see `identify`.
+
+        Raises:
+            DataError: no such identity, or an image that cannot be read.
+            ConfigError: a threshold that is not a number.
+        """
+        _check_threshold(threshold)
+        self._require(name)
+        query = self._encode([self._read(image, 0, keep=False)])[0]
+        with self._lock:
+            self._refresh()
+            identity = self._require(name).id
+            return self._match(identity, self._index.score(query, identity), threshold)
+
+    def list(self) -> builtins.list[IdentityRow]:
+        """All identities with their numbers of images and texts, by name."""
+        with self._lock:
+            return sorted(self.store.identities(), key=lambda row: row.name)
+
+    def show(self, name: str) -> builtins.list[ItemRow]:
+        """The items of an identity, with source, thumbnail and digest where there are.
+
+        Raises:
+            DataError: no such identity.
+        """
+        with self._lock:
+            return builtins.list(self.store.items(self._require(name).id))
+
+    def rename(self, name: str, new: str) -> None:
+        """Gives an identity another name.
+
+        Raises:
+            DataError: no such identity, or one of the new name.
+        """
+        self._require(name)
+        with self._lock:
+            self.store.rename(checked_name(name), checked_name(new))
+            self._follow()
+
+    def remove(self, name: str) -> int:
+        """Removes an identity; returns its number of items.
+
+        When it returns, nothing of it is left in the file, in its log, or in the memory of this gallery; other
+        processes drop it before their next answer. Copies of the file and the disk's free space are not ours to clean.
+
+        Raises:
+            DataError: no such identity.
+        """
+        self._require(name)
+        with self._lock:
+            count = self.store.remove(checked_name(name))
+            self._follow()
+            return count
+
+    def remove_item(self, item_id: int) -> str:
+        """Removes an image or a text, as `remove` does, and with the last one its identity; returns its name.
+
+        Raises:
+            DataError: no such item.
+        """
+        with self._lock:
+            name = self.store.remove_item(item_id)
+            self._follow()
+            return name
+
+    def export(self, folder: str | Path) -> Path:
+        """Writes `gallery.safetensors` and `gallery.json` to a folder: all of the gallery, or nothing.
+
+        Raises:
+            WriteError: it cannot be written.
+        """
+        with self._lock, self.store.snapshot():
+            return exchange.write(self.store, to_path(folder, "folder"))
+
+    def import_(self, folder: str | Path, *, replace: bool = False) -> builtins.list[Enrolled]:
+        """Enrolls what `export` wrote, in one transaction.
+
+        Args:
+            folder: of the two files.
+            replace: removes what identities of the same names have first; otherwise they are added to.
+
+        Raises:
+            DataError: missing or damaged files.
+            ModelError: an export of another model.
+        """
+        settings, identities = exchange.read(to_path(folder, "folder"), replace)
+        if settings["fingerprint"] != self.settings["fingerprint"]:
+            raise ModelError(
+                f"{folder} was exported with the model of fingerprint {settings['fingerprint']}, {self.store.name} has "
+                f"{self.settings['fingerprint']}; import it into a new gallery, and use vlfew gallery re-embed there"
+            )
+        return self._write(identities)
+
+    @classmethod
+    def restore(cls, path: str | Path, folder: str | Path) -> Self:
+        """A new gallery from what `export` wrote, with its settings.
+
+        Raises:
+            DataError: the gallery exists, or missing or damaged files.
+        """
+        settings, identities = exchange.read(to_path(folder, "folder"), False)
+        store = SQLiteStore.create(to_path(path, "path"), settings)
+        try:
+            gallery = cls(store)
+            gallery._write(identities)
+            return gallery
+        except BaseException:
+            store.close()
+            Path(path).unlink(missing_ok=True)
+            raise
+
+    def check(self) -> builtins.list[str]:
+        """What is wrong, a line each; nothing where all is well.
+
+        The file's integrity, rows that belong to nothing, embeddings that are not finite, of another size or not of
+        unit length, images that do not match their hash, and whether anything is left of what was removed.
+        """
+        with self._lock:
+            problems = self.store.check()
+            for row in self.store.embeddings():
+                if len(row.embedding) != 4 * self.settings["dim"]:
+                    problems.append(f"item {row.item_id}: its embedding has another size")
+            if not problems:
+                embedding, _, _ = read_embeddings(self.store, self.settings["dim"])
+                length = embedding.norm(dim=1)
+                if broken := int((~((length - 1).abs() < 1e-3)).sum()):
+                    problems.append(
+                        f"{counted(broken, 'embedding')} not finite or not of unit length"
+                    )
+            for item in self.store.items():
+                if (
+                    item.content is not None
+                    and item.source
+                    and hashlib.sha256(item.content).digest() != item.digest
+                ):
+                    problems.append(f"item {item.id}: the image is not the one that was enrolled")
+            return problems
+
+    def re_embed(self, model: DualStream | str | Path) -> int:
+        """Embeds everything again with another model; returns the number of items.
+
+        Images come from the gallery where it keeps them (`store_images`), otherwise from the files they were enrolled
+        from. Everything is replaced in one transaction; until then, the gallery stays as it is. Thresholds are dropped:
+        they are those of the old model.
+
+        Raises:
+            DataError: images that are gone or have changed; names them.
+            ModelError: texts for a model without a text encoder.
+        """
+        loaded = model if isinstance(model, DualStream) else load(model)
+        settings = describe_model(loaded, model_name(loaded, "" if model is loaded else str(model)))
+        settings["thresholds"] = {}
+        embeddings: dict[int, bytes] = {}
+        missing: builtins.list[int] | None = None
+        while missing is None or missing:
+            wanted = None if missing is None else set(missing)
+            with self._lock:
+                # Thumbnails and images are read one by one below: they may not fit the memory.
+                items = [
+                    _without_images(item)
+                    for item in self.store.items()
+                    if wanted is None or item.id in wanted
+                ]
+            for part in progress(
+                builtins.list(_parts(items)), "embedding again", -(-len(items) // WINDOW), "parts"
+            ):
+                embeddings |= self._embed_again(loaded, part)
+            with self._lock:
+                missing = self.store.replace_embeddings(embeddings, settings)
+        with self._lock:
+            self._model, self.settings = loaded, self.store.settings()
+            self._follow()
+        return len(embeddings)
+
+    @property
+    def thresholds(self) -> dict[Support, dict[str, Any]]:
+        """The gallery's thresholds by kind of support: JSON objects with a `value` and what it stands for."""
+        found: dict[Support, dict[str, Any]] = self.settings.get("thresholds", {})
+        return found
+
+    def set_thresholds(self, thresholds: Mapping[Support, Mapping[str, Any]]) -> None:
+        """Stores thresholds; every process uses them from its next answer on.
+
+        Args:
+            thresholds: for each kind of support (`image`, `text`, `both`) a JSON object with a `value`, such as a
+                calibration writes it. Kinds that are not given have none.
+
+        Raises:
+            ConfigError: another kind, or a value that is not a number.
+        """
+        for support, threshold in thresholds.items():
+            check_one_of("the kind of support", support, Support)
+            _check_threshold(threshold.get("value", math.nan))
+        with self._lock:
+            self.store.write_settings({"thresholds": {k: dict(v) for k, v in thresholds.items()}})
+            self.settings = self.store.settings()
+
+    def _enroll(
+        self, requests: Sequence[_Request], replace: bool, *, skip_bad: bool, skip_known: bool
+    ) -> Enrollment:
+        """Reads, encodes and writes identities in one transaction."""
+        done = Enrollment()
+        jobs = [
+            (request, number, image) for request in requests for number, image in enumerate(request.images)
+        ]
+        known = self._known_images(requests) if skip_known else {}
+
+        def work(job: tuple[_Request, int, Any]) -> ReadImage | DataError | None:
+            request, number, image = job
+            try:
+                own = known.get(request.name)
+                if own and isinstance(image, Path) and file_digest(user_path(image)) in own:
+                    return None
+                return self._read(image, number, keep=True)
+            except DataError as error:
+                return error
+
+        for (request, _, _), image in zip(jobs, map_in_threads(work, jobs), strict=True):
+            if isinstance(image, ReadImage):
+                request.read.append(image)
+            elif image is not None and not skip_bad:
+                raise image
+            elif image is not None:
+                done.errors.append(f"{request.name}: {image}")
+        requests = [request for request in requests if request.read or request.texts]
+        if not requests:
+            return done
+        done.warnings = self._warnings(requests, replace)
+        embedding = iter(
+            _unit_rows(
+                self._encode([image for request in requests for image in request.read]),
+                [image.name for request in requests for image in request.read],
+            )
+        )
+        texts = [text for request in requests for text in request.texts]
+        text_embedding = iter(_unit_rows(self.model.encode_text(texts), texts) if texts else [])
+        identities = []
+        for request in requests:
+            items = [
+                NewItem(
+                    "image", image.digest, next(embedding), "", image.source, image.thumbnail, image.content
+                )
+                for image in request.read
+            ]
+            items += [
+                NewItem("text", hashlib.sha256(text.encode()).digest(), next(text_embedding), text)
+                for text in request.texts
+            ]
+            asked = json.dumps([request.name, replace, [item.digest.hex() for item in items]])
+            asked_for = hashlib.sha256(asked.encode()).digest()
+            identities.append(NewIdentity(request.name, items, replace, request.key, asked_for))
+        done.enrolled = self._write(identities)
+        return done
+
+    def _known_images(self, requests: Sequence[_Request]) -> dict[str, set[bytes]]:
+        """Digests of the images that identities have."""
+        known = {}
+        with self._lock:
+            for request in requests:
+                if (row := self.store.find(request.name)) is not None:
+                    known[request.name] = self.store.digests(row.id)
+        return known
+
+    def _warnings(self, requests: Sequence[_Request], replace: bool) -> builtins.list[str]:
+        found = []
+        with self._lock:
+            holders = self.store.holders(image.digest for request in requests for image in request.read)
+        for request in requests:
+            own: set[bytes] = set()
+            for image in request.read:
+                if image.blank:
+                    found.append(f"{image.name} ({request.name!r}) is blank: every pixel is the same")
+                others = [name for name in holders.get(image.digest, ()) if name != request.name]
+                if others:
+                    names = first_names([repr(name) for name in others], 3)
+                    found.append(f"{image.name} ({request.name!r}) is the same image as one of {names}")
+                again = request.name in holders.get(image.digest, ()) and not replace and not request.key
+                if image.digest in own or again:
+                    found.append(f"{image.name} is twice in {request.name!r}; it counts once")
+                own.add(image.digest)
+            for digest in own:
+                holders.setdefault(digest, []).append(request.name)
+        return found
+
+    def _write(self, identities: Sequence[NewIdentity]) -> builtins.list[Enrolled]:
+        with self._lock:
+            enrolled = self.store.enroll(identities, self.settings["fingerprint"])
+            self._follow()
+            return enrolled
+
+    def _read(self, image: Any, number: int, *, keep: bool) -> ReadImage:
+        """Reads an image; `keep` is for one that is enrolled."""
+        return read(
+            image,
+            number,
+            self.model.spec.preprocessor(),
+            thumbnail=keep and self.settings["thumbnails"],
+            content=keep and self.settings["store_images"],
+        )
+
+    def _encode(self, images: Sequence[ReadImage]) -> Tensor:
+        """Embeddings `[S, D]` of unit length.
+
+        Raises:
+            ModelError: one that is zero or not finite.
+        """
+        if not images:
+            return torch.empty(0, self.settings["dim"])
+        embedding = self.model.encode_image(torch.stack([image.pixels for image in images])).cpu()
+        _check_usable(embedding, [image.name for image in images])
+        return normalize(embedding, dim=1)
+
+    def _embed_again(self, model: DualStream, items: Sequence[ItemRow]) -> dict[int, bytes]:
+        """The embeddings of items by another model."""
+        texts = [item for item in items if item.kind == "text"]
+        if without := [item for item in texts if not item.text]:
+            raise DataError(
+                f"item {without[0].id} was enrolled as an embedding, which no other model can make; remove it first: "
+                f"vlfew gallery remove {self.store.name} --item {without[0].id}"
+            )
+        found: dict[int, bytes] = {}
+        if texts:
+            names = [item.text for item in texts]
+            rows = _unit_rows(model.encode_text(names), names)
+            found |= {item.id: row for item, row in zip(texts, rows, strict=True)}
+        images, problems, pixels = [item for item in items if item.kind == "image"], [], []
+        for item in images:
+            try:
+                pixels.append(self._read_again(item, model))
+            except DataError as error:
+                problems.append(f"item {item.id} ({error})")
+        if problems:
+            raise DataError(
+                f"{counted(len(problems), 'image')} cannot be embedded again, and nothing was changed: "
+                f"{first_names(problems, 3)}; put the files back, or remove the items (vlfew gallery remove "
+                f"{self.store.name} --item ID)"
+            )
+        if images:
+            rows = _unit_rows(model.encode_image(torch.stack(pixels)), [f"item {item.id}" for item in images])
+            found |= {item.id: row for item, row in zip(images, rows, strict=True)}
+        return found
+
+    def _read_again(self, item: ItemRow, model: DualStream) -> Tensor:
+        """The pixels of an enrolled image, from the gallery or from its file."""
+        from io import BytesIO
+
+        from PIL import Image
+
+        preprocessor = model.spec.preprocessor()
+        with self._lock:
+            content = self.store.content(item.id)
+        if content is not None:
+            return read(Image.open(BytesIO(content)), item.id, preprocessor).pixels
+        if not item.source:
+            raise DataError("it was not enrolled from a file")
+        again = read(Path(item.source), item.id, preprocessor)
+        if again.digest != item.digest:
+            raise DataError(f"{item.source} has changed since")
+        return again.pixels
+
+    def _require(self, name: str) -> IdentityRow:
+        """The identity of a name.
+
+        Raises:
+            DataError: there is none.
+        """
+        wanted = checked_name(name)
+        with self._lock:
+            row = self.store.find(wanted)
+            if row is None:
+                names = [other.name for other in self.store.identities()]
+                hint = did_you_mean(wanted, names) if names else ""
+                raise (
+                    no_identity(wanted, self.store.name)
+                    if "did you" not in hint
+                    else DataError(f"{self.store.name}: there is no identity {wanted!r}{hint}")
+                )
+            return row
+
+    def _follow(self) -> None:
+        """Brings the memory up to date with an own write, where it is in use."""
+        if len(self._index) or self._index.settings:
+            self._refresh()
+
+    def _refresh(self) -> None:
+        """Brings the memory up to date with what any process has written.
+
+        Raises:
+            ModelError: another process has embedded the gallery again by another model.
+        """
+        self._index.refresh()
+        if self._index.settings != self.settings:
+            if self._model is not None:  # before the new settings are taken over: they are not those of this model
+                check_model(self._model, self._index.settings, self.store.name)
+            self.settings = self._index.settings
+
+    def _match(self, identity: int, score: float, threshold: float | None) -> Match:
+        support = self._index.support[identity]
+        if threshold is None and support in self.thresholds:
+            threshold = float(self.thresholds[support]["value"])
+        accepted = None if threshold is None else score >= threshold
+        return Match(self._index.names[identity], score, support, accepted, threshold)
+
+
+def _windows(requests: Iterable[_Request]) -> Iterator[list[_Request]]:
+    """Requests of about `WINDOW` images together."""
+    window: list[_Request] = []
+    images = 0
+    for request in requests:
+        window.append(request)
+        images += len(request.images) + 1
+        if images >= WINDOW:
+            yield window
+            window, images = [], 0
+    if window:
+        yield window
+
+
+def _parts(items: Sequence[ItemRow]) -> Iterator[Sequence[ItemRow]]:
+    for start in range(0, len(items), WINDOW):
+        yield items[start : start + WINDOW]
+
+
+def _without_images(item: ItemRow) -> ItemRow:
+    item.thumbnail = item.content = None
+    return item
+
+
+def _unit_rows(embedding: Tensor, names: Sequence[str]) -> list[bytes]:
+    """Embeddings `[S, D]` at unit length, as the bytes that a store keeps."""
+    embedding = embedding.detach().float().cpu()
+    _check_usable(embedding, names)
+    rows = normalize(embedding, dim=1).numpy().astype("<f4")
+    return [row.tobytes() for row in rows]
+
+
+def _check_usable(embedding: Tensor, names: Sequence[str]) -> None:
+    """
+    Raises:
+        ModelError: an embedding is zero, or has NaN or infinity.
+    """
+    broken = ~embedding.isfinite().all(1)
+    zero = ~(embedding.abs().amax(1) > 0) & ~broken
+    for mask, what in ((broken, "NaN or infinity"), (zero, "an embedding of zeros")):
+        if mask.any():
+            bad = [names[n] for n in mask.nonzero().flatten().tolist()]
+            raise ModelError(
+                f"the model gives {what} for {first_names(bad, 3)}, which cannot be compared; leave it out"
+            )
+
+
+def _check_threshold(threshold: float | None) -> None:
+    """
+    Raises:
+        ConfigError: NaN, infinity, or not a number.
+    """
+    if threshold is None:
+        return
+    if isinstance(threshold, bool) or not isinstance(threshold, Real) or not math.isfinite(threshold):
+        raise ConfigError(f"threshold is {threshold!r}; it must be a finite number, such as 0.5")

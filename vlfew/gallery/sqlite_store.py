@@ -1,0 +1,624 @@
+"""A gallery in one SQLite file.
+
+The write-ahead log is synced at every commit (`synchronous=FULL`), so that what was acknowledged survives a crash.
+
+A removal rewrites the file (`VACUUM`) and empties the log before it returns. `secure_delete` alone is not enough: where
+SQLite has moved rows between pages, copies of them stay in the unused parts of the pages. A removal that was
+interrupted there is completed when the gallery is opened next.
+
+Which identities were changed is noted in a table, from which other processes bring their own memory up to date.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from vlfew.core.errors import DataError, WriteError
+from vlfew.core.files import NO_SPACE
+from vlfew.core.plurals import counted
+from vlfew.gallery.sqlite_pages import unclean_free_pages
+from vlfew.gallery.store import (
+    EmbeddingRow,
+    Enrolled,
+    IdentityRow,
+    ItemRow,
+    NewIdentity,
+    StaleModel,
+    no_identity,
+    no_item,
+)
+
+APPLICATION_ID = 0x766C6667  # "vlfg"
+BUSY_SECONDS = 20.0
+"""How long a write waits for those of other processes."""
+PAGE_SIZE = 8192
+"""Bytes; three embeddings of 512 numbers in a page."""
+KEPT_CHANGES = 100_000
+"""Changes that are kept; who has missed more reads everything again."""
+MANY = 1000
+"""From so many identities in a transaction, it is noted that anything may have changed."""
+PURGE = "purge"
+"""The setting that says that something was removed, and that the file has not been rewritten since."""
+PARTS = 500
+"""Ids in a query."""
+MIGRATIONS = (
+    """
+    CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE identities (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        name TEXT NOT NULL UNIQUE,
+        created TEXT NOT NULL
+    );
+    CREATE TABLE items (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        identity_id INTEGER NOT NULL REFERENCES identities (id) ON DELETE CASCADE,
+        kind TEXT NOT NULL CHECK (kind IN ('image', 'text')),
+        digest BLOB NOT NULL,
+        text TEXT NOT NULL,
+        source TEXT NOT NULL,
+        created TEXT NOT NULL,
+        embedding BLOB NOT NULL
+    );
+    CREATE UNIQUE INDEX items_of_identity ON items (identity_id, kind, digest);
+    CREATE INDEX items_by_digest ON items (digest);
+    CREATE TABLE images (
+        item_id INTEGER PRIMARY KEY REFERENCES items (id) ON DELETE CASCADE,
+        thumbnail BLOB,
+        content BLOB
+    );
+    CREATE TABLE idempotency_keys (
+        key BLOB PRIMARY KEY,
+        request BLOB,
+        result TEXT,
+        identity_id INTEGER REFERENCES identities (id) ON DELETE SET NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX keys_of_identity ON idempotency_keys (identity_id);
+    CREATE TABLE changes (version INTEGER PRIMARY KEY AUTOINCREMENT, identity_id INTEGER);
+    """,
+)
+"""What makes each schema version from the one before; `user_version` counts them."""
+
+
+class SQLiteStore:
+    """A `Store` in a file; see there for what its methods do.
+
+    Args:
+        path: of an existing gallery; `create` makes a new one.
+
+    Raises:
+        DataError: missing, damaged, of another program, or of a later version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.name = path, str(path)
+        if not path.is_file():
+            what = "is a folder" if path.is_dir() else "there is no such gallery"
+            raise DataError(f"{path}: {what}; make one with vlfew gallery create {path} --model RUN")
+        self.read_only = not (os.access(path, os.W_OK) and os.access(path.absolute().parent, os.W_OK))
+        self._stamp: tuple[int, ...] = ()
+        self._depth = 0
+        with self._errors():
+            self._connect()
+            try:
+                self._check_kind()
+                self._migrate()
+                if not self.read_only and self._purge_pending():
+                    self._purge()
+            except BaseException:
+                self.db.close()
+                raise
+
+    @classmethod
+    def create(cls, path: Path, settings: Mapping[str, Any]) -> SQLiteStore:
+        """A new gallery.
+
+        Raises:
+            DataError: the file exists.
+            WriteError: it cannot be written.
+        """
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(path, "xb"):
+                pass
+        except FileExistsError:
+            raise DataError(f"{path} exists; choose another name, or enroll into it") from None
+        except OSError as error:
+            raise WriteError(f"{path} cannot be written: {error.strerror}; name another place") from None
+        try:
+            with _sqlite_errors(str(path)):
+                db = sqlite3.connect(path, isolation_level=None)
+                db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
+                db.execute("PRAGMA journal_mode = WAL")
+                db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                db.close()
+            store = cls(path)
+            try:
+                store.write_settings(settings)
+            except BaseException:
+                store.close()
+                raise
+            return store
+        except BaseException:
+            for file in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
+                file.unlink(missing_ok=True)
+            raise
+
+    def _connect(self) -> None:
+        uri = f"file:{quote(str(self.path.absolute()))}?mode={'ro' if self.read_only else 'rw'}"
+        if self.read_only:
+            self._stamp = self._file_stamp()
+            if not any(self._stamp[2:]):
+                # Without its log, a file in a folder that takes no files can be read in this way alone.
+                uri += "&immutable=1"
+        self.db = sqlite3.connect(
+            uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        # Of the connection alone: the file, which may be that of another program, stays as it is.
+        for setting in (
+            "synchronous = FULL",
+            "secure_delete = ON",
+            "foreign_keys = ON",
+            "temp_store = MEMORY",
+        ):
+            self.db.execute(f"PRAGMA {setting}")
+
+    def _file_stamp(self) -> tuple[int, ...]:
+        """Changes when another process has written to a file that is only read here."""
+        status, log = self.path.stat(), Path(f"{self.path}-wal")
+        return status.st_mtime_ns, status.st_size, log.stat().st_size if log.exists() else 0
+
+    def _check_kind(self) -> None:
+        (application,) = self.db.execute("PRAGMA application_id").fetchone()
+        (version,) = self.db.execute("PRAGMA user_version").fetchone()
+        if application != APPLICATION_ID:
+            raise DataError(f"{self.path} is no gallery but another SQLite database; it is left as it is")
+        if version > len(MIGRATIONS):
+            raise DataError(
+                f"{self.path} has schema version {version}; this vlfew reads up to {len(MIGRATIONS)}: update vlfew"
+            )
+        if version < len(MIGRATIONS) and self.read_only:
+            raise DataError(
+                f"{self.path} has schema version {version} and is read-only; open it once where it is not"
+            )
+
+    def _migrate(self) -> None:
+        if self.db.execute("PRAGMA user_version").fetchone()[0] == len(MIGRATIONS):
+            return
+        with self._write():
+            (version,) = self.db.execute(
+                "PRAGMA user_version"
+            ).fetchone()  # another process may have been faster
+            for script in MIGRATIONS[version:]:
+                for statement in script.split(";"):
+                    self.db.execute(statement)
+            self.db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        with _sqlite_errors(self.name):
+            yield
+
+    @contextmanager
+    def _write(self) -> Iterator[None]:
+        """A write transaction: all of the block, or nothing of it."""
+        if self.read_only:
+            raise WriteError(
+                f"{self.path} is read-only; copy it to a place where you can write, or change its permissions"
+            )
+        with self._errors():
+            self.db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self.db.execute("COMMIT")
+            except BaseException:
+                if self.db.in_transaction:
+                    self.db.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        with self._errors():
+            if self._depth == 0:
+                self.db.execute("BEGIN")
+            self._depth += 1
+            try:
+                yield
+            finally:
+                self._depth -= 1
+                if self._depth == 0 and self.db.in_transaction:
+                    self.db.execute("ROLLBACK")
+
+    def _rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with self._errors():
+            return self.db.execute(query, values).fetchall()
+
+    def _all_rows(
+        self, query: str, ids: Sequence[int] | None, column: str, order: str
+    ) -> Iterator[tuple[Any, ...]]:
+        """Rows of all ids or of these, read in parts."""
+        with self._errors():
+            if ids is None:
+                cursor = self.db.execute(f"{query} ORDER BY {order}")
+                while rows := cursor.fetchmany(4096):
+                    yield from rows
+                return
+            for start in range(0, len(ids), PARTS):
+                part = sorted(ids[start : start + PARTS])
+                marks = ",".join("?" * len(part))
+                yield from self.db.execute(
+                    f"{query} WHERE {column} IN ({marks}) ORDER BY {order}", part
+                ).fetchall()
+
+    def settings(self) -> dict[str, Any]:
+        rows = self._rows("SELECT key, value FROM settings WHERE key != ?", (PURGE,))
+        return {key: json.loads(value) for key, value in rows}
+
+    def write_settings(self, settings: Mapping[str, Any]) -> None:
+        with self._write():
+            self._set(settings)
+
+    def _set(self, settings: Mapping[str, Any]) -> None:
+        rows = [(key, json.dumps(value, ensure_ascii=False)) for key, value in settings.items()]
+        self.db.executemany(
+            "INSERT INTO settings VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", rows
+        )
+        self._note([None])
+
+    def _note(self, identity_ids: Sequence[int | None]) -> None:
+        """Notes that identities have changed; None for anything."""
+        if len(identity_ids) > MANY:
+            identity_ids = [None]
+        self.db.executemany("INSERT INTO changes (identity_id) VALUES (?)", [(n,) for n in identity_ids])
+        self.db.execute(
+            "DELETE FROM changes WHERE version <= (SELECT max(version) FROM changes) - ?", (KEPT_CHANGES,)
+        )
+
+    def version(self) -> int:
+        if self.read_only and not self._depth and self._stamp != self._file_stamp():
+            self.db.close()
+            with self._errors():
+                self._connect()
+        return int(self._rows("SELECT coalesce(max(version), 0) FROM changes")[0][0])
+
+    def changes(self, since: int) -> set[int] | None:
+        rows = self._rows("SELECT version, identity_id FROM changes WHERE version > ?", (since,))
+        missed = rows and min(version for version, _ in rows) != since + 1
+        if missed or any(identity is None for _, identity in rows):
+            return None
+        return {identity for _, identity in rows}
+
+    def count(self) -> tuple[int, int]:
+        (row,) = self._rows("SELECT (SELECT count(*) FROM identities), (SELECT count(*) FROM items)")
+        return row[0], row[1]
+
+    def identities(self, ids: Sequence[int] | None = None) -> list[IdentityRow]:
+        rows = self._all_rows(f"{_IDENTITIES}", ids, "i.id", "i.id")
+        return [IdentityRow(*row) for row in rows]
+
+    def find(self, name: str) -> IdentityRow | None:
+        rows = self._rows(f"{_IDENTITIES} WHERE i.name = ?", (name,))
+        return IdentityRow(*rows[0]) if rows else None
+
+    def items(self, identity_id: int | None = None) -> Iterator[ItemRow]:
+        query = (
+            "SELECT t.id, t.identity_id, t.kind, t.digest, t.text, t.source, t.created, p.thumbnail, p.content "
+            "FROM items t LEFT JOIN images p ON p.item_id = t.id"
+        )
+        ids = None if identity_id is None else [identity_id]
+        for row in self._all_rows(query, ids, "t.identity_id", "t.id"):
+            yield ItemRow(*row)
+
+    def content(self, item_id: int) -> bytes | None:
+        rows = self._rows("SELECT content FROM images WHERE item_id = ?", (item_id,))
+        return rows[0][0] if rows else None
+
+    def digests(self, identity_id: int) -> set[bytes]:
+        query = "SELECT digest FROM items WHERE identity_id = ? AND kind = 'image'"
+        return {digest for (digest,) in self._rows(query, (identity_id,))}
+
+    def embeddings(self, ids: Sequence[int] | None = None) -> Iterator[EmbeddingRow]:
+        query = "SELECT identity_id, id, kind, embedding FROM items"
+        # By id where all are wanted: sorting gigabytes by identity would take longer than all the rest.
+        for row in self._all_rows(query, ids, "identity_id", "id" if ids is None else "identity_id, id"):
+            yield EmbeddingRow(*row)
+
+    def holders(self, digests: Iterable[bytes]) -> dict[bytes, list[str]]:
+        names: dict[bytes, list[str]] = {}
+        query = (
+            "SELECT t.digest, i.name FROM items t JOIN identities i ON i.id = t.identity_id "
+            "WHERE t.digest = ? AND t.kind = 'image' ORDER BY i.name"
+        )
+        for digest in set(digests):
+            for found, name in self._rows(query, (digest,)):
+                names.setdefault(found, []).append(name)
+        return names
+
+    def enroll(self, identities: Sequence[NewIdentity], fingerprint: str) -> list[Enrolled]:
+        replaced = False
+        with self._write():
+            self._check_fingerprint(fingerprint)
+            now, results, changed = _now(), [], []
+            for new in identities:
+                if (answered := self._answered(new)) is not None:
+                    results.append(answered)
+                    continue
+                result, identity_id, removed = self._enroll_one(new, now)
+                replaced = replaced or removed
+                changed.append(identity_id)
+                results.append(result)
+                if new.key:
+                    self.db.execute(
+                        "INSERT INTO idempotency_keys VALUES (?, ?, ?, ?)",
+                        (_key(new.key), new.request, json.dumps(result.item_ids), identity_id),
+                    )
+            if changed:
+                self._note(changed)
+            if replaced:
+                self._plan_purge()
+        if replaced:
+            self._purge()
+        return results
+
+    def _check_fingerprint(self, fingerprint: str) -> None:
+        rows = self.db.execute("SELECT value FROM settings WHERE key = 'fingerprint'").fetchall()
+        if not rows or json.loads(rows[0][0]) != fingerprint:
+            raise StaleModel(
+                f"{self.path} was embedded again by another process, with another model; open it again with that one"
+            )
+
+    def _answered(self, new: NewIdentity) -> Enrolled | None:
+        """The answer of the same request before, by its idempotency key."""
+        if not new.key:
+            return None
+        rows = self.db.execute(
+            "SELECT k.request, k.result, i.name FROM idempotency_keys k LEFT JOIN identities i "
+            "ON i.id = k.identity_id WHERE k.key = ?",
+            (_key(new.key),),
+        ).fetchall()
+        if not rows:
+            return None
+        request, result, name = rows[0]
+        if name is None:
+            raise DataError(f"idempotency key {new.key!r}: what it enrolled was removed since; use a new key")
+        if request != new.request:
+            raise DataError(
+                f"idempotency key {new.key!r} was used for another request; use a new key for each request"
+            )
+        images, texts = self._counts(name)
+        return Enrolled(name, json.loads(result), 0, False, True, images, texts)
+
+    def _counts(self, name: str) -> tuple[int, int]:
+        row = self.db.execute(f"{_IDENTITIES} WHERE i.name = ?", (name,)).fetchone()
+        return row[3], row[4]
+
+    def _enroll_one(self, new: NewIdentity, now: str) -> tuple[Enrolled, int, bool]:
+        """The answer, the identity's id, and whether items were removed."""
+        row = self.db.execute("SELECT id FROM identities WHERE name = ?", (new.name,)).fetchone()
+        removed = False
+        if row is not None and new.replace:
+            removed = self.db.execute("DELETE FROM items WHERE identity_id = ?", row).rowcount > 0
+            self._forget_requests(row[0])
+        identity_id = row[0] if row is not None else self._insert_identity(new.name, now)
+        ids, added = [], 0
+        for item in new.items:
+            known = self.db.execute(
+                "SELECT id FROM items WHERE identity_id = ? AND kind = ? AND digest = ?",
+                (identity_id, item.kind, item.digest),
+            ).fetchone()
+            if known is not None:
+                ids.append(known[0])
+                continue
+            cursor = self.db.execute(
+                "INSERT INTO items (identity_id, kind, digest, text, source, created, embedding) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (identity_id, item.kind, item.digest, item.text, item.source, now, item.embedding),
+            )
+            item_id = int(cursor.lastrowid or 0)
+            ids.append(item_id)
+            added += 1
+            if item.thumbnail is not None or item.content is not None:
+                self.db.execute(
+                    "INSERT INTO images VALUES (?, ?, ?)", (item_id, item.thumbnail, item.content)
+                )
+        images, texts = self._counts(new.name)
+        return Enrolled(new.name, ids, added, row is None, False, images, texts), identity_id, removed
+
+    def _insert_identity(self, name: str, now: str) -> int:
+        cursor = self.db.execute("INSERT INTO identities (name, created) VALUES (?, ?)", (name, now))
+        return int(cursor.lastrowid or 0)
+
+    def _forget_requests(self, identity_id: int, item_id: int | None = None) -> None:
+        """Empties the idempotency keys of an identity, or of one item: a late retry does not bring it back."""
+        of_item = "EXISTS (SELECT 1 FROM json_each(result) WHERE value = ?2)"
+        self.db.execute(
+            "UPDATE idempotency_keys SET request = NULL, result = NULL, identity_id = NULL "
+            f"WHERE identity_id = ?1 AND (?2 IS NULL OR {of_item})",
+            (identity_id, item_id),
+        )
+
+    def rename(self, name: str, new: str) -> None:
+        with self._write():
+            identity_id = self._id_of(name)
+            if name != new and self.db.execute("SELECT 1 FROM identities WHERE name = ?", (new,)).fetchone():
+                raise DataError(
+                    f"{self.path}: there is an identity {new!r} already; remove it first, or use another name"
+                )
+            self.db.execute("UPDATE identities SET name = ? WHERE id = ?", (new, identity_id))
+            self._note([identity_id])
+            self._plan_purge()
+        self._purge()
+
+    def _id_of(self, name: str) -> int:
+        row = self.db.execute("SELECT id FROM identities WHERE name = ?", (name,)).fetchone()
+        if row is None:
+            raise no_identity(name, self.name)
+        return int(row[0])
+
+    def remove(self, name: str) -> int:
+        with self._write():
+            identity_id = self._id_of(name)
+            removed = self._remove(identity_id)
+            self._plan_purge()
+        self._purge()
+        return removed
+
+    def _remove(self, identity_id: int) -> int:
+        self._forget_requests(identity_id)
+        (count,) = self.db.execute(
+            "SELECT count(*) FROM items WHERE identity_id = ?", (identity_id,)
+        ).fetchone()
+        self.db.execute("DELETE FROM identities WHERE id = ?", (identity_id,))
+        self._note([identity_id])
+        return int(count)
+
+    def remove_item(self, item_id: int) -> str:
+        with self._write():
+            row = self.db.execute(
+                "SELECT i.id, i.name FROM items t JOIN identities i ON i.id = t.identity_id WHERE t.id = ?",
+                (item_id,),
+            ).fetchone()
+            if row is None:
+                raise no_item(item_id, self.name)
+            self.db.execute("DELETE FROM items WHERE id = ?", (item_id,))
+            self._forget_requests(row[0], item_id)
+            if not self.db.execute("SELECT 1 FROM items WHERE identity_id = ?", (row[0],)).fetchone():
+                self._remove(row[0])
+            else:
+                self._note([row[0]])
+            self._plan_purge()
+        self._purge()
+        return str(row[1])
+
+    def replace_embeddings(self, embeddings: Mapping[int, bytes], settings: Mapping[str, Any]) -> list[int]:
+        with self._write():
+            ids = [row[0] for row in self.db.execute("SELECT id FROM items")]
+            if missing := [item_id for item_id in ids if item_id not in embeddings]:
+                return missing
+            self.db.executemany(
+                "UPDATE items SET embedding = ? WHERE id = ?", ((embeddings[n], n) for n in ids)
+            )
+            self._set(settings)
+            self._plan_purge()
+        self._purge()
+        return []
+
+    def _plan_purge(self) -> None:
+        self.db.execute("INSERT OR REPLACE INTO settings VALUES (?, 'true')", (PURGE,))
+
+    def _purge(self) -> None:
+        """Rewrites the file and empties the log, so that nothing that was removed is left in them."""
+        with self._errors():
+            self.db.execute("VACUUM")
+        self._empty_log()
+        with self._write():
+            self.db.execute("DELETE FROM settings WHERE key = ?", (PURGE,))
+        self._empty_log()
+
+    def _empty_log(self) -> None:
+        with self._errors():
+            busy, *_ = self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise DataError(
+                f"{self.path}: it is removed, but a process that has been reading for {BUSY_SECONDS:.0f} s keeps the "
+                f"log {self.path}-wal from being emptied; end that process and run vlfew gallery check {self.path}"
+            )
+
+    def _purge_pending(self) -> bool:
+        return bool(self._rows("SELECT 1 FROM settings WHERE key = ?", (PURGE,)))
+
+    def check(self) -> list[str]:
+        problems = [line for (line,) in self._rows("PRAGMA integrity_check") if line != "ok"]
+        for table, row, parent, _ in self._rows("PRAGMA foreign_key_check"):
+            problems.append(f"row {row} of {table} belongs to nothing in {parent}")
+        empty = self._rows(
+            "SELECT name FROM identities i WHERE NOT EXISTS (SELECT 1 FROM items WHERE identity_id = i.id)"
+        )
+        problems += [f"identity {name!r} has no item" for (name,) in empty]
+        if not self.read_only and not problems:
+            if self._purge_pending():
+                self._purge()
+            else:
+                self._empty_log()
+        if self._purge_pending():
+            problems.append("what was removed last is still in the file: open it where it can be written")
+        try:
+            with self._errors():
+                unclean = unclean_free_pages(self.db.serialize())
+        except (
+            MemoryError
+        ):  # above 2 GiB, SQLite does not hand it out; removals have rewritten it all the same
+            unclean = []
+        if unclean:
+            problems.append(f"{counted(len(unclean), 'free page')} hold bytes of what was removed")
+        return problems
+
+    def close(self) -> None:
+        with suppress(sqlite3.Error):
+            self.db.close()
+
+
+_IDENTITIES = """
+    SELECT i.id, i.name, i.created,
+        (SELECT count(*) FROM items WHERE identity_id = i.id AND kind = 'image'),
+        (SELECT count(*) FROM items WHERE identity_id = i.id AND kind = 'text')
+    FROM identities i
+"""
+
+
+@contextmanager
+def _sqlite_errors(name: str) -> Iterator[None]:
+    """Raises errors of SQLite as one line with the way out.
+
+    Raises:
+        WriteError: a full disk, or a file that is read-only.
+        DataError: anything else.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        kind = getattr(error, "sqlite_errorname", "") or ""
+        if kind.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            raise DataError(
+                f"{name}: another process has been writing to it for {BUSY_SECONDS:.0f} s; try again"
+            ) from None
+        if kind.startswith(
+            ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_FSYNC", "SQLITE_IOERR_TRUNCATE")
+        ):
+            why = NO_SPACE[28] if kind == "SQLITE_FULL" else "the disk is full or fails"
+            raise WriteError(
+                f"{name} cannot be written: {why}; nothing was changed; make space there"
+            ) from None
+        if kind.startswith("SQLITE_READONLY"):
+            raise WriteError(f"{name} is read-only; copy it to a place where you can write") from None
+        if kind.startswith("SQLITE_CANTOPEN"):
+            raise DataError(f"{name} cannot be opened: {error}") from None
+        if kind.startswith("SQLITE_NOTADB"):
+            raise DataError(
+                f"{name} is no gallery: it is not an SQLite file, or damaged; it is left as it is"
+            ) from None
+        if isinstance(error, sqlite3.DatabaseError) and not isinstance(
+            error, sqlite3.ProgrammingError | sqlite3.IntegrityError | sqlite3.InterfaceError
+        ):
+            raise DataError(
+                f"{name} is damaged: {error}; it is left as it is: go back to a copy or an export of it"
+            ) from None
+        raise
+
+
+def _key(key: str) -> bytes:
+    """What is kept of an idempotency key, which a client may have made from a name."""
+    return hashlib.sha256(key.encode()).digest()
+
+
+def _now() -> str:
+    """UTC, for readers; nothing depends on its order."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -1,0 +1,211 @@
+"""What a gallery needs of the place that keeps it.
+
+A store knows rows and transactions, neither models nor scores: embeddings are bytes, settings are JSON values. Every
+method that writes is one transaction, which is there as a whole or not at all, and durable when the method returns.
+Every write is noted under a version, so that each process finds what the others have changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol
+
+from vlfew.core.errors import DataError
+
+Kind = Literal["image", "text"]
+
+
+class StaleModel(DataError):
+    """The gallery's model was changed by another process since it was opened."""
+
+
+class NewItem(NamedTuple):
+    """An image or a text to be enrolled.
+
+    Attributes:
+        kind: `image` or `text`.
+        digest: SHA-256 of the file, of the pixels or of the text; an identity has each content once.
+        embedding: float32 bytes, little endian.
+        text: of a text.
+        source: absolute path of the image file; "" where there is none.
+        thumbnail: JPEG of an image; None for none.
+        content: the bytes of the image file, where the gallery keeps them.
+    """
+
+    kind: Kind
+    digest: bytes
+    embedding: bytes
+    text: str = ""
+    source: str = ""
+    thumbnail: bytes | None = None
+    content: bytes | None = None
+
+
+@dataclass
+class NewIdentity:
+    """An identity to be enrolled, or to be added to.
+
+    Attributes:
+        name: of the identity.
+        items: its images and texts.
+        replace: whether the items that are there are removed first.
+        key: the idempotency key of the request; "" for none.
+        request: SHA-256 of what is asked for; the same key with another request is an error.
+    """
+
+    name: str
+    items: Sequence[NewItem]
+    replace: bool = False
+    key: str = ""
+    request: bytes = b""
+
+
+@dataclass
+class Enrolled:
+    """What became of a `NewIdentity`.
+
+    Attributes:
+        name: of the identity.
+        item_ids: of the added items, and of those of the same content that were there.
+        added: number of items that are new.
+        created: whether the identity is new.
+        replayed: whether the request was answered before, under its idempotency key.
+        images, texts: number of items that the identity has now.
+    """
+
+    name: str
+    item_ids: list[int]
+    added: int
+    created: bool
+    replayed: bool = False
+    images: int = 0
+    texts: int = 0
+
+
+class IdentityRow(NamedTuple):
+    """An identity and how many items it has."""
+
+    id: int
+    name: str
+    created: str
+    images: int
+    texts: int
+
+
+@dataclass
+class ItemRow:
+    """An item without its embedding; images have a source, a thumbnail and content where the gallery keeps them."""
+
+    id: int
+    identity_id: int
+    kind: Kind
+    digest: bytes
+    text: str
+    source: str
+    created: str
+    thumbnail: bytes | None = field(default=None, repr=False)
+    content: bytes | None = field(default=None, repr=False)
+
+
+class EmbeddingRow(NamedTuple):
+    """The embedding of an item."""
+
+    identity_id: int
+    item_id: int
+    kind: Kind
+    embedding: bytes
+
+
+class Store(Protocol):
+    """Where a gallery is kept."""
+
+    name: str
+    """Path or URL, for messages."""
+    read_only: bool
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Reads of the block see one state, whatever others write."""
+
+    def settings(self) -> dict[str, Any]:
+        """The gallery's settings."""
+
+    def write_settings(self, settings: Mapping[str, Any]) -> None:
+        """Sets these settings and keeps the others."""
+
+    def version(self) -> int:
+        """Increases with every write of any process."""
+
+    def changes(self, since: int) -> set[int] | None:
+        """Identities that were changed, added or removed after a version; None for any of them, and the settings."""
+
+    def count(self) -> tuple[int, int]:
+        """Numbers of identities and of items."""
+
+    def identities(self, ids: Sequence[int] | None = None) -> list[IdentityRow]:
+        """All identities, or those of the ids that are there, in the order of their ids."""
+
+    def find(self, name: str) -> IdentityRow | None:
+        """The identity of this name."""
+
+    def items(self, identity_id: int | None = None) -> Iterator[ItemRow]:
+        """The items of an identity, or all, by id."""
+
+    def content(self, item_id: int) -> bytes | None:
+        """The image of an item, where the gallery keeps it."""
+
+    def digests(self, identity_id: int) -> set[bytes]:
+        """The digests of the images of an identity."""
+
+    def embeddings(self, ids: Sequence[int] | None = None) -> Iterator[EmbeddingRow]:
+        """The embeddings of all identities or of these, identity by identity."""
+
+    def holders(self, digests: Iterable[bytes]) -> dict[bytes, list[str]]:
+        """The names of the identities that have images of these digests."""
+
+    def enroll(self, identities: Sequence[NewIdentity], fingerprint: str) -> list[Enrolled]:
+        """Adds identities and their items in one transaction.
+
+        Raises:
+            StaleModel: the gallery has another fingerprint by now.
+            DataError: an idempotency key that was used for another request, or whose enrollment was removed.
+        """
+
+    def rename(self, name: str, new: str) -> None:
+        """
+        Raises:
+            DataError: no such identity, or one of the new name.
+        """
+
+    def remove(self, name: str) -> int:
+        """Removes an identity with all of its items, of which nothing stays; returns their number.
+
+        Raises:
+            DataError: no such identity.
+        """
+
+    def remove_item(self, item_id: int) -> str:
+        """Removes an item, and with the last one its identity; returns the name of that.
+
+        Raises:
+            DataError: no such item.
+        """
+
+    def replace_embeddings(self, embeddings: Mapping[int, bytes], settings: Mapping[str, Any]) -> list[int]:
+        """Sets the embedding of every item, and settings; where items are missing, returns their ids instead."""
+
+    def check(self) -> list[str]:
+        """What is wrong with the store, a line each; also where removed content can still be read."""
+
+    def close(self) -> None: ...
+
+
+def no_identity(name: str, store: str) -> DataError:
+    return DataError(f"{store}: there is no identity {name!r}; vlfew gallery list shows those there are")
+
+
+def no_item(item_id: int, store: str) -> DataError:
+    return DataError(
+        f"{store}: there is no item {item_id}; vlfew gallery show NAME lists the items of an identity"
+    )
