@@ -35,6 +35,7 @@ threshold_option = click.option(
     type=float,
     help="Lowest score that is accepted; by default the gallery's own, where it has one.",
 )
+NO_THRESHOLD = "vlfew gallery calibrate sets one, or give --threshold"
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -234,6 +235,7 @@ def identify(
                 except DataError as error:
                     log(f"vlfew: {error}")
                     status = 1
+        stands_for = _stands_for(opened)
     if not found:
         return 2
     rows = [
@@ -242,7 +244,7 @@ def identify(
         for rank, match in enumerate(one.matches, 1)
     ]
     if all(row["accepted"] is None for row in rows):
-        log("vlfew: note: there is no threshold, so that nobody is unknown; give --threshold")
+        log(f"vlfew: note: there is no threshold, so that nobody is unknown; {NO_THRESHOLD}")
     if as_json:
         answers = [
             {"image": one.image, "name": one.name, "matches": [*map(_values, one.matches)]} for one in found
@@ -254,9 +256,33 @@ def identify(
         writer.writerows(rows)
     else:
         shown = {None: "-", True: "accepted", False: "unknown"}
-        cells = [[*[*row.values()][:5], shown[row["accepted"]]] for row in rows]
-        print_table(["image", "rank", "name", "score", "support", "decision"], cells)
+        cells = [
+            [
+                *[*row.values()][:5],
+                "-" if row["threshold"] is None else f"{row['threshold']:.4f}",
+                "-" if row["probability"] is None else f"{row['probability']:.3g}",
+                shown[row["accepted"]],
+            ]
+            for row in rows
+        ]
+        header = ["image", "rank", "name", "score", "support", "threshold", "probability", "decision"]
+        print_table(header, cells)
+        for line in stands_for if threshold is None else ():
+            log(f"vlfew: {line}")
     return status
+
+
+def _stands_for(opened: Gallery) -> list[str]:
+    """A line for each threshold of the gallery, and what must be known of it."""
+    from vlfew.gallery.calibration import Calibration
+
+    found = []
+    for kind, stored in opened.thresholds.items():
+        calibration = Calibration.from_json(stored)
+        if calibration is not None:
+            found.append(f"{kind}: {calibration.threshold.describe()}")
+            found += calibration.threshold.notes
+    return found
 
 
 def _values(match: Match) -> dict[str, Any]:
@@ -278,15 +304,72 @@ def verify(
     """Compare an image with one identity; the exit status is 1 where it is not accepted."""
     with _opened(db, model) as opened:
         match = opened.verify(name, image, threshold)
+        stands_for = _stands_for(opened)
     if as_json:
         print(json.dumps(_values(match), indent=2, ensure_ascii=False))
     else:
-        decision = {None: "no threshold; give --threshold", True: "accepted", False: "rejected"}[
+        decision = {None: f"no threshold; {NO_THRESHOLD}", True: "accepted", False: "rejected"}[
             match.accepted
         ]
         against = "" if match.threshold is None else f" against {match.threshold:.4f}"
         print(f"{match.name}: score {match.score:.4f}{against}: {decision}")
+        for line in stands_for if threshold is None else ():
+            log(f"vlfew: {line}")
     return 1 if match.accepted is False else 0
+
+
+@gallery.command()
+@db_argument
+@click.option(
+    "--far", type=float, help="Share of comparisons with someone else that may be accepted, such as 0.001."
+)
+@click.option(
+    "--fpir",
+    type=float,
+    help="Share of images of people who are not enrolled that may be accepted, by a gallery of this size.",
+)
+@click.option(
+    "--impostors",
+    type=UserPath(),
+    help="Folder with images of people who are not enrolled; a folder in it is one person.",
+)
+@json_option
+@model_option
+def calibrate(
+    db: Path,
+    far: float | None,
+    fpir: float | None,
+    impostors: Path | None,
+    as_json: bool,
+    model: str | None,
+) -> None:
+    """Set the thresholds for an error rate, from the gallery's own images.
+
+    Give one of --far and --fpir. Each image is left out in turn and compared with everyone. Where the images are too
+    few for the rate, the validation images of the model's run serve, and the threshold says so.
+    """
+    from vlfew.models.class_file import find_images
+    from vlfew.workflows.validation_images import validation_images
+
+    if (far is None) == (fpir is None):
+        raise VlfewError("give one of --far RATE and --fpir RATE, such as --far 0.001")
+    paths = [] if impostors is None else find_images([str(impostors)])
+    who = [str(path if path.parent == impostors else path.parent) for path in paths]
+    with _opened(db, model) as opened:
+        found = opened.calibrate(
+            far=far,
+            fpir=fpir,
+            impostors=paths,
+            impostor_names=who,
+            validation=validation_images(opened.model),
+        )
+    if as_json:
+        print(json.dumps({k: t.model_dump(mode="json") for k, t in found.items()}, indent=2))
+        return
+    for kind, threshold in found.items():
+        print(f"{kind}: {threshold.describe()}")
+        for note in threshold.notes:
+            log(f"vlfew: note: {note}")
 
 
 @gallery.command("list")

@@ -10,6 +10,7 @@ import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from numbers import Real
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +26,10 @@ from vlfew.core.paths import user_path
 from vlfew.core.plurals import counted, first_names
 from vlfew.core.progress import Progress, progress
 from vlfew.data.threads import map_in_threads
+from vlfew.evaluation.thresholds import Threshold
+from vlfew.evaluation.trials import trials_from_embeddings
 from vlfew.gallery import exchange
+from vlfew.gallery.calibration import Calibration, EnrolledItems
 from vlfew.gallery.contract import check_model, describe_model, model_name
 from vlfew.gallery.images import ReadImage, file_digest, read
 from vlfew.gallery.index import TemplateIndex, read_embeddings
@@ -40,6 +44,11 @@ from vlfew.models.loading import load
 if TYPE_CHECKING:
     from vlfew.models.inputs import ImageInput
 
+_KINDS = {
+    "image": "identities of images",
+    "text": "identities of texts",
+    "both": "identities of images and texts",
+}
 WINDOW = 256
 """Images of whole identities that are read, encoded and written at a time."""
 
@@ -53,7 +62,8 @@ class Match(NamedTuple):
         support: what that is: `image`, `text` or `both`; scores of different kinds cannot be compared.
         accepted: whether the score reaches the threshold; None without one.
         threshold: the score that is asked for; None for none.
-        probability: that this is the identity; None until the gallery is calibrated.
+        probability: that this is the identity; None until the gallery is calibrated. Before the score is known, it is
+            one half where an identity was named (`verify`), and 1 in N + 1 where N are enrolled (`identify`).
     """
 
     name: str
@@ -123,6 +133,7 @@ class Gallery:
         self._lock = threading.RLock()
         self._index = TemplateIndex(store)
         self._model: DualStream | None = None
+        self._read_calibrations: tuple[Any, dict[Support, Calibration]] = None, {}
         self.settings: dict[str, Any] = store.settings()
         """Combining rule, text weight, model and thresholds; see `create`."""
         if "fingerprint" not in self.settings:
@@ -373,9 +384,10 @@ class Gallery:
         with self._lock:
             self._refresh()  # what was removed in the meantime is not in the answer
             scores, ids = self._index.search(queries, k)
+            prior = 1 / (len(self._index) + 1)  # any of the enrolled, or a stranger
             return [
                 Identification(
-                    image.name, [self._match(i, s, threshold) for i, s in zip(own, row, strict=True)]
+                    image.name, [self._match(i, s, threshold, prior) for i, s in zip(own, row, strict=True)]
                 )
                 for image, own, row in zip(read_images, ids.tolist(), scores.tolist(), strict=True)
             ]
@@ -398,7 +410,7 @@ class Gallery:
         with self._lock:
             self._refresh()
             identity = self._require(name).id
-            return self._match(identity, self._index.score(query, identity), threshold)
+            return self._match(identity, self._index.score(query, identity), threshold, 0.5)
 
     def list(self) -> builtins.list[IdentityRow]:
         """All identities with their numbers of images and texts, by name."""
@@ -512,9 +524,7 @@ class Gallery:
                 embedding, _, _ = read_embeddings(self.store, self.settings["dim"])
                 length = embedding.norm(dim=1)
                 if broken := int((~((length - 1).abs() < 1e-3)).sum()):
-                    problems.append(
-                        f"{counted(broken, 'embedding')} not finite or not of unit length"
-                    )
+                    problems.append(f"{counted(broken, 'embedding')} not finite or not of unit length")
             for item in self.store.items():
                 if (
                     item.content is not None
@@ -559,6 +569,72 @@ class Gallery:
             self._model, self.settings = loaded, self.store.settings()
             self._follow()
         return len(embeddings)
+
+    def calibrate(
+        self,
+        *,
+        far: float | None = None,
+        fpir: float | None = None,
+        impostors: Iterable[ImageInput] = (),
+        impostor_names: Sequence[str] | None = None,
+        validation: tuple[Tensor, Tensor] | None = None,
+    ) -> dict[Support, Threshold]:
+        """Sets the thresholds, one for each kind of support that is enrolled, and what makes scores probabilities.
+
+        Every enrolled image in turn is left out and compared with everyone; so are images of other people. Where they
+        are too few for the rate, the model's validation images serve for identities of images, and the threshold says
+        so. Nothing of the images is kept.
+
+        Args:
+            far: share of comparisons with someone else that may be accepted, such as 0.001; or
+            fpir: share of images of people who are not enrolled that may be accepted by a gallery of this size. The
+                threshold follows the gallery as it grows.
+            impostors: images of people who are not enrolled.
+            impostor_names: who is in each; None takes each for someone else.
+            validation: embeddings `[V, D]` and labels `[V]` of images that the model did not learn from.
+
+        Raises:
+            ConfigError: not one rate.
+            DataError: too few images for the rate, and no validation images; says what the images do support.
+        """
+        given = to_list(impostors, "impostors")
+        read_images = [self._read(image, number, keep=False) for number, image in enumerate(given)]
+        strangers = self._encode(read_images)
+        names = [str(n) for n in range(len(given))] if impostor_names is None else [*impostor_names]
+        if len(names) != len(given):
+            raise DataError(f"there are {len(names)} impostor_names for {counted(len(given), 'image')}")
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+        who = torch.tensor([numbers[name] for name in names], dtype=torch.int64)
+        with self._lock:
+            self._refresh()
+            if not len(self._index):
+                raise DataError(
+                    f"{self.store.name}: nobody is enrolled; vlfew gallery enroll adds an identity"
+                )
+            size, kinds = len(self._index), sorted(set(self._index.support.values()))
+            items = read_embeddings(self.store, self.settings["dim"])
+        combine = self.settings["combine"]
+        enrolled = EnrolledItems(*items, combine, self.settings["text_weight"])
+        found: dict[Support, Calibration] = {}
+        problems = []
+        for kind in kinds:
+            fit = partial(
+                Calibration.fit, far=far, fpir=fpir, gallery_size=size, support=kind, combine=combine
+            )
+            try:
+                found[kind] = fit(enrolled.trials(kind, strangers, who), source="own images")
+            except DataError as error:
+                if kind == "image" and validation is not None:
+                    trials = trials_from_embeddings(*validation, combine=combine)
+                    found[kind] = fit(trials, source="validation split of the model")
+                else:
+                    problems.append(f"{_KINDS[kind]}: {error}")
+        if not found:
+            raise DataError(f"{self.store.name}: {'; '.join(problems)}")
+        for problem in problems:
+            warnings.warn(f"no threshold for {problem}", stacklevel=2)
+        self.set_thresholds({kind: calibration.to_json() for kind, calibration in found.items()})
+        return {kind: calibration.threshold for kind, calibration in found.items()}
 
     @property
     def thresholds(self) -> dict[Support, dict[str, Any]]:
@@ -778,16 +854,32 @@ class Gallery:
         """
         self._index.refresh()
         if self._index.settings != self.settings:
-            if self._model is not None:  # before the new settings are taken over: they are not those of this model
+            if (
+                self._model is not None
+            ):  # before the new settings are taken over: they are not those of this model
                 check_model(self._model, self._index.settings, self.store.name)
             self.settings = self._index.settings
 
-    def _match(self, identity: int, score: float, threshold: float | None) -> Match:
-        support = self._index.support[identity]
+    def _match(self, identity: int, score: float, threshold: float | None, prior: float) -> Match:
+        support, probability = self._index.support[identity], None
+        calibration = self._calibrations.get(support)
+        if calibration is not None and calibration.probability is not None:
+            probability = float(calibration.probability(score, prior))
         if threshold is None and support in self.thresholds:
             threshold = float(self.thresholds[support]["value"])
+            if calibration is not None:
+                threshold = calibration.value(len(self._index))
         accepted = None if threshold is None else score >= threshold
-        return Match(self._index.names[identity], score, support, accepted, threshold)
+        return Match(self._index.names[identity], score, support, accepted, threshold, probability)
+
+    @property
+    def _calibrations(self) -> dict[Support, Calibration]:
+        """Of the stored thresholds, read once."""
+        stored = self.settings.get("thresholds", {})
+        if self._read_calibrations[0] is not stored:
+            read = {kind: Calibration.from_json(value) for kind, value in stored.items()}
+            self._read_calibrations = stored, {kind: one for kind, one in read.items() if one is not None}
+        return self._read_calibrations[1]
 
 
 def _windows(requests: Iterable[_Request]) -> Iterator[list[_Request]]:

@@ -1,0 +1,182 @@
+"""What a gallery's own images say of its scores: trials, thresholds and probabilities by kind of support."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from vlfew.core.errors import DataError
+from vlfew.evaluation.score_probability import ScoreProbability
+from vlfew.evaluation.thresholds import Source, Threshold, calibrate_threshold
+from vlfew.evaluation.trials import Trials, trials_from_scores
+from vlfew.gallery.templates import Combine, Support, make_templates
+
+MOST_IDENTITIES = 5000
+"""Of a larger gallery, so many identities are drawn: their trials are 25 million and more."""
+MOST_SIZE = 1_000_000
+"""The largest gallery that thresholds are re-scaled to."""
+
+
+@dataclass(frozen=True)
+class EnrolledItems:
+    """The items of a gallery.
+
+    Attributes:
+        embedding: `[S, D]` of unit length.
+        identity: `[S]`, any numbers.
+        is_text: `[S]` bool.
+        combine: the gallery's rule for several images.
+        text_weight: share of the texts where there are both.
+    """
+
+    embedding: Tensor
+    identity: Tensor
+    is_text: Tensor
+    combine: Combine
+    text_weight: float
+
+    def trials(self, support: Support, strangers: Tensor, stranger_identity: Tensor) -> Trials:
+        """Every enrolled image, and images of strangers, against templates of one kind, as the gallery scores them.
+
+        An image meets the template of its own identity made without it. For texts, the texts of identities that have
+        images too are templates of their own, since a text alone has no image to test it.
+
+        Args:
+            support: what templates are made of: `image`, the images of everyone who has any; `text`, the same of texts;
+                `both`, identities that have both.
+            strangers: `[I, D]` of unit length; who is not enrolled.
+            stranger_identity: `[I]`, which of these are of one person.
+
+        Raises:
+            DataError: no trial at all.
+        """
+        images, texts = self.identity[~self.is_text].unique(), self.identity[self.is_text].unique()
+        ids = {"image": images, "text": texts, "both": images[torch.isin(images, texts)]}[support]
+        if len(ids) > MOST_IDENTITIES:
+            ids = ids[torch.randperm(len(ids), generator=torch.Generator().manual_seed(0))[:MOST_IDENTITIES]]
+            ids = ids.sort().values
+        used = torch.isin(self.identity, ids)
+        if support != "both":
+            used &= self.is_text == (support == "text")
+        number = torch.searchsorted(ids, self.identity[used])
+        own, is_text = self.embedding[used].double(), self.is_text[used]
+        templates, owner, _ = make_templates(own, number, is_text, len(ids), self.combine, self.text_weight)
+        probes, probe_identity = self.embedding[~self.is_text].double(), self.identity[~self.is_text]
+        if len(self.identity[~self.is_text].unique()) > MOST_IDENTITIES:
+            chosen = torch.isin(probe_identity, ids)
+            probes, probe_identity = probes[chosen], probe_identity[chosen]
+        everyone = torch.cat([probes, strangers.double()])
+        cosines = everyone @ templates.T
+        scores = cosines.new_full((len(everyone), len(ids)), -torch.inf)
+        scores.scatter_reduce_(1, owner.expand(len(everyone), -1), cosines, "amax")
+        rest = scores.new_full((len(everyone),), torch.nan)
+        place = torch.searchsorted(ids, probe_identity).clamp(max=max(len(ids) - 1, 0))
+        enrolled = torch.isin(probe_identity, ids).nonzero().flatten()
+        if support == "text":
+            rest[enrolled] = scores[enrolled, place[enrolled]]
+        else:
+            texts_of = own.new_zeros(len(ids), own.shape[1]).index_add_(0, number[is_text], own[is_text])
+            self._leave_one_out(rest, probes, place, enrolled, normalize(texts_of, dim=1), support == "both")
+        offset = 1 + (int(self.identity.max()) if len(self.identity) else 0)
+        who = torch.cat([probe_identity, offset + stranger_identity])
+        if not len(ids) or not len(everyone):
+            raise DataError(f"no identity has {'images and texts' if support == 'both' else support + 's'}")
+        return trials_from_scores(scores.numpy(), who.numpy(), ids.numpy(), rest.numpy())
+
+    def _leave_one_out(
+        self, rest: Tensor, probes: Tensor, place: Tensor, enrolled: Tensor, texts: Tensor, mixed: bool
+    ) -> None:
+        """Writes to `rest` the score of each enrolled image and what is left of its template without it."""
+        weight = self.text_weight if mixed else 0.0
+        for rows in _by_value(place[enrolled], enrolled):
+            if len(rows) < 2:
+                continue
+            images, text = probes[rows], texts[place[rows[0]]]
+            if self.combine == "mean":
+                others = normalize(images.sum(0) - images, dim=1)
+                templates = normalize((1 - weight) * others + weight * text, dim=1)
+                rest[rows] = (images * templates).sum(1)
+            else:
+                templates = normalize((1 - weight) * images + weight * text, dim=1)
+                rest[rows] = (images @ templates.T).fill_diagonal_(-torch.inf).amax(1)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A threshold, and what makes a probability of a score, for one kind of support.
+
+    Attributes:
+        threshold: with what it stands for.
+        probability: None where there were no genuine trials to fit it on.
+    """
+
+    threshold: Threshold
+    probability: ScoreProbability | None
+
+    @classmethod
+    def fit(
+        cls,
+        trials: Trials,
+        *,
+        far: float | None,
+        fpir: float | None,
+        gallery_size: int,
+        source: Source,
+        support: Support,
+        combine: Combine,
+    ) -> Self:
+        """See `calibrate_threshold`.
+
+        Raises:
+            ConfigError: not one rate.
+            DataError: too few trials for it.
+        """
+        threshold = calibrate_threshold(
+            trials,
+            far=far,
+            fpir=fpir,
+            gallery_size=None if fpir is None else min(gallery_size, MOST_SIZE),
+            source=source,
+            support=support,
+            combine=combine,
+        )
+        try:
+            probability = ScoreProbability.fit(trials)
+        except DataError:
+            probability = None
+        return cls(threshold, probability)
+
+    def value(self, gallery_size: int) -> float:
+        """The threshold for so many identities."""
+        return self.threshold.for_gallery_size(max(1, min(gallery_size, MOST_SIZE))).value
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values; `value` is the threshold."""
+        probability = None if self.probability is None else self.probability.model_dump(mode="json")
+        threshold = self.threshold.model_dump(mode="json")
+        return {"value": self.threshold.value, "threshold": threshold, "probability": probability}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Self | None:
+        """Of `to_json`; None for a bare value that was set by hand."""
+        if "threshold" not in stored:
+            return None
+        probability = stored.get("probability")
+        return cls(
+            Threshold.model_validate(stored["threshold"]),
+            None if probability is None else ScoreProbability.model_validate(probability),
+        )
+
+
+def _by_value(values: Tensor, rows: Tensor) -> list[Tensor]:
+    """`rows [n]` in groups of equal `values [n]`."""
+    if not len(rows):
+        return []
+    order = values.argsort(stable=True)
+    counts: list[int] = values[order].unique_consecutive(return_counts=True)[1].tolist()
+    return list(rows[order].split(counts))
