@@ -512,9 +512,7 @@ class Gallery:
                 embedding, _, _ = read_embeddings(self.store, self.settings["dim"])
                 length = embedding.norm(dim=1)
                 if broken := int((~((length - 1).abs() < 1e-3)).sum()):
-                    problems.append(
-                        f"{counted(broken, 'embedding')} not finite or not of unit length"
-                    )
+                    problems.append(f"{counted(broken, 'embedding')} not finite or not of unit length")
             for item in self.store.items():
                 if (
                     item.content is not None
@@ -778,7 +776,9 @@ class Gallery:
         """
         self._index.refresh()
         if self._index.settings != self.settings:
-            if self._model is not None:  # before the new settings are taken over: they are not those of this model
+            if (
+                self._model is not None
+            ):  # before the new settings are taken over: they are not those of this model
                 check_model(self._model, self._index.settings, self.store.name)
             self.settings = self._index.settings
 
