@@ -17,7 +17,7 @@ from torch.nn.functional import normalize
 
 import vlfew
 from tests.gallery.conftest import DIM, draw, tiny_model
-from vlfew.core.errors import ConfigError, DataError, ModelError
+from vlfew.core.errors import ConfigError, DataError, ModelError, WriteError
 from vlfew.gallery.gallery import Gallery
 from vlfew.gallery.sqlite_store import SQLiteStore
 from vlfew.models import DualStream
@@ -541,3 +541,23 @@ def test_unshared_backbones_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="share_weights: false"):
         Gallery.create(tmp_path / "g.db", model)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_gallery_that_is_only_read(
+    filled: Gallery, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = filled.store.name
+    filled.close()
+    with monkeypatch.context() as patch:
+        patch.setattr("os.access", lambda *_: False)
+        reader = Gallery.open(path)
+    assert reader.identify([people["bob"][0]], 1)[0].name == "bob"
+    with pytest.raises(WriteError, match="is read-only"):
+        reader.enroll("dan", people["cy"])
+    for _ in range(2):
+        with Gallery.open(path) as writer:
+            writer.remove(writer.list()[0].name)
+        left = {match.name for match in reader.identify([people["bob"][0]])[0].matches}
+        assert left == {row.name for row in reader.list()} and "ann" not in left
+    assert left == {"cy"}
+    reader.close()

@@ -24,8 +24,11 @@ def test_identities_and_items(store: Store) -> None:
         ("ann/🦊", 2, 0),
         ("bob", 0, 1),
     ]
+    assert [*store.names().values()] == ["ann/🦊", "bob"]
     row = store.find("ann/🦊")
-    assert row is not None and store.find("nobody") is None
+    assert (
+        row is not None and store.names([row.id, 99]) == {row.id: "ann/🦊"} and store.find("nobody") is None
+    )
     first, second = store.items(row.id)
     assert (first.kind, first.source, first.thumbnail, first.content) == ("image", "/a.png", b"jpeg", b"png")
     assert (second.thumbnail, second.content, second.source) == (None, None, "")

@@ -62,20 +62,19 @@ class TemplateIndex:
 
     def _load_all(self) -> None:
         self.settings = self._store.settings()
-        rows = self._store.identities()
-        self.names = {row.id: row.name for row in rows}
+        self.names = self._store.names()
         templates, owners = self._templates(list(self.names), None)
         self._search = ExactSearch(self.settings["dim"])
         self._search.load(owners, templates)
 
     def _load(self, ids: Sequence[int]) -> None:
-        rows = self._store.identities(ids)
-        there = [row.id for row in rows]
+        names = self._store.names(ids)
+        there = sorted(names)
         for removed in set(ids) - set(there):
             self.names.pop(removed, None)
             self.support.pop(removed, None)
             self._search.remove(removed)
-        self.names |= {row.id: row.name for row in rows}
+        self.names |= names
         templates, owners = self._templates(there, there)
         for identity in there:
             self._search.replace(identity, templates[owners == identity])
@@ -107,8 +106,9 @@ class TemplateIndex:
             self.settings["combine"],
             self.settings["text_weight"],
         )
-        found = dict(zip(ids, support, strict=True))
-        self.support = found if wanted is None else self.support | found
+        if wanted is None:
+            self.support = {}
+        self.support.update(zip(ids, support, strict=True))
         return templates, all_ids[of]
 
 

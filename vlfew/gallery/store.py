@@ -146,6 +146,9 @@ class Store(Protocol):
     def identities(self, ids: Sequence[int] | None = None) -> list[IdentityRow]:
         """All identities, or those of the ids that are there, in the order of their ids."""
 
+    def names(self, ids: Sequence[int] | None = None) -> dict[int, str]:
+        """The names of all identities, or of those of the ids that are there, in the order of their ids."""
+
     def find(self, name: str) -> IdentityRow | None:
         """The identity of this name."""
 
