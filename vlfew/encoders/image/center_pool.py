@@ -47,7 +47,8 @@ def replace_pooling(model: Any, fraction: float) -> None:
         raise ConfigError(f"pool_center is {fraction}; it must be above 0, and at most 1")
     if fraction == 1:
         return
-    for part in (model, getattr(model, "head", None)):
+    parts: tuple[Any, ...] = (model, getattr(model, "head", None))
+    for part in parts:
         pool = getattr(part, "global_pool", None)
         if isinstance(pool, SelectAdaptivePool2d) and pool.pool_type == "avg":
             part.global_pool = CenterPool(fraction, isinstance(pool.flatten, nn.Flatten))
