@@ -11,6 +11,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -63,7 +64,7 @@ def _search(args: argparse.Namespace) -> None:
     for part in (queries[:1], queries):
         ours, theirs = search.search(part, 10), plain(part)
         apart = float((ours[0] - theirs[0]).abs().max())
-        took = _in_turn([lambda p=part: search.search(p, 10), lambda p=part: plain(p)], args.rounds)
+        took = _in_turn([partial(search.search, part, 10), partial(plain, part)], args.rounds)
         per_query = [1e3 * statistics.median(times) / len(part) for times in took]
         print(
             f"top 10 of {args.rows:,} x {args.dim}, {len(part)} at once: gallery {per_query[0]:.1f} ms a query (least "
