@@ -11,39 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.gallery.conftest import DIM
+from tests.gallery.crash_writer import DIM, ITEMS, request
 from tests.training.conftest import ENVIRONMENT
 from vlfew.gallery.sqlite_store import SQLiteStore
-from vlfew.gallery.store import NewIdentity, NewItem
 
-WRITERS, ITEMS = 3, 4
-WRITER = """
-import sys
-from pathlib import Path
-from tests.gallery.test_crash import request
-from vlfew.gallery.sqlite_store import SQLiteStore
-
-store = SQLiteStore(Path(sys.argv[1]))
-for number in range(int(sys.argv[3]), 10**9):
-    store.enroll([request(int(sys.argv[2]), number)], "f")
-    print(number, flush=True)
-    if number % 7 == 6:
-        store.remove(request(int(sys.argv[2]), number).name)
-        print(-number, flush=True)
-"""
-"""Enrolls one identity after another, removes one in seven, and acknowledges each on its standard output."""
-
-
-def request(writer: int, number: int) -> NewIdentity:
-    """Identity `number` of a writer: four items, with the same bytes each time."""
-    rng = random.Random(1000 * writer + number)
-    items = [
-        NewItem(
-            "image", rng.randbytes(32), rng.randbytes(4 * DIM), source="x" * 50, thumbnail=rng.randbytes(3000)
-        )
-        for _ in range(ITEMS)
-    ]
-    return NewIdentity(f"{writer}-{number}", items, key=f"{writer}-{number}", request=b"same")
+WRITERS = 3
+SCRIPT = Path(__file__).with_name("crash_writer.py")
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(50, marks=pytest.mark.slow)])
@@ -55,11 +28,10 @@ def test_killed_writers(tmp_path: Path, kills: int) -> None:
     for _ in range(kills):
         writers = [
             subprocess.Popen(
-                [sys.executable, "-c", WRITER, str(path), str(n), str(following[n])],
+                [sys.executable, str(SCRIPT), str(path), str(n), str(following[n])],
                 stdout=subprocess.PIPE,
                 text=True,
-                env=ENVIRONMENT,
-                cwd=Path(__file__).parents[2],
+                env=ENVIRONMENT | {"PYTHONPATH": str(Path(__file__).parents[2])},
             )
             for n in range(WRITERS)
         ]

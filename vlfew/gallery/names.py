@@ -26,6 +26,8 @@ def checked_name(name: object) -> str:
         raise DataError(
             f"the name {composed[:20]!r}... has {len(composed):,} characters; at most {LONGEST} are taken"
         )
+    if composed.isprintable():  # most names
+        return composed
     if bad := [c for c in composed if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")]:
         raise DataError(f"the name {composed!r} has the control character {bad[0]!r}; leave it out")
     return composed

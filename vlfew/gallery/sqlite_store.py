@@ -32,6 +32,7 @@ from vlfew.gallery.store import (
     IdentityRow,
     ItemRow,
     NewIdentity,
+    NewItem,
     StaleModel,
     no_identity,
     no_item,
@@ -70,8 +71,8 @@ MIGRATIONS = (
         created TEXT NOT NULL,
         embedding BLOB NOT NULL
     );
-    CREATE UNIQUE INDEX items_of_identity ON items (identity_id, kind, digest);
-    CREATE INDEX items_by_digest ON items (digest);
+    CREATE UNIQUE INDEX items_by_digest ON items (digest, identity_id, kind);
+    CREATE INDEX items_of_identity ON items (identity_id, kind);
     CREATE TABLE images (
         item_id INTEGER PRIMARY KEY REFERENCES items (id) ON DELETE CASCADE,
         thumbnail BLOB,
@@ -356,12 +357,14 @@ class SQLiteStore:
         replaced = False
         with self._write():
             self._check_fingerprint(fingerprint)
-            now, results, changed = _now(), [], []
+            rows, results, changed = _NewRows(self.db), [], []
             for new in identities:
+                if new.key:
+                    rows.write()
                 if (answered := self._answered(new)) is not None:
                     results.append(answered)
                     continue
-                result, identity_id, removed = self._enroll_one(new, now)
+                result, identity_id, removed = self._enroll_one(new, rows)
                 replaced = replaced or removed
                 changed.append(identity_id)
                 results.append(result)
@@ -370,6 +373,7 @@ class SQLiteStore:
                         "INSERT INTO idempotency_keys VALUES (?, ?, ?, ?)",
                         (_key(new.key), new.request, json.dumps(result.item_ids), identity_id),
                     )
+            rows.write()
             if changed:
                 self._note(changed)
             if replaced:
@@ -410,36 +414,27 @@ class SQLiteStore:
         row = self.db.execute(f"{_IDENTITIES} WHERE i.name = ?", (name,)).fetchone()
         return row[3], row[4]
 
-    def _enroll_one(self, new: NewIdentity, now: str) -> tuple[Enrolled, int, bool]:
+    def _enroll_one(self, new: NewIdentity, rows: _NewRows) -> tuple[Enrolled, int, bool]:
         """The answer, the identity's id, and whether items were removed."""
         row = self.db.execute("SELECT id FROM identities WHERE name = ?", (new.name,)).fetchone()
-        removed = False
-        if row is not None and new.replace:
-            removed = self.db.execute("DELETE FROM items WHERE identity_id = ?", row).rowcount > 0
-            self._forget_requests(row[0])
-        identity_id = row[0] if row is not None else self._insert_identity(new.name, now)
-        # A new identity has nothing: looking each item up would take a third of the time of many enrollments.
-        known = dict[tuple[str, bytes], int]() if row is None else self._known_items(identity_id)
-        ids, added = [], 0
+        removed, known = False, dict[tuple[str, bytes], int]()
+        if row is None:
+            identity_id = self._insert_identity(new.name, rows.now)
+        else:
+            (identity_id,) = row
+            rows.write()
+            if new.replace:
+                removed = self.db.execute("DELETE FROM items WHERE identity_id = ?", row).rowcount > 0
+                self._forget_requests(identity_id)
+            known = self._known_items(identity_id)
+        before, ids = len(known), []
         for item in new.items:
-            if (found := known.get((item.kind, item.digest))) is not None:
-                ids.append(found)
-                continue
-            cursor = self.db.execute(
-                "INSERT INTO items (identity_id, kind, digest, text, source, created, embedding) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (identity_id, item.kind, item.digest, item.text, item.source, now, item.embedding),
-            )
-            item_id = int(cursor.lastrowid or 0)
-            known[item.kind, item.digest] = item_id
-            ids.append(item_id)
-            added += 1
-            if item.thumbnail is not None or item.content is not None:
-                self.db.execute(
-                    "INSERT INTO images VALUES (?, ?, ?)", (item_id, item.thumbnail, item.content)
-                )
+            content = item.kind, item.digest
+            if content not in known:
+                known[content] = rows.add(identity_id, item)
+            ids.append(known[content])
         images = sum(kind == "image" for kind, _ in known)
-        result = Enrolled(new.name, ids, added, row is None, False, images, len(known) - images)
+        result = Enrolled(new.name, ids, len(known) - before, row is None, False, images, len(known) - images)
         return result, identity_id, removed
 
     def _known_items(self, identity_id: int) -> dict[tuple[str, bytes], int]:
@@ -527,25 +522,35 @@ class SQLiteStore:
         return []
 
     def _plan_purge(self) -> None:
-        self.db.execute("INSERT OR REPLACE INTO settings VALUES (?, 'true')", (PURGE,))
+        """Notes in the transaction of a removal that the file has to be rewritten, under the removal's version."""
+        self.db.execute("INSERT OR REPLACE INTO settings SELECT ?, max(version) FROM changes", (PURGE,))
 
     def _purge(self) -> None:
         """Rewrites the file and empties the log, so that nothing that was removed is left in them."""
+        noted = self._rows("SELECT value FROM settings WHERE key = ?", (PURGE,))
         with self._errors():
             self.db.execute("VACUUM")
         self._empty_log()
-        with self._write():
-            self.db.execute("DELETE FROM settings WHERE key = ?", (PURGE,))
+        with self._write():  # unless another process has removed something since
+            self.db.executemany(
+                "DELETE FROM settings WHERE key = ? AND value = ?", [(PURGE, value) for (value,) in noted]
+            )
         self._empty_log()
 
     def _empty_log(self) -> None:
-        with self._errors():
-            busy, *_ = self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        if busy:
-            raise DataError(
-                f"{self.path}: it is removed, but a process that has been reading for {BUSY_SECONDS:.0f} s keeps the "
-                f"log {self.path}-wal from being emptied; end that process and run vlfew gallery check {self.path}"
-            )
+        until = time.monotonic() + BUSY_SECONDS
+        while True:
+            with self._errors():
+                busy, *_ = self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if not busy:
+                return
+            if time.monotonic() > until:
+                raise DataError(
+                    f"{self.path}: it is removed, but a process that has been reading for {BUSY_SECONDS:.0f} s keeps "
+                    f"the log {self.path}-wal from being emptied; end that process and run vlfew gallery check "
+                    f"{self.path}"
+                )
+            time.sleep(0.01)  # SQLite itself does not wait for the checkpoint of another process
 
     def _purge_pending(self) -> bool:
         return bool(self._rows("SELECT 1 FROM settings WHERE key = ?", (PURGE,)))
@@ -579,6 +584,38 @@ class SQLiteStore:
     def close(self) -> None:
         with suppress(sqlite3.Error):
             self.db.close()
+
+
+class _NewRows:
+    """Items to be inserted in the running transaction, many with one statement."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db, self.now = db, _now()
+        query = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'items'), 0)"
+        (self._last_id,) = db.execute(query).fetchone()
+        self._items: list[tuple[Any, ...]] = []
+        self._images: list[tuple[Any, ...]] = []
+
+    def add(self, identity_id: int, item: NewItem) -> int:
+        """The id that the item will have."""
+        self._last_id += 1
+        own = (item.kind, item.digest, item.text, item.source, self.now, item.embedding)
+        self._items.append((self._last_id, identity_id, *own))
+        if item.thumbnail is not None or item.content is not None:
+            self._images.append((self._last_id, item.thumbnail, item.content))
+        return self._last_id
+
+    def write(self) -> None:
+        self._db.executemany(
+            "INSERT INTO items (id, identity_id, kind, digest, text, source, created, embedding) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            self._items,
+        )
+        self._db.executemany(
+            "INSERT INTO images (item_id, thumbnail, content) VALUES (?, ?, ?)", self._images
+        )
+        self._items.clear()
+        self._images.clear()
 
 
 _IDENTITIES = """

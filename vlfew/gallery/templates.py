@@ -32,6 +32,10 @@ def make_templates(
     Returns:
         Templates `[T, D]`, the identity of each `[T]`, and what each identity is made of `[N]`.
     """
+    if not is_text.any():
+        if combine == "max":
+            return embedding, identity, ["image"] * count
+        return _normalized_means(embedding, identity, count), torch.arange(count), ["image"] * count
     texts = _normalized_means(embedding[is_text], identity[is_text], count)
     images, owner = embedding[~is_text], identity[~is_text]
     has_image, has_text = (torch.zeros(count, dtype=torch.bool) for _ in range(2))
@@ -39,7 +43,7 @@ def make_templates(
     if combine == "mean":
         images, owner = _normalized_means(images, owner, count)[has_image], has_image.nonzero().flatten()
     weight = torch.where(has_text[owner], text_weight, 0.0)[:, None]
-    mixed = images if not has_text.any() else normalize((1 - weight) * images + weight * texts[owner], dim=1)
+    mixed = normalize((1 - weight) * images + weight * texts[owner], dim=1)
     alone = (has_text & ~has_image).nonzero().flatten()
     names: dict[tuple[bool, bool], Support] = {
         (True, False): "image",

@@ -1,0 +1,41 @@
+"""Enrolls one identity after another, removes one in seven, and acknowledges each on its standard output.
+
+`python crash_writer.py GALLERY WRITER FIRST`; it goes on until it is killed.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from pathlib import Path
+
+from vlfew.gallery.sqlite_store import SQLiteStore
+from vlfew.gallery.store import NewIdentity, NewItem
+
+DIM, ITEMS = 8, 4
+
+
+def request(writer: int, number: int) -> NewIdentity:
+    """Identity `number` of a writer: four items, with the same bytes each time."""
+    rng = random.Random(1000 * writer + number)
+    items = [
+        NewItem(
+            "image", rng.randbytes(32), rng.randbytes(4 * DIM), source="x" * 50, thumbnail=rng.randbytes(3000)
+        )
+        for _ in range(ITEMS)
+    ]
+    return NewIdentity(f"{writer}-{number}", items, key=f"{writer}-{number}", request=b"same")
+
+
+def main() -> None:
+    store, writer = SQLiteStore(Path(sys.argv[1])), int(sys.argv[2])
+    for number in range(int(sys.argv[3]), 10**9):
+        store.enroll([request(writer, number)], "f")
+        print(number, flush=True)
+        if number % 7 == 6:
+            store.remove(request(writer, number).name)
+            print(-number, flush=True)
+
+
+if __name__ == "__main__":
+    main()
