@@ -17,10 +17,11 @@ from torch.nn.functional import normalize
 
 import vlfew
 from tests.gallery.conftest import DIM, draw, tiny_model
+from vlfew.cli import main
 from vlfew.core.errors import ConfigError, DataError, ModelError, WriteError
 from vlfew.gallery.gallery import Gallery
 from vlfew.gallery.sqlite_store import SQLiteStore
-from vlfew.models import DualStream
+from vlfew.models import DualStream, ModelSpec, save_model
 
 People = dict[str, list[Path]]
 
@@ -561,3 +562,16 @@ def test_a_gallery_that_is_only_read(
         assert left == {row.name for row in reader.list()} and "ann" not in left
     assert left == {"cy"}
     reader.close()
+
+
+def test_a_model_of_another_similarity_is_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    options = {"backbone": "conv4", "backbone_options": {"width": 4}, "embedding_dim": 8, "image_size": 16}
+    save_model(DualStream.from_spec(ModelSpec(**options, similarity="euclidean")), tmp_path / "run", {})
+    with pytest.warns(UserWarning, match="compare images by euclidean"):
+        Gallery.create(tmp_path / "a.db", tmp_path / "run").close()
+    with pytest.raises(SystemExit):
+        main(["gallery", "create", str(tmp_path / "b.db"), "--model", str(tmp_path / "run")])
+    assert "warning: the model was trained to compare images by euclidean" in capsys.readouterr().err

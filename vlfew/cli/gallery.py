@@ -48,18 +48,23 @@ def gallery() -> None:
 
 
 @contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        try:
+            yield
+        finally:
+            for warning in caught:
+                log(f"vlfew: warning: {warning.message}")
+
+
+@contextmanager
 def _opened(db: Path, model: str | None = None) -> Iterator[Gallery]:
     """The gallery, closed at the end; its warnings are lines."""
     from vlfew.gallery.gallery import Gallery
 
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        try:
-            with Gallery.open(db, model) as opened:
-                yield opened
-        finally:
-            for warning in caught:
-                log(f"vlfew: warning: {warning.message}")
+    with _warnings_as_lines(), Gallery.open(db, model) as opened:
+        yield opened
 
 
 @gallery.command(epilog=RUN_HELP)
@@ -89,7 +94,7 @@ def create(db: Path, model: str, **settings: Any) -> None:
     """Make a new, empty gallery."""
     from vlfew.gallery.gallery import Gallery
 
-    with Gallery.create(db, model, **settings) as made:
+    with _warnings_as_lines(), Gallery.create(db, model, **settings) as made:
         print(f"{db}  {made.settings['dim']} numbers per embedding, model {made.settings['fingerprint']}")
 
 

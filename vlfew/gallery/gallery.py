@@ -155,7 +155,7 @@ class Gallery:
         thumbnails: bool = True,
         store_images: bool = False,
     ) -> Self:
-        """A new, empty gallery.
+        """A new, empty gallery; warns of a model that was trained with another similarity than the cosine.
 
         Args:
             path: of the file, which must not exist.
@@ -175,6 +175,7 @@ class Gallery:
         check_one_of("combine", combine, Combine)
         check_range("text_weight", text_weight, 0, 1)
         loaded = model if isinstance(model, DualStream) else load(model)
+        _warn_of_similarity(loaded)
         settings = describe_model(loaded, model_name(loaded, "" if model is loaded else str(model)))
         settings |= {
             "combine": combine,
@@ -546,6 +547,7 @@ class Gallery:
             ModelError: texts for a model without a text encoder.
         """
         loaded = model if isinstance(model, DualStream) else load(model)
+        _warn_of_similarity(loaded)
         settings = describe_model(loaded, model_name(loaded, "" if model is loaded else str(model)))
         settings["thresholds"] = {}
         embeddings: dict[int, bytes] = {}
@@ -880,6 +882,15 @@ class Gallery:
             read = {kind: Calibration.from_json(value) for kind, value in stored.items()}
             self._read_calibrations = stored, {kind: one for kind, one in read.items() if one is not None}
         return self._read_calibrations[1]
+
+
+def _warn_of_similarity(model: DualStream) -> None:
+    if model.spec.similarity != "cosine":
+        warnings.warn(
+            f"the model was trained to compare images by {model.spec.similarity}, and a gallery compares embeddings by "
+            "their cosine, which may tell them apart less well: see what calibrate says of it",
+            stacklevel=3,
+        )
 
 
 def _windows(requests: Iterable[_Request]) -> Iterator[list[_Request]]:

@@ -406,7 +406,7 @@ class DualStream(nn.Module, Comparison, HubModel):
         Raises:
             DataError: a tensor of another type or size.
         """
-        if isinstance(pixels, Tensor):
+        if not isinstance(pixels, list) or not all(isinstance(view, Features) for view in pixels):
             check_pixels(pixels, self.spec)
         self.eval()
         features = self.encode_pixels(pixels)

@@ -100,7 +100,7 @@ def to_readable(image: ImageInput) -> Path | Image:
     return Image.fromarray(image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image)
 
 
-def check_pixels(pixels: Tensor, spec: ModelSpec) -> None:
+def check_pixels(pixels: object, spec: ModelSpec) -> None:
     """Checks that this is a batch of images as `DualStream.preprocess` gives them: uint8 `[B, C, H, W]`.
 
     Raises:
