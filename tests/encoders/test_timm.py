@@ -48,15 +48,17 @@ def test_the_map_of_a_vit_is_its_patch_tokens() -> None:
 def test_the_center_of_the_map_is_averaged(tmp_path: Path) -> None:
     torch.manual_seed(0)
     backbone = BACKBONES.get("timm:test_efficientnet")(3, 224, pool_center=0.7).eval()
+    images = torch.randn(2, 3, 224, 224)
     with torch.no_grad():
-        features = backbone(torch.randn(2, 3, 224, 224))
+        features = backbone(images)
     assert features.map.shape == (2, backbone.dim, 7, 7)
     for image, embedding in zip(features.map, features.embedding, strict=True):
         center = [image[:, row, column] for row in range(1, 6) for column in range(1, 6)]
         assert_close(embedding, sum(center) / 25)
     whole = BACKBONES.get("timm:test_efficientnet")(3, 224).eval()
     whole.load_state_dict(backbone.state_dict())
-    assert not torch.allclose(whole(torch.randn(2, 3, 224, 224)).embedding, features.embedding)
+    with torch.no_grad():
+        assert not torch.allclose(whole(images).embedding, features.embedding)
     options = {"pool_center": 0.7}
     spec = ModelSpec(
         backbone="timm:test_efficientnet",

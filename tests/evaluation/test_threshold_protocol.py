@@ -113,7 +113,7 @@ def test_a_result_says_what_its_interval_is_over(data: LabeledImages) -> None:
     assert result.interval_unit == "3 halvings" and result.options["far"] == 0.05
     assert setting(result) == "12 enrolled, 15 strangers"
     assert re.fullmatch(
-        r"FAR: 5 asked, \d\.\d\d measured, [0-3] of 3 as predicted, FRR \d+\.\d", extras(result)[0]
+        r"FAR: target 5, \d\.\d\d measured, [0-3] of 3 as predicted, FRR \d+\.\d", extras(result)[0]
     )
 
 

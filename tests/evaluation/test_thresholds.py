@@ -121,7 +121,7 @@ def test_saved_and_read_again(tmp_path: Path) -> None:
     assert Threshold.from_json(found.model_dump_json()) == found
     path = tmp_path / "threshold.json"
     found.save(path)
-    assert Threshold.load(path) == found and json.loads(path.read_text())["asked"] == 0.1
+    assert Threshold.load(path) == found and json.loads(path.read_text())["target"] == 0.1
     path.write_text('{"value": "high"}')
     with pytest.raises(DataError, match=r"threshold\.json: value: .*number"):
         Threshold.load(path)

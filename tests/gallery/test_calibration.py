@@ -109,7 +109,7 @@ def test_the_validation_images_of_the_model_serve_where_there_are_too_few(
         gallery.calibrate(far=1e-4)
     assert not gallery.thresholds
     labels = torch.arange(40).repeat_interleave(5)
-    found = gallery.calibrate(far=1e-3, validation=(scattered(labels, 2), labels))["image"]
+    found = gallery.calibrate(far=1e-3, validation=lambda: (scattered(labels, 2), labels))["image"]
     assert found.source == "validation split of the model"
     assert any("not on yours" in note for note in found.notes)
     strangers = [path for paths in people.values() for path in paths]

@@ -366,7 +366,7 @@ def calibrate(
             fpir=fpir,
             impostors=paths,
             impostor_names=who,
-            validation=validation_images(opened.model),
+            validation=lambda: validation_images(opened.model),
         )
     if as_json:
         print(json.dumps({k: t.model_dump(mode="json") for k, t in found.items()}, indent=2))

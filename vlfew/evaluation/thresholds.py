@@ -67,7 +67,7 @@ class Threshold(BaseModel):
 
     Attributes:
         value: accepted are scores at or above it.
-        asked: the FAR or FPIR that it was set for.
+        target: the FAR or FPIR that it was set for.
         gallery_size: number of enrolled identities where it was set for an FPIR; None where for a FAR.
         far: false-accept rate of one comparison.
         frr: share of genuine probes that are rejected; None where there was no genuine trial.
@@ -90,7 +90,7 @@ class Threshold(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     value: float
-    asked: float
+    target: float
     gallery_size: int | None = None
     far: Rate
     frr: Rate | None = None
@@ -144,7 +144,7 @@ class Threshold(BaseModel):
         found = []
         if self.wide_interval:
             found.append(
-                f"few trials for a rate of {self.asked:g}: fewer than 30 errors are expected in them, so the rate is "
+                f"few trials for a rate of {self.target:g}: fewer than 30 errors are expected in them, so the rate is "
                 "known only roughly; add images of other people"
             )
         if self.extrapolated:
@@ -157,14 +157,14 @@ class Threshold(BaseModel):
 
     def describe(self) -> str:
         """One line: what the threshold stands for."""
-        asked = f"FAR {100 * self.asked:g}%"
+        target = f"FAR {100 * self.target:g}%"
         rates = [f"FAR {self.far}"]
         if self.gallery_size is not None:
-            asked = f"FPIR {100 * self.asked:g}% with {self.gallery_size:,} enrolled"
+            target = f"FPIR {100 * self.target:g}% with {self.gallery_size:,} enrolled"
             rates = [*([f"FPIR {self.fpir}"] if self.fpir else []), *rates]
         rates += [f"FRR {self.frr}"] if self.frr else []
         return (
-            f"threshold {self.value:.4f} for {asked}: {', '.join(rates)}; from {self.genuine_trials:,} genuine and "
+            f"threshold {self.value:.4f} for {target}: {', '.join(rates)}; from {self.genuine_trials:,} genuine and "
             f"{self.impostor_trials:,} impostor trials of {self.identities:,} enrolled identities ({self.source})"
         )
 
@@ -268,7 +268,7 @@ def calibrate_threshold(
         fpir_rate = Rate.of(measured, bootstrap.fpir(value, gallery_size))
     return Threshold(
         value=value,
-        asked=rate,
+        target=rate,
         gallery_size=gallery_size,
         far=Rate.of(measured_far(impostors, value), bootstrap.far(value)),
         frr=frr,
@@ -301,7 +301,7 @@ def check_support(rate: float, trials: int, name: str, what: str) -> None:
     needed than this says; the interval over identities shows it.)
 
     Args:
-        rate: asked for.
+        rate: the target.
         trials: number of trials it would be measured on.
         name: of the rate, for messages.
         what: the trials are, for messages.

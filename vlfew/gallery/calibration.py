@@ -12,9 +12,9 @@ from torch.nn.functional import normalize
 
 from vlfew.core.errors import DataError
 from vlfew.evaluation.score_probability import ScoreProbability
-from vlfew.evaluation.thresholds import Source, Threshold, calibrate_threshold
-from vlfew.evaluation.trials import Trials, trials_from_scores
-from vlfew.gallery.templates import Combine, Support, make_templates
+from vlfew.evaluation.thresholds import Source, Support, Threshold, calibrate_threshold
+from vlfew.evaluation.trials import Combine, Trials, trials_from_scores
+from vlfew.gallery.templates import make_templates
 
 MOST_IDENTITIES = 5000
 """Of a larger gallery, so many identities are drawn: their trials are 25 million and more."""
@@ -72,38 +72,45 @@ class EnrolledItems:
             probes, probe_identity = probes[chosen], probe_identity[chosen]
         everyone = torch.cat([probes, strangers.double()])
         cosines = everyone @ templates.T
-        scores = cosines.new_full((len(everyone), len(ids)), -torch.inf)
-        scores.scatter_reduce_(1, owner.expand(len(everyone), -1), cosines, "amax")
+        scores = _of_owners(cosines, owner, len(ids))
         rest = scores.new_full((len(everyone),), torch.nan)
-        place = torch.searchsorted(ids, probe_identity).clamp(max=max(len(ids) - 1, 0))
         enrolled = torch.isin(probe_identity, ids).nonzero().flatten()
+        place = torch.searchsorted(ids, probe_identity[enrolled])
         if support == "text":
-            rest[enrolled] = scores[enrolled, place[enrolled]]
+            rest[enrolled] = scores[enrolled, place]
+        elif self.combine == "max":
+            # The templates are those of the images, in their order.
+            cosines[enrolled, torch.arange(len(enrolled))] = -torch.inf
+            rest[enrolled] = _of_owners(cosines, owner, len(ids))[enrolled, place]
         else:
-            texts_of = own.new_zeros(len(ids), own.shape[1]).index_add_(0, number[is_text], own[is_text])
-            self._leave_one_out(rest, probes, place, enrolled, normalize(texts_of, dim=1), support == "both")
+            rest[enrolled] = self._without_themselves(probes[enrolled], place, own[is_text], number[is_text])
+        alone = place.bincount(minlength=len(ids))[place] == 1
+        if support != "text":
+            rest[enrolled[alone]] = torch.nan  # nothing is left without the probe
         offset = 1 + (int(self.identity.max()) if len(self.identity) else 0)
         who = torch.cat([probe_identity, offset + stranger_identity])
         if not len(ids) or not len(everyone):
             raise DataError(f"no identity has {'images and texts' if support == 'both' else support + 's'}")
         return trials_from_scores(scores.numpy(), who.numpy(), ids.numpy(), rest.numpy())
 
-    def _leave_one_out(
-        self, rest: Tensor, probes: Tensor, place: Tensor, enrolled: Tensor, texts: Tensor, mixed: bool
-    ) -> None:
-        """Writes to `rest` the score of each enrolled image and what is left of its template without it."""
-        weight = self.text_weight if mixed else 0.0
-        for rows in _by_value(place[enrolled], enrolled):
-            if len(rows) < 2:
-                continue
-            images, text = probes[rows], texts[place[rows[0]]]
-            if self.combine == "mean":
-                others = normalize(images.sum(0) - images, dim=1)
-                templates = normalize((1 - weight) * others + weight * text, dim=1)
-                rest[rows] = (images * templates).sum(1)
-            else:
-                templates = normalize((1 - weight) * images + weight * text, dim=1)
-                rest[rows] = (images @ templates.T).fill_diagonal_(-torch.inf).amax(1)
+    def _without_themselves(
+        self, images: Tensor, identity: Tensor, texts: Tensor, text_identity: Tensor
+    ) -> Tensor:
+        """Scores `[P]` of images `[P, D]` with the mean templates of their identities, made without them."""
+        count = int(identity.max()) + 1 if len(identity) else 0
+        sums = images.new_zeros(count, images.shape[1])
+        others = normalize(sums.index_add(0, identity, images)[identity] - images, dim=1)
+        if not len(texts):
+            return (images * others).sum(1)
+        texts = normalize(sums.index_add(0, text_identity, texts), dim=1)[identity]
+        templates = normalize((1 - self.text_weight) * others + self.text_weight * texts, dim=1)
+        return (images * templates).sum(1)
+
+
+def _of_owners(cosines: Tensor, owner: Tensor, count: int) -> Tensor:
+    """Cosines `[P, T]` with templates to scores `[P, N]` with their owners `[T]`, the best template counting."""
+    scores = cosines.new_full((len(cosines), count), -torch.inf)
+    return scores.scatter_reduce(1, owner.expand(len(cosines), -1), cosines, "amax")
 
 
 @dataclass(frozen=True)
@@ -171,12 +178,3 @@ class Calibration:
             Threshold.model_validate(stored["threshold"]),
             None if probability is None else ScoreProbability.model_validate(probability),
         )
-
-
-def _by_value(values: Tensor, rows: Tensor) -> list[Tensor]:
-    """`rows [n]` in groups of equal `values [n]`."""
-    if not len(rows):
-        return []
-    order = values.argsort(stable=True)
-    counts: list[int] = values[order].unique_consecutive(return_counts=True)[1].tolist()
-    return list(rows[order].split(counts))

@@ -8,7 +8,7 @@ import json
 import math
 import threading
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from numbers import Real
@@ -26,8 +26,8 @@ from vlfew.core.paths import user_path
 from vlfew.core.plurals import counted, first_names
 from vlfew.core.progress import Progress, progress
 from vlfew.data.threads import map_in_threads
-from vlfew.evaluation.thresholds import Threshold
-from vlfew.evaluation.trials import trials_from_embeddings
+from vlfew.evaluation.thresholds import Support, Threshold
+from vlfew.evaluation.trials import Combine, trials_from_embeddings
 from vlfew.gallery import exchange
 from vlfew.gallery.calibration import Calibration, EnrolledItems
 from vlfew.gallery.contract import check_model, describe_model, model_name
@@ -35,8 +35,7 @@ from vlfew.gallery.images import ReadImage, file_digest, read
 from vlfew.gallery.index import TemplateIndex, read_embeddings
 from vlfew.gallery.names import checked_name
 from vlfew.gallery.sqlite_store import SQLiteStore
-from vlfew.gallery.store import Enrolled, IdentityRow, ItemRow, NewIdentity, NewItem, Store, no_identity
-from vlfew.gallery.templates import Combine, Support
+from vlfew.gallery.store import Enrolled, IdentityRow, ItemRow, Kind, NewIdentity, NewItem, Store, no_identity
 from vlfew.models.dual_stream import DualStream
 from vlfew.models.inputs import check_texts
 from vlfew.models.loading import load
@@ -343,8 +342,7 @@ class Gallery:
         Raises:
             DataError: bad names, or embeddings of another size, that are zero or not finite.
         """
-        if kind not in ("image", "text"):
-            raise ConfigError(f"kind is {kind!r}; it must be image or text")
+        check_one_of("kind", kind, Kind)
         if embeddings.ndim != 2 or embeddings.shape != (len(names), self.settings["dim"]):
             raise DataError(
                 f"expected embeddings [{len(names)}, {self.settings['dim']}] for {counted(len(names), 'name')}, got "
@@ -579,7 +577,7 @@ class Gallery:
         fpir: float | None = None,
         impostors: Iterable[ImageInput] = (),
         impostor_names: Sequence[str] | None = None,
-        validation: tuple[Tensor, Tensor] | None = None,
+        validation: Callable[[], tuple[Tensor, Tensor] | None] | None = None,
     ) -> dict[Support, Threshold]:
         """Sets the thresholds, one for each kind of support that is enrolled, and what makes scores probabilities.
 
@@ -593,7 +591,8 @@ class Gallery:
                 threshold follows the gallery as it grows.
             impostors: images of people who are not enrolled.
             impostor_names: who is in each; None takes each for someone else.
-            validation: embeddings `[V, D]` and labels `[V]` of images that the model did not learn from.
+            validation: gives embeddings `[V, D]` and labels `[V]` of images that the model did not learn from, or None
+                where there are none; called where they are needed.
 
         Raises:
             ConfigError: not one rate.
@@ -626,11 +625,12 @@ class Gallery:
             try:
                 found[kind] = fit(enrolled.trials(kind, strangers, who), source="own images")
             except DataError as error:
-                if kind == "image" and validation is not None:
-                    trials = trials_from_embeddings(*validation, combine=combine)
-                    found[kind] = fit(trials, source="validation split of the model")
-                else:
+                images = validation() if kind == "image" and validation is not None else None
+                if images is None:
                     problems.append(f"{_KINDS[kind]}: {error}")
+                    continue
+                trials = trials_from_embeddings(*images, combine=combine)
+                found[kind] = fit(trials, source="validation split of the model")
         if not found:
             raise DataError(f"{self.store.name}: {'; '.join(problems)}")
         for problem in problems:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from vlfew.core.errors import DataError
+from vlfew.evaluation.thresholds import Support
 from vlfew.gallery.exact_search import ExactSearch
 from vlfew.gallery.store import Store
-from vlfew.gallery.templates import Support, make_templates
+from vlfew.gallery.templates import make_templates
 
 PART = 4096
 """Embeddings that are joined at a time."""

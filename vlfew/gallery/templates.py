@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-Combine = Literal["mean", "max"]
-Support = Literal["image", "text", "both"]
+from vlfew.evaluation.thresholds import Support
+from vlfew.evaluation.trials import Combine
 
 
 def make_templates(

@@ -122,10 +122,10 @@ def extras(result: Result) -> list[str]:
     for name in ("far", "fpir", "far_normalized", "fpir_normalized"):
         if (measured := result.get(f"{name}_measured")) is not None:
             rate, _, normalized = name.partition("_")
-            asked = 100 * result.get(f"{rate}_asked")
+            target = 100 * result.get(f"{rate}_target")
             label = rate.upper() + " with AS-norm" * bool(normalized)
             found.append(
-                f"{label}: {asked:g} asked, {percent(measured)} measured, "
+                f"{label}: target {target:g}, {percent(measured)} measured, "
                 f"{result.get(f'{name}_inside')} of {result.get('halvings')} as predicted, "
                 f"FRR {percent(result.get(f'{name}_frr'), 1)}"
             )

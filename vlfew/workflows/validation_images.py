@@ -7,7 +7,7 @@ from torch import Tensor
 from vlfew.core.config_file import load_saved_config
 from vlfew.core.console import log_note
 from vlfew.core.errors import VlfewError
-from vlfew.evaluation.feature_bank import encode_split
+from vlfew.evaluation.feature_cache import cached_split_features
 from vlfew.models.dual_stream import DualStream
 from vlfew.workflows.assemble import load_data_of
 
@@ -21,7 +21,7 @@ def validation_images(model: DualStream) -> tuple[Tensor, Tensor] | None:
         data = load_data_of(load_saved_config(config))
         if "val" not in data.splits:
             return None
-        bank = encode_split(model, data, "val")
+        bank = cached_split_features(model, data, "val")
     except VlfewError as error:
         log_note(f"the validation images of {model.path} are not at hand: {error}")
         return None

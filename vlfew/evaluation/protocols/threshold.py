@@ -1,4 +1,4 @@
-"""Threshold: does an error rate that was asked for hold on other people?"""
+"""Threshold: does the error rate that a threshold was set for hold on other people?"""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def threshold(
                     name = target.name + "_normalized" * normalized
                     measured.setdefault(name, []).append(target.measure(own, other, bootstrap))
             bar.step()
-    details: dict[str, Any] = {f"{target.name}_asked": target.rate for target in targets}
+    details: dict[str, Any] = {f"{target.name}_target": target.rate for target in targets}
     for name, found in measured.items():
         details |= _summary(name, found)
     half = draws[0].halves[0]
