@@ -366,7 +366,7 @@ def test_what_has_no_source_cannot_be_embedded_again(
 
 
 def test_enroll_many_is_resumable(gallery: Gallery, people: People, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("vlfew.gallery.gallery.WINDOW", 3)
+    monkeypatch.setattr("vlfew.gallery.enrollment.WINDOW", 3)
     calls, write = [], gallery.store.enroll
 
     def interrupted(*arguments):

@@ -19,7 +19,8 @@ from vlfew.core.errors import DataError, VlfewError
 from vlfew.core.plurals import counted
 
 if TYPE_CHECKING:
-    from vlfew.gallery.gallery import Gallery, Identification, Match
+    from vlfew.gallery.gallery import Gallery
+    from vlfew.gallery.matches import Identification, Match
     from vlfew.gallery.store import Enrolled
 
 db_argument = click.argument("db", metavar="DB", type=UserPath(dir_okay=False))

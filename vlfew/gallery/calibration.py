@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 import torch
@@ -13,9 +14,14 @@ from torch.nn.functional import normalize
 from vlfew.core.errors import DataError
 from vlfew.evaluation.score_probability import ScoreProbability
 from vlfew.evaluation.thresholds import Source, Support, Threshold, calibrate_threshold
-from vlfew.evaluation.trials import Combine, Trials, trials_from_scores
+from vlfew.evaluation.trials import Combine, Trials, trials_from_embeddings, trials_from_scores
 from vlfew.gallery.templates import make_templates
 
+NAMES: dict[Support, str] = {
+    "image": "identities of images",
+    "text": "identities of texts",
+    "both": "identities of images and texts",
+}
 MOST_IDENTITIES = 5000
 """Of a larger gallery, so many identities are drawn: their trials are 25 million and more."""
 MOST_SIZE = 1_000_000
@@ -178,3 +184,54 @@ class Calibration:
             Threshold.model_validate(stored["threshold"]),
             None if probability is None else ScoreProbability.model_validate(probability),
         )
+
+
+def calibrate_kinds(
+    enrolled: EnrolledItems,
+    kinds: Iterable[Support],
+    strangers: Tensor,
+    stranger_identity: Tensor,
+    *,
+    far: float | None,
+    fpir: float | None,
+    gallery_size: int,
+    validation: Callable[[], tuple[Tensor, Tensor] | None] | None,
+) -> tuple[dict[Support, Calibration], list[str]]:
+    """A calibration for each kind of support, from the gallery's own images or else the model's validation images.
+
+    Args:
+        enrolled: the items of the gallery.
+        kinds: of support that are wanted.
+        strangers: embeddings `[I, D]` of unit length; who is not enrolled.
+        stranger_identity: `[I]`, which of these are of one person.
+        far, fpir, gallery_size: see `calibrate_threshold`.
+        validation: gives embeddings `[V, D]` and labels `[V]`, or None; called where the gallery's own images are too
+            few.
+
+    Returns:
+        The calibrations, and a line for each kind that the images are too few for.
+
+    Raises:
+        ConfigError: not one rate.
+    """
+    found: dict[Support, Calibration] = {}
+    problems = []
+    for kind in kinds:
+        fit = partial(
+            Calibration.fit,
+            far=far,
+            fpir=fpir,
+            gallery_size=gallery_size,
+            support=kind,
+            combine=enrolled.combine,
+        )
+        try:
+            found[kind] = fit(enrolled.trials(kind, strangers, stranger_identity), source="own images")
+        except DataError as error:
+            images = validation() if kind == "image" and validation is not None else None
+            if images is None:
+                problems.append(f"{NAMES[kind]}: {error}")
+                continue
+            trials = trials_from_embeddings(*images, combine=enrolled.combine)
+            found[kind] = fit(trials, source="validation split of the model")
+    return found, problems

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,16 @@ def check_model(model: DualStream, settings: dict[str, Any], store: str) -> None
             raise ModelError(
                 f"{store} was made with {key} {settings[key]}, the model has {found[key]}; {way_out}"
             )
+
+
+def warn_of_similarity(model: DualStream) -> None:
+    """Warns of a model that was trained with another similarity than the gallery's."""
+    if model.spec.similarity != "cosine":
+        warnings.warn(
+            f"the model was trained to compare images by {model.spec.similarity}, and a gallery compares embeddings by "
+            "their cosine, which may tell them apart less well: see what calibrate says of it",
+            stacklevel=3,
+        )
 
 
 def model_name(model: DualStream, name: str | Path = "") -> str:

@@ -4,36 +4,42 @@ from __future__ import annotations
 
 import builtins
 import hashlib
-import json
 import math
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from numbers import Real
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from vlfew.core.checks import check_at_least, check_one_of, check_range, to_list, to_path
-from vlfew.core.errors import ConfigError, DataError, ModelError, did_you_mean
-from vlfew.core.paths import user_path
-from vlfew.core.plurals import counted, first_names
+from vlfew.core.errors import DataError, ModelError, did_you_mean
+from vlfew.core.plurals import counted
 from vlfew.core.progress import Progress, progress
-from vlfew.data.threads import map_in_threads
 from vlfew.evaluation.thresholds import Support, Threshold
-from vlfew.evaluation.trials import Combine, trials_from_embeddings
+from vlfew.evaluation.trials import Combine
 from vlfew.gallery import exchange
-from vlfew.gallery.calibration import Calibration, EnrolledItems
-from vlfew.gallery.contract import check_model, describe_model, model_name
-from vlfew.gallery.images import ReadImage, file_digest, read
+from vlfew.gallery.calibration import EnrolledItems, calibrate_kinds
+from vlfew.gallery.contract import check_model, describe_model, model_name, warn_of_similarity
+from vlfew.gallery.encoding import encode_images, to_rows, unit_length
+from vlfew.gallery.enrollment import (
+    Enrollment,
+    Request,
+    encode,
+    read_images,
+    requests_of,
+    warnings_of,
+    windows,
+)
+from vlfew.gallery.images import ReadImage, read
 from vlfew.gallery.index import TemplateIndex, read_embeddings
+from vlfew.gallery.matches import Decisions, Identification, Match, check_threshold
 from vlfew.gallery.names import checked_name
+from vlfew.gallery.re_embedding import PART, embed_again, in_parts
 from vlfew.gallery.sqlite_store import SQLiteStore
 from vlfew.gallery.store import Enrolled, IdentityRow, ItemRow, Kind, NewIdentity, NewItem, Store, no_identity
 from vlfew.models.dual_stream import DualStream
@@ -42,74 +48,6 @@ from vlfew.models.loading import load
 
 if TYPE_CHECKING:
     from vlfew.models.inputs import ImageInput
-
-_KINDS = {
-    "image": "identities of images",
-    "text": "identities of texts",
-    "both": "identities of images and texts",
-}
-WINDOW = 256
-"""Images of whole identities that are read, encoded and written at a time."""
-
-
-class Match(NamedTuple):
-    """An identity that an image was compared with.
-
-    Attributes:
-        name: of the identity.
-        score: cosine to what it is made of, -1 to 1.
-        support: what that is: `image`, `text` or `both`; scores of different kinds cannot be compared.
-        accepted: whether the score reaches the threshold; None without one.
-        threshold: the score that is asked for; None for none.
-        probability: that this is the identity; None until the gallery is calibrated. Before the score is known, it is
-            one half where an identity was named (`verify`), and 1 in N + 1 where N are enrolled (`identify`).
-    """
-
-    name: str
-    score: float
-    support: Support
-    accepted: bool | None
-    threshold: float | None
-    probability: float | None = None
-
-
-@dataclass(frozen=True)
-class Identification:
-    """The best matches of an image, best first."""
-
-    image: str
-    matches: list[Match]
-
-    @property
-    def name(self) -> str | None:
-        """The best accepted identity, or the best one where there is no threshold; None is unknown."""
-        return next((match.name for match in self.matches if match.accepted is not False), None)
-
-
-@dataclass
-class Enrollment:
-    """What `enroll_many` did.
-
-    Attributes:
-        enrolled: each identity that something was asked for.
-        errors: a line for each image that cannot be read; it was left out.
-        warnings: a line each.
-    """
-
-    enrolled: list[Enrolled] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-
-@dataclass
-class _Request:
-    """What is to be enrolled for one identity."""
-
-    name: str
-    images: list[Any]
-    texts: list[str]
-    key: str = ""
-    read: list[ReadImage] = field(default_factory=list)
 
 
 class Gallery:
@@ -132,9 +70,9 @@ class Gallery:
         self._lock = threading.RLock()
         self._index = TemplateIndex(store)
         self._model: DualStream | None = None
-        self._read_calibrations: tuple[Any, dict[Support, Calibration]] = None, {}
         self.settings: dict[str, Any] = store.settings()
         """Combining rule, text weight, model and thresholds; see `create`."""
+        self._decisions = Decisions({})
         if "fingerprint" not in self.settings:
             raise DataError(
                 f"{store.name} is incomplete: its creation was interrupted; delete it and create it again"
@@ -174,7 +112,7 @@ class Gallery:
         check_one_of("combine", combine, Combine)
         check_range("text_weight", text_weight, 0, 1)
         loaded = model if isinstance(model, DualStream) else load(model)
-        _warn_of_similarity(loaded)
+        warn_of_similarity(loaded)
         settings = describe_model(loaded, model_name(loaded, "" if model is loaded else str(model)))
         settings |= {
             "combine": combine,
@@ -275,7 +213,7 @@ class Gallery:
             DataError: nothing to enroll, a bad name, an image that cannot be read, or a key of another request.
             ModelError: texts for a model without a text encoder, or an embedding that is zero or not finite.
         """
-        request = _Request(
+        request = Request(
             checked_name(name), to_list(images, "images"), check_texts(texts), idempotency_key or ""
         )
         if not request.images and not request.texts:
@@ -304,22 +242,10 @@ class Gallery:
         Raises:
             DataError: as `enroll`; two names that are the same in Unicode's composed form.
         """
-        requests: dict[str, _Request] = {}
-        for name, items in identities.items():
-            given = to_list(items, "items", f"{name!r}: ")
-            own = _Request(
-                checked_name(name),
-                [item for item in given if not isinstance(item, str)],
-                check_texts([item for item in given if isinstance(item, str)], f"{name!r}: "),
-            )
-            if not given:
-                raise DataError(f"{name!r} has no items; add an image, a text or both")
-            if own.name in requests:
-                raise DataError(f"the name {own.name!r} is there twice; give each identity one name")
-            requests[own.name] = own
+        requests = requests_of(identities)
         done = Enrollment()
         with Progress("enrolling", len(requests), "identities") as bar:
-            for window in _windows(requests.values()):
+            for window in windows(requests):
                 part = self._enroll(window, replace, skip_bad=on_bad_image == "skip", skip_known=not replace)
                 done.enrolled += part.enrolled
                 done.errors += part.errors
@@ -348,7 +274,7 @@ class Gallery:
                 f"expected embeddings [{len(names)}, {self.settings['dim']}] for {counted(len(names), 'name')}, got "
                 f"{builtins.list(embeddings.shape)}"
             )
-        rows = _unit_rows(embeddings, [f"embedding {n}" for n in range(len(names))])
+        rows = to_rows(unit_length(embeddings, [f"embedding {n}" for n in range(len(names))]))
         items: dict[str, builtins.list[NewItem]] = {}
         for name, row in zip(names, rows, strict=True):
             new = NewItem(kind, hashlib.sha256(row).digest(), row)  # type: ignore[arg-type]
@@ -370,7 +296,7 @@ class Gallery:
             ConfigError: a threshold that is not a number.
         """
         check_at_least("k", k)
-        _check_threshold(threshold)
+        check_threshold(threshold)
         given = to_list(images, "images")
         with self._lock:
             self._refresh()
@@ -378,17 +304,15 @@ class Gallery:
                 raise DataError(
                     f"{self.store.name}: nobody is enrolled; vlfew gallery enroll adds an identity"
                 )
-        read_images = [self._read(image, number, keep=False) for number, image in enumerate(given)]
-        queries = self._encode(read_images)
+        probes = [self._read(image, number, keep=False) for number, image in enumerate(given)]
+        queries = encode_images(self.model, probes)
         with self._lock:
             self._refresh()  # what was removed in the meantime is not in the answer
             scores, ids = self._index.search(queries, k)
-            prior = 1 / (len(self._index) + 1)  # any of the enrolled, or a stranger
+            match = partial(self._match, threshold=threshold, prior=1 / (len(self._index) + 1))
             return [
-                Identification(
-                    image.name, [self._match(i, s, threshold, prior) for i, s in zip(own, row, strict=True)]
-                )
-                for image, own, row in zip(read_images, ids.tolist(), scores.tolist(), strict=True)
+                Identification(image.name, [match(i, score) for i, score in zip(own, row, strict=True)])
+                for image, own, row in zip(probes, ids.tolist(), scores.tolist(), strict=True)
             ]
 
     def verify(self, name: str, image: ImageInput, threshold: float | None = None) -> Match:
@@ -403,13 +327,14 @@ class Gallery:
             DataError: no such identity, or an image that cannot be read.
             ConfigError: a threshold that is not a number.
         """
-        _check_threshold(threshold)
+        check_threshold(threshold)
         self._require(name)
-        query = self._encode([self._read(image, 0, keep=False)])[0]
+        query = encode_images(self.model, [self._read(image, 0, keep=False)])[0]
         with self._lock:
             self._refresh()
             identity = self._require(name).id
-            return self._match(identity, self._index.score(query, identity), threshold, 0.5)
+            score = self._index.score(query, identity)
+            return self._match(identity, score, threshold=threshold, prior=0.5)
 
     def list(self) -> builtins.list[IdentityRow]:
         """All identities with their numbers of images and texts, by name."""
@@ -545,7 +470,7 @@ class Gallery:
             ModelError: texts for a model without a text encoder.
         """
         loaded = model if isinstance(model, DualStream) else load(model)
-        _warn_of_similarity(loaded)
+        warn_of_similarity(loaded)
         settings = describe_model(loaded, model_name(loaded, "" if model is loaded else str(model)))
         settings["thresholds"] = {}
         embeddings: dict[int, bytes] = {}
@@ -559,10 +484,8 @@ class Gallery:
                     for item in self.store.items()
                     if wanted is None or item.id in wanted
                 ]
-            for part in progress(
-                builtins.list(_parts(items)), "embedding again", -(-len(items) // WINDOW), "parts"
-            ):
-                embeddings |= self._embed_again(loaded, part)
+            for part in progress(in_parts(items), "embedding again", -(-len(items) // PART), "parts"):
+                embeddings |= embed_again(loaded, part, self._content, self.store.name)
             with self._lock:
                 missing = self.store.replace_embeddings(embeddings, settings)
         with self._lock:
@@ -599,8 +522,9 @@ class Gallery:
             DataError: too few images for the rate, and no validation images; says what the images do support.
         """
         given = to_list(impostors, "impostors")
-        read_images = [self._read(image, number, keep=False) for number, image in enumerate(given)]
-        strangers = self._encode(read_images)
+        strangers = encode_images(
+            self.model, [self._read(image, number, keep=False) for number, image in enumerate(given)]
+        )
         names = [str(n) for n in range(len(given))] if impostor_names is None else [*impostor_names]
         if len(names) != len(given):
             raise DataError(f"there are {len(names)} impostor_names for {counted(len(given), 'image')}")
@@ -614,23 +538,10 @@ class Gallery:
                 )
             size, kinds = len(self._index), sorted(set(self._index.support.values()))
             items = read_embeddings(self.store, self.settings["dim"])
-        combine = self.settings["combine"]
-        enrolled = EnrolledItems(*items, combine, self.settings["text_weight"])
-        found: dict[Support, Calibration] = {}
-        problems = []
-        for kind in kinds:
-            fit = partial(
-                Calibration.fit, far=far, fpir=fpir, gallery_size=size, support=kind, combine=combine
-            )
-            try:
-                found[kind] = fit(enrolled.trials(kind, strangers, who), source="own images")
-            except DataError as error:
-                images = validation() if kind == "image" and validation is not None else None
-                if images is None:
-                    problems.append(f"{_KINDS[kind]}: {error}")
-                    continue
-                trials = trials_from_embeddings(*images, combine=combine)
-                found[kind] = fit(trials, source="validation split of the model")
+        enrolled = EnrolledItems(*items, self.settings["combine"], self.settings["text_weight"])
+        found, problems = calibrate_kinds(
+            enrolled, kinds, strangers, who, far=far, fpir=fpir, gallery_size=size, validation=validation
+        )
         if not found:
             raise DataError(f"{self.store.name}: {'; '.join(problems)}")
         for problem in problems:
@@ -656,69 +567,26 @@ class Gallery:
         """
         for support, threshold in thresholds.items():
             check_one_of("the kind of support", support, Support)
-            _check_threshold(threshold.get("value", math.nan))
+            check_threshold(threshold.get("value", math.nan))
         with self._lock:
             self.store.write_settings({"thresholds": {k: dict(v) for k, v in thresholds.items()}})
             self.settings = self.store.settings()
 
     def _enroll(
-        self, requests: Sequence[_Request], replace: bool, *, skip_bad: bool, skip_known: bool
+        self, requests: Sequence[Request], replace: bool, *, skip_bad: bool, skip_known: bool
     ) -> Enrollment:
         """Reads, encodes and writes identities in one transaction."""
-        done = Enrollment()
-        jobs = [
-            (request, number, image) for request in requests for number, image in enumerate(request.images)
-        ]
         known = self._known_images(requests) if skip_known else {}
-
-        def work(job: tuple[_Request, int, Any]) -> ReadImage | DataError | None:
-            request, number, image = job
-            try:
-                own = known.get(request.name)
-                if own and isinstance(image, Path) and file_digest(user_path(image)) in own:
-                    return None
-                return self._read(image, number, keep=True)
-            except DataError as error:
-                return error
-
-        for (request, _, _), image in zip(jobs, map_in_threads(work, jobs), strict=True):
-            if isinstance(image, ReadImage):
-                request.read.append(image)
-            elif image is not None and not skip_bad:
-                raise image
-            elif image is not None:
-                done.errors.append(f"{request.name}: {image}")
+        errors = read_images(requests, partial(self._read, keep=True), known, skip_bad)
         requests = [request for request in requests if request.read or request.texts]
         if not requests:
-            return done
-        done.warnings = self._warnings(requests, replace)
-        embedding = iter(
-            _unit_rows(
-                self._encode([image for request in requests for image in request.read]),
-                [image.name for request in requests for image in request.read],
-            )
-        )
-        texts = [text for request in requests for text in request.texts]
-        text_embedding = iter(_unit_rows(self.model.encode_text(texts), texts) if texts else [])
-        identities = []
-        for request in requests:
-            items = [
-                NewItem(
-                    "image", image.digest, next(embedding), "", image.source, image.thumbnail, image.content
-                )
-                for image in request.read
-            ]
-            items += [
-                NewItem("text", hashlib.sha256(text.encode()).digest(), next(text_embedding), text)
-                for text in request.texts
-            ]
-            asked = json.dumps([request.name, replace, [item.digest.hex() for item in items]])
-            asked_for = hashlib.sha256(asked.encode()).digest()
-            identities.append(NewIdentity(request.name, items, replace, request.key, asked_for))
-        done.enrolled = self._write(identities)
-        return done
+            return Enrollment(errors=errors)
+        with self._lock:
+            holders = self.store.holders(image.digest for request in requests for image in request.read)
+        odd = warnings_of(requests, holders, replace)
+        return Enrollment(self._write(encode(requests, self.model, replace)), errors, odd)
 
-    def _known_images(self, requests: Sequence[_Request]) -> dict[str, set[bytes]]:
+    def _known_images(self, requests: Sequence[Request]) -> dict[str, set[bytes]]:
         """Digests of the images that identities have."""
         known = {}
         with self._lock:
@@ -726,27 +594,6 @@ class Gallery:
                 if (row := self.store.find(request.name)) is not None:
                     known[request.name] = self.store.digests(row.id)
         return known
-
-    def _warnings(self, requests: Sequence[_Request], replace: bool) -> builtins.list[str]:
-        found = []
-        with self._lock:
-            holders = self.store.holders(image.digest for request in requests for image in request.read)
-        for request in requests:
-            own: set[bytes] = set()
-            for image in request.read:
-                if image.blank:
-                    found.append(f"{image.name} ({request.name!r}) is blank: every pixel is the same")
-                others = [name for name in holders.get(image.digest, ()) if name != request.name]
-                if others:
-                    names = first_names([repr(name) for name in others], 3)
-                    found.append(f"{image.name} ({request.name!r}) is the same image as one of {names}")
-                again = request.name in holders.get(image.digest, ()) and not replace and not request.key
-                if image.digest in own or again:
-                    found.append(f"{image.name} is twice in {request.name!r}; it counts once")
-                own.add(image.digest)
-            for digest in own:
-                holders.setdefault(digest, []).append(request.name)
-        return found
 
     def _write(self, identities: Sequence[NewIdentity]) -> builtins.list[Enrolled]:
         with self._lock:
@@ -764,65 +611,10 @@ class Gallery:
             content=keep and self.settings["store_images"],
         )
 
-    def _encode(self, images: Sequence[ReadImage]) -> Tensor:
-        """Embeddings `[S, D]` of unit length.
-
-        Raises:
-            ModelError: one that is zero or not finite.
-        """
-        if not images:
-            return torch.empty(0, self.settings["dim"])
-        embedding = self.model.encode_image(torch.stack([image.pixels for image in images])).cpu()
-        _check_usable(embedding, [image.name for image in images])
-        return normalize(embedding, dim=1)
-
-    def _embed_again(self, model: DualStream, items: Sequence[ItemRow]) -> dict[int, bytes]:
-        """The embeddings of items by another model."""
-        texts = [item for item in items if item.kind == "text"]
-        if without := [item for item in texts if not item.text]:
-            raise DataError(
-                f"item {without[0].id} was enrolled as an embedding, which no other model can make; remove it first: "
-                f"vlfew gallery remove {self.store.name} --item {without[0].id}"
-            )
-        found: dict[int, bytes] = {}
-        if texts:
-            names = [item.text for item in texts]
-            rows = _unit_rows(model.encode_text(names), names)
-            found |= {item.id: row for item, row in zip(texts, rows, strict=True)}
-        images, problems, pixels = [item for item in items if item.kind == "image"], [], []
-        for item in images:
-            try:
-                pixels.append(self._read_again(item, model))
-            except DataError as error:
-                problems.append(f"item {item.id} ({error})")
-        if problems:
-            raise DataError(
-                f"{counted(len(problems), 'image')} cannot be embedded again, and nothing was changed: "
-                f"{first_names(problems, 3)}; put the files back, or remove the items (vlfew gallery remove "
-                f"{self.store.name} --item ID)"
-            )
-        if images:
-            rows = _unit_rows(model.encode_image(torch.stack(pixels)), [f"item {item.id}" for item in images])
-            found |= {item.id: row for item, row in zip(images, rows, strict=True)}
-        return found
-
-    def _read_again(self, item: ItemRow, model: DualStream) -> Tensor:
-        """The pixels of an enrolled image, from the gallery or from its file."""
-        from io import BytesIO
-
-        from PIL import Image
-
-        preprocessor = model.spec.preprocessor()
+    def _content(self, item_id: int) -> bytes | None:
+        """The image of an item, where the gallery keeps it."""
         with self._lock:
-            content = self.store.content(item.id)
-        if content is not None:
-            return read(Image.open(BytesIO(content)), item.id, preprocessor).pixels
-        if not item.source:
-            raise DataError("it was not enrolled from a file")
-        again = read(Path(item.source), item.id, preprocessor)
-        if again.digest != item.digest:
-            raise DataError(f"{item.source} has changed since")
-        return again.pixels
+            return self.store.content(item_id)
 
     def _require(self, name: str) -> IdentityRow:
         """The identity of a name.
@@ -862,90 +654,20 @@ class Gallery:
                 check_model(self._model, self._index.settings, self.store.name)
             self.settings = self._index.settings
 
-    def _match(self, identity: int, score: float, threshold: float | None, prior: float) -> Match:
-        support, probability = self._index.support[identity], None
-        calibration = self._calibrations.get(support)
-        if calibration is not None and calibration.probability is not None:
-            probability = float(calibration.probability(score, prior))
-        if threshold is None and support in self.thresholds:
-            threshold = float(self.thresholds[support]["value"])
-            if calibration is not None:
-                threshold = calibration.value(len(self._index))
-        accepted = None if threshold is None else score >= threshold
-        return Match(self._index.names[identity], score, support, accepted, threshold, probability)
-
-    @property
-    def _calibrations(self) -> dict[Support, Calibration]:
-        """Of the stored thresholds, read once."""
+    def _match(self, identity: int, score: float, *, threshold: float | None, prior: float) -> Match:
         stored = self.settings.get("thresholds", {})
-        if self._read_calibrations[0] is not stored:
-            read = {kind: Calibration.from_json(value) for kind, value in stored.items()}
-            self._read_calibrations = stored, {kind: one for kind, one in read.items() if one is not None}
-        return self._read_calibrations[1]
-
-
-def _warn_of_similarity(model: DualStream) -> None:
-    if model.spec.similarity != "cosine":
-        warnings.warn(
-            f"the model was trained to compare images by {model.spec.similarity}, and a gallery compares embeddings by "
-            "their cosine, which may tell them apart less well: see what calibrate says of it",
-            stacklevel=3,
+        if self._decisions.thresholds is not stored:
+            self._decisions = Decisions(stored)
+        return self._decisions.match(
+            self._index.names[identity],
+            score,
+            self._index.support[identity],
+            threshold=threshold,
+            prior=prior,
+            gallery_size=len(self._index),
         )
-
-
-def _windows(requests: Iterable[_Request]) -> Iterator[list[_Request]]:
-    """Requests of about `WINDOW` images together."""
-    window: list[_Request] = []
-    images = 0
-    for request in requests:
-        window.append(request)
-        images += len(request.images) + 1
-        if images >= WINDOW:
-            yield window
-            window, images = [], 0
-    if window:
-        yield window
-
-
-def _parts(items: Sequence[ItemRow]) -> Iterator[Sequence[ItemRow]]:
-    for start in range(0, len(items), WINDOW):
-        yield items[start : start + WINDOW]
 
 
 def _without_images(item: ItemRow) -> ItemRow:
     item.thumbnail = item.content = None
     return item
-
-
-def _unit_rows(embedding: Tensor, names: Sequence[str]) -> list[bytes]:
-    """Embeddings `[S, D]` at unit length, as the bytes that a store keeps."""
-    embedding = embedding.detach().float().cpu()
-    _check_usable(embedding, names)
-    rows = normalize(embedding, dim=1).numpy().astype("<f4")
-    return [row.tobytes() for row in rows]
-
-
-def _check_usable(embedding: Tensor, names: Sequence[str]) -> None:
-    """
-    Raises:
-        ModelError: an embedding is zero, or has NaN or infinity.
-    """
-    broken = ~embedding.isfinite().all(1)
-    zero = ~(embedding.abs().amax(1) > 0) & ~broken
-    for mask, what in ((broken, "NaN or infinity"), (zero, "an embedding of zeros")):
-        if mask.any():
-            bad = [names[n] for n in mask.nonzero().flatten().tolist()]
-            raise ModelError(
-                f"the model gives {what} for {first_names(bad, 3)}, which cannot be compared; leave it out"
-            )
-
-
-def _check_threshold(threshold: float | None) -> None:
-    """
-    Raises:
-        ConfigError: NaN, infinity, or not a number.
-    """
-    if threshold is None:
-        return
-    if isinstance(threshold, bool) or not isinstance(threshold, Real) or not math.isfinite(threshold):
-        raise ConfigError(f"threshold is {threshold!r}; it must be a finite number, such as 0.5")
