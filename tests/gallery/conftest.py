@@ -94,3 +94,9 @@ def item(seed: int, kind: str = "image", **parts: object) -> NewItem:
 
 def identity(name: str, *seeds: int, **options: object) -> NewIdentity:
     return NewIdentity(name, [item(seed) for seed in seeds], **options)  # type: ignore[arg-type]
+
+
+def id_of(store: Store, name: str) -> int:
+    row = store.find(name)
+    assert row is not None
+    return row.id

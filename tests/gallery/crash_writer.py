@@ -30,10 +30,13 @@ def request(writer: int, number: int) -> NewIdentity:
 def main() -> None:
     store, writer = SQLiteStore(Path(sys.argv[1])), int(sys.argv[2])
     for number in range(int(sys.argv[3]), 10**9):
-        store.enroll([request(writer, number)], "f")
+        enrolled = request(writer, number)
+        store.enroll([enrolled], "f")
         print(number, flush=True)
         if number % 7 == 6:
-            store.remove(request(writer, number).name)
+            row = store.find(enrolled.name)
+            assert row is not None
+            store.remove([row.id])
             print(-number, flush=True)
 
 

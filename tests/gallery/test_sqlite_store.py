@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.gallery.conftest import DIM, identity, item, vector
+from tests.gallery.conftest import DIM, id_of, identity, item, vector
 from vlfew.core.errors import DataError, WriteError
 from vlfew.gallery import sqlite_store
 from vlfew.gallery.sqlite_pages import unclean_free_pages
@@ -188,7 +188,7 @@ def test_two_stores_see_each_other(path: Path) -> None:
     start = two.version()
     one.enroll([identity("ann", 1)], "f")
     assert two.version() > start and two.count() == (1, 1)
-    two.remove("ann")
+    two.remove([id_of(two, "ann")])
     assert one.count() == (0, 0)
     one.close()
     two.close()
@@ -217,10 +217,10 @@ def test_nothing_of_what_was_removed_is_in_the_file(path: Path) -> None:
             store.enroll(new, "f")
             live[name] = marks
         elif choice < 0.8:
-            store.remove(name)
+            store.remove([id_of(store, name)])
             removed += [name.encode(), *live.pop(name)]
         elif choice < 0.9:
-            store.rename(name, new_name := f"{rng.randbytes(20).hex()}-{step}")
+            store.rename(id_of(store, name), new_name := f"{rng.randbytes(20).hex()}-{step}")
             live[new_name] = live.pop(name)
             removed.append(name.encode())
         else:
@@ -255,7 +255,7 @@ def test_an_interrupted_removal_is_completed_at_the_next_opening(
     with monkeypatch.context() as patch:
         patch.setattr(SQLiteStore, "_purge", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            store.remove("ann")
+            store.remove([id_of(store, "ann")])
     assert store.find("ann") is None and secret in files_of(path)
     assert "purge" not in store.settings()
     other = SQLiteStore(path)
@@ -271,7 +271,7 @@ def test_a_reader_that_stays_is_named(path: Path, monkeypatch: pytest.MonkeyPatc
     with reader.snapshot():
         reader.count()
         with pytest.raises(DataError, match=r"it is removed, but a process that has been reading"):
-            store.remove("ann")
+            store.remove([id_of(store, "ann")])
     assert store.find("ann") is None
     assert store.check() == []  # which completes it
     reader.close()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.gallery.conftest import identity, item, vector
+from tests.gallery.conftest import id_of, identity, item, vector
 from vlfew.core.errors import DataError
-from vlfew.gallery.store import NewIdentity, StaleModel, Store
+from vlfew.gallery.store import Conflict, NewIdentity, NotFound, StaleModel, Store
 
 
 def test_identities_and_items(store: Store) -> None:
@@ -63,26 +63,38 @@ def test_replace_removes_what_was_there(store: Store) -> None:
 
 def test_rename_and_remove(store: Store) -> None:
     ids = store.enroll([identity("ann", 1, 2), identity("bob", 3)], "f")[0].item_ids
-    with pytest.raises(DataError, match="there is an identity 'bob' already"):
-        store.rename("ann", "bob")
-    store.rename("ann", "anna")
+    with pytest.raises(Conflict, match="there is an identity 'bob' already"):
+        store.rename(id_of(store, "ann"), "bob")
+    store.rename(id_of(store, "ann"), "anna")
     assert store.find("ann") is None
     assert store.remove_item(ids[0]) == "anna"
-    with pytest.raises(DataError, match=f"there is no item {ids[0]}"):
+    with pytest.raises(NotFound, match=f"there is no item {ids[0]}"):
         store.remove_item(ids[0])
     assert store.remove_item(ids[1]) == "anna"
     assert store.find("anna") is None  # it had no other item
-    assert store.remove("bob") == 1
+    bob = id_of(store, "bob")
+    assert store.remove([bob]) == 1
     assert store.count() == (0, 0)
-    for write in (lambda: store.remove("bob"), lambda: store.rename("bob", "x")):
-        with pytest.raises(DataError, match="there is no identity 'bob'"):
+    for write in (lambda: store.remove([bob]), lambda: store.rename(bob, "x")):
+        with pytest.raises(NotFound, match=f"there is no identity {bob}"):
             write()
     assert store.check() == []
 
 
+def test_many_are_removed_together_or_none(store: Store) -> None:
+    store.enroll([identity("ann", 1, 2), identity("bob", 3), identity("cy", 4)], "f")
+    ann, cy = id_of(store, "ann"), id_of(store, "cy")
+    start = store.version()
+    with pytest.raises(NotFound, match="there is no identity 99"):
+        store.remove([ann, 99])
+    assert store.count() == (3, 4) and store.version() == start
+    assert store.remove([ann, cy, ann]) == 3
+    assert [*store.names().values()] == ["bob"] and store.changes(start) == {ann, cy}
+
+
 def test_ids_are_never_used_again(store: Store) -> None:
     (first,) = store.enroll([identity("ann", 1)], "f")
-    store.remove("ann")
+    store.remove([id_of(store, "ann")])
     (second,) = store.enroll([identity("ann", 1)], "f")
     assert second.item_ids[0] > first.item_ids[0]
 
@@ -131,8 +143,8 @@ def test_versions_and_changes(store: Store) -> None:
     assert store.changes(start) == {ann.id, bob.id}
     middle = store.version()
     assert store.changes(middle) == set()
-    store.rename("ann", "anna")
-    store.remove("bob")
+    store.rename(id_of(store, "ann"), "anna")
+    store.remove([id_of(store, "bob")])
     assert store.changes(middle) == {ann.id, bob.id}
     last = store.version()
     store.write_settings({"thresholds": {"image": {"value": 0.5}}})

@@ -441,16 +441,16 @@ def rename(db: Path, name: str, new: str) -> None:
 
 @gallery.command()
 @db_argument
-@click.argument("name", metavar="[NAME]", required=False)
+@click.argument("names", metavar="[NAME]...", nargs=-1)
 @click.option("--item", type=int, metavar="ID", help="An item alone (vlfew gallery show lists them).")
-def remove(db: Path, name: str | None, item: int | None) -> None:
-    """Remove an identity, or one of its items; nothing of it stays in the file."""
-    if (name is None) == (item is None):
-        raise VlfewError("give one of NAME and --item ID")
+def remove(db: Path, names: tuple[str, ...], item: int | None) -> None:
+    """Remove identities, or one item; nothing of them stays in the file."""
+    if bool(names) == (item is not None):
+        raise VlfewError("give one of NAME... and --item ID")
     with _opened(db) as opened:
-        if name is not None:
-            print(f"{name}: removed with {counted(opened.remove(name), 'item')}")
-        elif item is not None:
+        if item is None:
+            print(f"{', '.join(names)}: removed with {counted(opened.remove(*names), 'item')}")
+        else:
             print(f"item {item} of {opened.remove_item(item)} removed")
 
 

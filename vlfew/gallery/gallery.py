@@ -41,7 +41,17 @@ from vlfew.gallery.matches import Decisions, Identification, Match, check_thresh
 from vlfew.gallery.names import checked_name
 from vlfew.gallery.re_embedding import PART, embed_again, in_parts
 from vlfew.gallery.sqlite_store import SQLiteStore
-from vlfew.gallery.store import Enrolled, IdentityRow, ItemRow, Kind, NewIdentity, NewItem, Store, no_identity
+from vlfew.gallery.store import (
+    Enrolled,
+    IdentityRow,
+    ItemRow,
+    Kind,
+    NewIdentity,
+    NewItem,
+    NotFound,
+    Store,
+    no_identity,
+)
 from vlfew.models.dual_stream import DualStream
 from vlfew.models.inputs import check_texts
 from vlfew.models.loading import load
@@ -315,11 +325,11 @@ class Gallery:
                 for image, own, row in zip(probes, ids.tolist(), scores.tolist(), strict=True)
             ]
 
-    def verify(self, name: str, image: ImageInput, threshold: float | None = None) -> Match:
+    def verify(self, name: str | int, image: ImageInput, threshold: float | None = None) -> Match:
         """Compares an image with one identity.
 
         Args:
-            name: of the identity.
+            name: of the identity, or its id.
             image: a path, a Pillow image or an array.
             threshold: see `identify`.
 
@@ -341,7 +351,7 @@ class Gallery:
         with self._lock:
             return sorted(self.store.identities(), key=lambda row: row.name)
 
-    def show(self, name: str) -> builtins.list[ItemRow]:
+    def show(self, name: str | int) -> builtins.list[ItemRow]:
         """The items of an identity, with source, thumbnail and digest where there are.
 
         Raises:
@@ -350,29 +360,36 @@ class Gallery:
         with self._lock:
             return builtins.list(self.store.items(self._require(name).id))
 
-    def rename(self, name: str, new: str) -> None:
+    def rename(self, name: str | int, new: str) -> None:
         """Gives an identity another name.
 
+        Args:
+            name: of the identity, or its id.
+            new: the other name.
+
         Raises:
-            DataError: no such identity, or one of the new name.
+            DataError: no such identity, or another one of the new name.
         """
-        self._require(name)
         with self._lock:
-            self.store.rename(checked_name(name), checked_name(new))
+            self.store.rename(self._require(name).id, checked_name(new))
             self._follow()
 
-    def remove(self, name: str) -> int:
-        """Removes an identity; returns its number of items.
+    def remove(self, *names: str | int) -> int:
+        """Removes identities; returns their number of items.
 
-        When it returns, nothing of it is left in the file, in its log, or in the memory of this gallery; other
-        processes drop it before their next answer. Copies of the file and the disk's free space are not ours to clean.
+        When it returns, nothing of them is left in the file, in its log, or in the memory of this gallery; other
+        processes drop them before their next answer. Copies of the file and the disk's free space are not ours to
+        clean. The file is written anew each time: remove many in one call.
+
+        Args:
+            names: of the identities, or their ids.
 
         Raises:
-            DataError: no such identity.
+            DataError: one of them is not there; then none is removed.
         """
-        self._require(name)
         with self._lock:
-            count = self.store.remove(checked_name(name))
+            ids = [self._require(name).id for name in names]
+            count = self.store.remove(ids) if ids else 0
             self._follow()
             return count
 
@@ -616,22 +633,25 @@ class Gallery:
         with self._lock:
             return self.store.content(item_id)
 
-    def _require(self, name: str) -> IdentityRow:
-        """The identity of a name.
+    def _require(self, name: str | int) -> IdentityRow:
+        """The identity of a name or an id.
 
         Raises:
-            DataError: there is none.
+            NotFound: there is none.
         """
-        wanted = checked_name(name)
         with self._lock:
+            if isinstance(name, int):
+                if rows := self.store.identities([name]):
+                    return rows[0]
+                raise no_identity(name, self.store.name)
+            wanted = checked_name(name)
             row = self.store.find(wanted)
             if row is None:
-                names = [other.name for other in self.store.identities()]
-                hint = did_you_mean(wanted, names) if names else ""
+                hint = did_you_mean(wanted, self.store.names().values())
                 raise (
                     no_identity(wanted, self.store.name)
                     if "did you" not in hint
-                    else DataError(f"{self.store.name}: there is no identity {wanted!r}{hint}")
+                    else NotFound(f"{self.store.name}: there is no identity {wanted!r}{hint}")
                 )
             return row
 

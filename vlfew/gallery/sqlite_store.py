@@ -27,6 +27,7 @@ from vlfew.core.files import NO_SPACE
 from vlfew.core.plurals import counted
 from vlfew.gallery.sqlite_pages import unclean_free_pages
 from vlfew.gallery.store import (
+    Conflict,
     EmbeddingRow,
     Enrolled,
     IdentityRow,
@@ -34,6 +35,7 @@ from vlfew.gallery.store import (
     NewIdentity,
     NewItem,
     StaleModel,
+    StoreUnavailable,
     no_identity,
     no_item,
 )
@@ -402,9 +404,9 @@ class SQLiteStore:
             return None
         request, result, name = rows[0]
         if name is None:
-            raise DataError(f"idempotency key {new.key!r}: what it enrolled was removed since; use a new key")
+            raise Conflict(f"idempotency key {new.key!r}: what it enrolled was removed since; use a new key")
         if request != new.request:
-            raise DataError(
+            raise Conflict(
                 f"idempotency key {new.key!r} was used for another request; use a new key for each request"
             )
         images, texts = self._counts(name)
@@ -455,28 +457,25 @@ class SQLiteStore:
             (identity_id, item_id),
         )
 
-    def rename(self, name: str, new: str) -> None:
+    def rename(self, identity_id: int, new: str) -> None:
         with self._write():
-            identity_id = self._id_of(name)
-            if name != new and self.db.execute("SELECT 1 FROM identities WHERE name = ?", (new,)).fetchone():
-                raise DataError(
+            rows = self.db.execute("SELECT id FROM identities WHERE name = ?", (new,)).fetchall()
+            if rows and rows != [(identity_id,)]:
+                raise Conflict(
                     f"{self.path}: there is an identity {new!r} already; remove it first, or use another name"
                 )
-            self.db.execute("UPDATE identities SET name = ? WHERE id = ?", (new, identity_id))
+            if not self.db.execute(
+                "UPDATE identities SET name = ? WHERE id = ?", (new, identity_id)
+            ).rowcount:
+                raise no_identity(identity_id, self.name)
             self._note([identity_id])
             self._plan_purge()
         self._purge()
 
-    def _id_of(self, name: str) -> int:
-        row = self.db.execute("SELECT id FROM identities WHERE name = ?", (name,)).fetchone()
-        if row is None:
-            raise no_identity(name, self.name)
-        return int(row[0])
-
-    def remove(self, name: str) -> int:
+    def remove(self, identity_ids: Sequence[int]) -> int:
         with self._write():
-            identity_id = self._id_of(name)
-            removed = self._remove(identity_id)
+            removed = sum(self._remove(identity_id) for identity_id in set(identity_ids))
+            self._note(sorted(set(identity_ids)))
             self._plan_purge()
         self._purge()
         return removed
@@ -486,8 +485,8 @@ class SQLiteStore:
         (count,) = self.db.execute(
             "SELECT count(*) FROM items WHERE identity_id = ?", (identity_id,)
         ).fetchone()
-        self.db.execute("DELETE FROM identities WHERE id = ?", (identity_id,))
-        self._note([identity_id])
+        if not self.db.execute("DELETE FROM identities WHERE id = ?", (identity_id,)).rowcount:
+            raise no_identity(identity_id, self.name)
         return int(count)
 
     def remove_item(self, item_id: int) -> str:
@@ -502,8 +501,7 @@ class SQLiteStore:
             self._forget_requests(row[0], item_id)
             if not self.db.execute("SELECT 1 FROM items WHERE identity_id = ?", (row[0],)).fetchone():
                 self._remove(row[0])
-            else:
-                self._note([row[0]])
+            self._note([row[0]])
             self._plan_purge()
         self._purge()
         return str(row[1])
@@ -639,7 +637,7 @@ def _sqlite_errors(name: str) -> Iterator[None]:
     except sqlite3.Error as error:
         kind = getattr(error, "sqlite_errorname", "") or ""
         if kind.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-            raise DataError(
+            raise StoreUnavailable(
                 f"{name}: another process has been writing to it for {BUSY_SECONDS:.0f} s; try again"
             ) from None
         if kind.startswith(

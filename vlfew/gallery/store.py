@@ -21,6 +21,18 @@ class StaleModel(DataError):
     """The gallery's model was changed by another process since it was opened."""
 
 
+class NotFound(DataError):
+    """No such identity or item."""
+
+
+class Conflict(DataError):
+    """What is asked for contradicts what is there: a name that is taken, an idempotency key of another request."""
+
+
+class StoreUnavailable(DataError):
+    """The store does not answer for now: it is locked by another process, or its server is gone; try again."""
+
+
 class NewItem(NamedTuple):
     """An image or a text to be enrolled.
 
@@ -172,27 +184,28 @@ class Store(Protocol):
 
         Raises:
             StaleModel: the gallery has another fingerprint by now.
-            DataError: an idempotency key that was used for another request, or whose enrollment was removed.
+            Conflict: an idempotency key that was used for another request, or whose enrollment was removed.
         """
 
-    def rename(self, name: str, new: str) -> None:
+    def rename(self, identity_id: int, new: str) -> None:
         """
         Raises:
-            DataError: no such identity, or one of the new name.
+            NotFound: no such identity.
+            Conflict: another one has the new name.
         """
 
-    def remove(self, name: str) -> int:
-        """Removes an identity with all of its items, of which nothing stays; returns their number.
+    def remove(self, identity_ids: Sequence[int]) -> int:
+        """Removes identities with all of their items, of which nothing stays; returns the number of items.
 
         Raises:
-            DataError: no such identity.
+            NotFound: one of them is not there; then none is removed.
         """
 
     def remove_item(self, item_id: int) -> str:
         """Removes an item, and with the last one its identity; returns the name of that.
 
         Raises:
-            DataError: no such item.
+            NotFound: no such item.
         """
 
     def replace_embeddings(self, embeddings: Mapping[int, bytes], settings: Mapping[str, Any]) -> list[int]:
@@ -204,11 +217,12 @@ class Store(Protocol):
     def close(self) -> None: ...
 
 
-def no_identity(name: str, store: str) -> DataError:
-    return DataError(f"{store}: there is no identity {name!r}; vlfew gallery list shows those there are")
+def no_identity(identity: str | int, store: str) -> NotFound:
+    """Of a name or an id."""
+    return NotFound(f"{store}: there is no identity {identity!r}; vlfew gallery list shows those there are")
 
 
-def no_item(item_id: int, store: str) -> DataError:
-    return DataError(
+def no_item(item_id: int, store: str) -> NotFound:
+    return NotFound(
         f"{store}: there is no item {item_id}; vlfew gallery show NAME lists the items of an identity"
     )
