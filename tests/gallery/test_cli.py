@@ -153,7 +153,7 @@ def test_one_line_errors(db: str, people: People, other_run: Path, tmp_path: Pat
         (["identify", db, ann, "--json", "--csv"], "one of --json and --csv"),
         (["verify", db, "ana", ann], "did you mean 'ann'"),
         (["verify", db, "zzz", ann], "there is no identity 'zzz'"),
-        (["remove", db], "give one of NAME and --item ID"),
+        (["remove", db], "give one of NAME... and --item ID"),
         (["remove", db, "--item", "99"], "there is no item 99"),
         (["show", db, "zzz"], "there is no identity 'zzz'"),
         (["import", db, str(tmp_path / "none")], "holds no exported gallery"),
