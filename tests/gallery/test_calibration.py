@@ -169,3 +169,38 @@ def test_the_command(
     assert "the lowest rate that they support" in capsys.readouterr().err
     assert run("calibrate", db) == 2
     assert "give one of --far RATE and --fpir RATE" in capsys.readouterr().err
+
+
+def test_other_images_and_pairs(
+    people: dict[str, list[Path]], run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    db, others = str(tmp_path / "c.db"), tmp_path / "others"
+    for n in range(24):
+        draw(others / f"o{n // 3}" / f"{n}.png", n // 3, 9 * (n % 3))
+    rows = [
+        f"o{n // 3}/{n}.png,o{m // 3}/{m}.png,{int(n // 3 == m // 3)}" for n in range(24) for m in range(n)
+    ]
+    (others / "pairs.csv").write_text("\n".join(["first,second,same", *rows]) + "\n")
+    assert run("create", db, "--model", str(run_folder)) == 0
+    options = ["--data", "folder", "--root", str(others)]
+    capsys.readouterr()
+    assert run("calibrate", db, "--far", "0.05", *options, "--json") == 0
+    threshold = json.loads(capsys.readouterr().out)["image"]
+    assert (threshold["source"], threshold["identities"], threshold["impostor_trials"]) == (
+        "other images",
+        8,
+        168,
+    )
+    assert run("calibrate", db, "--far", "0.05", "--pairs", str(others / "pairs.csv")) == 0
+    assert "from 24 genuine and 252 impostor trials" in capsys.readouterr().out
+    for wrong, line in (
+        (["--pairs", str(others / "none.csv")], "none.csv: there is no such file"),
+        (
+            ["--pairs", str(others / "pairs.csv"), "--data", "folder"],
+            "give one of --impostors, --data and --pairs",
+        ),
+        (["--split", "val"], "are for --data SOURCE"),
+        ([*options, "--split", "dev"], "folder: there is no split 'dev'; splits: train,"),
+    ):
+        assert run("calibrate", db, "--far", "0.05", *wrong) == 2
+        assert line in capsys.readouterr().err

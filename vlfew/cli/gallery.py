@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from vlfew.cli.options import RUN_HELP, UserPath
+from vlfew.cli.options import RUN_HELP, UserPath, settings_argument, with_parameters
 from vlfew.core.console import log, print_table
 from vlfew.core.errors import DataError, VlfewError
 from vlfew.core.plurals import counted
@@ -324,8 +324,8 @@ def verify(
     return 1 if match.accepted is False else 0
 
 
+@with_parameters(click.Argument(["db"], metavar="DB", type=UserPath(dir_okay=False)), settings_argument())
 @gallery.command()
-@db_argument
 @click.option(
     "--far", type=float, help="Share of comparisons with someone else that may be accepted, such as 0.001."
 )
@@ -339,34 +339,63 @@ def verify(
     type=UserPath(),
     help="Folder with images of people who are not enrolled; a folder in it is one person.",
 )
+@click.option("--data", metavar="SOURCE", help="A data source, whose images are compared instead.")
+@click.option("--root", type=UserPath(), help="Folder of the data.")
+@click.option("--split", metavar="SPLIT", help="Of --data; by default all but what the model was trained on.")
+@click.option(
+    "--pairs",
+    type=UserPath(dir_okay=False),
+    help="Labeled pairs to compare instead: a CSV with the columns first, second and same, or a list as LFW's.",
+)
 @json_option
 @model_option
 def calibrate(
     db: Path,
+    settings: tuple[str, ...],
     far: float | None,
     fpir: float | None,
     impostors: Path | None,
+    data: str | None,
+    root: Path | None,
+    split: str | None,
+    pairs: Path | None,
     as_json: bool,
     model: str | None,
 ) -> None:
     """Set the thresholds for an error rate, from the gallery's own images.
 
     Give one of --far and --fpir. Each image is left out in turn and compared with everyone. Where the images are too
-    few for the rate, the validation images of the model's run serve, and the threshold says so.
+    few for the rate, the validation images of the model's run serve, and the threshold says so. --data or --pairs
+    compare other images by the gallery's model instead, which sets the threshold of identities of images.
     """
     from vlfew.models.class_file import find_images
+    from vlfew.workflows.calibration_trials import data_trials, pair_trials
     from vlfew.workflows.validation_images import validation_images
 
     if (far is None) == (fpir is None):
         raise VlfewError("give one of --far RATE and --fpir RATE, such as --far 0.001")
+    if sum(part is not None for part in (impostors, data, pairs)) > 1:
+        raise VlfewError("give one of --impostors, --data and --pairs")
+    if data is None and (root is not None or split is not None or settings):
+        raise VlfewError("--root, --split and data.KEY=VALUE are for --data SOURCE")
     paths = [] if impostors is None else find_images([str(impostors)])
     who = [str(path if path.parent == impostors else path.parent) for path in paths]
     with _opened(db, model) as opened:
+        trials = None
+        if data is not None:
+            combine = opened.settings["combine"]
+            trials = data_trials(
+                opened.model, data, root=root, options=settings, split=split, combine=combine
+            )
+        elif pairs is not None:
+            trials = pair_trials(opened.model, pairs)
         found = opened.calibrate(
             far=far,
             fpir=fpir,
             impostors=paths,
             impostor_names=who,
+            trials=trials,
+            source="other images" if pairs is None else "pairs",
             validation=lambda: validation_images(opened.model),
         )
     if as_json:

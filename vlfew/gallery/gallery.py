@@ -20,10 +20,10 @@ from vlfew.core.checks import check_at_least, check_one_of, check_range, to_list
 from vlfew.core.errors import DataError, ModelError, did_you_mean
 from vlfew.core.plurals import counted
 from vlfew.core.progress import Progress, progress
-from vlfew.evaluation.thresholds import Support, Threshold
-from vlfew.evaluation.trials import Combine
+from vlfew.evaluation.thresholds import Source, Support, Threshold
+from vlfew.evaluation.trials import Combine, Trials
 from vlfew.gallery import exchange
-from vlfew.gallery.calibration import EnrolledItems, calibrate_kinds
+from vlfew.gallery.calibration import Calibration, EnrolledItems, calibrate_kinds
 from vlfew.gallery.contract import check_model, describe_model, model_name, warn_of_similarity
 from vlfew.gallery.encoding import encode_images, to_rows, unit_length
 from vlfew.gallery.enrollment import (
@@ -517,13 +517,16 @@ class Gallery:
         fpir: float | None = None,
         impostors: Iterable[ImageInput] = (),
         impostor_names: Sequence[str] | None = None,
+        trials: Trials | None = None,
+        source: Source = "other images",
         validation: Callable[[], tuple[Tensor, Tensor] | None] | None = None,
     ) -> dict[Support, Threshold]:
         """Sets the thresholds, one for each kind of support that is enrolled, and what makes scores probabilities.
 
         Every enrolled image in turn is left out and compared with everyone; so are images of other people. Where they
         are too few for the rate, the model's validation images serve for identities of images, and the threshold says
-        so. Nothing of the images is kept.
+        so. Nothing of the images is kept. Or `trials` of other images set the threshold of identities of images alone,
+        and those of the other kinds stay.
 
         Args:
             far: share of comparisons with someone else that may be accepted, such as 0.001; or
@@ -531,6 +534,8 @@ class Gallery:
                 threshold follows the gallery as it grows.
             impostors: images of people who are not enrolled.
             impostor_names: who is in each; None takes each for someone else.
+            trials: scores of other images by the gallery's model and combining rule, in place of all of its own.
+            source: what these are of, for the record: `other images` or `pairs`.
             validation: gives embeddings `[V, D]` and labels `[V]` of images that the model did not learn from, or None
                 where there are none; called where they are needed.
 
@@ -538,6 +543,21 @@ class Gallery:
             ConfigError: not one rate.
             DataError: too few images for the rate, and no validation images; says what the images do support.
         """
+        if trials is not None:
+            with self._lock:
+                self._refresh()
+                size = max(1, len(self._index))
+            calibration = Calibration.fit(
+                trials,
+                far=far,
+                fpir=fpir,
+                gallery_size=size,
+                source=source,
+                support="image",
+                combine=self.settings["combine"],
+            )
+            self.set_thresholds({**self.thresholds, "image": calibration.to_json()})
+            return {"image": calibration.threshold}
         given = to_list(impostors, "impostors")
         strangers = encode_images(
             self.model, [self._read(image, number, keep=False) for number, image in enumerate(given)]
