@@ -575,3 +575,23 @@ def test_a_model_of_another_similarity_is_warned_of(
     with pytest.raises(SystemExit):
         main(["gallery", "create", str(tmp_path / "b.db"), "--model", str(tmp_path / "run")])
     assert "warning: the model was trained to compare images by euclidean" in capsys.readouterr().err
+
+
+def test_embeddings_are_identified_as_their_images(filled: Gallery, people: People) -> None:
+    gallery = filled
+    images = [paths[0] for paths in people.values()]
+    by_image = gallery.identify(images, k=2)
+    by_embedding = gallery.identify_embeddings(3 * gallery.model.encode_image(images), k=2)
+    for image, matches in zip(by_image, by_embedding, strict=True):
+        assert [match.id for match in matches] == [match.id for match in image.matches]
+        assert [match.score for match in matches] == pytest.approx([match.score for match in image.matches])
+        assert [gallery.find(match.id).name for match in matches] == [match.name for match in matches]
+    with pytest.raises(DataError, match=r"expected embeddings \[Q, 8\]"):
+        gallery.identify_embeddings(torch.ones(1, 9))
+    with pytest.raises(ModelError, match="zeros"):
+        gallery.identify_embeddings(torch.zeros(1, 8))
+
+
+def test_keys_of_a_server_are_not_exported(gallery: Gallery, tmp_path: Path) -> None:
+    gallery.store.write_settings({"key:ab": {"name": "phone"}})
+    assert "phone" not in gallery.export(tmp_path / "out").read_text()

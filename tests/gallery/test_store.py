@@ -178,3 +178,13 @@ def test_a_snapshot_is_one_state(store: Store) -> None:
         assert [row.name for row in store.identities()] == ["ann"]
     store.enroll([identity("bob", 2)], "f")
     assert store.count() == (2, 2)
+
+
+def test_thumbnails_are_found_by_identity_and_by_item(store: Store) -> None:
+    first, second = item(1), item(2, thumbnail=b"small")
+    store.enroll([NewIdentity("ann", [first, second]), identity("bob", 3)], "f")
+    ann, bob = id_of(store, "ann"), id_of(store, "bob")
+    (_, with_one) = store.items(ann)
+    assert store.thumbnails([ann, bob, 10**6]) == {ann: with_one.id}
+    assert store.thumbnail(with_one.id) == b"small"
+    assert store.thumbnail(with_one.id - 1) is None and store.thumbnail(10**6) is None

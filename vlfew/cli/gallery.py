@@ -430,7 +430,8 @@ def show(db: Path, name: str | None, as_json: bool) -> None:
     """Show the items of an identity, or the gallery's settings."""
     with _opened(db) as opened:
         if name is None:
-            settings = {**opened.settings, "identities": len(opened)}
+            known = {key: value for key, value in opened.settings.items() if not key.startswith("key:")}
+            settings = {**known, "identities": len(opened)}
             if as_json:
                 print(json.dumps(settings, indent=2, ensure_ascii=False))
             else:

@@ -13,6 +13,10 @@ from vlfew.models.dual_stream import DualStream
 from vlfew.models.serialization import fingerprint_of
 
 
+class OtherModel(ModelError):
+    """A model that is not the gallery's."""
+
+
 def describe_model(model: DualStream, name: str) -> dict[str, Any]:
     """The settings `fingerprint`, `model`, `preprocessing` and `dim` of a gallery.
 
@@ -43,18 +47,18 @@ def describe_model(model: DualStream, name: str) -> dict[str, Any]:
 def check_model(model: DualStream, settings: dict[str, Any], store: str) -> None:
     """
     Raises:
-        ModelError: not the gallery's model, or one that reads images in another way.
+        OtherModel: not the gallery's model, or one that reads images in another way.
     """
     found = describe_model(model, "")
     way_out = f"use its own, or embed it again: vlfew gallery re-embed {store} --model RUN"
     if found["fingerprint"] != settings["fingerprint"]:
-        raise ModelError(
+        raise OtherModel(
             f"{store} was made with the model of fingerprint {settings['fingerprint']}"
             f"{_named(settings['model'])}, not with {found['fingerprint']}{_named(model_name(model))}; {way_out}"
         )
     for key in ("preprocessing", "dim"):
         if found[key] != settings[key]:
-            raise ModelError(
+            raise OtherModel(
                 f"{store} was made with {key} {settings[key]}, the model has {found[key]}; {way_out}"
             )
 

@@ -19,6 +19,8 @@ from vlfew.gallery.store import NewIdentity, NewItem, Store
 
 FORMAT = 1
 WEIGHTS, DESCRIPTION = "gallery.safetensors", "gallery.json"
+PRIVATE = "key:"
+"""Of the names of settings that stay with the gallery: who may use its server."""
 
 
 def write(store: Store, folder: Path) -> Path:
@@ -27,7 +29,7 @@ def write(store: Store, folder: Path) -> Path:
     Raises:
         WriteError: it cannot be written; nothing was.
     """
-    settings = store.settings()
+    settings = {key: value for key, value in store.settings().items() if not key.startswith(PRIVATE)}
     embeddings = {row.item_id: row.embedding for row in store.embeddings()}
     names = {row.id: row.name for row in store.identities()}
     items, thumbnails, contents = [], [], []

@@ -51,6 +51,7 @@ from vlfew.gallery.store import (
     NotFound,
     Store,
     no_identity,
+    nobody,
 )
 from vlfew.models.dual_stream import DualStream
 from vlfew.models.inputs import check_texts
@@ -223,15 +224,27 @@ class Gallery:
             DataError: nothing to enroll, a bad name, an image that cannot be read, or a key of another request.
             ModelError: texts for a model without a text encoder, or an embedding that is zero or not finite.
         """
+        found = self.enroll_one(name, images, texts, replace=replace, idempotency_key=idempotency_key)
+        for line in found.warnings:
+            warnings.warn(line, stacklevel=2)
+        return found.enrolled[0]
+
+    def enroll_one(
+        self,
+        name: str,
+        images: Iterable[ImageInput | ReadImage] = (),
+        texts: Iterable[str] = (),
+        *,
+        replace: bool = False,
+        idempotency_key: str | None = None,
+    ) -> Enrollment:
+        """As `enroll`, with its warnings in the answer. Images may have been read before."""
         request = Request(
             checked_name(name), to_list(images, "images"), check_texts(texts), idempotency_key or ""
         )
         if not request.images and not request.texts:
             raise DataError(f"there is nothing to enroll for {request.name!r}: give images, texts or both")
-        found = self._enroll([request], replace, skip_bad=False, skip_known=False)
-        for line in found.warnings:
-            warnings.warn(line, stacklevel=2)
-        return found.enrolled[0]
+        return self._enroll([request], replace, skip_bad=False, skip_known=False)
 
     def enroll_many(
         self,
@@ -311,18 +324,41 @@ class Gallery:
         with self._lock:
             self._refresh()
             if not len(self._index):
-                raise DataError(
-                    f"{self.store.name}: nobody is enrolled; vlfew gallery enroll adds an identity"
-                )
+                raise nobody(self.store.name)
         probes = [self._read(image, number, keep=False) for number, image in enumerate(given)]
-        queries = encode_images(self.model, probes)
+        found = self.identify_embeddings(encode_images(self.model, probes), k, threshold)
+        return [Identification(image.name, matches) for image, matches in zip(probes, found, strict=True)]
+
+    def identify_embeddings(
+        self, embeddings: Tensor, k: int = 5, threshold: float | None = None
+    ) -> builtins.list[builtins.list[Match]]:
+        """The k best identities of each embedding of the gallery's model, best first.
+
+        Args:
+            embeddings: `[Q, D]`, any length but zero.
+            k, threshold: see `identify`.
+
+        Raises:
+            DataError: nobody is enrolled, or embeddings of another size.
+            ModelError: one that is zero or not finite.
+            ConfigError: a threshold that is not a number.
+        """
+        check_at_least("k", k)
+        check_threshold(threshold)
+        if embeddings.ndim != 2 or embeddings.shape[1] != self.settings["dim"]:
+            raise DataError(
+                f"expected embeddings [Q, {self.settings['dim']}], got {builtins.list(embeddings.shape)}"
+            )
+        queries = unit_length(embeddings, [f"embedding {n}" for n in range(len(embeddings))])
         with self._lock:
             self._refresh()  # what was removed in the meantime is not in the answer
+            if not len(self._index):
+                raise nobody(self.store.name)
             scores, ids = self._index.search(queries, k)
             match = partial(self._match, threshold=threshold, prior=1 / (len(self._index) + 1))
             return [
-                Identification(image.name, [match(i, score) for i, score in zip(own, row, strict=True)])
-                for image, own, row in zip(probes, ids.tolist(), scores.tolist(), strict=True)
+                [match(i, score) for i, score in zip(own, row, strict=True)]
+                for own, row in zip(ids.tolist(), scores.tolist(), strict=True)
             ]
 
     def verify(self, name: str | int, image: ImageInput, threshold: float | None = None) -> Match:
@@ -350,6 +386,23 @@ class Gallery:
         """All identities with their numbers of images and texts, by name."""
         with self._lock:
             return sorted(self.store.identities(), key=lambda row: row.name)
+
+    def refresh(self) -> None:
+        """Takes over what other processes have written: settings, thresholds, identities. Every answer does so first.
+
+        Raises:
+            OtherModel: another process has embedded the gallery again by another model.
+        """
+        with self._lock:
+            self._refresh()
+
+    def find(self, name: str | int) -> IdentityRow:
+        """An identity by its name or id.
+
+        Raises:
+            NotFound: there is none.
+        """
+        return self._require(name)
 
     def show(self, name: str | int) -> builtins.list[ItemRow]:
         """The items of an identity, with source, thumbnail and digest where there are.
@@ -520,6 +573,7 @@ class Gallery:
         trials: Trials | None = None,
         source: Source = "other images",
         validation: Callable[[], tuple[Tensor, Tensor] | None] | None = None,
+        on_problem: Callable[[str], None] | None = None,
     ) -> dict[Support, Threshold]:
         """Sets the thresholds, one for each kind of support that is enrolled, and what makes scores probabilities.
 
@@ -538,6 +592,7 @@ class Gallery:
             source: what these are of, for the record: `other images` or `pairs`.
             validation: gives embeddings `[V, D]` and labels `[V]` of images that the model did not learn from, or None
                 where there are none; called where they are needed.
+            on_problem: called with a line for each kind that gets no threshold; None warns.
 
         Raises:
             ConfigError: not one rate.
@@ -570,9 +625,7 @@ class Gallery:
         with self._lock:
             self._refresh()
             if not len(self._index):
-                raise DataError(
-                    f"{self.store.name}: nobody is enrolled; vlfew gallery enroll adds an identity"
-                )
+                raise nobody(self.store.name)
             size, kinds = len(self._index), sorted(set(self._index.support.values()))
             items = read_embeddings(self.store, self.settings["dim"])
         enrolled = EnrolledItems(*items, self.settings["combine"], self.settings["text_weight"])
@@ -582,7 +635,11 @@ class Gallery:
         if not found:
             raise DataError(f"{self.store.name}: {'; '.join(problems)}")
         for problem in problems:
-            warnings.warn(f"no threshold for {problem}", stacklevel=2)
+            line = f"no threshold for {problem}"
+            if on_problem is None:
+                warnings.warn(line, stacklevel=2)
+            else:
+                on_problem(line)
         self.set_thresholds({kind: calibration.to_json() for kind, calibration in found.items()})
         return {kind: calibration.threshold for kind, calibration in found.items()}
 
@@ -639,7 +696,9 @@ class Gallery:
             return enrolled
 
     def _read(self, image: Any, number: int, *, keep: bool) -> ReadImage:
-        """Reads an image; `keep` is for one that is enrolled."""
+        """Reads an image, unless it was read before; `keep` is for one that is enrolled."""
+        if isinstance(image, ReadImage):
+            return image
         return read(
             image,
             number,
@@ -705,6 +764,7 @@ class Gallery:
             threshold=threshold,
             prior=prior,
             gallery_size=len(self._index),
+            identity=identity,
         )
 
 

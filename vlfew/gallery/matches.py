@@ -24,6 +24,7 @@ class Match(NamedTuple):
         threshold: the score that is asked for; None for none.
         probability: that this is the identity; None until the gallery is calibrated. Before the score is known, it is
             one half where an identity was named (`verify`), and 1 in N + 1 where N are enrolled (`identify`).
+        id: of the identity; it stays the same when that is renamed.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Match(NamedTuple):
     accepted: bool | None
     threshold: float | None
     probability: float | None = None
+    id: int = 0
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Decisions:
         threshold: float | None,
         prior: float,
         gallery_size: int,
+        identity: int = 0,
     ) -> Match:
         """The match of one identity.
 
@@ -79,6 +82,7 @@ class Decisions:
             threshold: the lowest score that is accepted; None takes the gallery's own for this kind of support.
             prior: probability that this is the identity before the score is known.
             gallery_size: number of identities, which a threshold for an FPIR follows.
+            identity: id of the identity.
         """
         calibration, probability = self.calibrations.get(support), None
         if calibration is not None and calibration.probability is not None:
@@ -88,7 +92,7 @@ class Decisions:
         elif threshold is None and support in self.thresholds:
             threshold = float(self.thresholds[support]["value"])
         accepted = None if threshold is None else score >= threshold
-        return Match(name, score, support, accepted, threshold, probability)
+        return Match(name, score, support, accepted, threshold, probability, identity)
 
 
 def check_threshold(threshold: float | None) -> None:

@@ -334,6 +334,18 @@ class SQLiteStore:
         rows = self._rows("SELECT content FROM images WHERE item_id = ?", (item_id,))
         return rows[0][0] if rows else None
 
+    def thumbnail(self, item_id: int) -> bytes | None:
+        rows = self._rows("SELECT thumbnail FROM images WHERE item_id = ?", (item_id,))
+        return rows[0][0] if rows else None
+
+    def thumbnails(self, identity_ids: Sequence[int]) -> dict[int, int]:
+        query = (
+            "SELECT t.id FROM items t JOIN images p ON p.item_id = t.id WHERE t.identity_id = ? AND t.kind = 'image' "
+            "AND p.thumbnail IS NOT NULL ORDER BY t.id LIMIT 1"
+        )
+        found = ((identity, self._rows(query, (identity,))) for identity in set(identity_ids))
+        return {identity: rows[0][0] for identity, rows in found if rows}
+
     def digests(self, identity_id: int) -> set[bytes]:
         query = "SELECT digest FROM items WHERE identity_id = ? AND kind = 'image'"
         return {digest for (digest,) in self._rows(query, (identity_id,))}

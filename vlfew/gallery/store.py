@@ -29,6 +29,10 @@ class Conflict(DataError):
     """What is asked for contradicts what is there: a name that is taken, an idempotency key of another request."""
 
 
+class EmptyGallery(DataError):
+    """Nobody is enrolled."""
+
+
 class StoreUnavailable(DataError):
     """The store does not answer for now: it is locked by another process, or its server is gone; try again."""
 
@@ -170,6 +174,12 @@ class Store(Protocol):
     def content(self, item_id: int) -> bytes | None:
         """The image of an item, where the gallery keeps it."""
 
+    def thumbnail(self, item_id: int) -> bytes | None:
+        """The thumbnail of an item, where it has one."""
+
+    def thumbnails(self, identity_ids: Sequence[int]) -> dict[int, int]:
+        """The first item with a thumbnail of each of these identities that has any."""
+
     def digests(self, identity_id: int) -> set[bytes]:
         """The digests of the images of an identity."""
 
@@ -220,6 +230,10 @@ class Store(Protocol):
 def no_identity(identity: str | int, store: str) -> NotFound:
     """Of a name or an id."""
     return NotFound(f"{store}: there is no identity {identity!r}; vlfew gallery list shows those there are")
+
+
+def nobody(store: str) -> EmptyGallery:
+    return EmptyGallery(f"{store}: nobody is enrolled; vlfew gallery enroll adds an identity")
 
 
 def no_item(item_id: int, store: str) -> NotFound:
