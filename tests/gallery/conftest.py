@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import psycopg
 import pytest
 import torch
 from PIL import Image
 
-from vlfew.gallery.sqlite_store import SQLiteStore
+from tests.gallery.postgres_server import PostgresServer
 from vlfew.gallery.store import NewIdentity, NewItem, Store
+from vlfew.gallery.stores import create_store
 from vlfew.models import DualStream, ModelSpec, save_model
 from vlfew.models.spec import TextSpec
 
@@ -70,13 +74,46 @@ def people(tmp_path: Path) -> dict[str, list[Path]]:
     }
 
 
-STORES = {"sqlite": lambda folder: SQLiteStore.create(folder / "store.db", {"fingerprint": "f", "dim": DIM})}
-"""Each kind of store, made in a folder; the tests of stores run over all of them."""
+SETTINGS = {"fingerprint": "f", "dim": DIM}
+
+
+@pytest.fixture(scope="session")
+def database() -> Iterator[str]:
+    """The URL of a Postgres database with pgvector: that of `VLFEW_POSTGRES`, or of a server for these tests."""
+    if url := os.environ.get("VLFEW_POSTGRES"):
+        yield url
+        return
+    with PostgresServer() as server:
+        yield server.url
+
+
+@pytest.fixture
+def postgres(database: str) -> Iterator[str]:
+    """The URL of a gallery that is not there yet."""
+    url = gallery_url(database)
+    yield url
+    with psycopg.connect(database, autocommit=True) as db:
+        db.execute(f"DROP SCHEMA IF EXISTS {url.rpartition('=')[2]} CASCADE".encode())
+
+
+def gallery_url(database: str) -> str:
+    """The URL of a new gallery in a database."""
+    return f"{database}{'&' if '?' in database else '?'}gallery=g{uuid.uuid4().hex}"
+
+
+STORES = ["sqlite", "postgres"]
+"""Each kind of store; the tests of stores run over all of them."""
 
 
 @pytest.fixture(params=STORES)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    made = STORES[request.param](tmp_path)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str | Path:
+    """Where a gallery can be made: a path or a URL."""
+    return tmp_path / "g.db" if request.param == "sqlite" else str(request.getfixturevalue("postgres"))
+
+
+@pytest.fixture
+def store(place: str | Path) -> Iterator[Store]:
+    made = create_store(place, SETTINGS)
     yield made
     made.close()
 

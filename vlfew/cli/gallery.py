@@ -23,7 +23,17 @@ if TYPE_CHECKING:
     from vlfew.gallery.matches import Identification, Match
     from vlfew.gallery.store import Enrolled
 
-db_argument = click.argument("db", metavar="DB", type=UserPath(dir_okay=False))
+
+class GalleryPlace(UserPath):
+    """A path, or the URL of a gallery in Postgres, which stays a str."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and value.startswith(("postgresql:", "postgres:")):
+            return value
+        return super().convert(value, param, ctx)
+
+
+db_argument = click.argument("db", metavar="DB", type=GalleryPlace(dir_okay=False))
 name_argument = click.argument("name", metavar="NAME")
 images_argument = click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
 model_option = click.option(
@@ -44,7 +54,8 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 def gallery() -> None:
     """Enroll identities by images, texts or both, and find out who is in an image.
 
-    DB is the gallery's file, such as faces.db.
+    DB is the gallery's file, such as faces.db, or the URL of one in Postgres, such as
+    "postgresql://me@host/faces?gallery=staff".
     """
 
 
@@ -60,7 +71,7 @@ def _warnings_as_lines() -> Iterator[None]:
 
 
 @contextmanager
-def _opened(db: Path, model: str | None = None) -> Iterator[Gallery]:
+def _opened(db: Path | str, model: str | None = None) -> Iterator[Gallery]:
     """The gallery, closed at the end; its warnings are lines."""
     from vlfew.gallery.gallery import Gallery
 
@@ -91,12 +102,14 @@ def _opened(db: Path, model: str | None = None) -> Iterator[Gallery]:
     is_flag=True,
     help="Keep the images themselves: re-embed then does not need their files.",
 )
-def create(db: Path, model: str, **settings: Any) -> None:
+def create(db: Path | str, model: str, **settings: Any) -> None:
     """Make a new, empty gallery."""
     from vlfew.gallery.gallery import Gallery
 
     with _warnings_as_lines(), Gallery.create(db, model, **settings) as made:
-        print(f"{db}  {made.settings['dim']} numbers per embedding, model {made.settings['fingerprint']}")
+        print(
+            f"{made.store.name}  {made.settings['dim']} numbers per embedding, model {made.settings['fingerprint']}"
+        )
 
 
 @gallery.command()
@@ -116,7 +129,7 @@ def create(db: Path, model: str, **settings: Any) -> None:
 )
 @model_option
 def enroll(
-    db: Path,
+    db: Path | str,
     name: str | None,
     images: tuple[str, ...],
     texts: tuple[str, ...],
@@ -211,7 +224,7 @@ def _enrolled_line(one: Enrolled, replaced: bool) -> str:
 @click.option("--csv", "as_csv", is_flag=True, help="Print a table of comma-separated values.")
 @model_option
 def identify(
-    db: Path,
+    db: Path | str,
     images: tuple[str, ...],
     k: int,
     threshold: float | None,
@@ -305,7 +318,7 @@ def _values(match: Match) -> dict[str, Any]:
 @json_option
 @model_option
 def verify(
-    db: Path, name: str, image: Path, threshold: float | None, as_json: bool, model: str | None
+    db: Path | str, name: str, image: Path, threshold: float | None, as_json: bool, model: str | None
 ) -> int:
     """Compare an image with one identity; the exit status is 1 where it is not accepted."""
     with _opened(db, model) as opened:
@@ -350,7 +363,7 @@ def verify(
 @json_option
 @model_option
 def calibrate(
-    db: Path,
+    db: Path | str,
     settings: tuple[str, ...],
     far: float | None,
     fpir: float | None,
@@ -410,7 +423,7 @@ def calibrate(
 @gallery.command("list")
 @db_argument
 @json_option
-def list_identities(db: Path, as_json: bool) -> None:
+def list_identities(db: Path | str, as_json: bool) -> None:
     """List the identities."""
     with _opened(db) as opened:
         rows = opened.list()
@@ -426,7 +439,7 @@ def list_identities(db: Path, as_json: bool) -> None:
 @db_argument
 @click.argument("name", metavar="[NAME]", required=False)
 @json_option
-def show(db: Path, name: str | None, as_json: bool) -> None:
+def show(db: Path | str, name: str | None, as_json: bool) -> None:
     """Show the items of an identity, or the gallery's settings."""
     with _opened(db) as opened:
         if name is None:
@@ -462,7 +475,7 @@ def show(db: Path, name: str | None, as_json: bool) -> None:
 @db_argument
 @name_argument
 @click.argument("new", metavar="NEW")
-def rename(db: Path, name: str, new: str) -> None:
+def rename(db: Path | str, name: str, new: str) -> None:
     """Give an identity another name."""
     with _opened(db) as opened:
         opened.rename(name, new)
@@ -473,8 +486,8 @@ def rename(db: Path, name: str, new: str) -> None:
 @db_argument
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @click.option("--item", type=int, metavar="ID", help="An item alone (vlfew gallery show lists them).")
-def remove(db: Path, names: tuple[str, ...], item: int | None) -> None:
-    """Remove identities, or one item; nothing of them stays in the file."""
+def remove(db: Path | str, names: tuple[str, ...], item: int | None) -> None:
+    """Remove identities, or one item; nothing of them stays in the gallery."""
     if bool(names) == (item is not None):
         raise VlfewError("give one of NAME... and --item ID")
     with _opened(db) as opened:
@@ -487,7 +500,7 @@ def remove(db: Path, names: tuple[str, ...], item: int | None) -> None:
 @gallery.command()
 @db_argument
 @click.argument("folder", metavar="FOLDER", type=UserPath())
-def export(db: Path, folder: Path) -> None:
+def export(db: Path | str, folder: Path) -> None:
     """Write the gallery as safetensors and JSON."""
     with _opened(db) as opened:
         print(opened.export(folder))
@@ -497,13 +510,14 @@ def export(db: Path, folder: Path) -> None:
 @db_argument
 @click.argument("folder", metavar="FOLDER", type=UserPath())
 @click.option("--replace", is_flag=True, help="Remove what identities of the same names have first.")
-def import_(db: Path, folder: Path, replace: bool) -> None:
+def import_(db: Path | str, folder: Path, replace: bool) -> None:
     """Take over what `export` wrote; makes DB where there is none."""
     from vlfew.gallery.gallery import Gallery
+    from vlfew.gallery.stores import exists
 
-    if not db.exists():
+    if not exists(db):
         with Gallery.restore(db, folder) as made:
-            print(f"{db}  {counted(len(made), 'identity')}")
+            print(f"{made.store.name}  {counted(len(made), 'identity')}")
         return
     with _opened(db) as opened:
         enrolled = opened.import_(folder, replace=replace)
@@ -514,13 +528,15 @@ def import_(db: Path, folder: Path, replace: bool) -> None:
 
 @gallery.command()
 @db_argument
-def check(db: Path) -> int:
-    """Check the file, its content, and that nothing is left of what was removed."""
+def check(db: Path | str) -> int:
+    """Check the gallery, its content, and that nothing is left of what was removed."""
     with _opened(db) as opened:
         problems = opened.check()
         if not problems:
             identities, items = opened.store.count()
-            print(f"{db}: {counted(identities, 'identity')} with {counted(items, 'item')}; all is well")
+            print(
+                f"{opened.store.name}: {counted(identities, 'identity')} with {counted(items, 'item')}; all is well"
+            )
     for problem in problems:
         log(f"vlfew: {problem}")
     return 1 if problems else 0
@@ -529,7 +545,7 @@ def check(db: Path) -> int:
 @gallery.command("re-embed", epilog=RUN_HELP)
 @db_argument
 @click.option("--model", metavar="RUN", required=True, help="The new model.")
-def re_embed(db: Path, model: str) -> None:
+def re_embed(db: Path | str, model: str) -> None:
     """Embed everything again with another model: all of it, or nothing."""
     with _opened(db) as opened:
         count = opened.re_embed(model)

@@ -36,11 +36,10 @@ from vlfew.gallery.enrollment import (
     windows,
 )
 from vlfew.gallery.images import ReadImage, read
-from vlfew.gallery.index import TemplateIndex, read_embeddings
+from vlfew.gallery.index import read_embeddings
 from vlfew.gallery.matches import Decisions, Identification, Match, check_threshold
 from vlfew.gallery.names import checked_name
 from vlfew.gallery.re_embedding import PART, embed_again, in_parts
-from vlfew.gallery.sqlite_store import SQLiteStore
 from vlfew.gallery.store import (
     Enrolled,
     IdentityRow,
@@ -53,6 +52,7 @@ from vlfew.gallery.store import (
     no_identity,
     nobody,
 )
+from vlfew.gallery.stores import create_store, open_store
 from vlfew.models.dual_stream import DualStream
 from vlfew.models.inputs import check_texts
 from vlfew.models.loading import load
@@ -62,11 +62,14 @@ if TYPE_CHECKING:
 
 
 class Gallery:
-    """Identities with their images and texts in one file, and the search for the one in an image.
+    """Identities with their images and texts, and the search for the one in an image.
+
+    A gallery is one SQLite file, given by its path, or a schema of a Postgres database, which several servers may
+    share, given by its URL: `postgresql://USER@HOST/DATABASE?gallery=NAME`.
 
     A score is the cosine of the image's embedding and what an identity is made of: the normalized mean of its images
-    (`combine="mean"`), or the most similar of them (`"max"`), mixed with its texts. The file holds the fingerprint of
-    the model; another one is refused until the gallery is embedded again by it (`re_embed`).
+    (`combine="mean"`), or the most similar of them (`"max"`), mixed with its texts. It holds the fingerprint of the
+    model; another one is refused until the gallery is embedded again by it (`re_embed`).
 
     Several processes and threads may use a gallery at once; each sees what the others have written at its next call.
     Make one with `create` or `open`; `with` closes it.
@@ -79,7 +82,7 @@ class Gallery:
     def __init__(self, store: Store, model: DualStream | None = None) -> None:
         self.store = store
         self._lock = threading.RLock()
-        self._index = TemplateIndex(store)
+        self._index = store.index()
         self._model: DualStream | None = None
         self.settings: dict[str, Any] = store.settings()
         """Combining rule, text weight, model and thresholds; see `create`."""
@@ -106,7 +109,7 @@ class Gallery:
         """A new, empty gallery; warns of a model that was trained with another similarity than the cosine.
 
         Args:
-            path: of the file, which must not exist.
+            path: of the file, or a URL; the gallery must not exist.
             model: a model, or its name (see `vlfew.load`).
             combine: several images of an identity: `mean`, the normalized mean of their normalized embeddings, or
                 `max`, the most similar one.
@@ -116,9 +119,9 @@ class Gallery:
                 where their files are gone.
 
         Raises:
-            DataError: the file exists.
+            DataError: the gallery exists.
             ModelError: there is no such model.
-            WriteError: the file cannot be written.
+            WriteError: it cannot be written.
         """
         check_one_of("combine", combine, Combine)
         check_range("text_weight", text_weight, 0, 1)
@@ -132,14 +135,14 @@ class Gallery:
             "store_images": bool(store_images),
             "thresholds": {},
         }
-        return cls(SQLiteStore.create(to_path(path, "path"), settings), loaded)
+        return cls(create_store(path, settings), loaded)
 
     @classmethod
     def open(cls, path: str | Path, model: DualStream | str | Path | None = None) -> Self:
         """An existing gallery.
 
         Args:
-            path: of the file.
+            path: of the file, or a URL.
             model: the one that it was made with, or its name; None loads that by the name in the gallery when an image
                 or a text is to be encoded.
 
@@ -147,7 +150,7 @@ class Gallery:
             DataError: there is none, or it is damaged.
             ModelError: another model than its own; names both fingerprints.
         """
-        store = SQLiteStore(to_path(path, "path"))
+        store = open_store(path)
         try:
             return cls(store, model if model is None or isinstance(model, DualStream) else load(model))
         except BaseException:
@@ -155,7 +158,7 @@ class Gallery:
             raise
 
     def close(self) -> None:
-        """Closes the file."""
+        """Closes the file, or the connection."""
         self.store.close()
 
     def __enter__(self) -> Self:
@@ -493,14 +496,13 @@ class Gallery:
             DataError: the gallery exists, or missing or damaged files.
         """
         settings, identities = exchange.read(to_path(folder, "folder"), False)
-        store = SQLiteStore.create(to_path(path, "path"), settings)
+        store = create_store(path, settings)
         try:
             gallery = cls(store)
             gallery._write(identities)
             return gallery
         except BaseException:
-            store.close()
-            Path(path).unlink(missing_ok=True)
+            store.destroy()
             raise
 
     def check(self) -> builtins.list[str]:
@@ -626,7 +628,7 @@ class Gallery:
             self._refresh()
             if not len(self._index):
                 raise nobody(self.store.name)
-            size, kinds = len(self._index), sorted(set(self._index.support.values()))
+            size, kinds = len(self._index), sorted(self._index.kinds())
             items = read_embeddings(self.store, self.settings["dim"])
         enrolled = EnrolledItems(*items, self.settings["combine"], self.settings["text_weight"])
         found, problems = calibrate_kinds(

@@ -61,6 +61,10 @@ class TemplateIndex:
         """Of a query `[D]` and an identity."""
         return float((self._search.rows_of(identity) @ query).max())
 
+    def kinds(self) -> set[Support]:
+        """What the identities are made of."""
+        return set(self.support.values())
+
     def _load_all(self) -> None:
         self.settings = self._store.settings()
         self.names = self._store.names()

@@ -11,7 +11,6 @@ Which identities were changed is noted in a table, from which other processes br
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sqlite3
@@ -25,19 +24,22 @@ from urllib.parse import quote
 from vlfew.core.errors import DataError, WriteError
 from vlfew.core.files import NO_SPACE
 from vlfew.core.plurals import counted
+from vlfew.gallery.enroll_plan import Answer, EnrollPlan, KnownIdentity, keys_of, now
+from vlfew.gallery.index import TemplateIndex
 from vlfew.gallery.sqlite_pages import unclean_free_pages
 from vlfew.gallery.store import (
-    Conflict,
+    KEPT_CHANGES,
+    MANY,
     EmbeddingRow,
     Enrolled,
     IdentityRow,
     ItemRow,
     NewIdentity,
-    NewItem,
-    StaleModel,
     StoreUnavailable,
+    name_taken,
     no_identity,
     no_item,
+    stale_model,
 )
 
 APPLICATION_ID = 0x766C6667  # "vlfg"
@@ -47,10 +49,6 @@ PAGE_SIZE = 8192
 """Bytes; three embeddings of 512 numbers in a page."""
 CACHE_KIB = 65536
 """Pages that are kept in memory: those of the indices, which many enrollments change in all places."""
-KEPT_CHANGES = 100_000
-"""Changes that are kept; who has missed more reads everything again."""
-MANY = 1000
-"""From so many identities in a transaction, it is noted that anything may have changed."""
 PURGE = "purge"
 """The setting that says that something was removed, and that the file has not been rewritten since."""
 PARTS = 500
@@ -153,8 +151,7 @@ class SQLiteStore:
                 raise
             return store
         except BaseException:
-            for file in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
-                file.unlink(missing_ok=True)
+            _delete(path)
             raise
 
     def _connect(self) -> None:
@@ -255,7 +252,7 @@ class SQLiteStore:
             return self.db.execute(query, values).fetchall()
 
     def _all_rows(
-        self, query: str, ids: Sequence[int] | None, column: str, order: str
+        self, query: str, ids: Sequence[Any] | None, column: str, order: str
     ) -> Iterator[tuple[Any, ...]]:
         """Rows of all ids or of these, read in parts."""
         with self._errors():
@@ -368,97 +365,76 @@ class SQLiteStore:
         return names
 
     def enroll(self, identities: Sequence[NewIdentity], fingerprint: str) -> list[Enrolled]:
-        replaced = False
         with self._write():
             self._check_fingerprint(fingerprint)
-            rows, results, changed = _NewRows(self.db), [], []
-            for new in identities:
-                if new.key:
-                    rows.write()
-                if (answered := self._answered(new)) is not None:
-                    results.append(answered)
-                    continue
-                result, identity_id, removed = self._enroll_one(new, rows)
-                replaced = replaced or removed
-                changed.append(identity_id)
-                results.append(result)
-                if new.key:
-                    self.db.execute(
-                        "INSERT INTO idempotency_keys VALUES (?, ?, ?, ?)",
-                        (_key(new.key), new.request, json.dumps(result.item_ids), identity_id),
-                    )
-            rows.write()
-            if changed:
-                self._note(changed)
-            if replaced:
+            answers = self._answers(keys_of(identities))
+            names = {new.name for new in identities} | {one.name for one in answers.values() if one.name}
+            last_ids = self._last_ids()
+            plan = EnrollPlan(self._known(sorted(names)), answers, *last_ids).add(identities)
+            for identity_id in plan.emptied:
+                self.db.execute("DELETE FROM items WHERE identity_id = ?", (identity_id,))
+                self._forget_requests(identity_id)
+            self._insert(plan)
+            if plan.changed:
+                self._note([*plan.changed])
+            if plan.emptied:
                 self._plan_purge()
-        if replaced:
+        if plan.emptied:
             self._purge()
-        return results
+        return plan.results
 
     def _check_fingerprint(self, fingerprint: str) -> None:
         rows = self.db.execute("SELECT value FROM settings WHERE key = 'fingerprint'").fetchall()
         if not rows or json.loads(rows[0][0]) != fingerprint:
-            raise StaleModel(
-                f"{self.path} was embedded again by another process, with another model; open it again with that one"
-            )
+            raise stale_model(self.name)
 
-    def _answered(self, new: NewIdentity) -> Enrolled | None:
-        """The answer of the same request before, by its idempotency key."""
-        if not new.key:
-            return None
-        rows = self.db.execute(
-            "SELECT k.request, k.result, i.name FROM idempotency_keys k LEFT JOIN identities i "
-            "ON i.id = k.identity_id WHERE k.key = ?",
-            (_key(new.key),),
-        ).fetchall()
-        if not rows:
-            return None
-        request, result, name = rows[0]
-        if name is None:
-            raise Conflict(f"idempotency key {new.key!r}: what it enrolled was removed since; use a new key")
-        if request != new.request:
-            raise Conflict(
-                f"idempotency key {new.key!r} was used for another request; use a new key for each request"
-            )
-        images, texts = self._counts(name)
-        return Enrolled(name, json.loads(result), 0, False, True, images, texts)
+    def _answers(self, keys: Sequence[bytes]) -> dict[bytes, Answer]:
+        """What was enrolled under idempotency keys."""
+        query = (
+            "SELECT k.key, k.request, k.result, i.name FROM idempotency_keys k LEFT JOIN identities i "
+            "ON i.id = k.identity_id"
+        )
+        return {key: Answer(*row) for key, *row in self._all_rows(query, keys, "k.key", "k.key")}
 
-    def _counts(self, name: str) -> tuple[int, int]:
-        row = self.db.execute(f"{_IDENTITIES} WHERE i.name = ?", (name,)).fetchone()
-        return row[3], row[4]
+    def _last_ids(self) -> tuple[int, int]:
+        """The highest ids that identities and items ever had."""
+        last = dict(self.db.execute("SELECT name, seq FROM sqlite_sequence").fetchall())
+        return last.get("identities", 0), last.get("items", 0)
 
-    def _enroll_one(self, new: NewIdentity, rows: _NewRows) -> tuple[Enrolled, int, bool]:
-        """The answer, the identity's id, and whether items were removed."""
-        row = self.db.execute("SELECT id FROM identities WHERE name = ?", (new.name,)).fetchone()
-        removed, known = False, dict[tuple[str, bytes], int]()
-        if row is None:
-            identity_id = self._insert_identity(new.name, rows.now)
-        else:
-            (identity_id,) = row
-            rows.write()
-            if new.replace:
-                removed = self.db.execute("DELETE FROM items WHERE identity_id = ?", row).rowcount > 0
-                self._forget_requests(identity_id)
-            known = self._known_items(identity_id)
-        before, ids = len(known), []
-        for item in new.items:
-            content = item.kind, item.digest
-            if content not in known:
-                known[content] = rows.add(identity_id, item)
-            ids.append(known[content])
-        images = sum(kind == "image" for kind, _ in known)
-        result = Enrolled(new.name, ids, len(known) - before, row is None, False, images, len(known) - images)
-        return result, identity_id, removed
+    def _known(self, names: Sequence[str]) -> dict[str, KnownIdentity]:
+        """Those identities of the names that are there, with their items."""
+        query = (
+            "SELECT i.name, i.id, t.kind, t.digest, t.id FROM identities i "
+            "LEFT JOIN items t ON t.identity_id = i.id"
+        )
+        known: dict[str, KnownIdentity] = {}
+        for name, identity_id, kind, digest, item_id in self._all_rows(query, names, "i.name", "i.id"):
+            identity = known.setdefault(name, KnownIdentity(identity_id))
+            if item_id is not None:
+                identity.items[kind, digest] = item_id
+        return known
 
-    def _known_items(self, identity_id: int) -> dict[tuple[str, bytes], int]:
-        """The ids of an identity's items by kind and digest."""
-        rows = self.db.execute("SELECT kind, digest, id FROM items WHERE identity_id = ?", (identity_id,))
-        return {(kind, digest): item_id for kind, digest, item_id in rows}
-
-    def _insert_identity(self, name: str, now: str) -> int:
-        cursor = self.db.execute("INSERT INTO identities (name, created) VALUES (?, ?)", (name, now))
-        return int(cursor.lastrowid or 0)
+    def _insert(self, plan: EnrollPlan) -> None:
+        since = now()
+        self.db.executemany(
+            "INSERT INTO identities (id, name, created) VALUES (?, ?, ?)",
+            ((n, name, since) for n, name in plan.new_identities.items()),
+        )
+        rows = [(identity_id, *new) for identity_id, own in plan.new_items.items() for new in own]
+        self.db.executemany(
+            "INSERT INTO items (id, identity_id, kind, digest, text, source, created, embedding) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            ((n, of, i.kind, i.digest, i.text, i.source, since, i.embedding) for of, n, i in rows),
+        )
+        self.db.executemany(
+            "INSERT INTO images (item_id, thumbnail, content) VALUES (?, ?, ?)",
+            (
+                (n, i.thumbnail, i.content)
+                for _, n, i in rows
+                if not (i.thumbnail is None and i.content is None)
+            ),
+        )
+        self.db.executemany("INSERT INTO idempotency_keys VALUES (?, ?, ?, ?)", plan.answers)
 
     def _forget_requests(self, identity_id: int, item_id: int | None = None) -> None:
         """Empties the idempotency keys of an identity, or of one item: a late retry does not bring it back."""
@@ -473,9 +449,7 @@ class SQLiteStore:
         with self._write():
             rows = self.db.execute("SELECT id FROM identities WHERE name = ?", (new,)).fetchall()
             if rows and rows != [(identity_id,)]:
-                raise Conflict(
-                    f"{self.path}: there is an identity {new!r} already; remove it first, or use another name"
-                )
+                raise name_taken(new, self.name)
             if not self.db.execute(
                 "UPDATE identities SET name = ? WHERE id = ?", (new, identity_id)
             ).rowcount:
@@ -591,41 +565,21 @@ class SQLiteStore:
             problems.append(f"{counted(len(unclean), 'free page')} hold bytes of what was removed")
         return problems
 
+    def index(self) -> TemplateIndex:
+        return TemplateIndex(self)
+
     def close(self) -> None:
         with suppress(sqlite3.Error):
             self.db.close()
 
+    def destroy(self) -> None:
+        self.close()
+        _delete(self.path)
 
-class _NewRows:
-    """Items to be inserted in the running transaction, many with one statement."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db, self.now = db, _now()
-        query = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'items'), 0)"
-        (self._last_id,) = db.execute(query).fetchone()
-        self._items: list[tuple[Any, ...]] = []
-        self._images: list[tuple[Any, ...]] = []
-
-    def add(self, identity_id: int, item: NewItem) -> int:
-        """The id that the item will have."""
-        self._last_id += 1
-        own = (item.kind, item.digest, item.text, item.source, self.now, item.embedding)
-        self._items.append((self._last_id, identity_id, *own))
-        if item.thumbnail is not None or item.content is not None:
-            self._images.append((self._last_id, item.thumbnail, item.content))
-        return self._last_id
-
-    def write(self) -> None:
-        self._db.executemany(
-            "INSERT INTO items (id, identity_id, kind, digest, text, source, created, embedding) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            self._items,
-        )
-        self._db.executemany(
-            "INSERT INTO images (item_id, thumbnail, content) VALUES (?, ?, ?)", self._images
-        )
-        self._items.clear()
-        self._images.clear()
+def _delete(path: Path) -> None:
+    for file in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
+        file.unlink(missing_ok=True)
 
 
 _IDENTITIES = """
@@ -674,13 +628,3 @@ def _sqlite_errors(name: str) -> Iterator[None]:
                 f"{name} is damaged: {error}; it is left as it is: go back to a copy or an export of it"
             ) from None
         raise
-
-
-def _key(key: str) -> bytes:
-    """What is kept of an idempotency key, which a client may have made from a name."""
-    return hashlib.sha256(key.encode()).digest()
-
-
-def _now() -> str:
-    """UTC, for readers; nothing depends on its order."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

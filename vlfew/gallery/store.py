@@ -2,7 +2,8 @@
 
 A store knows rows and transactions, neither models nor scores: embeddings are bytes, settings are JSON values. Every
 method that writes is one transaction, which is there as a whole or not at all, and durable when the method returns.
-Every write is noted under a version, so that each process finds what the others have changed.
+Every write is noted under a version, so that each process finds what the others have changed. The index that a store
+gives scores: from memory, or in a database.
 """
 
 from __future__ import annotations
@@ -10,11 +11,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from vlfew.core.errors import DataError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vlfew.evaluation.thresholds import Support
+
 Kind = Literal["image", "text"]
+KEPT_CHANGES = 100_000
+"""Changes that are kept; who has missed more reads everything again."""
+MANY = 1000
+"""From so many identities in a transaction, it is noted that anything may have changed."""
 
 
 class StaleModel(DataError):
@@ -222,9 +232,43 @@ class Store(Protocol):
         """Sets the embedding of every item, and settings; where items are missing, returns their ids instead."""
 
     def check(self) -> list[str]:
-        """What is wrong with the store, a line each; also where removed content can still be read."""
+        """What is wrong with the store, a line each; also what is left of removed content, as far as it can be told."""
+
+    def index(self) -> Index:
+        """What is searched."""
 
     def close(self) -> None: ...
+
+    def destroy(self) -> None:
+        """Closes and deletes the whole gallery."""
+
+
+class Index(Protocol):
+    """The search among a gallery's identities.
+
+    Attributes:
+        settings: those of the gallery at the last refresh; empty before.
+        names, support: of identities by their ids; at least of those in the last answer.
+    """
+
+    settings: dict[str, Any]
+    names: dict[int, str]
+    support: dict[int, Support]
+
+    def __len__(self) -> int:
+        """Number of identities at the last refresh."""
+
+    def refresh(self) -> None:
+        """Takes over what this or another process has written since the last time."""
+
+    def search(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Scores and ids `[Q, k]` of the best identities, for queries `[Q, D]` of unit length."""
+
+    def score(self, query: Tensor, identity: int) -> float:
+        """Of a query `[D]` and an identity."""
+
+    def kinds(self) -> set[Support]:
+        """What the identities are made of."""
 
 
 def no_identity(identity: str | int, store: str) -> NotFound:
@@ -239,4 +283,14 @@ def nobody(store: str) -> EmptyGallery:
 def no_item(item_id: int, store: str) -> NotFound:
     return NotFound(
         f"{store}: there is no item {item_id}; vlfew gallery show NAME lists the items of an identity"
+    )
+
+
+def name_taken(name: str, store: str) -> Conflict:
+    return Conflict(f"{store}: there is an identity {name!r} already; remove it first, or use another name")
+
+
+def stale_model(store: str) -> StaleModel:
+    return StaleModel(
+        f"{store} was embedded again by another process, with another model; open it again with that one"
     )

@@ -1,0 +1,65 @@
+"""Where galleries are kept: SQLite files by path, schemas of Postgres databases by URL."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vlfew.core.checks import to_path
+from vlfew.core.errors import ConfigError
+from vlfew.gallery.sqlite_store import SQLiteStore
+from vlfew.gallery.store import Store
+
+POSTGRES = re.compile(r"postgres(ql)?:/", re.IGNORECASE)
+
+
+def is_url(place: str | Path) -> bool:
+    """Whether a gallery is in a database server.
+
+    Raises:
+        ConfigError: a URL that was made a path, which loses a slash.
+    """
+    if not POSTGRES.match(str(place)):
+        return False
+    if isinstance(place, Path):
+        raise ConfigError("the URL of a gallery in Postgres was made a Path; give it as a str")
+    return True
+
+
+def exists(place: str | Path) -> bool:
+    """
+    Raises:
+        StoreUnavailable: the server does not answer.
+    """
+    if is_url(place):
+        from vlfew.gallery.postgres_store import gallery_exists
+
+        return gallery_exists(str(place))
+    return to_path(place, "path").exists()
+
+
+def open_store(place: str | Path) -> Store:
+    """
+    Raises:
+        DataError: there is none, or it is damaged.
+    """
+    if is_url(place):
+        from vlfew.gallery.postgres_store import PostgresStore
+
+        return PostgresStore(str(place))
+    return SQLiteStore(to_path(place, "path"))
+
+
+def create_store(place: str | Path, settings: Mapping[str, Any]) -> Store:
+    """
+    Raises:
+        DataError: it exists.
+        WriteError: it cannot be written.
+    """
+    if is_url(place):
+        from vlfew.gallery.postgres_store import PostgresStore
+
+        return PostgresStore.create(str(place), settings)
+    return SQLiteStore.create(to_path(place, "path"), settings)
