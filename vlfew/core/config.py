@@ -22,6 +22,7 @@ Momentum = Annotated[float, Field(ge=0, lt=1)]
 Resize = Literal["stretch", "crop", "pad"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 OnBadImage = Literal["error", "skip"]
+AlignFaces = Literal["none", "required", "when_found"]
 TestTimeAugmentation = Literal["none", "hflip", "rot90", "d4"]
 
 
@@ -52,6 +53,7 @@ class DataConfig(ComponentConfig):
     resize: Resize = "stretch"
     interpolation: Interpolation = "bilinear"
     center_crop: PositiveFraction = 1.0
+    align_faces: AlignFaces = "none"
     on_bad_image: OnBadImage = "error"
     split_seed: int = 0
 

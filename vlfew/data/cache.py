@@ -75,10 +75,14 @@ def _still_unreadable(
 def cache_file(images: ImageSequence, preprocessor: ImagePreprocessor, hashes: Sequence[int]) -> Path:
     """The cache file of decoded images."""
     # The seed does not change pixels.
-    settings = {k: v for k, v in vars(preprocessor).items() if k not in ("seed", "resize_first")}
+    settings = {
+        k: v for k, v in vars(preprocessor).items() if k not in ("seed", "resize_first", "align_faces")
+    }
     decoder = (DECODER_VERSION, *settings.values())
     if preprocessor.resize_first is not None:
         decoder += (preprocessor.resize_first.model_dump(),)
+    if preprocessor.align_faces != "none":
+        decoder += (preprocessor.align_faces,)
     return cache_dir() / "decoded" / f"{digest(decoder, list(hashes))}.safetensors"
 
 

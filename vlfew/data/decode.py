@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from vlfew.core.config import Resize
-from vlfew.core.errors import DataError
+from vlfew.core.errors import DataError, ModelError
 from vlfew.core.progress import progress
+from vlfew.data.face_alignment import LONGEST_SIDE, align_face
 from vlfew.data.image_files import DataFile
 from vlfew.data.image_names import HEIC_SUFFIXES
 from vlfew.data.preprocess import ImagePreprocessor, ResizeFirst, center_range
@@ -34,6 +35,7 @@ MAX_BYTES = 2**30
 DECODER_VERSION = 1
 """Increase it when the same file and preprocessor give other pixels: it is part of the cache key."""
 
+NO_FACE = "no face was found in it; take another image (data.align_faces=when_found takes it as it is)"
 NO_HEIC = "HEIC images need pillow-heif (pip install 'vlfew[heic]')"
 
 
@@ -76,7 +78,9 @@ def read_image(source: ImageInput, preprocessor: ImagePreprocessor, name: str = 
         name: of the image, for messages.
 
     Raises:
-        BadImage: missing, empty, truncated, not an image, above `MAX_PIXELS` or `MAX_BYTES`; a `DataError`.
+        BadImage: missing, empty, truncated, not an image, above `MAX_PIXELS` or `MAX_BYTES`, without a face
+            where one is required; a `DataError`.
+        ModelError: faces are to be aligned, and the packages for that are missing.
     """
     from PIL import UnidentifiedImageError
 
@@ -84,6 +88,8 @@ def read_image(source: ImageInput, preprocessor: ImagePreprocessor, name: str = 
         name = name or source.name
     try:
         return _decode(source, preprocessor)
+    except ModelError:  # a missing package is no fault of the image
+        raise
     except UnidentifiedImageError:
         heic = os.path.splitext(name or str(source))[1].lower() in HEIC_SUFFIXES and not reads_heic()
         reason = NO_HEIC if heic else "not an image that Pillow can read"
@@ -118,9 +124,17 @@ def _decode(source: ImageInput, preprocessor: ImagePreprocessor) -> Tensor:
     if preprocessor.resize_first is None:
         # A JPEG can be decoded at a half, quarter or eighth; twice the size leaves room for antialiasing.
         wanted = round(2 * preprocessor.image_size / preprocessor.center_crop)
+        if preprocessor.align_faces != "none":
+            wanted = max(wanted, LONGEST_SIDE)
         image.draft(None, (wanted, wanted))
     image.load()
     image = _plain(ImageOps.exif_transpose(image)).convert("L" if preprocessor.channels == 1 else "RGB")
+    if preprocessor.align_faces != "none":
+        face = align_face(image.convert("RGB"), preprocessor.image_size)
+        if face is not None:
+            return _to_tensor(face.convert(image.mode))
+        if preprocessor.align_faces == "required":
+            raise ValueError(NO_FACE)
     if preprocessor.center_crop < 1:
         (left, right), (top, bottom) = (center_range(side, preprocessor.center_crop) for side in image.size)
         image = image.crop((left, top, right, bottom))
@@ -189,7 +203,7 @@ def resize_squares(images: Tensor, preprocessor: ImagePreprocessor) -> Tensor:
     """
     from PIL import Image
 
-    if preprocessor.resize_first is not None and len(images):
+    if (preprocessor.resize_first is not None or preprocessor.align_faces != "none") and len(images):
         return torch.stack([_decode(image.numpy(), preprocessor) for image in images])
     first, last = center_range(images.shape[1], preprocessor.center_crop)
     stack, size = images[:, first:last, first:last].numpy(), preprocessor.image_size

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from vlfew.core.config import Interpolation, OnBadImage, Resize
+from vlfew.core.config import AlignFaces, Interpolation, OnBadImage, Resize
 from vlfew.core.errors import DataError, describe_value
 
 
@@ -52,6 +52,9 @@ class ImagePreprocessor:
         seed: of splits that the source draws itself.
         interpolation: for resizing.
         resize_first: of a published model; None crops exactly the center first, in fractions of pixels.
+        align_faces: `required` takes the main face, turned and scaled by its landmarks, in place of all other ways to
+            crop and resize, and an image without one cannot be read; with `when_found`, such an image is cropped and
+            resized as others are (needs the extra `faces`).
     """
 
     image_size: int = 32
@@ -62,6 +65,7 @@ class ImagePreprocessor:
     seed: int = 0
     interpolation: Interpolation = "bilinear"
     resize_first: ResizeFirst | None = None
+    align_faces: AlignFaces = "none"
 
     @property
     def shape(self) -> tuple[int, int, int]:

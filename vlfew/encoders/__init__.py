@@ -17,6 +17,7 @@ PREPROCESSING = Registry(
 PACKAGED_BACKBONES = Registry(
     "packaged backbone",
     {
+        "dlib_face_resnet": "vlfew.encoders.packaged.dlib_face_resnet:DlibFaceResNet",
         "efficientnet_lite0": "vlfew.encoders.packaged.efficientnet_lite0:EfficientNetLite0",
         "efficientnet_lite1": "vlfew.encoders.packaged.efficientnet_lite1:EfficientNetLite1",
         "efficientnet_lite2": "vlfew.encoders.packaged.efficientnet_lite2:EfficientNetLite2",

@@ -34,6 +34,8 @@ def describe_model(model: DualStream, name: str) -> dict[str, Any]:
     preprocessing = asdict(model.spec.preprocessor())
     for key in ("on_bad_image", "seed"):
         del preprocessing[key]
+    if preprocessing["align_faces"] == "none":  # as of galleries made before there was such a thing
+        del preprocessing["align_faces"]
     if preprocessing["resize_first"] is not None:
         preprocessing["resize_first"] = preprocessing["resize_first"].model_dump(mode="json")
     return {

@@ -166,6 +166,7 @@ def _image_job(model: DualStream, images: Tensor | None) -> ExportJob:
                 if spec.resize_first is None
                 else {"resize_first": spec.resize_first.model_dump(mode="json")}
             ),
+            **({} if spec.align_faces == "none" else {"align_faces": spec.align_faces}),
         },
     }
     return ExportJob(ImageStream(model).eval(), ["images"], (0,), [(batch,) for batch in batches], metadata)

@@ -9,7 +9,7 @@ from vlfew.core.config import ClassNeighborsConfig
 from vlfew.core.errors import ModelError, describe_value
 from vlfew.encoders import BACKBONES, PACKAGED_BACKBONES, PRETRAINED_MODELS
 from vlfew.encoders.hub import read_json
-from vlfew.encoders.image.backbone import PretrainedModel
+from vlfew.encoders.image.backbone import Backbone, PretrainedModel
 from vlfew.encoders.packaged.base import PackagedWeights
 from vlfew.models.dual_stream import DualStream
 from vlfew.models.serialization import fingerprint_of
@@ -110,6 +110,7 @@ def published_spec(name: str) -> ModelSpec:
         center_crop=preprocessor.center_crop,
         interpolation=preprocessor.interpolation,
         resize_first=preprocessor.resize_first,
+        align_faces=preprocessor.align_faces,
     )
 
 
@@ -118,7 +119,12 @@ def _pretrained_model(name: str) -> PretrainedModel:
     if name not in PACKAGED_BACKBONES.names():
         found: PretrainedModel = PRETRAINED_MODELS.get(name)()
         return found
-    weights: PackagedWeights = PACKAGED_BACKBONES.get(name).weights  # type: ignore[attr-defined]
+    backbone: type[Backbone] = PACKAGED_BACKBONES.get(name)  # type: ignore[assignment]
+    weights: PackagedWeights = backbone.weights  # type: ignore[attr-defined]
     assert weights.images is not None
+    if (
+        backbone.pretrained_classifier is Backbone.pretrained_classifier
+    ):  # no classes that texts could be mapped to
+        return PretrainedModel(weights.images.preprocessor)
     neighbors = ClassNeighborsConfig(temperature=TEMPERATURE, classes="pretraining")
     return PretrainedModel(weights.images.preprocessor, "minilm", neighbors)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from vlfew.core.config import (
+    AlignFaces,
     ClassNeighborsConfig,
     Interpolation,
     LoraConfig,
@@ -70,7 +71,7 @@ class ModelSpec(BaseModel):
         text: the text stream; None for a model of images alone.
         embedding_dim: width D of the joint space; None uses the backbone's own embedding.
         similarity: registry name, with `similarity_options`.
-        image_size, channels, resize, interpolation, center_crop, resize_first: how images are preprocessed
+        image_size, channels, resize, interpolation, center_crop, resize_first, align_faces: how images are preprocessed
             (`ImagePreprocessor`).
         outside_data: the images that the weights it started from were trained on, by name (`ImageNet-1k`); `not known`
             where no name is known, empty where it started from random weights.
@@ -102,6 +103,7 @@ class ModelSpec(BaseModel):
     center_crop: float = 1.0
     # Left out where there is none, so that fingerprints of other models do not depend on it.
     resize_first: ResizeFirst | None = Field(default=None, exclude_if=lambda value: value is None)
+    align_faces: AlignFaces = Field(default="none", exclude_if=lambda value: value == "none")
     outside_data: OutsideData = ""
 
     @property
@@ -118,4 +120,5 @@ class ModelSpec(BaseModel):
             self.center_crop,
             interpolation=self.interpolation,
             resize_first=self.resize_first,
+            align_faces=self.align_faces,
         )

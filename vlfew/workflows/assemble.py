@@ -104,7 +104,14 @@ def load_data_of(config: Config) -> LabeledImages:
     """Loads the data set of a configuration; if it is split by class, no class is in two splits."""
     d = config.data
     preprocessor = ImagePreprocessor(
-        d.image_size, d.channels, d.resize, d.center_crop, d.on_bad_image, d.split_seed, d.interpolation
+        d.image_size,
+        d.channels,
+        d.resize,
+        d.center_crop,
+        d.on_bad_image,
+        d.split_seed,
+        d.interpolation,
+        align_faces=d.align_faces,
     )
     data = load_data(d.name, d.root, preprocessor, **d.options)
     if data.split_by == "class":

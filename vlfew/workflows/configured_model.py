@@ -68,7 +68,7 @@ def _spec(config: Config, losses: SelectedLosses, classes_with_text: int) -> Mod
         known = BACKBONES.options(image.backbone).model_fields
         off = next((name for name in ("load", "pretrained") if name in known), None)
         options = options if off is None else options | {off: False}
-    read = ("image_size", "channels", "resize", "interpolation", "center_crop")
+    read = ("image_size", "channels", "resize", "interpolation", "center_crop", "align_faces")
     return ModelSpec(
         backbone=image.backbone,
         backbone_options=options,

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import create_model
 
 from vlfew.core.checks import to_path
-from vlfew.core.config import PositiveFraction, Resize
+from vlfew.core.config import AlignFaces, PositiveFraction, Resize
 from vlfew.core.config_file import load_saved_config, parse_values
 from vlfew.core.errors import ConfigError, DataError, ModelError, describe_value
 from vlfew.core.overrides import written_value
@@ -21,6 +21,8 @@ from vlfew.data.sources import SOURCES
 from vlfew.models.dual_stream import DualStream
 from vlfew.training.run_folder import RunFolder
 
+FRAMING = ("center_crop", "resize", "align_faces")
+"""What depends on the data and not on the model: how much of an image is background."""
 DataOptions = Mapping[str, Any] | Sequence[str]
 """Options of a data source as a mapping, or as `key=value` strings; `data.key=value` is the same."""
 
@@ -61,7 +63,7 @@ def load_evaluation_data(
         model: gives the image size, and its own data where it comes from a run folder.
         data: a data set, the name of a source, or None for the data that the model was trained on.
         root: folder of the data, for a source by name.
-        options: of the source, and `resize` and `center_crop`.
+        options: of the source, and `resize`, `center_crop` and `align_faces`.
 
     Raises:
         ConfigError: unknown or wrong options.
@@ -95,7 +97,7 @@ def parse_data_options(
 
     Args:
         name: of the data source.
-        preprocessor: to which `resize` and `center_crop` are applied.
+        preprocessor: to which `resize`, `center_crop` and `align_faces` are applied.
         options: see `DataOptions`.
 
     Raises:
@@ -106,10 +108,11 @@ def parse_data_options(
         __base__=SOURCES.options(name),
         center_crop=(PositiveFraction, preprocessor.center_crop),
         resize=(Resize, preprocessor.resize),
+        align_faces=(AlignFaces, preprocessor.align_faces),
     )
     settings = [setting.removeprefix("data.") for setting in data_settings(options)]
     given = parse_values(settings, schema, f"data source {name!r}", at="data")
-    framing: dict[str, Any] = {key: given.pop(key) for key in ("center_crop", "resize") if key in given}
+    framing: dict[str, Any] = {key: given.pop(key) for key in FRAMING if key in given}
     if "resize" in framing:  # the user's in place of a published model's own
         framing["resize_first"] = None
     return replace(preprocessor, **framing), given

@@ -30,6 +30,7 @@ REFERENCES = Registry(
         "open_clip:": "vlfew.workflows.check_model.open_clip_reference:OpenClipReference",
         "timm:": "vlfew.workflows.check_model.timm_reference:TimmReference",
         "transformers:": "vlfew.workflows.check_model.transformers_reference:TransformersReference",
+        "dlib_face_resnet": "vlfew.workflows.check_model.dlib_reference:DlibReference",
         "efficientnet_lite0": "vlfew.workflows.check_model.stored_reference:StoredLite0",
         "efficientnet_lite1": "vlfew.workflows.check_model.stored_reference:StoredLite1",
         "efficientnet_lite2": "vlfew.workflows.check_model.stored_reference:StoredLite2",

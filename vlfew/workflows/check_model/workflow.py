@@ -106,7 +106,16 @@ def _check_run(result: CheckedModel, model: DualStream) -> None:
 
 def _uses(spec: ModelSpec, published: ModelSpec) -> list[str]:
     """A note where a saved model uses a published backbone otherwise than its authors, which is no mistake."""
-    fields = ("channels", "image_size", "resize", "interpolation", "center_crop", "preprocessing", "tta")
+    fields = (
+        "channels",
+        "image_size",
+        "resize",
+        "interpolation",
+        "center_crop",
+        "align_faces",
+        "preprocessing",
+        "tta",
+    )
     differing = [
         f"{name} {getattr(spec, name)} (published {getattr(published, name)})"
         for name in fields
