@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from vlfew.models.few_shot_classifier import FewShotClassifier as FewShotClassifier
     from vlfew.models.few_shot_classifier import Prediction as Prediction
     from vlfew.models.loading import load as load
+    from vlfew.serving.client import GalleryClient as GalleryClient
     from vlfew.workflows.adapt import adapt as adapt
     from vlfew.workflows.evaluate import evaluate as evaluate
     from vlfew.workflows.train import train as train

@@ -17,7 +17,7 @@ from vlfew.cli.check_model import check_model
 from vlfew.cli.data import data
 from vlfew.cli.doctor import doctor
 from vlfew.cli.evaluate import evaluate
-from vlfew.cli.gallery import gallery
+from vlfew.cli.gallery_server import GALLERY
 from vlfew.cli.inference import classify, export, models, push
 from vlfew.cli.report import report
 from vlfew.cli.train import completion, recipes, train, tune
@@ -30,7 +30,7 @@ from vlfew.core.renamed import renamed_flag
 PANELS: dict[str, list[click.Command]] = {
     "Train": [train, tune, recipes],
     "Evaluate": [evaluate, adapt, report],
-    "Use a model": [classify, gallery, export, push, models, check_model],
+    "Use a model": [classify, GALLERY, export, push, models, check_model],
     "Data and shell": [data, doctor, completion],
 }
 """Commands as `vlfew --help` shows them."""

@@ -71,7 +71,7 @@ def _warnings_as_lines() -> Iterator[None]:
 
 
 @contextmanager
-def _opened(db: Path | str, model: str | None = None) -> Iterator[Gallery]:
+def opened_gallery(db: Path | str, model: str | None = None) -> Iterator[Gallery]:
     """The gallery, closed at the end; its warnings are lines."""
     from vlfew.gallery.gallery import Gallery
 
@@ -149,12 +149,12 @@ def enroll(
         if texts:
             raise VlfewError("--text is for NAME; the column text of --csv gives texts of many identities")
         identities = _folder_items(folder) if folder is not None else _table_items(table)
-        with _opened(db, model) as opened:
+        with opened_gallery(db, model) as opened:
             return _enroll_many(opened, identities, replace)
     from vlfew.models.class_file import find_images
 
     paths = find_images(images)
-    with _opened(db, model) as opened:
+    with opened_gallery(db, model) as opened:
         print(_enrolled_line(opened.enroll(name, paths, texts, replace=replace), replace))
     return 0
 
@@ -242,7 +242,7 @@ def identify(
     if as_json and as_csv:
         raise VlfewError("give one of --json and --csv")
     paths, found, status = find_images(images), list["Identification"](), 0
-    with _opened(db, model) as opened:
+    with opened_gallery(db, model) as opened:
         try:
             found = opened.identify(paths, k, threshold)
         except DataError:
@@ -321,7 +321,7 @@ def verify(
     db: Path | str, name: str, image: Path, threshold: float | None, as_json: bool, model: str | None
 ) -> int:
     """Compare an image with one identity; the exit status is 1 where it is not accepted."""
-    with _opened(db, model) as opened:
+    with opened_gallery(db, model) as opened:
         match = opened.verify(name, image, threshold)
         stands_for = _stands_for(opened)
     if as_json:
@@ -393,7 +393,7 @@ def calibrate(
         raise VlfewError("--root, --split and data.KEY=VALUE are for --data SOURCE")
     paths = [] if impostors is None else find_images([str(impostors)])
     who = [str(path if path.parent == impostors else path.parent) for path in paths]
-    with _opened(db, model) as opened:
+    with opened_gallery(db, model) as opened:
         trials = None
         if data is not None:
             combine = opened.settings["combine"]
@@ -425,7 +425,7 @@ def calibrate(
 @json_option
 def list_identities(db: Path | str, as_json: bool) -> None:
     """List the identities."""
-    with _opened(db) as opened:
+    with opened_gallery(db) as opened:
         rows = opened.list()
     if as_json:
         print(json.dumps([row._asdict() for row in rows], indent=2, ensure_ascii=False))
@@ -441,7 +441,7 @@ def list_identities(db: Path | str, as_json: bool) -> None:
 @json_option
 def show(db: Path | str, name: str | None, as_json: bool) -> None:
     """Show the items of an identity, or the gallery's settings."""
-    with _opened(db) as opened:
+    with opened_gallery(db) as opened:
         if name is None:
             known = {key: value for key, value in opened.settings.items() if not key.startswith("key:")}
             settings = {**known, "identities": len(opened)}
@@ -477,7 +477,7 @@ def show(db: Path | str, name: str | None, as_json: bool) -> None:
 @click.argument("new", metavar="NEW")
 def rename(db: Path | str, name: str, new: str) -> None:
     """Give an identity another name."""
-    with _opened(db) as opened:
+    with opened_gallery(db) as opened:
         opened.rename(name, new)
     print(f"{name} is now {new}")
 
@@ -490,7 +490,7 @@ def remove(db: Path | str, names: tuple[str, ...], item: int | None) -> None:
     """Remove identities, or one item; nothing of them stays in the gallery."""
     if bool(names) == (item is not None):
         raise VlfewError("give one of NAME... and --item ID")
-    with _opened(db) as opened:
+    with opened_gallery(db) as opened:
         if item is None:
             print(f"{', '.join(names)}: removed with {counted(opened.remove(*names), 'item')}")
         else:
@@ -502,7 +502,7 @@ def remove(db: Path | str, names: tuple[str, ...], item: int | None) -> None:
 @click.argument("folder", metavar="FOLDER", type=UserPath())
 def export(db: Path | str, folder: Path) -> None:
     """Write the gallery as safetensors and JSON."""
-    with _opened(db) as opened:
+    with opened_gallery(db) as opened:
         print(opened.export(folder))
 
 
@@ -519,7 +519,7 @@ def import_(db: Path | str, folder: Path, replace: bool) -> None:
         with Gallery.restore(db, folder) as made:
             print(f"{made.store.name}  {counted(len(made), 'identity')}")
         return
-    with _opened(db) as opened:
+    with opened_gallery(db) as opened:
         enrolled = opened.import_(folder, replace=replace)
     print(
         f"{counted(sum(one.added for one in enrolled), 'item')} of {counted(len(enrolled), 'identity')} added"
@@ -530,7 +530,7 @@ def import_(db: Path | str, folder: Path, replace: bool) -> None:
 @db_argument
 def check(db: Path | str) -> int:
     """Check the gallery, its content, and that nothing is left of what was removed."""
-    with _opened(db) as opened:
+    with opened_gallery(db) as opened:
         problems = opened.check()
         if not problems:
             identities, items = opened.store.count()
@@ -547,6 +547,6 @@ def check(db: Path | str) -> int:
 @click.option("--model", metavar="RUN", required=True, help="The new model.")
 def re_embed(db: Path | str, model: str) -> None:
     """Embed everything again with another model: all of it, or nothing."""
-    with _opened(db) as opened:
+    with opened_gallery(db) as opened:
         count = opened.re_embed(model)
         print(f"{counted(count, 'item')} embedded again, model {opened.settings['fingerprint']}")

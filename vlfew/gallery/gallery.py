@@ -25,6 +25,7 @@ from vlfew.evaluation.trials import Combine, Trials
 from vlfew.gallery import exchange
 from vlfew.gallery.calibration import Calibration, EnrolledItems, calibrate_kinds
 from vlfew.gallery.contract import check_model, describe_model, model_name, warn_of_similarity
+from vlfew.gallery.directory import Directory, Page
 from vlfew.gallery.encoding import encode_images, to_rows, unit_length
 from vlfew.gallery.enrollment import (
     Enrollment,
@@ -82,7 +83,7 @@ class Gallery:
     def __init__(self, store: Store, model: DualStream | None = None) -> None:
         self.store = store
         self._lock = threading.RLock()
-        self._index = store.index()
+        self._index, self._directory = store.index(), Directory(store)
         self._model: DualStream | None = None
         self.settings: dict[str, Any] = store.settings()
         """Combining rule, text weight, model and thresholds; see `create`."""
@@ -407,6 +408,39 @@ class Gallery:
         """
         return self._require(name)
 
+    def page(self, search: str = "", after: str = "", limit: int = 100) -> Page:
+        """Identities by name, some at a time, whose names contain a text; see `Directory.page`."""
+        check_at_least("limit", limit)
+        with self._lock:
+            return self._directory.page(search, after, limit)
+
+    @property
+    def name(self) -> str:
+        """The path of its file, or its URL."""
+        return self.store.name
+
+    def count(self) -> tuple[int, int]:
+        """Numbers of identities and of items."""
+        with self._lock:
+            return self.store.count()
+
+    def thumbnails(self, identity_ids: Iterable[int]) -> dict[int, int]:
+        """For each of these identities that has a thumbnail, the id of an item with one."""
+        with self._lock:
+            return self.store.thumbnails(builtins.list(identity_ids))
+
+    def thumbnail(self, item_id: int) -> bytes:
+        """The thumbnail of an item, a JPEG.
+
+        Raises:
+            NotFound: there is none.
+        """
+        with self._lock:
+            found = self.store.thumbnail(item_id)
+        if found is None:
+            raise NotFound(f"{self.store.name}: item {item_id} has no thumbnail")
+        return found
+
     def show(self, name: str | int) -> builtins.list[ItemRow]:
         """The items of an identity, with source, thumbnail and digest where there are.
 
@@ -664,8 +698,17 @@ class Gallery:
         for support, threshold in thresholds.items():
             check_one_of("the kind of support", support, Support)
             check_threshold(threshold.get("value", math.nan))
+        self.write_settings({"thresholds": {k: dict(v) for k, v in thresholds.items()}})
+
+    def stored_settings(self) -> dict[str, Any]:
+        """The settings as they are stored now, by whatever process."""
         with self._lock:
-            self.store.write_settings({"thresholds": {k: dict(v) for k, v in thresholds.items()}})
+            return self.store.settings()
+
+    def write_settings(self, settings: Mapping[str, Any]) -> None:
+        """Stores some settings, JSON values, and keeps the others."""
+        with self._lock:
+            self.store.write_settings(settings)
             self.settings = self.store.settings()
 
     def _enroll(

@@ -91,10 +91,27 @@ def read(
         hashed = f"{pillow.mode} {pillow.size} ".encode() + pillow.tobytes()
         stored, readable = _png(pillow) if content else b"", pillow
     pixels = read_image(readable, preprocessor, name)
-    small = _jpeg(read_image(readable, THUMBNAIL, name)) if thumbnail else None
+    small = make_thumbnail(readable, name) if thumbnail else None
     return ReadImage(
         name, source, hashlib.sha256(hashed).digest(), pixels, small, stored if content else None
     )
+
+
+def make_thumbnail(readable: Any, name: str) -> bytes:
+    """A JPEG of 96 pixels.
+
+    Args:
+        readable: what `read_image` takes.
+        name: for messages.
+
+    Raises:
+        BadImage: it cannot be read.
+    """
+    from PIL import Image
+
+    pixels, buffer = read_image(readable, THUMBNAIL, name), io.BytesIO()
+    Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(buffer, "JPEG", quality=80)
+    return buffer.getvalue()
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -108,14 +125,6 @@ def _read_bytes(path: Path) -> bytes:
         raise BadImage(str(path), error.strerror or str(error)) from None
     except ValueError as error:  # a NUL in the name
         raise BadImage(os.fsdecode(path), str(error)) from None
-
-
-def _jpeg(pixels: Tensor) -> bytes:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(buffer, "JPEG", quality=80)
-    return buffer.getvalue()
 
 
 def _png(image: object) -> bytes:

@@ -30,11 +30,13 @@ from vlfew.gallery.sqlite_pages import unclean_free_pages
 from vlfew.gallery.store import (
     KEPT_CHANGES,
     MANY,
+    DamagedStore,
     EmbeddingRow,
     Enrolled,
     IdentityRow,
     ItemRow,
     NewIdentity,
+    ReadOnlyStore,
     StoreUnavailable,
     name_taken,
     no_identity,
@@ -220,7 +222,7 @@ class SQLiteStore:
     def _write(self) -> Iterator[None]:
         """A write transaction: all of the block, or nothing of it."""
         if self.read_only:
-            raise WriteError(
+            raise ReadOnlyStore(
                 f"{self.path} is read-only; copy it to a place where you can write, or change its permissions"
             )
         with self._errors():
@@ -614,7 +616,7 @@ def _sqlite_errors(name: str) -> Iterator[None]:
                 f"{name} cannot be written: {why}; nothing was changed; make space there"
             ) from None
         if kind.startswith("SQLITE_READONLY"):
-            raise WriteError(f"{name} is read-only; copy it to a place where you can write") from None
+            raise ReadOnlyStore(f"{name} is read-only; copy it to a place where you can write") from None
         if kind.startswith("SQLITE_CANTOPEN"):
             raise DataError(f"{name} cannot be opened: {error}") from None
         if kind.startswith("SQLITE_NOTADB"):
@@ -624,7 +626,7 @@ def _sqlite_errors(name: str) -> Iterator[None]:
         if isinstance(error, sqlite3.DatabaseError) and not isinstance(
             error, sqlite3.ProgrammingError | sqlite3.IntegrityError | sqlite3.InterfaceError
         ):
-            raise DataError(
+            raise DamagedStore(
                 f"{name} is damaged: {error}; it is left as it is: go back to a copy or an export of it"
             ) from None
         raise

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from vlfew.core.errors import DataError
+from vlfew.core.errors import DataError, WriteError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,6 +45,14 @@ class EmptyGallery(DataError):
 
 class StoreUnavailable(DataError):
     """The store does not answer for now: it is locked by another process, or its server is gone; try again."""
+
+
+class DamagedStore(DataError):
+    """The store cannot be read; it is left as it is."""
+
+
+class ReadOnlyStore(WriteError):
+    """The store cannot be written here."""
 
 
 class NewItem(NamedTuple):

@@ -1,0 +1,286 @@
+"""Images decoded in processes that can be ended: one that takes too long or crashes is replaced, its image refused."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import torch
+
+from vlfew.core.errors import VlfewError
+from vlfew.data.preprocess import ImagePreprocessor
+from vlfew.gallery.images import ReadImage
+from vlfew.serving.decode_worker import receive, send, settings_message
+from vlfew.serving.problems import Problem, busy
+from vlfew.serving.uploads import Upload
+
+START_SECONDS = 120.0
+"""Until a new process has loaded what it needs."""
+TOGETHER = 16
+"""Images that are sent to a process at a time."""
+TOGETHER_BYTES = 4 * 2**20
+
+
+@dataclass(frozen=True)
+class DecodeSettings:
+    """What is made of images.
+
+    Attributes:
+        preprocessor: of the model.
+        thumbnail: whether to make thumbnails.
+        content: whether to keep the files.
+        most_pixels: larger images are refused before they are decoded.
+        most_bytes: so are larger files.
+    """
+
+    preprocessor: ImagePreprocessor
+    thumbnail: bool
+    content: bool
+    most_pixels: int
+    most_bytes: int
+
+
+Decoded = ReadImage | Problem
+Done = Callable[[list[Decoded]], None]
+
+
+@dataclass
+class _Job:
+    uploads: list[Upload]
+    settings: DecodeSettings
+    message: str
+    done: Done
+
+    @property
+    def bytes(self) -> int:
+        return sum(len(upload.content) for upload in self.uploads)
+
+
+class Decoders:
+    """Processes that decode images, each with a thread that waits for it.
+
+    Args:
+        count: how many.
+        seconds: how long one image may take.
+        memory: bytes that decoding may take.
+        most_queued: so many images may wait.
+    """
+
+    def __init__(self, count: int, seconds: float, memory: int, most_queued: int = 1024) -> None:
+        self._seconds, self._memory, self._most = seconds, memory, most_queued
+        self._jobs: deque[_Job] = deque()
+        self._changed = threading.Condition()
+        self._queued, self._closed = 0, False
+        self.restarts = 0
+        """Processes that had to be replaced."""
+        self._messages: dict[DecodeSettings, str] = {}
+        self._ready = threading.Semaphore(0)
+        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def wait_ready(self, timeout: float = START_SECONDS) -> bool:
+        """Waits until one process can work."""
+        ready = self._ready.acquire(timeout=timeout)
+        if ready:
+            self._ready.release()
+        return ready
+
+    @property
+    def queued(self) -> int:
+        """Images that wait or are being decoded."""
+        return self._queued
+
+    def submit(self, uploads: Sequence[Upload], settings: DecodeSettings, done: Done) -> None:
+        """Decodes images, and calls `done` with an image or a problem for each, from another thread.
+
+        Raises:
+            Problem: too many images are waiting.
+        """
+        message = self._messages.get(settings)
+        if message is None:
+            self._messages.clear()
+            message = settings_message(settings.preprocessor, settings.thumbnail, settings.most_pixels)
+            self._messages[settings] = message
+        with self._changed:
+            if self._closed or self._queued + len(uploads) > self._most:
+                raise busy(f"{self._queued:,} images are waiting to be decoded; try again in a moment")
+            self._queued += len(uploads)
+            self._jobs.append(_Job([*uploads], settings, message, done))
+            self._changed.notify()
+
+    async def read(self, uploads: Sequence[Upload], settings: DecodeSettings) -> list[Decoded]:
+        """Decodes images: an image or a problem for each.
+
+        Raises:
+            Problem: too many images are waiting.
+        """
+        if not uploads:
+            return []
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[list[Decoded]] = loop.create_future()
+
+        def resolve(decoded: list[Decoded]) -> None:
+            if not future.cancelled():
+                future.set_result(decoded)
+
+        def done(decoded: list[Decoded]) -> None:
+            loop.call_soon_threadsafe(resolve, decoded)
+
+        self.submit(uploads, settings, done)
+        return await future
+
+    def close(self) -> None:
+        """Ends the processes, after what is waiting."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _take(self) -> list[_Job]:
+        """Jobs for one message: all that wait, shared among the processes; none at the end."""
+        with self._changed:
+            while not self._jobs and not self._closed:
+                self._changed.wait()
+            if not self._jobs:
+                return []
+            taken = [self._jobs.popleft()]
+            images, size = len(taken[0].uploads), taken[0].bytes
+            share = -(-(len(self._jobs) + 1) // len(self._threads))
+            while self._jobs and len(taken) < share:
+                following = self._jobs[0]
+                images, size = images + len(following.uploads), size + following.bytes
+                if following.settings != taken[0].settings or images > TOGETHER or size > TOGETHER_BYTES:
+                    break
+                taken.append(self._jobs.popleft())
+            return taken
+
+    def _run(self) -> None:
+        process = _Process(self._memory)
+        self._ready.release()
+        try:
+            while jobs := self._take():
+                uploads = [upload for job in jobs for upload in job.uploads]
+                decoded: list[Decoded] = []
+                try:
+                    decoded, process = self._decode(process, uploads, jobs[0])
+                except Exception as error:  # such as no memory, or no process to be had
+                    detail = f"cannot be decoded now ({type(error).__name__}); try again"
+                    decoded = [busy(f"{upload.name}: {detail}") for upload in uploads]
+                at = 0
+                for job in jobs:
+                    with suppress(RuntimeError):  # the event loop of a server that has stopped
+                        job.done(decoded[at : at + len(job.uploads)])
+                    at += len(job.uploads)
+                with self._changed:
+                    self._queued -= len(uploads)
+        finally:
+            process.kill()
+
+    def _decode(self, process: _Process, uploads: list[Upload], job: _Job) -> tuple[list[Decoded], _Process]:
+        """Decodes images, and the process that is there afterwards."""
+        answers: list[Decoded] = []
+        try:
+            return process.decode(uploads, job, self._seconds), process
+        except (OSError, EOFError, ValueError, LookupError, TypeError) as error:
+            process.kill()
+            self.restarts += 1
+            process = _Process(self._memory)
+            if len(uploads) == 1:
+                why = (
+                    f"it took more than {self._seconds:g} s to decode"
+                    if isinstance(error, TimeoutError)
+                    else "its decoder crashed"
+                )
+                return [_bad(uploads[0], 422, why)], process
+        for upload in uploads:  # all but the one that it failed on
+            own, process = self._decode(process, [upload], job)
+            answers += own
+        return answers, process
+
+
+class _Process:
+    """A process of `decode_worker` and the socket to it."""
+
+    def __init__(self, memory: int) -> None:
+        self._socket, theirs = socket.socketpair()
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+            "OMP_NUM_THREADS": "1",
+        }
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "vlfew.serving.decode_worker", str(theirs.fileno()), str(memory)],
+                pass_fds=[theirs.fileno()],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # a Ctrl-C is for the server, which ends it after what is in flight
+            )
+        self._socket.settimeout(START_SECONDS)
+        try:
+            receive(self._socket)
+        except (OSError, EOFError) as error:
+            self.kill()
+            raise VlfewError(f"a process that decodes images cannot be started: {error!r}") from None
+
+    def kill(self) -> None:
+        self._socket.close()
+        self._process.kill()
+        self._process.wait()
+
+    def decode(self, uploads: list[Upload], job: _Job, seconds: float) -> list[Decoded]:
+        """
+        Raises:
+            TimeoutError: it takes too long.
+            OSError, EOFError, ValueError, LookupError, TypeError: the process is gone, or answers nonsense.
+        """
+        sent = [u for u in uploads if len(u.content) <= job.settings.most_bytes]
+        answers = iter(self._ask(sent, job, seconds) if sent else [])
+        most = job.settings.most_bytes
+        return [
+            next(answers)
+            if len(upload.content) <= most
+            else _bad(upload, 413, f"{len(upload.content):,} bytes, above the limit of {most:,}")
+            for upload in uploads
+        ]
+
+    def _ask(self, uploads: list[Upload], job: _Job, seconds: float) -> list[Decoded]:
+        contents = [upload.content for upload in uploads]
+        self._socket.settimeout(seconds)
+        send(self._socket, {"settings": job.message, "sizes": [*map(len, contents)]}, contents)
+        answers, parts = receive(self._socket)
+        if len(answers) != len(uploads):
+            raise ValueError("answers are missing")
+        shape = job.settings.preprocessor.shape
+        size, at, decoded = shape[0] * shape[1] * shape[2], 0, list[Decoded]()
+        for upload, answer in zip(uploads, answers, strict=True):
+            if "error" in answer:
+                decoded.append(_bad(upload, 413 if answer["status"] == 413 else 422, str(answer["error"])))
+                continue
+            small = int(answer["thumbnail"])
+            if at + size + small > len(parts):
+                raise ValueError("pixels are missing")
+            pixels = torch.frombuffer(parts[at : at + size], dtype=torch.uint8).reshape(shape)
+            thumbnail = bytes(parts[at + size : at + size + small]) if job.settings.thumbnail else None
+            at += size + small
+            digest = hashlib.sha256(upload.content).digest()
+            content = upload.content if job.settings.content else None
+            decoded.append(ReadImage(upload.name, "", digest, pixels, thumbnail, content))
+        return decoded
+
+
+def _bad(upload: Upload, status: int, reason: str) -> Problem:
+    return Problem(status, f"{upload.name}: cannot be read: {reason}")
