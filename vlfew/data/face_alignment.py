@@ -6,6 +6,7 @@ ensemble of regression trees (Kazemi and Sullivan 2014).
 
 from __future__ import annotations
 
+import math
 import threading
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -32,8 +33,6 @@ MARGIN = 0.25
 """Around the face, as a fraction of its side; what dlib's face model was trained with."""
 LONGEST_SIDE = 1280
 """Pixels; larger images are reduced to find the faces in them."""
-LEAST_SIDE = 80
-"""Pixels of the smallest face that is found; half of it at the second attempt."""
 
 
 class _Aligner(threading.local):
@@ -65,7 +64,7 @@ _aligner: _Aligner | None = None
 
 
 def align_face(image: Image, size: int) -> Image | None:
-    """The main face of an image: the largest one, where others are less in the middle.
+    """The main face of an image: a large one near the middle.
 
     Args:
         image: RGB.
@@ -97,7 +96,7 @@ def align_face(image: Image, size: int) -> Image | None:
 
 
 def _prominence(face: Any, width: int, height: int) -> float:
-    """The area of a face, less the farther it is from the middle of the image."""
+    """The area of a face, which counts less the farther it is from the middle of the image: `exp(-2)` at a side's."""
     center = face.center()
     x, y = 2 * center.x / width - 1, 2 * center.y / height - 1
-    return float(face.area() * max(0.0, 1 - (x * x + y * y) / 2))
+    return float(face.area() * math.exp(-2 * (x * x + y * y)))
