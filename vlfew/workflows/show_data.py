@@ -24,6 +24,7 @@ def show_data(
     channels: Literal["1", "3"] = "3",
     resize: Resize = "stretch",
     center_crop: PositiveFraction = 1.0,
+    align_faces: AlignFaces = "none",
     split_seed: int = 0,
     skip_bad: bool = False,
     sheet_split: str | None = None,
@@ -39,6 +40,7 @@ def show_data(
         channels: 1 gray, 3 color.
         resize: stretch the image to a square, or take its middle square (`crop`).
         center_crop: fraction of each side to keep.
+        align_faces: take the main face of each image, turned and scaled; `when_found`, or where it is `required`.
         split_seed: seed of splits that are drawn.
         skip_bad: skip and count images that cannot be read.
         sheet_split: split to draw; by default all of them.
@@ -49,7 +51,13 @@ def show_data(
         WriteError: the contact sheet cannot be written.
     """
     preprocessor = ImagePreprocessor(
-        image_size, int(channels), resize, center_crop, "skip" if skip_bad else "error", split_seed
+        image_size,
+        int(channels),
+        resize,
+        center_crop,
+        "skip" if skip_bad else "error",
+        split_seed,
+        align_faces=align_faces,
     )
     dataset = load_data(name, root, preprocessor, **source_options)
     yield from describe(dataset)
@@ -62,6 +70,8 @@ def show_data(
 def _resizing(preprocessor: ImagePreprocessor) -> str:
     """How images became square, and the options that change it."""
     crop = preprocessor.center_crop
+    if preprocessor.align_faces != "none":
+        return f"aligned faces ({preprocessor.align_faces})"
     part = "full images" if crop == 1 else f"the central {crop:.0%} of images"
     if preprocessor.resize == "stretch":
         return (
