@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from vlfew.core.config import PositiveFraction, Resize
+from vlfew.core.config import AlignFaces, PositiveFraction, Resize
 from vlfew.core.files import file_stem
 from vlfew.data.loading import load_data
 from vlfew.data.preprocess import ImagePreprocessor
