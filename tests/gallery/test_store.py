@@ -188,3 +188,12 @@ def test_thumbnails_are_found_by_identity_and_by_item(store: Store) -> None:
     assert store.thumbnails([ann, bob, 10**6]) == {ann: with_one.id}
     assert store.thumbnail(with_one.id) == b"small"
     assert store.thumbnail(with_one.id - 1) is None and store.thumbnail(10**6) is None
+
+
+def test_images_that_several_identities_have(store: Store) -> None:
+    enrolled = [identity("ann", 1, 2), identity("bob", 2, 3), identity("cy", 2), identity("dan", 4)]
+    store.enroll(enrolled, "f")
+    (digest,) = found = store.shared_images()
+    assert digest == item(2).digest
+    assert [owner for owner, _ in found[digest]] == [id_of(store, name) for name in ("ann", "bob", "cy")]
+    assert {number for _, number in found[digest]} == {i.id for i in store.items() if i.digest == digest}

@@ -47,6 +47,9 @@ threshold_option = click.option(
     help="Lowest score that is accepted; by default the gallery's own, where it has one.",
 )
 NO_THRESHOLD = "vlfew gallery calibrate sets one, or give --threshold"
+limit_option = click.option(
+    "--limit", type=click.IntRange(1), default=20, show_default=True, help="How many, best first."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -540,6 +543,57 @@ def check(db: Path | str) -> int:
     for problem in problems:
         log(f"vlfew: {problem}")
     return 1 if problems else 0
+
+
+@gallery.command("look-alikes")
+@db_argument
+@limit_option
+@json_option
+def look_alikes(db: Path | str, limit: int, as_json: bool) -> None:
+    """List the closest different identities, which are most easily taken for each other."""
+    with opened_gallery(db) as opened:
+        found = opened.look_alikes(limit)
+        names = opened.names([i for pair in found for i in (pair.first, pair.second)])
+    rows = [[names[p.first], names[p.second], p.score, p.support] for p in found]
+    _print_rows(["name", "other", "score", "support"], rows, as_json)
+
+
+@gallery.command()
+@db_argument
+@limit_option
+@click.option(
+    "--score",
+    type=click.FloatRange(-1, 1),
+    default=0.95,
+    show_default=True,
+    help="Lowest cosine of two images that are listed.",
+)
+@json_option
+def duplicates(db: Path | str, limit: int, score: float, as_json: bool) -> None:
+    """List images that are the same, or nearly so, under two names: who may be enrolled twice."""
+    with opened_gallery(db) as opened:
+        shared = opened.shared_images()
+        found = opened.near_duplicates(limit, score)
+        ids = {identity for rows in shared.values() for identity, _ in rows}
+        names = opened.names([*ids.union(*({pair.first, pair.second} for pair in found))])
+    rows: list[list[Any]] = []
+    for (first, item), *others in shared.values():
+        rows += [[names[first], item, names[other], same, 1.0, "the same file"] for other, same in others]
+    said = {(row[1], row[3]) for row in rows}
+    rows += [
+        [names[p.first], p.first_item, names[p.second], p.second_item, p.score, "similar"]
+        for p in found
+        if (p.first_item, p.second_item) not in said
+    ]
+    _print_rows(["name", "item", "other", "other item", "score", "why"], rows[:limit], as_json)
+
+
+def _print_rows(header: list[str], rows: list[list[Any]], as_json: bool) -> None:
+    if as_json:
+        shown = [dict(zip((h.replace(" ", "_") for h in header), row, strict=True)) for row in rows]
+        print(json.dumps(shown, indent=2, ensure_ascii=False))
+    else:
+        print_table(header, rows)
 
 
 @gallery.command("re-embed", epilog=RUN_HELP)

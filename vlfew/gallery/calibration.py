@@ -61,21 +61,15 @@ class EnrolledItems:
         Raises:
             DataError: no trial at all.
         """
-        images, texts = self.identity[~self.is_text].unique(), self.identity[self.is_text].unique()
-        ids = {"image": images, "text": texts, "both": images[torch.isin(images, texts)]}[support]
-        if len(ids) > MOST_IDENTITIES:
-            ids = ids[torch.randperm(len(ids), generator=torch.Generator().manual_seed(0))[:MOST_IDENTITIES]]
-            ids = ids.sort().values
+        ids = self._template_ids(support)
         used = torch.isin(self.identity, ids)
         if support != "both":
             used &= self.is_text == (support == "text")
         number = torch.searchsorted(ids, self.identity[used])
         own, is_text = self.embedding[used].double(), self.is_text[used]
         templates, owner, _ = make_templates(own, number, is_text, len(ids), self.combine, self.text_weight)
-        probes, probe_identity = self.embedding[~self.is_text].double(), self.identity[~self.is_text]
-        if len(self.identity[~self.is_text].unique()) > MOST_IDENTITIES:
-            chosen = torch.isin(probe_identity, ids)
-            probes, probe_identity = probes[chosen], probe_identity[chosen]
+        rows = self.probe_rows(support)
+        probes, probe_identity = self.embedding[rows].double(), self.identity[rows]
         everyone = torch.cat([probes, strangers.double()])
         cosines = everyone @ templates.T
         scores = _of_owners(cosines, owner, len(ids))
@@ -98,6 +92,22 @@ class EnrolledItems:
         if not len(ids) or not len(everyone):
             raise DataError(f"no identity has {'images and texts' if support == 'both' else support + 's'}")
         return trials_from_scores(scores.numpy(), who.numpy(), ids.numpy(), rest.numpy())
+
+    def probe_rows(self, support: Support) -> Tensor:
+        """The rows of the images that are the probes of `trials`, in their order."""
+        rows = (~self.is_text).nonzero().flatten()
+        if len(self.identity[rows].unique()) > MOST_IDENTITIES:
+            rows = rows[torch.isin(self.identity[rows], self._template_ids(support))]
+        return rows
+
+    def _template_ids(self, support: Support) -> Tensor:
+        """The identities that have a template in `trials`, ascending."""
+        images, texts = self.identity[~self.is_text].unique(), self.identity[self.is_text].unique()
+        ids = {"image": images, "text": texts, "both": images[torch.isin(images, texts)]}[support]
+        if len(ids) > MOST_IDENTITIES:
+            ids = ids[torch.randperm(len(ids), generator=torch.Generator().manual_seed(0))[:MOST_IDENTITIES]]
+            ids = ids.sort().values
+        return ids
 
     def _without_themselves(
         self, images: Tensor, identity: Tensor, texts: Tensor, text_identity: Tensor

@@ -37,10 +37,12 @@ from vlfew.gallery.enrollment import (
     windows,
 )
 from vlfew.gallery.images import ReadImage, read
-from vlfew.gallery.index import read_embeddings
+from vlfew.gallery.index import Items, read_embeddings, read_items
+from vlfew.gallery.look_alikes import LookAlikes, find_look_alikes, find_near_duplicates
 from vlfew.gallery.matches import Decisions, Identification, Match, check_threshold
 from vlfew.gallery.names import checked_name
 from vlfew.gallery.re_embedding import PART, embed_again, in_parts
+from vlfew.gallery.score_review import ScoreReview
 from vlfew.gallery.store import (
     Enrolled,
     IdentityRow,
@@ -419,10 +421,20 @@ class Gallery:
         """The path of its file, or its URL."""
         return self.store.name
 
+    def version(self) -> int:
+        """Increases with every write of any process."""
+        with self._lock:
+            return self.store.version()
+
     def count(self) -> tuple[int, int]:
         """Numbers of identities and of items."""
         with self._lock:
             return self.store.count()
+
+    def names(self, identity_ids: Sequence[int]) -> dict[int, str]:
+        """The names of those of these identities that are there."""
+        with self._lock:
+            return self.store.names(identity_ids)
 
     def thumbnails(self, identity_ids: Iterable[int]) -> dict[int, int]:
         """For each of these identities that has a thumbnail, the id of an item with one."""
@@ -678,6 +690,51 @@ class Gallery:
                 on_problem(line)
         self.set_thresholds({kind: calibration.to_json() for kind, calibration in found.items()})
         return {kind: calibration.threshold for kind, calibration in found.items()}
+
+    def look_alikes(self, limit: int = 20) -> builtins.list[LookAlikes]:
+        """The closest different identities, best first: those that are most easily taken for each other."""
+        check_at_least("limit", limit)
+        items = self._items()
+        return find_look_alikes(items, self.settings["combine"], self.settings["text_weight"], limit)
+
+    def near_duplicates(self, limit: int = 20, least: float = 0.95) -> builtins.list[LookAlikes]:
+        """Images of different identities that are nearly the same to the model: who may be enrolled twice.
+
+        Args:
+            limit: how many pairs of identities, at most.
+            least: lowest cosine of two images.
+        """
+        check_at_least("limit", limit)
+        check_threshold(least)
+        return find_near_duplicates(self._items(), least, limit)
+
+    def shared_images(self) -> dict[bytes, builtins.list[tuple[int, int]]]:
+        """The images that several identities have, by SHA-256: ids of the identities and of their items."""
+        with self._lock:
+            return self.store.shared_images()
+
+    def review_scores(self, support: Support = "image") -> ScoreReview:
+        """Scores of the gallery's own images: error rates at every threshold, and the pairs on either side.
+
+        Raises:
+            TooFewImages: no image can be compared with its own identity, or with another one.
+        """
+        check_one_of("the kind of support", support, Support)
+        items = self._items()
+        combine, text_weight = self.settings["combine"], self.settings["text_weight"]
+        enrolled = EnrolledItems(items.embedding, items.identity, items.is_text, combine, text_weight)
+        return ScoreReview.of(items, enrolled, support)
+
+    def _items(self) -> Items:
+        """
+        Raises:
+            EmptyGallery: nobody is enrolled.
+        """
+        with self._lock:
+            self._refresh()
+            if not len(self._index):
+                raise nobody(self.store.name)
+            return read_items(self.store, self.settings["dim"])
 
     @property
     def thresholds(self) -> dict[Support, dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -117,14 +117,41 @@ class TemplateIndex:
         return templates, all_ids[of]
 
 
+class Items(NamedTuple):
+    """Items of a gallery.
+
+    Attributes:
+        embedding: `[S, D]` of unit length.
+        identity: `[S]` their identities.
+        is_text: `[S]` bool.
+        item: `[S]` their own ids.
+    """
+
+    embedding: Tensor
+    identity: Tensor
+    is_text: Tensor
+    item: Tensor
+
+
 def read_embeddings(store: Store, dim: int, ids: list[int] | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """Embeddings `[S, D]`, the identity of each `[S]`, and whether it is a text `[S]`.
 
     Raises:
         DataError: an embedding of another size.
     """
+    items = read_items(store, dim, ids)
+    return items.embedding, items.identity, items.is_text
+
+
+def read_items(store: Store, dim: int, ids: list[int] | None = None) -> Items:
+    """The items of all identities or of these.
+
+    Raises:
+        DataError: an embedding of another size.
+    """
     parts: list[np.ndarray] = []
     owners: list[int] = []
+    numbers: list[int] = []
     is_text: list[bool] = []
     pending: list[bytes] = []
 
@@ -139,14 +166,16 @@ def read_embeddings(store: Store, dim: int, ids: list[int] | None = None) -> tup
                 f"vlfew gallery check {store.name}"
             )
         owners.append(row.identity_id)
+        numbers.append(row.item_id)
         is_text.append(row.kind == "text")
         pending.append(row.embedding)
         if len(pending) == PART:
             join()
     join()
     embedding = np.concatenate(parts).astype(np.float32)
-    return (
+    return Items(
         torch.from_numpy(embedding),
         torch.tensor(owners, dtype=torch.int64),
         torch.tensor(is_text, dtype=torch.bool),
+        torch.tensor(numbers, dtype=torch.int64),
     )

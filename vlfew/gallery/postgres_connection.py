@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit
 
 from vlfew.core.errors import ConfigError, DataError, WriteError, first_line
-from vlfew.gallery.store import StoreUnavailable
+from vlfew.gallery.store import ReadOnlyStore, StoreUnavailable
 
 try:
     import psycopg
@@ -245,7 +245,7 @@ def _translated(error: psycopg.Error, name: str, ended: bool) -> Exception:
             f"{name} cannot be written: the server's disk is full; nothing was changed; make space there"
         )
     if isinstance(error, errors.ReadOnlySqlTransaction | errors.InsufficientPrivilege):
-        return WriteError(f"{name}: {why}; connect to a server and as a role that may write there")
+        return ReadOnlyStore(f"{name}: {why}; connect to a server and as a role that may write there")
     if isinstance(error, errors.UndefinedTable | errors.InvalidSchemaName):
         return DataError(f"{name}: there is no such gallery any more ({why})")
     if isinstance(error, psycopg.OperationalError) and ended:

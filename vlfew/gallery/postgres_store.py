@@ -20,11 +20,13 @@ from vlfew.gallery.postgres_schema import create_schema, drop_schema, has_tables
 from vlfew.gallery.store import (
     KEPT_CHANGES,
     MANY,
+    SHARED_IMAGES,
     EmbeddingRow,
     Enrolled,
     IdentityRow,
     ItemRow,
     NewIdentity,
+    by_digest,
     name_taken,
     no_identity,
     no_item,
@@ -171,6 +173,9 @@ class PostgresStore:
         for digest, name in self._rows(query, [*set(digests)]):
             names.setdefault(digest, []).append(name)
         return names
+
+    def shared_images(self) -> dict[bytes, list[tuple[int, int]]]:
+        return by_digest(self._rows(SHARED_IMAGES))
 
     def enroll(self, identities: Sequence[NewIdentity], fingerprint: str) -> list[Enrolled]:
         many = sum(len(new.items) for new in identities) > FEW

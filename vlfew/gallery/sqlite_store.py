@@ -30,6 +30,7 @@ from vlfew.gallery.sqlite_pages import unclean_free_pages
 from vlfew.gallery.store import (
     KEPT_CHANGES,
     MANY,
+    SHARED_IMAGES,
     DamagedStore,
     EmbeddingRow,
     Enrolled,
@@ -38,6 +39,7 @@ from vlfew.gallery.store import (
     NewIdentity,
     ReadOnlyStore,
     StoreUnavailable,
+    by_digest,
     name_taken,
     no_identity,
     no_item,
@@ -365,6 +367,9 @@ class SQLiteStore:
             for found, name in self._rows(query, (digest,)):
                 names.setdefault(found, []).append(name)
         return names
+
+    def shared_images(self) -> dict[bytes, list[tuple[int, int]]]:
+        return by_digest(self._rows(SHARED_IMAGES))
 
     def enroll(self, identities: Sequence[NewIdentity], fingerprint: str) -> list[Enrolled]:
         with self._write():

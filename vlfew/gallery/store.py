@@ -152,6 +152,13 @@ class EmbeddingRow(NamedTuple):
     embedding: bytes
 
 
+SHARED_IMAGES = (
+    "SELECT digest, identity_id, id FROM items WHERE kind = 'image' AND digest IN (SELECT digest FROM items "
+    "WHERE kind = 'image' GROUP BY digest HAVING count(*) > 1) ORDER BY digest, identity_id"
+)
+"""Images of which an identity has each content once: a content that is there twice is shared. SQL of any store."""
+
+
 class Store(Protocol):
     """Where a gallery is kept."""
 
@@ -206,6 +213,9 @@ class Store(Protocol):
 
     def holders(self, digests: Iterable[bytes]) -> dict[bytes, list[str]]:
         """The names of the identities that have images of these digests."""
+
+    def shared_images(self) -> dict[bytes, list[tuple[int, int]]]:
+        """The images that several identities have, by their digests: ids of the identities and of their items."""
 
     def enroll(self, identities: Sequence[NewIdentity], fingerprint: str) -> list[Enrolled]:
         """Adds identities and their items in one transaction.
@@ -302,3 +312,11 @@ def stale_model(store: str) -> StaleModel:
     return StaleModel(
         f"{store} was embedded again by another process, with another model; open it again with that one"
     )
+
+
+def by_digest(rows: Iterable[tuple[Any, ...]]) -> dict[bytes, list[tuple[int, int]]]:
+    """Of rows of `SHARED_IMAGES`."""
+    found: dict[bytes, list[tuple[int, int]]] = {}
+    for digest, identity, item in rows:
+        found.setdefault(bytes(digest), []).append((identity, item))
+    return found

@@ -17,7 +17,7 @@ from vlfew.serving.decoding import Decoders
 from vlfew.serving.gate import Gate
 from vlfew.serving.options import ServeOptions
 from vlfew.serving.problems import Problem
-from vlfew.serving.routes import identities, page, recognition, settings
+from vlfew.serving.routes import identities, maintenance, page, recognition, review, settings
 from vlfew.serving.schemas import ProblemBody
 from vlfew.serving.state import Server
 
@@ -61,6 +61,8 @@ def make_app(
     recognition.add_routes(app, server)
     identities.add_routes(app, server)
     settings.add_routes(app, server)
+    review.add_routes(app, server)
+    maintenance.add_routes(app, server)
     page.add_routes(app, server)
     _describe_problems(app)
     app.state.server = server

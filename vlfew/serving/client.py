@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import io
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -80,7 +81,7 @@ class GalleryClient:
     @property
     def thresholds(self) -> dict[str, dict[str, Any]]:
         """By kind of support, with what each stands for."""
-        return dict(self._ask("GET", "/thresholds")["thresholds"])
+        return dict(self._ask("GET", "/thresholds"))
 
     def enroll(
         self,
@@ -100,8 +101,6 @@ class GalleryClient:
             headers={} if idempotency_key is None else {"Idempotency-Key": idempotency_key},
         )
         for line in answer.pop("warnings"):
-            import warnings
-
             warnings.warn(line, stacklevel=2)
         del answer["id"]
         return Enrolled(**answer)
@@ -144,6 +143,31 @@ class GalleryClient:
     def remove_item(self, item_id: int) -> None:
         """Removes an image or a text, and with the last one its identity."""
         self._ask("DELETE", f"/items/{item_id}")
+
+    def calibrate(
+        self, *, far: float | None = None, fpir: float | None = None, impostors: Iterable[ImageInput] = ()
+    ) -> dict[str, dict[str, Any]]:
+        """Sets the thresholds for an error rate; see `Gallery.calibrate`. Each impostor is taken for someone else."""
+        files = _files("impostors", impostors)
+        rates = _given(far=far, fpir=fpir)
+        sent: dict[str, Any] = {"data": rates, "files": files} if files else {"json": rates}
+        answer = self._ask("POST", "/calibrate", **sent)
+        for line in answer["warnings"]:
+            warnings.warn(line, stacklevel=2)
+        return dict(answer["thresholds"])
+
+    def set_thresholds(self, thresholds: Mapping[str, float | None]) -> dict[str, dict[str, Any]]:
+        """Sets thresholds by kind of support, or removes those that are None; the other kinds keep theirs."""
+        body = {kind: None if value is None else {"value": value} for kind, value in thresholds.items()}
+        return dict(self._ask("PUT", "/thresholds", json=body))
+
+    def look_alikes(self, limit: int = 20) -> builtins.list[dict[str, Any]]:
+        """The closest different identities, best first."""
+        return builtins.list(self._ask("GET", "/look-alikes", params={"limit": limit})["pairs"])
+
+    def check(self) -> builtins.list[str]:
+        """What is wrong with the gallery, a line each."""
+        return builtins.list(self._ask("POST", "/check")["problems"])
 
     def _pages(self, search: str) -> Iterator[IdentityRow]:
         after: str | None = ""

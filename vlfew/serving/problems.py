@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from vlfew.core.errors import ConfigError, ModelError, VlfewError, WriteError, one_line
 from vlfew.gallery.contract import OtherModel
+from vlfew.gallery.score_review import TooFewImages
 from vlfew.gallery.store import (
     Conflict,
     DamagedStore,
@@ -27,6 +28,7 @@ STATUS: tuple[tuple[type[VlfewError], int], ...] = (
     (EmptyGallery, 409),
     (StaleModel, 409),
     (OtherModel, 409),
+    (TooFewImages, 409),
     (StoreUnavailable, 503),
     (ReadOnlyStore, 403),
     (WriteError, 507),

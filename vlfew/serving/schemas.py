@@ -130,13 +130,101 @@ class StatusBody(BaseModel):
     status: str
 
 
+ThresholdMap = dict[str, dict[str, Any]]
+"""Thresholds by kind of support."""
+
+
+class ValueBody(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    value: float
+
+
+class RatesBody(BaseModel):
+    """One of them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    far: float | None = None
+    fpir: float | None = None
+
+
 class ThresholdsBody(BaseModel):
-    thresholds: dict[str, dict[str, Any]]
+    thresholds: ThresholdMap
     warnings: list[str] = []
 
 
 class ProblemsBody(BaseModel):
     problems: list[str]
+
+
+class PointBody(BaseModel):
+    threshold: float
+    far: float
+    frr: float
+
+
+class ErrorRatesBody(BaseModel):
+    support: str
+    threshold: float | None
+    identities: int
+    genuine: int
+    impostor: int
+    points: list[PointBody]
+
+
+class PersonBody(BaseModel):
+    """Of a pair: an identity, or an item of one."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+
+
+class TrialBody(BaseModel):
+    score: float
+    probe: PersonBody
+    identity: PersonBody
+
+
+class TrialsBody(BaseModel):
+    accepted_impostors: list[TrialBody]
+    rejected_genuine: list[TrialBody]
+    closest_impostors: list[TrialBody]
+    hardest_genuine: list[TrialBody]
+
+
+class PairBody(BaseModel):
+    score: float
+    support: str = "image"
+    a: PersonBody
+    b: PersonBody
+
+
+class PairsBody(BaseModel):
+    pairs: list[PairBody]
+
+
+class SharedBody(BaseModel):
+    digest: str
+    identities: list[PersonBody]
+
+
+class DuplicatesBody(BaseModel):
+    same_image: list[SharedBody]
+    near: list[PairBody]
+
+
+class ModelBody(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    model: str = Field(min_length=1, max_length=1000)
+
+
+class CountBody(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    items: int
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -35,6 +35,8 @@ class Server:
         self.gallery, self.options = gallery, options
         self.metrics, self.sessions = Metrics(), Sessions()
         self._given = decoders
+        self._cache: dict[str, tuple[object, Any]] = {}
+        self._computing = asyncio.Lock()
         self.keys: list[Key] = keys_of(gallery.stored_settings())
         self.problem: str | None = None
         """Why the gallery cannot answer; None where all is well."""
@@ -64,6 +66,18 @@ class Server:
     async def call(self, function: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
         """Calls a method of the gallery in a thread: it may wait for the disk, and for other threads."""
         return await asyncio.to_thread(function, *arguments, **options)
+
+    async def cached(self, name: str, key: object, function: Callable[[], Result]) -> Result:
+        """What a function of the gallery gives, computed again when the gallery has changed or the key is another."""
+        async with self._computing:
+            version = await self.call(self.gallery.version)
+            known = self._cache.get(name)
+            if known is None or known[0] != (version, key):
+                self._cache.pop(name, None)
+                known = (version, key), await self.call(function)
+                self._cache[name] = known
+            found: Result = known[1]
+            return found
 
     def decode_settings(self, enrolled: bool) -> DecodeSettings:
         """How images are decoded.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
+from pydantic import ValidationError
 from starlette.responses import Response
 
 import vlfew
@@ -14,11 +16,29 @@ from vlfew.gallery.calibration import Calibration
 from vlfew.serving.decode_worker import formats
 from vlfew.serving.gate import Access, session_of
 from vlfew.serving.keys import find_key
+from vlfew.serving.options import ServeOptions
 from vlfew.serving.problems import Problem
+from vlfew.serving.routes.identities import read_images
 from vlfew.serving.routes.recognition import json_response
-from vlfew.serving.schemas import KeyBody, SettingsBody, ThresholdsBody, problems
+from vlfew.serving.schemas import (
+    FILES,
+    KeyBody,
+    RatesBody,
+    SettingsBody,
+    ThresholdMap,
+    ThresholdsBody,
+    ValueBody,
+    form,
+    problems,
+)
 from vlfew.serving.sessions import COOKIE, SECONDS
 from vlfew.serving.state import Server
+from vlfew.serving.uploads import Upload, read_body, read_form
+
+IMPOSTORS = 8
+"""Images of strangers, in multiples of the images that a request may have otherwise."""
+CALIBRATE_BODY = form({"far": {"type": "number"}, "fpir": {"type": "number"}, "impostors": FILES}, [])
+CALIBRATE_BODY["requestBody"]["content"]["application/json"] = {"schema": RatesBody.model_json_schema()}
 
 
 def thresholds_json(
@@ -112,7 +132,66 @@ def add_routes(app: FastAPI, server: Server) -> None:
         }
         return json_response(answer)
 
-    @app.get("/thresholds", response_model=ThresholdsBody, responses=problems())
+    @app.get("/thresholds", response_model=ThresholdMap, responses=problems())
     async def thresholds() -> Response:
         """The thresholds, one for each kind of support, with what they stand for."""
-        return json_response({"thresholds": await server.call(current_thresholds), "warnings": []})
+        return json_response(await server.call(current_thresholds))
+
+    @app.put("/thresholds", response_model=ThresholdMap, responses=problems(507))
+    async def set_thresholds(body: dict[Support, ValueBody | None]) -> Response:
+        """Sets thresholds by hand, or removes those that are null; kinds that are not given stay as they are."""
+
+        def change() -> dict[str, dict[str, Any]]:
+            gallery.refresh()
+            changed: dict[Support, Mapping[str, Any]] = {**gallery.thresholds}
+            for support, given in body.items():
+                if given is None:
+                    changed.pop(support, None)
+                else:
+                    changed[support] = {"value": given.value}
+            gallery.set_thresholds(changed)
+            return current_thresholds()
+
+        return json_response(await server.call(change))
+
+    @app.post(
+        "/calibrate",
+        response_model=ThresholdsBody,
+        responses=problems(409, 415, 507),
+        openapi_extra=CALIBRATE_BODY,
+    )
+    async def calibrate(request: Request) -> Response:
+        """Sets the thresholds for a FAR or an FPIR, from the gallery's own images and those of strangers."""
+        rates, uploads = await _rates(request, options)
+        impostors: list[Any] = [*await read_images(server, uploads, enrolled=False)]
+        warnings: list[str] = []
+        await server.call(
+            gallery.calibrate,
+            far=rates.far,
+            fpir=rates.fpir,
+            impostors=impostors,
+            validation=options.validation,
+            on_problem=warnings.append,
+        )
+        return json_response({"thresholds": await server.call(current_thresholds), "warnings": warnings})
+
+
+async def _rates(request: Request, options: ServeOptions) -> tuple[RatesBody, list[Upload]]:
+    """The rates that are asked for, and the images of strangers.
+
+    Raises:
+        Problem: neither JSON nor a form of that kind.
+    """
+    uploads: list[Upload] = []
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
+        content: bytes | str = await read_body(request, options)
+    else:
+        form = await read_form(request, options, "impostors")
+        uploads = form.images("impostors", 0, IMPOSTORS * options.images)
+        rates = {key: form.text(key) for key in ("far", "fpir") if form.text(key)}
+        content = json.dumps(rates)
+    try:
+        return RatesBody.model_validate_json(content), uploads
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, one['loc'])) or 'body'}: {one['msg']}" for one in error.errors()[:5]]
+        raise Problem(422, "; ".join(lines)) from None
