@@ -57,6 +57,11 @@ def model(run_folder: Path) -> DualStream:
     return DualStream.from_pretrained(run_folder)
 
 
+@pytest.fixture(scope="session")
+def other_model(other_run: Path) -> DualStream:
+    return DualStream.from_pretrained(other_run)
+
+
 def draw(path: Path, seed: int, change: int = 0, size: int = 24) -> Path:
     """An image of its own pattern, brighter by a few levels of 255."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,13 +83,25 @@ SETTINGS = {"fingerprint": "f", "dim": DIM}
 
 
 @pytest.fixture(scope="session")
-def database() -> Iterator[str]:
-    """The URL of a Postgres database with pgvector: that of `VLFEW_POSTGRES`, or of a server for these tests."""
-    if url := os.environ.get("VLFEW_POSTGRES"):
-        yield url
+def server() -> Iterator[PostgresServer | None]:
+    """A Postgres server for these tests; None where `VLFEW_POSTGRES` is the URL of another."""
+    if os.environ.get("VLFEW_POSTGRES"):
+        yield None
         return
-    with PostgresServer() as server:
-        yield server.url
+    with PostgresServer() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def database(server: PostgresServer | None) -> str:
+    """The URL of a Postgres database with pgvector."""
+    return server.url if server else os.environ["VLFEW_POSTGRES"]
+
+
+@pytest.fixture
+def own_server(server: PostgresServer | None) -> PostgresServer:
+    """The server for these tests, on which they may do anything."""
+    return server or pytest.skip("VLFEW_POSTGRES is set: the server is not ours to change")
 
 
 @pytest.fixture
@@ -92,6 +109,10 @@ def postgres(database: str) -> Iterator[str]:
     """The URL of a gallery that is not there yet."""
     url = gallery_url(database)
     yield url
+    drop_gallery(database, url)
+
+
+def drop_gallery(database: str, url: str) -> None:
     with psycopg.connect(database, autocommit=True) as db:
         db.execute(f"DROP SCHEMA IF EXISTS {url.rpartition('=')[2]} CASCADE".encode())
 
@@ -109,6 +130,17 @@ STORES = ["sqlite", "postgres"]
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> str | Path:
     """Where a gallery can be made: a path or a URL."""
     return tmp_path / "g.db" if request.param == "sqlite" else str(request.getfixturevalue("postgres"))
+
+
+@pytest.fixture
+def other_place(place: str | Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str | Path]:
+    """Where another gallery of the same kind can be made."""
+    if isinstance(place, Path):
+        yield tmp_path / "other.db"
+        return
+    database = request.getfixturevalue("database")
+    yield (url := gallery_url(database))
+    drop_gallery(database, url)
 
 
 @pytest.fixture

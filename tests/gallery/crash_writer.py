@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import random
+import struct
 import sys
-from pathlib import Path
 
-from vlfew.gallery.sqlite_store import SQLiteStore
 from vlfew.gallery.store import NewIdentity, NewItem
+from vlfew.gallery.stores import open_store
 
 DIM, ITEMS = 8, 4
 
@@ -20,7 +20,11 @@ def request(writer: int, number: int) -> NewIdentity:
     rng = random.Random(1000 * writer + number)
     items = [
         NewItem(
-            "image", rng.randbytes(32), rng.randbytes(4 * DIM), source="x" * 50, thumbnail=rng.randbytes(3000)
+            "image",
+            rng.randbytes(32),
+            struct.pack(f"<{DIM}f", *(rng.gauss(0, 1) for _ in range(DIM))),
+            source="x" * 50,
+            thumbnail=rng.randbytes(3000),
         )
         for _ in range(ITEMS)
     ]
@@ -28,7 +32,7 @@ def request(writer: int, number: int) -> NewIdentity:
 
 
 def main() -> None:
-    store, writer = SQLiteStore(Path(sys.argv[1])), int(sys.argv[2])
+    store, writer = open_store(sys.argv[1]), int(sys.argv[2])
     for number in range(int(sys.argv[3]), 10**9):
         enrolled = request(writer, number)
         store.enroll([enrolled], "f")

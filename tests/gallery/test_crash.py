@@ -11,24 +11,25 @@ from pathlib import Path
 
 import pytest
 
-from tests.gallery.crash_writer import DIM, ITEMS, request
+from tests.gallery.conftest import SETTINGS
+from tests.gallery.crash_writer import ITEMS, request
 from tests.training.conftest import ENVIRONMENT
-from vlfew.gallery.sqlite_store import SQLiteStore
+from vlfew.gallery.stores import create_store, open_store
 
 WRITERS = 3
 SCRIPT = Path(__file__).with_name("crash_writer.py")
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(50, marks=pytest.mark.slow)])
-def test_killed_writers(tmp_path: Path, kills: int) -> None:
-    path, rng = tmp_path / "g.db", random.Random(0)
-    SQLiteStore.create(path, {"fingerprint": "f", "dim": DIM}).close()
+def test_killed_writers(place: str | Path, kills: int) -> None:
+    rng = random.Random(0)
+    create_store(place, SETTINGS).close()
     following = [0] * WRITERS
     acknowledged, removed = set[str](), set[str]()
     for _ in range(kills):
         writers = [
             subprocess.Popen(
-                [sys.executable, str(SCRIPT), str(path), str(n), str(following[n])],
+                [sys.executable, str(SCRIPT), str(place), str(n), str(following[n])],
                 stdout=subprocess.PIPE,
                 text=True,
                 env=ENVIRONMENT | {"PYTHONPATH": str(Path(__file__).parents[2])},
@@ -53,7 +54,7 @@ def test_killed_writers(tmp_path: Path, kills: int) -> None:
             removed |= {f"{n}-{-number}" for number in numbers if number < 0}
             last = max(int(name.partition("-")[2]) for name in acknowledged if name.startswith(f"{n}-"))
             following[n] = last + 1
-        store = SQLiteStore(path)
+        store = open_store(place)
         assert store.check() == []
         there = {row.name: row.images for row in store.identities()}
         assert set(there.values()) <= {ITEMS}  # whole or absent

@@ -105,6 +105,13 @@ def opened_gallery(db: Path | str, model: str | None = None) -> Iterator[Gallery
     is_flag=True,
     help="Keep the images themselves: re-embed then does not need their files.",
 )
+@click.option(
+    "--search",
+    type=click.Choice(["exact", "hnsw"]),
+    default="exact",
+    show_default=True,
+    help="Exact, or in Postgres by an index that is fast in large galleries and finds nearly all.",
+)
 def create(db: Path | str, model: str, **settings: Any) -> None:
     """Make a new, empty gallery."""
     from vlfew.gallery.gallery import Gallery
@@ -513,15 +520,22 @@ def export(db: Path | str, folder: Path) -> None:
 @db_argument
 @click.argument("folder", metavar="FOLDER", type=UserPath())
 @click.option("--replace", is_flag=True, help="Remove what identities of the same names have first.")
-def import_(db: Path | str, folder: Path, replace: bool) -> None:
+@click.option(
+    "--search",
+    type=click.Choice(["exact", "hnsw"]),
+    help="Exact, or in Postgres by an index that is fast in large galleries and finds nearly all; else as before.",
+)
+def import_(db: Path | str, folder: Path, replace: bool, search: Any) -> None:
     """Take over what `export` wrote; makes DB where there is none."""
     from vlfew.gallery.gallery import Gallery
     from vlfew.gallery.stores import exists
 
     if not exists(db):
-        with Gallery.restore(db, folder) as made:
+        with Gallery.restore(db, folder, search=search) as made:
             print(f"{made.store.name}  {counted(len(made), 'identity')}")
         return
+    if search:
+        raise VlfewError("--search is for a new gallery, and DB is there; leave it out, or name another DB")
     with opened_gallery(db) as opened:
         enrolled = opened.import_(folder, replace=replace)
     print(

@@ -82,7 +82,7 @@ def serve(
             allow_hosts=allow_hosts,
             certificate=ssl_certfile,
             certificate_key=ssl_keyfile,
-            ready=lambda url: log(f"vlfew: {counted(len(opened), 'identity')} of {db} at {url}"),
+            ready=lambda url: log(f"vlfew: {counted(len(opened), 'identity')} of {opened.name} at {url}"),
         )
 
 

@@ -55,7 +55,7 @@ from vlfew.gallery.store import (
     no_identity,
     nobody,
 )
-from vlfew.gallery.stores import create_store, open_store
+from vlfew.gallery.stores import Search, check_search, create_store, is_url, open_store
 from vlfew.models.dual_stream import DualStream
 from vlfew.models.inputs import check_texts
 from vlfew.models.loading import load
@@ -108,6 +108,7 @@ class Gallery:
         text_weight: float = 0.5,
         thumbnails: bool = True,
         store_images: bool = False,
+        search: Search = "exact",
     ) -> Self:
         """A new, empty gallery; warns of a model that was trained with another similarity than the cosine.
 
@@ -120,14 +121,17 @@ class Gallery:
             thumbnails: whether to keep a small JPEG of each image.
             store_images: whether to keep the images themselves, from which another model can embed them again even
                 where their files are gone.
+            search: `exact`, or, in Postgres, `hnsw`: by an index that is fast in large galleries and finds nearly all.
 
         Raises:
+            ConfigError: an index in a file.
             DataError: the gallery exists.
             ModelError: there is no such model.
             WriteError: it cannot be written.
         """
         check_one_of("combine", combine, Combine)
         check_range("text_weight", text_weight, 0, 1)
+        check_search(search, path)
         loaded = model if isinstance(model, DualStream) else load(model)
         warn_of_similarity(loaded)
         settings = describe_model(loaded, model_name(loaded, "" if model is loaded else str(model)))
@@ -137,6 +141,7 @@ class Gallery:
             "thumbnails": bool(thumbnails),
             "store_images": bool(store_images),
             "thresholds": {},
+            "search": search,
         }
         return cls(create_store(path, settings), loaded)
 
@@ -535,14 +540,22 @@ class Gallery:
         return self._write(identities)
 
     @classmethod
-    def restore(cls, path: str | Path, folder: str | Path) -> Self:
+    def restore(cls, path: str | Path, folder: str | Path, *, search: Search | None = None) -> Self:
         """A new gallery from what `export` wrote, with its settings.
 
+        Args:
+            path: of the file, or a URL; the gallery must not exist.
+            folder: of the two files.
+            search: see `create`; None searches in Postgres as before, in a file exactly.
+
         Raises:
+            ConfigError: an index in a file.
             DataError: the gallery exists, or missing or damaged files.
         """
         settings, identities = exchange.read(to_path(folder, "folder"), False)
-        store = create_store(path, settings)
+        search = search or (settings.get("search", "exact") if is_url(path) else "exact")
+        check_search(search, path)
+        store = create_store(path, settings | {"search": search})
         try:
             gallery = cls(store)
             gallery._write(identities)

@@ -11,10 +11,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from selectors import EVENT_READ, DefaultSelector
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit
 
 from vlfew.core.errors import ConfigError, DataError, WriteError, first_line
+from vlfew.gallery.postgres_rows import Wire, WireDumper
 from vlfew.gallery.store import ReadOnlyStore, StoreUnavailable
 
 try:
@@ -166,11 +168,8 @@ class PostgresConnection:
             raise StoreUnavailable(
                 f"{self.address.name}: the server went away in the middle of a transaction"
             )
-        if self._connection is not None and not self._depth:
-            with suppress(psycopg.Error):
-                self._connection.pgconn.consume_input()  # without waiting: an end that the server has sent
-            if self._connection.closed:
-                self._drop()
+        if self._connection is not None and not self._depth and _has_ended(self._connection):
+            self._drop()
         if self._connection is None:
             self._connection = self._connect()
         return self._connection
@@ -179,10 +178,11 @@ class PostgresConnection:
         given = psycopg.conninfo.conninfo_to_dict(self.address.url)
         options: dict[str, Any] = {key: value for key, value in DEFAULTS.items() if key not in given}
         connection = psycopg.connect(self.address.url, autocommit=True, **options)
+        connection.adapters.register_dumper(Wire, WireDumper)
         try:
             self.set_search_path(connection)
             connection.execute(
-                "SELECT set_config('client_encoding', 'UTF8', false), "
+                "SELECT set_config('client_encoding', 'UTF8', false), set_config('jit', 'off', false), "
                 "set_config('idle_in_transaction_session_timeout', %s, false), CASE WHEN "
                 "current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', false) END",
                 (f"{IDLE_SECONDS}s",),
@@ -230,6 +230,21 @@ class PostgresConnection:
             ) from None
 
 
+def _has_ended(connection: psycopg.Connection[Any]) -> bool:
+    """Whether the server has ended a connection, without asking it."""
+    try:
+        with DefaultSelector() as selector:
+            selector.register(connection.fileno(), EVENT_READ)
+            # First what it says, then that there is no more.
+            while not connection.closed and selector.select(0):
+                connection.pgconn.consume_input()
+                if connection.pgconn.is_busy() or connection.pgconn.error_message:
+                    return True
+    except (psycopg.Error, OSError, ValueError):
+        return True
+    return connection.closed
+
+
 def _translated(error: psycopg.Error, name: str, ended: bool) -> Exception:
     why = first_line(error)
     if isinstance(error, errors.LockNotAvailable):
@@ -245,7 +260,7 @@ def _translated(error: psycopg.Error, name: str, ended: bool) -> Exception:
             f"{name} cannot be written: the server's disk is full; nothing was changed; make space there"
         )
     if isinstance(error, errors.ReadOnlySqlTransaction | errors.InsufficientPrivilege):
-        return ReadOnlyStore(f"{name}: {why}; connect to a server and as a role that may write there")
+        return ReadOnlyStore(f"{name}: {why}; connect to a server, and as a role, that may write there")
     if isinstance(error, errors.UndefinedTable | errors.InvalidSchemaName):
         return DataError(f"{name}: there is no such gallery any more ({why})")
     if isinstance(error, psycopg.OperationalError) and ended:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,9 +11,11 @@ from psycopg import errors, sql
 
 from vlfew.core.errors import DataError
 from vlfew.gallery.postgres_connection import PostgresConnection
+from vlfew.gallery.postgres_templates import Rules, build_index, set_size
 
 LOCK = 0x766C6667
 """The advisory lock under which galleries are created and migrated: "vlfg"."""
+OLDEST_PGVECTOR = 0, 8
 MIGRATIONS = (
     """
     CREATE TABLE gallery (
@@ -41,9 +44,19 @@ MIGRATIONS = (
         content bytea
     );
     ALTER TABLE items ALTER embedding SET STORAGE EXTERNAL, ALTER thumbnail SET STORAGE EXTERNAL,
-        ALTER content SET STORAGE EXTERNAL;
+        ALTER content SET STORAGE EXTERNAL, ALTER embedding SET STATISTICS 0, ALTER thumbnail SET STATISTICS 0,
+        ALTER content SET STATISTICS 0;
     CREATE INDEX items_by_digest ON items (digest) WHERE kind = 'image';
     CREATE UNIQUE INDEX items_of_identity ON items (identity_id, kind, digest);
+    CREATE TABLE templates (
+        identity_id bigint NOT NULL REFERENCES identities (id) ON DELETE CASCADE,
+        support text NOT NULL,
+        rough halfvec NOT NULL,
+        template vector NOT NULL
+    );
+    ALTER TABLE templates ALTER rough SET STORAGE PLAIN, ALTER template SET STORAGE EXTERNAL,
+        ALTER rough SET STATISTICS 0, ALTER template SET STATISTICS 0;
+    CREATE INDEX templates_of_identity ON templates (identity_id);
     CREATE TABLE idempotency_keys (
         key bytea PRIMARY KEY,
         request bytea,
@@ -57,17 +70,18 @@ MIGRATIONS = (
 """What makes each schema version from the one before."""
 
 
-def create_schema(connection: PostgresConnection, settings: Mapping[str, str]) -> None:
+def create_schema(connection: PostgresConnection, settings: Mapping[str, Any]) -> None:
     """Makes a gallery, with pgvector where the database lacks it, in one transaction.
 
     Args:
         connection: to the database.
-        settings: JSON values by key.
+        settings: of the gallery; `dim` and `search` make the tables.
 
     Raises:
         DataError: there is a schema of this name; the database cannot have pgvector, or is not in UTF-8.
     """
     address = connection.address
+    rules = Rules.of(settings) if "dim" in settings else None
     with connection.use() as db:
         (encoding,) = db.execute("SELECT current_setting('server_encoding')").fetchone() or ("",)
         if encoding != "UTF8":
@@ -88,8 +102,11 @@ def create_schema(connection: PostgresConnection, settings: Mapping[str, str]) -
             db.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(address.gallery)))
             connection.set_search_path(db)
             _migrate(db, 0)
-            with db.cursor() as cursor:
-                cursor.executemany("INSERT INTO settings VALUES (%s, %s)", [*settings.items()])
+            set_settings(db, settings)
+            if rules is not None:
+                set_size(db, rules.dim)
+                if rules.indexed:
+                    build_index(db)
 
 
 def open_schema(connection: PostgresConnection) -> None:
@@ -118,6 +135,17 @@ def open_schema(connection: PostgresConnection) -> None:
             with db.transaction():
                 db.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
                 _migrate(db, _version(db))  # another process may have been faster
+
+
+def set_settings(db: psycopg.Connection[Any], settings: Mapping[str, Any]) -> None:
+    """Sets these settings and keeps the others."""
+    rows = [(key, json.dumps(value, ensure_ascii=False)) for key, value in settings.items()]
+    with db.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO settings VALUES (%s, %s) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            rows,
+        )
+    db.execute("UPDATE gallery SET settings_version = settings_version + 1")
 
 
 def is_read_only(db: psycopg.Connection[Any]) -> bool:
@@ -157,7 +185,12 @@ def _need_pgvector(db: psycopg.Connection[Any], name: str) -> None:
     Raises:
         DataError: the database has no pgvector and cannot be given it; says who can.
     """
-    if db.execute("SELECT 1 FROM pg_extension WHERE extname = 'vector'").fetchone():
+    if found := db.execute("SELECT extversion FROM pg_extension WHERE extname = 'vector'").fetchone():
+        if [*map(int, found[0].split(".")[:2])] < [*OLDEST_PGVECTOR]:
+            raise DataError(
+                f"{name}: the database has pgvector {found[0]}, and 0.8 or later is needed; a superuser of it can run: "
+                "ALTER EXTENSION vector UPDATE"
+            )
         return
     try:
         with db.transaction():

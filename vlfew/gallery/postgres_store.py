@@ -1,25 +1,38 @@
-"""A gallery in a schema of a Postgres database, which several servers may share.
-
-Writes are serialized by the one row of the table `gallery`, which holds the version and the highest ids: whoever has it
-locked knows the ids of what is to be written. So a write is two round trips: what is there, and what becomes of it.
-"""
+"""A gallery in a schema of a Postgres database, which several servers may share."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import psycopg
 
-from vlfew.gallery.enroll_plan import Answer, EnrollPlan, KnownIdentity, keys_of, now
-from vlfew.gallery.index import TemplateIndex
+from vlfew.gallery.postgres_check import check_postgres
 from vlfew.gallery.postgres_connection import Address, PostgresConnection
-from vlfew.gallery.postgres_schema import create_schema, drop_schema, has_tables, is_read_only, open_schema
+from vlfew.gallery.postgres_index import PostgresIndex
+from vlfew.gallery.postgres_rows import write_rows
+from vlfew.gallery.postgres_schema import (
+    create_schema,
+    drop_schema,
+    has_tables,
+    is_read_only,
+    open_schema,
+    set_settings,
+)
+from vlfew.gallery.postgres_templates import (
+    Rules,
+    build_index,
+    delete_templates,
+    drop_index,
+    set_size,
+    write_templates,
+)
+from vlfew.gallery.postgres_writes import enroll, forget_requests, lock, note
 from vlfew.gallery.store import (
-    KEPT_CHANGES,
-    MANY,
     SHARED_IMAGES,
     EmbeddingRow,
     Enrolled,
@@ -30,7 +43,6 @@ from vlfew.gallery.store import (
     name_taken,
     no_identity,
     no_item,
-    stale_model,
 )
 
 PAGE = 4096
@@ -74,7 +86,7 @@ class PostgresStore:
         """
         connection = PostgresConnection(Address.parse(url))
         try:
-            create_schema(connection, {key: _json(value) for key, value in settings.items()})
+            create_schema(connection, settings)
         finally:
             connection.close()
         return cls(url)
@@ -104,9 +116,9 @@ class PostgresStore:
 
     def write_settings(self, settings: Mapping[str, Any]) -> None:
         with self._connection.transaction(pipeline=True) as db:
-            version = _lock(db)[0]
-            _set(db, settings)
-            _note(db, version, [None])
+            version = lock(db)
+            set_settings(db, settings)
+            note(db, version, [None])
 
     def version(self) -> int:
         return int(self._rows("SELECT version FROM gallery")[0][0])
@@ -180,77 +192,39 @@ class PostgresStore:
     def enroll(self, identities: Sequence[NewIdentity], fingerprint: str) -> list[Enrolled]:
         many = sum(len(new.items) for new in identities) > FEW
         with self._connection.transaction(pipeline=not many) as db:
-            plan, version = self._plan(db, identities, fingerprint)
-            for identity_id in plan.emptied:
-                db.execute("DELETE FROM items WHERE identity_id = %s", (identity_id,))
-                _forget_requests(db, identity_id)
-            _insert(db, plan, many)
-            if plan.changed:
-                added = plan.added_items - plan.removed_items
-                _note(db, version, [*plan.changed], len(plan.new_identities), added)
-                db.execute(
-                    "UPDATE gallery SET last_identity = %s, last_item = %s",
-                    (plan.last_identity, plan.last_item),
-                )
+            plan = enroll(db, identities, fingerprint, many, self.name)
+        if plan.emptied:
+            self._vacuum()
         return plan.results
-
-    def _plan(
-        self, db: psycopg.Connection[Any], identities: Sequence[NewIdentity], fingerprint: str
-    ) -> tuple[EnrollPlan, int]:
-        """What is to be written, in one round trip, and the version before."""
-        state = _lock(db, wait=False)
-        current = db.execute("SELECT value FROM settings WHERE key = 'fingerprint'")
-        keys = keys_of(identities)
-        answered = db.execute(
-            "SELECT k.key, k.request, k.result, i.name FROM idempotency_keys k LEFT JOIN identities i "
-            "ON i.id = k.identity_id WHERE k.key = ANY(%s::bytea[])",
-            (keys,),
-            binary=True,
-        )
-        there = db.execute(
-            "SELECT i.name, i.id, t.kind, t.digest, t.id FROM identities i LEFT JOIN items t ON t.identity_id = i.id "
-            "WHERE i.name = ANY(%s::text[]) OR i.id IN (SELECT identity_id FROM idempotency_keys WHERE key = "
-            "ANY(%s::bytea[])) ORDER BY i.id",
-            ([*{new.name for new in identities}], keys),
-            binary=True,
-        )
-        version, last_identity, last_item = state.fetchall()[0]
-        if [json.loads(value) for (value,) in current.fetchall()] != [fingerprint]:
-            raise stale_model(self.name)
-        answers = {key: Answer(*row) for key, *row in answered.fetchall()}
-        known: dict[str, KnownIdentity] = {}
-        for name, identity_id, kind, digest, item_id in there.fetchall():
-            identity = known.setdefault(name, KnownIdentity(identity_id))
-            if item_id is not None:
-                identity.items[kind, digest] = item_id
-        return EnrollPlan(known, answers, last_identity, last_item).add(identities), version
 
     def rename(self, identity_id: int, new: str) -> None:
         with self._connection.transaction() as db:
-            version = _lock(db)[0]
+            version = lock(db)
             rows = db.execute("SELECT id FROM identities WHERE name = %s", (new,)).fetchall()
             if rows and rows != [(identity_id,)]:
                 raise name_taken(new, self.name)
             if not db.execute("UPDATE identities SET name = %s WHERE id = %s", (new, identity_id)).rowcount:
                 raise no_identity(identity_id, self.name)
-            _note(db, version, [identity_id])
+            note(db, version, [identity_id])
+        self._vacuum()
 
     def remove(self, identity_ids: Sequence[int]) -> int:
         ids = sorted(set(identity_ids))
         with self._connection.transaction() as db:
-            version = _lock(db)[0]
+            version = lock(db)
             there = {
                 n for (n,) in db.execute("SELECT id FROM identities WHERE id = ANY(%s::bigint[])", (ids,))
             }
             if missing := [n for n in ids if n not in there]:
                 raise no_identity(missing[0], self.name)
             removed = _remove(db, ids)
-            _note(db, version, [*ids], -len(ids), -removed)
+            note(db, version, [*ids], -len(ids), -removed)
+        self._vacuum()
         return removed
 
     def remove_item(self, item_id: int) -> str:
         with self._connection.transaction() as db:
-            version = _lock(db)[0]
+            version = lock(db)
             row = db.execute(
                 "SELECT i.id, i.name, (SELECT count(*) FROM items o WHERE o.identity_id = i.id) FROM items t "
                 "JOIN identities i ON i.id = t.identity_id WHERE t.id = %s",
@@ -261,35 +235,60 @@ class PostgresStore:
             identity_id, name, count = row
             if count == 1:
                 _remove(db, [identity_id])
-                _note(db, version, [identity_id], -1, -1)
+                note(db, version, [identity_id], -1, -1)
             else:
                 db.execute("DELETE FROM items WHERE id = %s", (item_id,))
-                _forget_requests(db, identity_id, item_id)
-                _note(db, version, [identity_id], 0, -1)
+                forget_requests(db, identity_id, item_id)
+                note(db, version, [identity_id], 0, -1)
+                delete_templates(db, [identity_id])
+                rest = db.execute(
+                    "SELECT kind, embedding FROM items WHERE identity_id = %s ORDER BY id",
+                    (identity_id,),
+                    binary=True,
+                ).fetchall()
+                write_templates(db, self._rules(), [(identity_id, rest)], many=False)
+        self._vacuum()
         return str(name)
 
     def replace_embeddings(self, embeddings: Mapping[int, bytes], settings: Mapping[str, Any]) -> list[int]:
         with self._connection.transaction() as db:
-            version = _lock(db)[0]
-            ids = [n for (n,) in db.execute("SELECT id FROM items")]
-            if missing := [item_id for item_id in ids if item_id not in embeddings]:
+            version = lock(db)
+            rows = db.execute("SELECT identity_id, kind, id FROM items ORDER BY identity_id, id").fetchall()
+            if missing := sorted(item_id for _, _, item_id in rows if item_id not in embeddings):
                 return missing
             db.execute("CREATE TEMPORARY TABLE replaced (id bigint, embedding bytea) ON COMMIT DROP")
-            rows = ((n, embeddings[n]) for n in ids)
-            _write_rows(db, "replaced", {"id": "bigint", "embedding": "bytea"}, rows, many=True)
+            pairs = ((item_id, embeddings[item_id]) for _, _, item_id in rows)
+            write_rows(db, "replaced", {"id": "bigint", "embedding": "bytea"}, pairs, many=True)
             db.execute("UPDATE items t SET embedding = r.embedding FROM replaced r WHERE r.id = t.id")
-            _set(db, settings)
-            _note(db, version, [None])
+            set_settings(db, settings)
+            note(db, version, [None])
+            rules = self._rules()
+            drop_index(db)
+            db.execute("TRUNCATE templates")
+            set_size(db, rules.dim)
+            items = (
+                (identity_id, [(kind, embeddings[item_id]) for _, kind, item_id in own])
+                for identity_id, own in groupby(rows, key=itemgetter(0))
+            )
+            write_templates(db, rules, items, many=True)
+            if rules.indexed:
+                build_index(db)
+        self._vacuum()
         return []
 
-    def check(self) -> list[str]:
-        empty = self._rows(
-            "SELECT name FROM identities i WHERE NOT EXISTS (SELECT 1 FROM items WHERE identity_id = i.id)"
-        )
-        return [f"identity {name!r} has no item" for (name,) in empty]
+    def _rules(self) -> Rules:
+        return Rules.of(self.settings())
 
-    def index(self) -> TemplateIndex:
-        return TemplateIndex(self)
+    def _vacuum(self) -> None:
+        """Removes what was removed from the tables, as far as nobody reads it; the server does it later otherwise."""
+        with self._connection.use() as db, suppress(psycopg.Error):
+            db.execute("VACUUM (SKIP_LOCKED) identities, items, templates, idempotency_keys")
+
+    def check(self) -> list[str]:
+        return check_postgres(self, self._connection)
+
+    def index(self) -> PostgresIndex:
+        return PostgresIndex(self, self._connection)
 
     def close(self) -> None:
         self._connection.close()
@@ -312,125 +311,15 @@ def gallery_exists(url: str) -> bool:
         connection.close()
 
 
-def _lock(db: psycopg.Connection[Any], wait: bool = True) -> Any:
-    """The gallery's version and highest ids, locked: other writers wait until the end of this transaction.
-
-    Args:
-        db: in a transaction.
-        wait: whether to wait for the row; otherwise the cursor is returned.
-    """
-    cursor = db.execute("SELECT version, last_identity, last_item FROM gallery FOR UPDATE")
-    return cursor.fetchall()[0] if wait else cursor
-
-
-def _set(db: psycopg.Connection[Any], settings: Mapping[str, Any]) -> None:
-    rows = [(key, _json(value)) for key, value in settings.items()]
-    with db.cursor() as cursor:
-        cursor.executemany(
-            "INSERT INTO settings VALUES (%s, %s) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-            rows,
-        )
-    db.execute("UPDATE gallery SET settings_version = settings_version + 1")
-
-
-def _note(
-    db: psycopg.Connection[Any],
-    version: int,
-    identity_ids: Sequence[int | None],
-    identities: int = 0,
-    items: int = 0,
-) -> None:
-    """Notes that identities have changed, None for anything, and how many identities and items there are more."""
-    if len(identity_ids) > MANY:
-        identity_ids = [None]
-    last = version + len(identity_ids)
-    db.execute(
-        "INSERT INTO changes SELECT * FROM unnest(%s::bigint[], %s::bigint[])",
-        ([*range(version + 1, last + 1)], [*identity_ids]),
-    )
-    db.execute("DELETE FROM changes WHERE version <= %s", (last - KEPT_CHANGES,))
-    db.execute(
-        "UPDATE gallery SET version = %s, identities = identities + %s, items = items + %s",
-        (last, identities, items),
-    )
-
-
-def _insert(db: psycopg.Connection[Any], plan: EnrollPlan, many: bool) -> None:
-    since = now()
-    _write_rows(
-        db,
-        "identities",
-        {"id": "bigint", "name": "text", "created": "text"},
-        ((n, name, since) for n, name in plan.new_identities.items()),
-        many,
-    )
-    columns = {"id": "bigint", "identity_id": "bigint", "kind": "text", "digest": "bytea", "text": "text"}
-    columns |= {
-        "source": "text",
-        "created": "text",
-        "embedding": "bytea",
-        "thumbnail": "bytea",
-        "content": "bytea",
-    }
-    rows = (
-        (n, of, i.kind, i.digest, i.text, i.source, since, i.embedding, i.thumbnail, i.content)
-        for of, own in plan.new_items.items()
-        for n, i in own
-    )
-    _write_rows(db, "items", columns, rows, many)
-    columns = {"key": "bytea", "request": "bytea", "result": "text", "identity_id": "bigint"}
-    _write_rows(db, "idempotency_keys", columns, plan.answers, many)
-
-
-def _write_rows(
-    db: psycopg.Connection[Any],
-    table: str,
-    columns: Mapping[str, str],
-    rows: Iterable[Sequence[Any]],
-    many: bool,
-) -> None:
-    """Inserts rows: many by COPY, few by one statement, which can be sent together with others.
-
-    Args:
-        db: in a transaction, and in a pipeline only for few rows.
-        table: its name.
-        columns: names and types.
-        rows: their values.
-        many: how.
-    """
-    names = ", ".join(columns)
-    if many:
-        with (
-            db.cursor() as cursor,
-            cursor.copy(f"COPY {table} ({names}) FROM STDIN (FORMAT BINARY)".encode()) as copy,
-        ):
-            copy.set_types([*columns.values()])
-            for row in rows:
-                copy.write_row(row)
-        return
-    if values := [[*column] for column in zip(*rows, strict=True)]:
-        given = ", ".join(f"%b::{kind}[]" for kind in columns.values())
-        db.execute(f"INSERT INTO {table} ({names}) SELECT * FROM unnest({given})".encode(), values)
-
-
 def _remove(db: psycopg.Connection[Any], identity_ids: Sequence[int]) -> int:
     """Removes identities; returns the number of items, which go with them."""
     for identity_id in identity_ids:
-        _forget_requests(db, identity_id)
+        forget_requests(db, identity_id)
     (count,) = db.execute(
         "SELECT count(*) FROM items WHERE identity_id = ANY(%s::bigint[])", (identity_ids,)
     ).fetchone() or (0,)
     db.execute("DELETE FROM identities WHERE id = ANY(%s::bigint[])", (identity_ids,))
     return int(count)
-
-
-def _forget_requests(db: psycopg.Connection[Any], identity_id: int, item_id: int | None = None) -> None:
-    """Empties the idempotency keys of an identity, or of one item: a late retry does not bring it back."""
-    db.execute(
-        "UPDATE idempotency_keys SET request = NULL, result = NULL, identity_id = NULL WHERE identity_id = %s "
-        "AND (%s::jsonb IS NULL OR result::jsonb @> %s::jsonb)",
-        (identity_id, *[None if item_id is None else json.dumps([item_id])] * 2),
-    )
 
 
 _IDENTITIES = """
@@ -439,7 +328,3 @@ _IDENTITIES = """
         (SELECT count(*) FROM items WHERE identity_id = i.id AND kind = 'text')
     FROM identities i
 """
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)

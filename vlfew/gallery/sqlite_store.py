@@ -18,14 +18,13 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from vlfew.core.errors import DataError, WriteError
 from vlfew.core.files import NO_SPACE
 from vlfew.core.plurals import counted
 from vlfew.gallery.enroll_plan import Answer, EnrollPlan, KnownIdentity, keys_of, now
-from vlfew.gallery.index import TemplateIndex
 from vlfew.gallery.sqlite_pages import unclean_free_pages
 from vlfew.gallery.store import (
     KEPT_CHANGES,
@@ -45,6 +44,9 @@ from vlfew.gallery.store import (
     no_item,
     stale_model,
 )
+
+if TYPE_CHECKING:
+    from vlfew.gallery.index import TemplateIndex
 
 APPLICATION_ID = 0x766C6667  # "vlfg"
 BUSY_SECONDS = 20.0
@@ -573,6 +575,8 @@ class SQLiteStore:
         return problems
 
     def index(self) -> TemplateIndex:
+        from vlfew.gallery.index import TemplateIndex  # and torch, which those who only write do without
+
         return TemplateIndex(self)
 
     def close(self) -> None:

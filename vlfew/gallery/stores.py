@@ -5,14 +5,29 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from vlfew.core.checks import to_path
+from vlfew.core.checks import check_one_of, to_path
 from vlfew.core.errors import ConfigError
 from vlfew.gallery.sqlite_store import SQLiteStore
 from vlfew.gallery.store import Store
 
+Search = Literal["exact", "hnsw"]
+"""How templates are searched: `hnsw` by an index of pgvector, which finds nearly all."""
 POSTGRES = re.compile(r"postgres(ql)?:/", re.IGNORECASE)
+
+
+def check_search(search: str, place: str | Path) -> None:
+    """
+    Raises:
+        ConfigError: no such search, or one that this place does not have.
+    """
+    check_one_of("search", search, Search)
+    if search == "hnsw" and not is_url(place):
+        raise ConfigError(
+            f"search is 'hnsw', which {place} does not have: galleries in Postgres do, given by a URL; a file is "
+            "searched exactly"
+        )
 
 
 def is_url(place: str | Path) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from vlfew.evaluation.thresholds import Support
-from vlfew.evaluation.trials import Combine
+if TYPE_CHECKING:
+    from vlfew.evaluation.thresholds import Support
+    from vlfew.evaluation.trials import Combine
 
 
 def make_templates(
