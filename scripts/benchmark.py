@@ -15,6 +15,7 @@ BENCHMARKS = {
     "zero-shot-classifier": "1,000 classes in 80 prompts each, against open_clip",
     "frozen-backbone": "images encoded by ONNX Runtime, against PyTorch",
     "gallery": "search, enrollment and opening of a gallery",
+    "postgres": "loading, search, and recall of an index of a gallery in Postgres",
     "gradient-cache": "memory of large contrastive batches by gradient caching",
     "training": "training steps against a plain loop, and what data and augmentation cost",
     "gpu": "training steps, the quickstart and episodes on a GPU",

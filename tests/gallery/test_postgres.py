@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 from tests.gallery.conftest import DIM, SETTINGS, gallery_url, id_of, identity, item
 from tests.gallery.postgres_server import PostgresServer
 from vlfew.core.errors import ConfigError, DataError, WriteError
-from vlfew.gallery import postgres_index, postgres_schema, postgres_templates
+from vlfew.gallery import postgres_schema, postgres_templates
 from vlfew.gallery.gallery import Gallery
 from vlfew.gallery.index import TemplateIndex
 from vlfew.gallery.postgres_connection import Address
@@ -377,7 +377,7 @@ def test_the_index_finds_nearly_all(postgres: str, monkeypatch: pytest.MonkeyPat
         > 0.95
     )
     # More than the index looks at by itself.
-    monkeypatch.setattr(postgres_index, "EF_SEARCH", 10)
+    index.ef_search = 10
     assert index.search(queries[:2], 1900)[1].shape == (2, 1900)
     store.remove(exact[0].tolist())
     assert not set(index.search(queries[:1], 10)[1][0].tolist()) & set(exact[0].tolist())

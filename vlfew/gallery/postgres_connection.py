@@ -132,13 +132,28 @@ class PostgresConnection:
     @contextmanager
     def transaction(self, *, pipeline: bool = False) -> Iterator[psycopg.Connection[Any]]:
         """A transaction: all of the block, or nothing of it; durable at the end."""
-        with self.pipeline() if pipeline else self.use() as db, db.transaction():
-            db.execute(f"SET LOCAL lock_timeout = '{WAIT_SECONDS}s'")
+        with self.use() as db:
             self._depth += 1
             try:
-                yield db
+                with self._pipelined_transaction(db) if pipeline else db.transaction():
+                    db.execute(f"SET LOCAL lock_timeout = '{WAIT_SECONDS}s'")
+                    yield db
             finally:
                 self._depth -= 1
+
+    @contextmanager
+    def _pipelined_transaction(self, db: psycopg.Connection[Any]) -> Iterator[None]:
+        """As psycopg's own, which waits for the server several times."""
+        try:
+            with db.pipeline():
+                db.execute("BEGIN")
+                yield
+                db.execute("COMMIT")
+        except BaseException:
+            if not db.closed:
+                with suppress(psycopg.Error):
+                    db.execute("ROLLBACK")
+            raise
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:

@@ -44,6 +44,7 @@ class PostgresIndex:
         self.settings: dict[str, Any] = {}
         self.names: dict[int, str] = {}
         self.support: dict[int, Support] = {}
+        self.ef_search = connection.address.ef_search or EF_SEARCH
         self._settings_version, self._count = -1, 0
 
     def __len__(self) -> int:
@@ -116,9 +117,9 @@ class PostgresIndex:
             f"{_HIT} FROM (SELECT * FROM templates {order} LIMIT %(wanted)s) t "
             "JOIN identities i ON i.id = t.identity_id"
         ).encode()
-        with self._connection.pipeline() as db, db.transaction():
+        with self._connection.pipeline() if exact else self._connection.transaction(pipeline=True) as db:
             if not exact:
-                ef = min(MOST_EF, max(self._connection.address.ef_search or EF_SEARCH, wanted))
+                ef = min(MOST_EF, max(self.ef_search, wanted))
                 db.execute(
                     "SELECT set_config('hnsw.ef_search', %s, true), set_config('hnsw.max_scan_tuples', %s, true), "
                     "set_config('hnsw.iterative_scan', 'relaxed_order', true)",

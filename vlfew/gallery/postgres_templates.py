@@ -117,8 +117,8 @@ def write_templates(
     if many:
         write_rows(db, "templates", COLUMNS, rows(), many=True)
     else:
-        with db.cursor() as cursor:
-            cursor.executemany("INSERT INTO templates VALUES (%s, %s, %s, %s)", [*rows()])
+        for row in rows():
+            db.execute("INSERT INTO templates VALUES (%s, %s, %s, %s)", row)
 
 
 def delete_templates(db: psycopg.Connection[Any], identity_ids: Sequence[int]) -> None:
