@@ -43,6 +43,10 @@ async function render({ focus = true } = {}) {
   const locked = settings.key_required && !settings.signed_in
   describe(locked)
   if (locked) return showSignIn(main, () => render())
+  if (settings.gallery === undefined) {
+    main.replaceChildren(el("h1", { tabindex: "-1" }, "Nothing to see"), el("p", { class: "lead" }, "This key may not read the gallery."))
+    return
+  }
   const [name, id] = route()
   for (const link of document.querySelectorAll("#nav a")) {
     const current = link.hash === `#/${name === "identity" ? "identities" : name}`
@@ -70,12 +74,13 @@ async function render({ focus = true } = {}) {
 
 /** The parts around the view. */
 function describe(locked) {
-  document.getElementById("nav").hidden = locked
+  const closed = locked || settings.gallery === undefined
+  document.getElementById("nav").hidden = closed
   document.getElementById("sign-out").hidden = locked || !settings.key_required
   const gallery = document.getElementById("gallery")
-  gallery.textContent = locked ? "vlfew gallery" : settings.gallery
+  gallery.textContent = closed ? "vlfew gallery" : settings.gallery
   const about = [`vlfew ${settings.version}`]
-  if (!locked) {
+  if (!closed) {
     about.unshift(counted(settings.identities, "identity", "identities"), counted(settings.items, "item"))
     if (settings.model) about.push(`model ${settings.model}`)
     if (settings.read_only || !settings.scopes?.includes("write")) about.push("read only")

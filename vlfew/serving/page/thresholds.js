@@ -21,7 +21,13 @@ export async function showThresholds(context) {
     section("Choose one", chooser),
   )
   async function loadCurrent() {
-    showCurrent(current, await call("GET", "thresholds", { signal }))
+    showCurrent(current, await call("GET", "thresholds", { signal }), context.canWrite && remove)
+  }
+  async function remove(support) {
+    await call("PUT", "thresholds", { json: { [support]: null } })
+    await loadCurrent()
+    main.querySelector("h1").focus()
+    announce("The threshold is removed.")
   }
   await loadCurrent()
   const sides = Object.keys(SUPPORT)
@@ -35,7 +41,7 @@ function section(title, content) {
   return el("section", { "aria-labelledby": heading }, el("h2", { id: heading }, title), content)
 }
 
-function showCurrent(place, thresholds) {
+function showCurrent(place, thresholds, remove) {
   const kinds = Object.keys(SUPPORT).filter((support) => thresholds[support])
   if (!kinds.length) {
     place.replaceChildren(el("p", { class: "note" }, "None: whoever is most similar is named, and nobody is unknown."))
@@ -52,13 +58,20 @@ function showCurrent(place, thresholds) {
       return el(
         "div", { class: "card threshold" },
         el("h3", {}, SUPPORT[support]),
-        el("p", { class: "figure" }, score(threshold.value)),
+        el("p", { class: "figure" }, score(threshold.current ?? threshold.value)),
         rates && figures(rates),
         el("p", { class: "aside" }, threshold.summary ?? "Set by hand: no error rates are known of it."),
         (threshold.notes ?? []).map((line) => el("p", { class: "aside" }, line)),
+        remove && el("div", {}, removal(support, remove)),
       )
     }),
   )
+}
+
+function removal(support, remove) {
+  const trouble = el("div")
+  const take = () => remove(support).catch((error) => trouble.replaceChildren(problem(error, take)))
+  return [button("Remove", take, { class: "danger quiet", "aria-label": `Remove the threshold: ${SUPPORT[support].toLowerCase()}` }), trouble]
 }
 
 function rate({ value, low, high }) {
@@ -85,7 +98,7 @@ async function chooseSupport(place, support, context) {
       const rates = await call("GET", `error-rates${query({ support: kind })}`, { signal: mine })
       body.replaceChildren(...explore(rates, { ...context, signal: mine }))
     } catch (error) {
-      if (error.name !== "AbortError") body.replaceChildren(problem(error, () => load(kind)), calibrationForms(context))
+      if (error.name !== "AbortError") body.replaceChildren(problem(error, () => load(kind)), calibrationForms(kind, context))
     }
   }
   await load(support)
@@ -93,19 +106,20 @@ async function chooseSupport(place, support, context) {
 
 /** The slider, the curve and the pairs on both sides of the threshold. */
 function explore(rates, context) {
-  const lowest = Math.max(3 / rates.impostor, 1e-6) // the rule of three: below, a rate cannot be told from zero
+  const lowest = roundedUp(Math.min(HIGHEST, Math.max(3 / rates.impostor, 1e-6))) // the rule of three: below, a rate cannot be told from zero
+  const chosenFar = () => Math.max(lowest, farOf(slider))
   const id = newId()
   const facts = el("div", { class: "facts" })
   const output = el("output", { for: id, class: "figure" })
   const pairs = el("div", { class: "stack" })
   const slider = el("input", {
-    id, type: "range", min: Math.ceil(STEPS * Math.log10(lowest)), max: Math.floor(STEPS * Math.log10(HIGHEST)), step: 1,
-    oninput: () => move(farOf(slider)),
+    id, type: "range", min: Math.floor(STEPS * Math.log10(lowest)), max: Math.ceil(STEPS * Math.log10(HIGHEST)), step: 1,
+    oninput: () => move(chosenFar()),
   })
   const curve = detCurve(rates, (point) => {
     const far = Math.min(HIGHEST, Math.max(lowest, point.far))
     slider.value = Math.round(STEPS * Math.log10(far))
-    move(farOf(slider))
+    move(chosenFar())
   })
   let timer = null
   let chosen = null
@@ -123,14 +137,14 @@ function explore(rates, context) {
 
   const start = rates.threshold === null ? 0.01 : rates.points.find((point) => point.threshold >= rates.threshold)?.far
   slider.value = Math.round(STEPS * Math.log10(Math.min(HIGHEST, Math.max(lowest, start || lowest))))
-  move(farOf(slider), 0)
+  move(chosenFar(), 0)
   const trials = `Measured on ${counted(rates.genuine, "genuine trial")} and ${counted(rates.impostor, "impostor trial")} of ${counted(rates.identities, "identity", "identities")}: each image is left out and compared with everyone. The lowest FAR that they support is ${percent(lowest)}.`
   const control = el(
     "div", { class: "stack" },
     el("div", { class: "field" }, el("label", { for: id }, "Comparisons with others that may be accepted (FAR)"), output, slider,
       decades(slider)),
     facts, el("p", { class: "aside" }, trials),
-    context.canWrite ? calibrationForms(context, () => chosen.far) : "",
+    calibrationForms(rates.support, context, () => chosen.far),
   )
   return [el("div", { class: "card columns wide" }, control, curve.figure), pairs]
 }
@@ -150,40 +164,54 @@ function decades(slider) {
 
 /** What the slider stands for, with two digits. */
 function farOf(slider) {
-  return Number((10 ** (slider.value / STEPS)).toPrecision(2))
+  return Math.min(HIGHEST, Number((10 ** (slider.value / STEPS)).toPrecision(2)))
 }
 
-/** Buttons that set thresholds; `far` gives the slider's rate, or there is none. */
-function calibrationForms(context, far = null) {
+/** A rate rounded up to two digits. */
+function roundedUp(rate) {
+  const step = 10 ** (Math.floor(Math.log10(rate)) - 1)
+  return Number((Math.ceil(rate / step - 1e-9) * step).toPrecision(2))
+}
+
+/** Controls that set thresholds; `far` gives the slider's rate, where there is one. */
+function calibrationForms(support, context, far = null) {
   if (!context.canWrite) return ""
   const trouble = el("div")
-  const calibrate = async (json, control) => {
+  const send = async (method, path, json, control) => {
     trouble.replaceChildren()
     control.disabled = true
     try {
-      const { warnings = [] } = await call("POST", "calibrate", { json })
+      const { warnings = [] } = await call(method, path, { json })
       trouble.replaceChildren(...warnings.map((line) => el("p", { class: "note" }, line)))
       await context.loadCurrent()
       announce(`The threshold is set. ${warnings.join(" ")}`)
     } catch (error) {
-      trouble.replaceChildren(problem(error, () => calibrate(json, control)))
+      trouble.replaceChildren(problem(error, () => send(method, path, json, control)))
     } finally {
       control.disabled = false
     }
   }
-  const id = newId()
-  const percentage = el("input", { id, type: "number", min: "0.001", max: "50", step: "any", value: "5", inputmode: "decimal", required: true })
-  const forStrangers = el("button", {}, "Set for identification")
-  const form = el(
-    "form", { class: "field", onsubmit: (event) => {
-      event.preventDefault()
-      calibrate({ fpir: Number(percentage.value) / 100 }, forStrangers)
-    } },
-    el("label", { for: id }, "Or: strangers that the whole gallery may accept (FPIR), in percent"),
-    el("div", { class: "buttons" }, percentage, forStrangers),
+  const set = far && button("Set this threshold", () => send("POST", "calibrate", { far: far() }, set), { class: "primary" })
+  const forStrangers = numberForm(
+    "Or: strangers that the whole gallery may accept (FPIR), in percent", "Set for identification", { min: "0.001", max: "50", value: "5" },
+    (value, control) => send("POST", "calibrate", { fpir: value / 100 }, control),
   )
-  const set = far && button("Set this threshold", () => calibrate({ far: far() }, set), { class: "primary" })
-  return el("div", { class: "stack" }, set ? el("div", {}, set) : "", form, trouble)
+  const byHand = numberForm(
+    "Or: a score by hand, of which no error rates are known", "Set by hand", { min: "-1", max: "1" },
+    (value, control) => send("PUT", "thresholds", { [support]: { value } }, control),
+  )
+  return el("div", { class: "stack" }, set ? el("div", {}, set) : "", forStrangers, byHand, trouble)
+}
+
+function numberForm(label, action, limits, send) {
+  const id = newId()
+  const input = el("input", { id, type: "number", step: "any", inputmode: "decimal", required: true, ...limits })
+  const control = el("button", {}, action)
+  const submit = (event) => {
+    event.preventDefault()
+    send(Number(input.value), control)
+  }
+  return el("form", { class: "field", onsubmit: submit }, el("label", { for: id }, label), el("div", { class: "buttons" }, input, control))
 }
 
 const GROUPS = {
