@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from vlfew.core.errors import ConfigError, DataError
+from vlfew.evaluation.enrolled_items import trials_from_embeddings
 from vlfew.evaluation.score_normalization import Cohort
-from vlfew.evaluation.trials import Trials, trials_from_embeddings, trials_from_pairs, trials_from_scores
+from vlfew.evaluation.trials import Trials, trials_from_pairs, trials_from_scores
 from vlfew.similarities.cosine import cosine_matrix
 
 LABELS = [4, 4, 4, 7, 7, 9]

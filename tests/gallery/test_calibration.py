@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 from tests.gallery.conftest import DIM, draw
 from vlfew.cli import main
 from vlfew.core.errors import ConfigError, DataError
-from vlfew.gallery.calibration import EnrolledItems
+from vlfew.evaluation.enrolled_items import EnrolledItems
 from vlfew.gallery.gallery import Gallery
 from vlfew.models import DualStream
 
@@ -44,7 +44,7 @@ def test_trials_are_the_scores_of_the_gallery(support: str, combine: str) -> Non
     embedding = normalize(torch.randn(len(IDENTITY), 6, generator=generator, dtype=torch.float64), dim=1)
     strangers = normalize(torch.randn(3, 6, generator=generator, dtype=torch.float64), dim=1)
     items = EnrolledItems(embedding, torch.tensor(IDENTITY), torch.tensor(IS_TEXT), combine, 0.3)
-    found = items.trials(support, strangers, torch.tensor([0, 0, 1]))
+    found = items.trials(support, strangers, torch.tensor([10, 10, 11]))
     ids = {"image": [3, 5, 8], "text": [3, 5, 9], "both": [3, 5]}[support]
     rows = embedding.numpy()
     probes = [(IDENTITY[n], rows[n], n) for n in range(6)]

@@ -10,9 +10,9 @@ from torch.nn.functional import normalize
 from vlfew.classifiers.multimodal_prototypes import MultimodalPrototypes
 from vlfew.classifiers.support import IMAGE, TEXT, SupportSet
 from vlfew.core.features import Features, FeatureSpec
+from vlfew.evaluation.templates import make_templates
 from vlfew.gallery import exact_search
 from vlfew.gallery.exact_search import HALF_ERROR, ExactSearch
-from vlfew.gallery.templates import make_templates
 
 
 def clustered(rows: int, dim: int, seed: int = 0) -> Tensor:

@@ -347,7 +347,7 @@ def verify(
     return 1 if match.accepted is False else 0
 
 
-@with_parameters(click.Argument(["db"], metavar="DB", type=UserPath(dir_okay=False)), settings_argument())
+@with_parameters(click.Argument(["db"], metavar="DB", type=GalleryPlace(dir_okay=False)), settings_argument())
 @gallery.command()
 @click.option(
     "--far", type=float, help="Share of comparisons with someone else that may be accepted, such as 0.001."
@@ -406,12 +406,17 @@ def calibrate(
     with opened_gallery(db, model) as opened:
         trials = None
         if data is not None:
-            combine = opened.settings["combine"]
             trials = data_trials(
-                opened.model, data, root=root, options=settings, split=split, combine=combine
+                opened.model,
+                data,
+                root=root,
+                options=settings,
+                split=split,
+                combine=opened.settings["combine"],
+                cohort=opened.cohort,
             )
         elif pairs is not None:
-            trials = pair_trials(opened.model, pairs)
+            trials = pair_trials(opened.model, pairs, opened.cohort)
         found = opened.calibrate(
             far=far,
             fpir=fpir,
@@ -428,6 +433,35 @@ def calibrate(
         print(f"{kind}: {threshold.describe()}")
         for note in threshold.notes:
             log(f"vlfew: note: {note}")
+
+
+@gallery.command()
+@db_argument
+@click.argument("cohort", metavar="[COHORT]...", nargs=-1)
+@click.option(
+    "--top-k",
+    type=click.IntRange(2),
+    default=200,
+    show_default=True,
+    help="How many of the most similar people of the cohort count.",
+)
+@click.option("--off", is_flag=True, help="Scores are cosines again; the cohort is removed.")
+@model_option
+def normalize(db: Path | str, cohort: tuple[str, ...], top_k: int, off: bool, model: str | None) -> None:
+    """Normalize scores against a cohort: images of many other people, one of each.
+
+    A score then says how much more similar an image and an identity are than either is to the cohort, in standard
+    deviations (AS-norm). The people of the cohort are neither enrolled nor to be identified. Thresholds are dropped.
+    """
+    from vlfew.models.class_file import find_images
+
+    if bool(cohort) == off:
+        raise VlfewError("give one of COHORT, an image file, a folder or a glob, and --off")
+    with opened_gallery(db, model) as opened:
+        paths = find_images(cohort) if cohort else []
+        opened.set_cohort(paths, min(top_k, max(2, len(paths))))
+    what = f"normalized against {counted(len(paths), 'image')}" if paths else "cosines"
+    print(f"scores are {what} from now on; the thresholds are dropped: vlfew gallery calibrate sets new ones")
 
 
 @gallery.command("list")
@@ -454,6 +488,8 @@ def show(db: Path | str, name: str | None, as_json: bool) -> None:
     with opened_gallery(db) as opened:
         if name is None:
             known = {key: value for key, value in opened.settings.items() if not key.startswith("key:")}
+            if known.get("cohort"):
+                known["cohort"] = {key: known["cohort"][key] for key in ("size", "top_k")}
             settings = {**known, "identities": len(opened)}
             if as_json:
                 print(json.dumps(settings, indent=2, ensure_ascii=False))

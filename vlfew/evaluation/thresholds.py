@@ -27,12 +27,12 @@ from vlfew.evaluation.impostor_rates import (
     measured_far,
     measured_fpir,
 )
-from vlfew.evaluation.trials import Combine, Trials, numbered
+from vlfew.evaluation.templates import Combine, Support
+from vlfew.evaluation.trials import Trials, numbered
 
 Source = Literal["own images", "other images", "pairs", "validation split of the model"]
 """Which scores a threshold was set on: of the gallery's images, of those of a data set, of labeled pairs, or of what
 the model was validated on."""
-Support = Literal["image", "text", "both"]
 SIZES = [round(base * 10**power) for power in range(6) for base in (1, 2, 5)] + [10**6]
 """Gallery sizes for which a threshold for an FPIR is prepared; between them it is interpolated."""
 

@@ -8,20 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
-from torch.nn.functional import normalize
 
 from vlfew.core.errors import DataError
-from vlfew.evaluation.score_normalization import Cohort, CohortScores
 
-Combine = Literal["mean", "max"]
-"""How several images of an identity become one score: by the mean of their normalized embeddings, which is one
-template, or by the image that is most similar."""
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -159,114 +151,3 @@ def trials_from_pairs(scores: ArrayLike, first_identity: ArrayLike, second_ident
     """
     first = np.asarray(first_identity, np.int64)
     return Trials(np.asarray(scores), first, np.asarray(second_identity), np.arange(len(first)))
-
-
-def trials_from_embeddings(
-    embeddings: Tensor,
-    labels: Tensor,
-    impostors: Tensor | None = None,
-    impostor_labels: Tensor | None = None,
-    *,
-    combine: Combine = "mean",
-    cohort: Cohort | None = None,
-) -> Trials:
-    """Trials within a gallery: every enrolled image in turn is left out and is a probe.
-
-    A probe meets the template of its own identity made without it (none where it is the only image), and the
-    whole templates of all others. The cosine is computed in float64.
-
-    Args:
-        embeddings: `[S, D]` of enrolled images, of any length but zero.
-        labels: `[S]` their identities.
-        impostors: `[I, D]` of images of people who are not enrolled.
-        impostor_labels: `[I]` their identities; None where each image is of someone else.
-        combine: how several images of an identity become one score.
-        cohort: scores are normalized against it.
-
-    Raises:
-        DataError: nothing is enrolled, no trial at all; an impostor who is enrolled; NaN or a zero embedding.
-    """
-    if not 0 < len(labels) == len(embeddings):
-        raise DataError(
-            f"{len(embeddings)} embeddings and {len(labels)} labels; one each is needed, at least one"
-        )
-    labels = labels.long()
-    names, of_image = labels.unique(return_inverse=True)
-    enrolled = _unit(embeddings)
-    strangers = (
-        embeddings.new_empty(0, embeddings.shape[1]).double() if impostors is None else _unit(impostors)
-    )
-    if impostor_labels is None:
-        # Numbers that no enrolled identity has.
-        impostor_labels = int(names.max()) + 1 + torch.arange(len(strangers))
-    if both := sorted(set(names.tolist()) & set(impostor_labels.tolist())):
-        raise DataError(f"identity {both[0]} is both enrolled and an impostor; leave it out of one of them")
-    probes = torch.cat([enrolled, strangers])
-    scores, own, of_templates, of_rests = (_mean if combine == "mean" else _max)(
-        probes, enrolled, of_image, len(names), cohort
-    )
-    if cohort is not None:
-        of_probes = cohort.of_embeddings(probes)
-        scores = of_probes.normalize(scores, of_templates)
-        own = of_probes[: len(enrolled)].normalize(own, of_rests)
-    own[of_image.bincount()[of_image] == 1] = torch.nan  # nothing is left of them without the probe
-    own = torch.cat([own, own.new_full((len(strangers),), torch.nan)])
-    every = torch.cat([labels, impostor_labels.long()])
-    trials = trials_from_scores(scores.numpy(), every.numpy(), names.numpy(), own.numpy())
-    if not len(trials):
-        raise DataError(
-            "one image of one identity cannot be compared with anything; enroll more, or add impostors"
-        )
-    return trials
-
-
-Scored = tuple[Tensor, Tensor, CohortScores, CohortScores]
-"""Scores `[P, N]` of the probes with N templates, scores `[S]` of enrolled images with what is left of their own
-template without them, and the cohort's statistics of both."""
-
-
-def _mean(probes: Tensor, enrolled: Tensor, of_image: Tensor, count: int, cohort: Cohort | None) -> Scored:
-    """The template is the mean of an identity's embeddings."""
-    sums = enrolled.new_zeros(count, enrolled.shape[1]).index_add_(0, of_image, enrolled)
-    templates, rests = normalize(sums, dim=1), normalize(sums[of_image] - enrolled, dim=1)
-    statistics = [
-        NO_STATISTICS if cohort is None else cohort.of_embeddings(part) for part in (templates, rests)
-    ]
-    return probes @ templates.T, (enrolled * rests).sum(1), statistics[0], statistics[1]
-
-
-def _max(probes: Tensor, enrolled: Tensor, of_image: Tensor, count: int, cohort: Cohort | None) -> Scored:
-    """An identity scores by its most similar image."""
-    others = [probes] if cohort is None else [probes, cohort.embeddings]
-    scores = [probes.new_empty(len(other), count) for other in others]
-    rests = [probes.new_zeros(len(enrolled), len(other)) for other in others[1:]]
-    own = probes.new_zeros(len(enrolled))
-    for column in range(count):
-        index = (of_image == column).nonzero().flatten()
-        items = enrolled[index]
-        for other, into in zip(others, scores, strict=True):
-            into[:, column] = (other @ items.T).amax(1)
-        if len(index) > 1:
-            own[index] = (items @ items.T).fill_diagonal_(-torch.inf).amax(1)
-            for other, rest in zip(others[1:], rests, strict=True):
-                best = (items @ other.T).topk(2, dim=0)
-                is_best = torch.arange(len(index))[:, None] == best.indices[0]
-                rest[index] = torch.where(is_best, best.values[1], best.values[0])
-    if cohort is None:
-        return scores[0], own, NO_STATISTICS, NO_STATISTICS
-    return scores[0], own, cohort.of_scores(scores[1].T), cohort.of_scores(rests[0])
-
-
-NO_STATISTICS = CohortScores(torch.zeros(()), torch.ones(()))
-"""In place of a cohort's."""
-
-
-def _unit(embeddings: Tensor) -> Tensor:
-    """float64 `[S, D]` of length 1."""
-    embeddings = embeddings.detach().cpu().double()
-    lengths = torch.linalg.vector_norm(embeddings, dim=1)
-    if broken := int((~(lengths > 0) | ~lengths.isfinite()).sum()):
-        raise DataError(
-            f"{broken} of {len(embeddings)} embeddings are zero, NaN or infinite; their images are damaged"
-        )
-    return embeddings / lengths[:, None]

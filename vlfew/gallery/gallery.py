@@ -20,10 +20,17 @@ from vlfew.core.checks import check_at_least, check_one_of, check_range, to_list
 from vlfew.core.errors import DataError, ModelError, did_you_mean
 from vlfew.core.plurals import counted
 from vlfew.core.progress import Progress, progress
-from vlfew.evaluation.thresholds import Source, Support, Threshold
-from vlfew.evaluation.trials import Combine, Trials
+from vlfew.evaluation.enrolled_items import EnrolledItems
+from vlfew.evaluation.score_normalization import TOP_K, Cohort
+from vlfew.evaluation.templates import Combine, Support
+from vlfew.evaluation.thresholds import Source, Threshold
+from vlfew.evaluation.trials import Trials
 from vlfew.gallery import exchange
-from vlfew.gallery.calibration import Calibration, EnrolledItems, calibrate_kinds
+from vlfew.gallery.calibration import MOST_IDENTITIES, Calibration, calibrate_kinds
+from vlfew.gallery.cohort import KEY as COHORT
+from vlfew.gallery.cohort import NORMALIZATION, cohort_of, normalized_score
+from vlfew.gallery.cohort import search as normalized_search
+from vlfew.gallery.cohort import to_setting as cohort_setting
 from vlfew.gallery.contract import check_model, describe_model, model_name, warn_of_similarity
 from vlfew.gallery.directory import Directory, Page
 from vlfew.gallery.encoding import encode_images, to_rows, unit_length
@@ -90,6 +97,7 @@ class Gallery:
         self.settings: dict[str, Any] = store.settings()
         """Combining rule, text weight, model and thresholds; see `create`."""
         self._decisions = Decisions({})
+        self._cohort: tuple[Any, Cohort | None] = (None, None)
         if "fingerprint" not in self.settings:
             raise DataError(
                 f"{store.name} is incomplete: its creation was interrupted; delete it and create it again"
@@ -365,7 +373,7 @@ class Gallery:
             self._refresh()  # what was removed in the meantime is not in the answer
             if not len(self._index):
                 raise nobody(self.store.name)
-            scores, ids = self._index.search(queries, k)
+            scores, ids = self._search(queries, k)
             match = partial(self._match, threshold=threshold, prior=1 / (len(self._index) + 1))
             return [
                 [match(i, score) for i, score in zip(own, row, strict=True)]
@@ -390,7 +398,12 @@ class Gallery:
         with self._lock:
             self._refresh()
             identity = self._require(name).id
-            score = self._index.score(query, identity)
+            cohort = self.cohort
+            score = (
+                self._index.score(query, identity)
+                if cohort is None
+                else normalized_score(self._index, cohort, query, identity)
+            )
             return self._match(identity, score, threshold=threshold, prior=0.5)
 
     def list(self) -> builtins.list[IdentityRow]:
@@ -593,8 +606,8 @@ class Gallery:
         """Embeds everything again with another model; returns the number of items.
 
         Images come from the gallery where it keeps them (`store_images`), otherwise from the files they were enrolled
-        from. Everything is replaced in one transaction; until then, the gallery stays as it is. Thresholds are dropped:
-        they are those of the old model.
+        from. Everything is replaced in one transaction; until then, the gallery stays as it is. Thresholds and the
+        cohort are dropped: they are those of the old model.
 
         Raises:
             DataError: images that are gone or have changed; names them.
@@ -603,7 +616,7 @@ class Gallery:
         loaded = model if isinstance(model, DualStream) else load(model)
         warn_of_similarity(loaded)
         settings = describe_model(loaded, model_name(loaded, "" if model is loaded else str(model)))
-        settings["thresholds"] = {}
+        settings |= {"thresholds": {}, COHORT: None}
         embeddings: dict[int, bytes] = {}
         missing: builtins.list[int] | None = None
         while missing is None or missing:
@@ -671,6 +684,7 @@ class Gallery:
                 source=source,
                 support="image",
                 combine=self.settings["combine"],
+                normalization="none" if self.cohort is None else NORMALIZATION,
             )
             self.set_thresholds({**self.thresholds, "image": calibration.to_json()})
             return {"image": calibration.threshold}
@@ -689,7 +703,9 @@ class Gallery:
                 raise nobody(self.store.name)
             size, kinds = len(self._index), sorted(self._index.kinds())
             items = read_embeddings(self.store, self.settings["dim"])
-        enrolled = EnrolledItems(*items, self.settings["combine"], self.settings["text_weight"])
+        if len(items[1]):  # numbers that no enrolled identity has
+            who += 1 + int(items[1].max())
+        enrolled = self._enrolled(*items)
         found, problems = calibrate_kinds(
             enrolled, kinds, strangers, who, far=far, fpir=fpir, gallery_size=size, validation=validation
         )
@@ -734,9 +750,61 @@ class Gallery:
         """
         check_one_of("the kind of support", support, Support)
         items = self._items()
-        combine, text_weight = self.settings["combine"], self.settings["text_weight"]
-        enrolled = EnrolledItems(items.embedding, items.identity, items.is_text, combine, text_weight)
-        return ScoreReview.of(items, enrolled, support)
+        return ScoreReview.of(items, self._enrolled(items.embedding, items.identity, items.is_text), support)
+
+    @property
+    def cohort(self) -> Cohort | None:
+        """What scores are normalized against; None where they are cosines."""
+        stored = self.settings.get(COHORT)
+        if stored is not self._cohort[0]:
+            self._cohort = stored, cohort_of(self.settings)
+        return self._cohort[1]
+
+    def set_cohort(self, images: Iterable[ImageInput], top_k: int = TOP_K) -> None:
+        """Normalizes scores from now on, by how similar both sides are to a cohort of other people (AS-norm).
+
+        A score is then no cosine but a number of standard deviations. Thresholds are dropped: they were for the scores
+        before. The embeddings of the cohort are kept; they are removed by another cohort, or by none.
+
+        Args:
+            images: one of each of many people, neither enrolled nor to be identified; empty for plain cosines again.
+            top_k: number of most similar members that count.
+
+        Raises:
+            DataError: an image that cannot be read, or fewer than two.
+            ConfigError: `top_k` below 2, or above their number.
+        """
+        given = to_list(images, "images")
+        setting = None
+        if given:
+            probes = [self._read(image, number, keep=False) for number, image in enumerate(given)]
+            embeddings = encode_images(self.model, probes)
+            Cohort(embeddings, top_k)  # checks
+            setting = cohort_setting(embeddings, top_k)
+        with self._lock:
+            self.store.write_settings({COHORT: setting, "thresholds": {}}, purge=True)
+            self.settings = self.store.settings()
+
+    def _search(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Scores and ids `[Q, k]` of the best identities."""
+        cohort = self.cohort
+        return (
+            self._index.search(queries, k)
+            if cohort is None
+            else normalized_search(self._index, cohort, queries, k)
+        )
+
+    def _enrolled(self, embedding: Tensor, identity: Tensor, is_text: Tensor) -> EnrolledItems:
+        """Items by the gallery's rules."""
+        return EnrolledItems(
+            embedding,
+            identity,
+            is_text,
+            self.settings["combine"],
+            self.settings["text_weight"],
+            self.cohort,
+            MOST_IDENTITIES,
+        )
 
     def _items(self) -> Items:
         """

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from vlfew.core.errors import DataError
-from vlfew.evaluation.thresholds import Support
+from vlfew.evaluation.templates import Support, make_templates
 from vlfew.gallery.exact_search import ExactSearch
 from vlfew.gallery.store import Store
-from vlfew.gallery.templates import make_templates
 
 PART = 4096
 """Embeddings that are joined at a time."""
@@ -60,6 +59,10 @@ class TemplateIndex:
     def score(self, query: Tensor, identity: int) -> float:
         """Of a query `[D]` and an identity."""
         return float((self._search.rows_of(identity) @ query).max())
+
+    def templates(self, ids: Sequence[int]) -> tuple[Tensor, Tensor]:
+        rows = [self._search.rows_of(identity) for identity in ids]
+        return torch.cat(rows), torch.arange(len(ids)).repeat_interleave(torch.tensor([len(r) for r in rows]))
 
     def kinds(self) -> set[Support]:
         """What the identities are made of."""

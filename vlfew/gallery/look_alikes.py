@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
-from vlfew.evaluation.thresholds import Support
+from vlfew.evaluation.templates import Support, make_templates
 from vlfew.gallery.closest_pairs import closest_pairs
 from vlfew.gallery.index import Items
-from vlfew.gallery.templates import make_templates
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from numbers import Real
 from typing import Any, NamedTuple
 
 from vlfew.core.errors import ConfigError
-from vlfew.evaluation.thresholds import Support
+from vlfew.evaluation.templates import Support
 from vlfew.gallery.calibration import Calibration
 
 
@@ -18,7 +18,7 @@ class Match(NamedTuple):
 
     Attributes:
         name: of the identity.
-        score: cosine to what it is made of, -1 to 1.
+        score: cosine to what it is made of, -1 to 1; standard deviations where scores are normalized against a cohort.
         support: what that is: `image`, `text` or `both`; scores of different kinds cannot be compared.
         accepted: whether the score reaches the threshold; None without one.
         threshold: the score that is asked for; None for none.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +16,7 @@ from vlfew.gallery.postgres_templates import Rules
 from vlfew.gallery.store import Store, no_identity, stale_model
 
 if TYPE_CHECKING:
-    from vlfew.evaluation.thresholds import Support
+    from vlfew.evaluation.templates import Support
 
 EF_SEARCH = 200
 """Candidates of an HNSW search, where the URL says nothing."""
@@ -104,6 +105,17 @@ class PostgresIndex:
             raise no_identity(identity, self._store.name)
         self._note(hits)
         return hits[0][3]
+
+    def templates(self, ids: Sequence[int]) -> tuple[Tensor, Tensor]:
+        with self._connection.use() as db:
+            rows = db.execute(
+                "SELECT identity_id, template::real[] FROM templates WHERE identity_id = ANY(%s)", ([*ids],)
+            ).fetchall()
+        place = {identity: n for n, identity in enumerate(ids)}
+        if lost := place.keys() - {identity for identity, _ in rows}:
+            raise no_identity(min(lost), self._store.name)
+        owner = torch.tensor([place[identity] for identity, _ in rows])
+        return torch.tensor([values for _, values in rows], dtype=torch.float32), owner
 
     def kinds(self) -> set[Support]:
         with self._connection.use() as db:

@@ -114,11 +114,13 @@ class PostgresStore:
     def settings(self) -> dict[str, Any]:
         return {key: json.loads(value) for key, value in self._rows("SELECT key, value FROM settings")}
 
-    def write_settings(self, settings: Mapping[str, Any]) -> None:
+    def write_settings(self, settings: Mapping[str, Any], *, purge: bool = False) -> None:
         with self._connection.transaction(pipeline=True) as db:
             version = lock(db)
             set_settings(db, settings)
             note(db, version, [None])
+        if purge:
+            self._vacuum()
 
     def version(self) -> int:
         return int(self._rows("SELECT version FROM gallery")[0][0])
@@ -282,7 +284,7 @@ class PostgresStore:
     def _vacuum(self) -> None:
         """Removes what was removed from the tables, as far as nobody reads it; the server does it later otherwise."""
         with self._connection.use() as db, suppress(psycopg.Error):
-            db.execute("VACUUM (SKIP_LOCKED) identities, items, templates, idempotency_keys")
+            db.execute("VACUUM (SKIP_LOCKED) settings, identities, items, templates, idempotency_keys")
 
     def check(self) -> list[str]:
         return check_postgres(self, self._connection)

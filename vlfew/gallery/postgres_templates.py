@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from vlfew.core.errors import ConfigError, DataError
+from vlfew.evaluation.templates import make_templates
 from vlfew.gallery.postgres_rows import to_wire, write_rows
-from vlfew.gallery.templates import make_templates
 
 if TYPE_CHECKING:
-    from vlfew.evaluation.thresholds import Support
+    from vlfew.evaluation.templates import Support
 
 PART = 4096
 """Identities whose templates are made at a time."""

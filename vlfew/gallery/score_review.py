@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from vlfew.core.errors import DataError
-from vlfew.evaluation.thresholds import Support
-from vlfew.gallery.calibration import EnrolledItems
+from vlfew.evaluation.enrolled_items import EnrolledItems
+from vlfew.evaluation.templates import Support
 from vlfew.gallery.index import Items
 
 MOST_IMPOSTORS = 200_000

@@ -278,9 +278,13 @@ class SQLiteStore:
         rows = self._rows("SELECT key, value FROM settings WHERE key != ?", (PURGE,))
         return {key: json.loads(value) for key, value in rows}
 
-    def write_settings(self, settings: Mapping[str, Any]) -> None:
+    def write_settings(self, settings: Mapping[str, Any], *, purge: bool = False) -> None:
         with self._write():
             self._set(settings)
+            if purge:
+                self._plan_purge()
+        if purge:
+            self._purge()
 
     def _set(self, settings: Mapping[str, Any]) -> None:
         rows = [(key, json.dumps(value, ensure_ascii=False)) for key, value in settings.items()]

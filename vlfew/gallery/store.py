@@ -18,7 +18,7 @@ from vlfew.core.errors import DataError, WriteError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from vlfew.evaluation.thresholds import Support
+    from vlfew.evaluation.templates import Support
 
 Kind = Literal["image", "text"]
 KEPT_CHANGES = 100_000
@@ -172,8 +172,8 @@ class Store(Protocol):
     def settings(self) -> dict[str, Any]:
         """The gallery's settings."""
 
-    def write_settings(self, settings: Mapping[str, Any]) -> None:
-        """Sets these settings and keeps the others."""
+    def write_settings(self, settings: Mapping[str, Any], *, purge: bool = False) -> None:
+        """Sets these settings and keeps the others; with `purge`, nothing stays of the values that they had."""
 
     def version(self) -> int:
         """Increases with every write of any process."""
@@ -284,6 +284,13 @@ class Index(Protocol):
 
     def score(self, query: Tensor, identity: int) -> float:
         """Of a query `[D]` and an identity."""
+
+    def templates(self, ids: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """What identities are compared by: templates `[T, D]`, and which of the ids each is of `[T]`, 0 to N-1.
+
+        Raises:
+            NotFound: one of them was removed.
+        """
 
     def kinds(self) -> set[Support]:
         """What the identities are made of."""

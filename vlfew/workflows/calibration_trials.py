@@ -9,9 +9,12 @@ from torch.nn.functional import normalize
 
 from vlfew.core.console import log_note
 from vlfew.core.errors import ConfigError, DataError
+from vlfew.evaluation.enrolled_items import EnrolledItems
 from vlfew.evaluation.feature_cache import cached_split_features
-from vlfew.evaluation.trials import Combine, Trials, trials_from_pairs
-from vlfew.gallery.calibration import EnrolledItems
+from vlfew.evaluation.score_normalization import Cohort
+from vlfew.evaluation.templates import Combine
+from vlfew.evaluation.trials import Trials, trials_from_pairs
+from vlfew.gallery.calibration import MOST_IDENTITIES
 from vlfew.models.dual_stream import DualStream
 from vlfew.workflows.evaluate import trained_on
 from vlfew.workflows.evaluation_data import DataOptions, load_evaluation_data
@@ -25,6 +28,7 @@ def data_trials(
     options: DataOptions = (),
     split: str | None = None,
     combine: Combine = "mean",
+    cohort: Cohort | None = None,
 ) -> Trials:
     """Every image of a data set in turn, left out of its own template, against the templates of all its classes.
 
@@ -35,6 +39,7 @@ def data_trials(
         options: of the source.
         split: of the data; None is all but the one that the model was trained on.
         combine: the gallery's rule for several images.
+        cohort: that the gallery's scores are normalized against.
 
     Raises:
         ConfigError: no such split.
@@ -52,16 +57,17 @@ def data_trials(
     banks = [cached_split_features(model, data, name) for name in chosen]
     embedding = normalize(torch.cat([bank.features.embedding for bank in banks]).double(), dim=1)
     labels = torch.cat([bank.labels for bank in banks])
-    items = EnrolledItems(embedding, labels, torch.zeros(len(labels), dtype=torch.bool), combine, 0.0)
-    return items.trials("image", embedding[:0], labels[:0])
+    items = EnrolledItems(embedding, labels, combine=combine, cohort=cohort, most_identities=MOST_IDENTITIES)
+    return items.trials()
 
 
-def pair_trials(model: DualStream, file: Path) -> Trials:
-    """The cosines of labeled pairs: the first image is the probe, the second is all that is enrolled.
+def pair_trials(model: DualStream, file: Path, cohort: Cohort | None = None) -> Trials:
+    """The scores of labeled pairs: the first image is the probe, the second is all that is enrolled.
 
     Args:
         model: encodes the images.
         file: CSV with the columns `first`, `second` and `same`, or a list as LFW's (see the data source `pairs`).
+        cohort: that the gallery's scores are normalized against.
 
     Raises:
         DataError: a file that is missing or not of this form, or an image that cannot be read.
@@ -73,4 +79,7 @@ def pair_trials(model: DualStream, file: Path) -> Trials:
     bank = cached_split_features(model, data, "test")
     embedding = normalize(bank.features.embedding.double(), dim=1)
     scores = (embedding[pairs.i] * embedding[pairs.j]).sum(1)
+    if cohort is not None:
+        of_images = cohort.of_embeddings(embedding)
+        scores = of_images[pairs.i].normalize(scores, of_images[pairs.j])
     return trials_from_pairs(scores.numpy(), data.labels[pairs.i].numpy(), data.labels[pairs.j].numpy())

@@ -15,13 +15,15 @@ from vlfew.core.progress import Progress
 from vlfew.core.random import generator_at
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.evaluation.context import EvaluationContext, ProtocolResult
+from vlfew.evaluation.enrolled_items import trials_from_embeddings
 from vlfew.evaluation.feature_bank import split_indices
 from vlfew.evaluation.identity_bootstrap import IdentityBootstrap, Interval
 from vlfew.evaluation.impostor_rates import far_curve, fpir_curve, measured_far, measured_fpir
 from vlfew.evaluation.score_normalization import TOP_K, Cohort
 from vlfew.evaluation.statistics import mean_ci95
+from vlfew.evaluation.templates import Combine
 from vlfew.evaluation.thresholds import check_support
-from vlfew.evaluation.trials import Combine, Trials, trials_from_embeddings
+from vlfew.evaluation.trials import Trials
 
 FAR = 0.01
 """False-accept rate that a threshold is set for, by default."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Query
 from starlette.responses import Response
 
-from vlfew.evaluation.thresholds import Support
+from vlfew.evaluation.templates import Support
 from vlfew.gallery.look_alikes import LookAlikes
 from vlfew.gallery.matches import check_threshold
 from vlfew.gallery.score_review import ReviewedTrial, ScoreReview

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from starlette.responses import Response
 
 import vlfew
-from vlfew.evaluation.thresholds import Support
+from vlfew.evaluation.templates import Support
 from vlfew.gallery.calibration import Calibration
 from vlfew.serving.decode_worker import formats
 from vlfew.serving.gate import Access, session_of

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-if TYPE_CHECKING:
-    from vlfew.evaluation.thresholds import Support
-    from vlfew.evaluation.trials import Combine
+Combine = Literal["mean", "max"]
+"""How several images of an identity become one score: by the mean of their normalized embeddings, which is one
+template, or by the image that is most similar."""
+Support = Literal["image", "text", "both"]
+"""What an identity is made of; scores of different kinds differ in scale."""
 
 
 def make_templates(
