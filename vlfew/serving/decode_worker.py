@@ -132,8 +132,10 @@ def _limit(memory: int) -> None:
 
 def main() -> None:
     import torch
+    from PIL import Image
 
     torch.set_num_threads(1)
+    Image.MAX_IMAGE_PIXELS = None  # the server has its own limit
     connection = socket.socket(fileno=int(sys.argv[1]))
     formats()
     _limit(int(sys.argv[2]))

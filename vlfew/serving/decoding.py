@@ -187,8 +187,10 @@ class Decoders:
         finally:
             process.kill()
 
-    def _decode(self, process: _Process, uploads: list[Upload], job: _Job) -> tuple[list[Decoded], _Process]:
-        """Decodes images, and the process that is there afterwards."""
+    def _decode(
+        self, process: _Process, uploads: list[Upload], job: _Job, again: bool = False
+    ) -> tuple[list[Decoded], _Process]:
+        """Decodes images, and the process that is there afterwards; `again` is for one that a process ended at."""
         answers: list[Decoded] = []
         try:
             return process.decode(uploads, job, self._seconds), process
@@ -196,6 +198,8 @@ class Decoders:
             process.kill()
             self.restarts += 1
             process = _Process(self._memory)
+            if len(uploads) == 1 and not again and not isinstance(error, TimeoutError):
+                return self._decode(process, uploads, job, again=True)  # it may have ended for another reason
             if len(uploads) == 1:
                 why = (
                     f"it took more than {self._seconds:g} s to decode"
@@ -203,7 +207,7 @@ class Decoders:
                     else "its decoder crashed"
                 )
                 return [_bad(uploads[0], 422, why)], process
-        for upload in uploads:  # all but the one that it failed on
+        for upload in uploads:  # which of them was it?
             own, process = self._decode(process, [upload], job)
             answers += own
         return answers, process

@@ -32,8 +32,8 @@ OPEN = re.compile(r"/|/static/.*|/healthz|/readyz|/session|/settings|/openapi\.j
 READING = re.compile(r"/identify|/search|/verify|/identities/\d+/verify")
 """Paths whose POST changes nothing."""
 SAFE = ("GET", "HEAD", "OPTIONS")
-PLAIN_BYTES = 16 * MIB
-"""Largest body of a request without images."""
+JSON_BYTES = 16 * MIB
+"""Largest body of JSON."""
 SECURITY_HEADERS = (
     (
         b"content-security-policy",
@@ -197,8 +197,12 @@ class Gate:
             Problem: the request says that it is larger.
         """
         options, path = self._server.options, scope["path"]
-        most = options.import_bytes if path == "/import" else max(options.request_bytes, PLAIN_BYTES)
-        length = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+        most, length = options.import_bytes if path == "/import" else options.request_bytes, b""
+        for name, value in scope["headers"]:
+            if name == b"content-length":
+                length = value
+            elif name == b"content-type" and value.startswith(b"application/json"):
+                most = min(most, JSON_BYTES)
         if length:
             if length.isdigit() and int(length) > most:
                 raise too_large(most)
