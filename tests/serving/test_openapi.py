@@ -26,7 +26,7 @@ CHECKED = [
     "content_type_conformance",
     "response_schema_conformance",
 ]
-EXAMPLES = int(os.environ.get("VLFEW_FUZZ_REQUESTS", "12"))
+EXAMPLES = int(os.environ.get("VLFEW_FUZZ_REQUESTS", "5"))
 """Of each operation."""
 LEFT_OUT = {("GET", "/export")}
 """Answers large files."""

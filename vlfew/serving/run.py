@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,9 +90,25 @@ def serve(
                 log_event("listening", pid=os.getpid())
 
     server = Server(config)
-    with listener:
+    with listener, _ended_by_signals():
         server.run(sockets=[listener])
     log_event("stopped")
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Keeps the signals that end uvicorn from ending the process before the gallery is closed: uvicorn raises them
+    again when it has stopped."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    names = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(name, lambda *_: None) for name in names]
+    try:
+        yield
+    finally:
+        for name, handler in zip(names, before, strict=True):
+            signal.signal(name, handler)
 
 
 def check_keys(gallery: Gallery, host: str, options: ServeOptions) -> None:
