@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from tests.gallery.postgres_server import PostgresServer
+from vlfew.gallery.postgres_store import PostgresStore
 from vlfew.gallery.store import NewIdentity, NewItem, Store
 from vlfew.gallery.stores import create_store
 from vlfew.models import DualStream, ModelSpec, save_model
@@ -112,9 +113,26 @@ def postgres(database: str) -> Iterator[str]:
     drop_gallery(database, url)
 
 
+def schema_of(url: str) -> str:
+    return url.rpartition("=")[2]
+
+
+def connect(database: str, url: str) -> psycopg.Connection:
+    """A plain connection to the schema of a gallery."""
+    return psycopg.connect(database, autocommit=True, options=f"-c search_path={schema_of(url)},public")
+
+
+@pytest.fixture
+def made(postgres: str) -> Iterator[PostgresStore]:
+    """An empty store in Postgres."""
+    store = PostgresStore.create(postgres, SETTINGS)
+    yield store
+    store.close()
+
+
 def drop_gallery(database: str, url: str) -> None:
     with psycopg.connect(database, autocommit=True) as db:
-        db.execute(f"DROP SCHEMA IF EXISTS {url.rpartition('=')[2]} CASCADE".encode())
+        db.execute(f"DROP SCHEMA IF EXISTS {schema_of(url)} CASCADE".encode())
 
 
 def gallery_url(database: str) -> str:

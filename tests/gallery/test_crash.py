@@ -20,8 +20,9 @@ WRITERS = 3
 SCRIPT = Path(__file__).with_name("crash_writer.py")
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [0, pytest.param(50, marks=pytest.mark.slow)])
 def test_killed_writers(place: str | Path, kills: int) -> None:
+    kills = kills or (2 if isinstance(place, Path) else 1)  # writers to Postgres take seconds to start
     rng = random.Random(0)
     create_store(place, SETTINGS).close()
     following = [0] * WRITERS

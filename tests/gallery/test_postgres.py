@@ -3,40 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
 import pytest
-import torch
-from torch.nn.functional import normalize
 
-from tests.gallery.conftest import DIM, SETTINGS, gallery_url, id_of, identity, item
+from tests.gallery.conftest import SETTINGS, connect, gallery_url, identity, item, schema_of
 from tests.gallery.postgres_server import PostgresServer
 from vlfew.core.errors import ConfigError, DataError, WriteError
 from vlfew.gallery import postgres_schema, postgres_templates
 from vlfew.gallery.gallery import Gallery
-from vlfew.gallery.index import TemplateIndex
 from vlfew.gallery.postgres_connection import Address
 from vlfew.gallery.postgres_store import PostgresStore
-from vlfew.gallery.store import NewIdentity, NewItem, StoreUnavailable
-from vlfew.models import DualStream
-
-
-def schema_of(url: str) -> str:
-    return url.rpartition("=")[2]
-
-
-def plain(database: str, url: str) -> psycopg.Connection:
-    """A connection to the schema of a gallery."""
-    return psycopg.connect(database, autocommit=True, options=f"-c search_path={schema_of(url)},public")
-
-
-@pytest.fixture
-def made(postgres: str) -> Iterator[PostgresStore]:
-    store = PostgresStore.create(postgres, SETTINGS)
-    yield store
-    store.close()
+from vlfew.gallery.store import NewIdentity, StoreUnavailable
 
 
 def test_urls() -> None:
@@ -164,7 +144,7 @@ def test_another_encoding_is_refused(own_server: PostgresServer) -> None:
 
 
 def test_a_later_version_is_refused(made: PostgresStore, postgres: str, database: str) -> None:
-    with plain(database, postgres) as db:
+    with connect(database, postgres) as db:
         db.execute("UPDATE gallery SET schema_version = 99")
     with pytest.raises(DataError, match="schema version 99; this vlfew reads up to 1: update vlfew"):
         PostgresStore(postgres)
@@ -180,7 +160,7 @@ def test_an_earlier_version_is_migrated_once(
     made.enroll([identity("ann", 1)], "f")
     monkeypatch.setattr(postgres_schema, "MIGRATIONS", more)
     in_threads([lambda: PostgresStore(postgres).close()] * 4)
-    with plain(database, postgres) as db:
+    with connect(database, postgres) as db:
         assert db.execute("SELECT note FROM items").fetchall() == [("new",)]
         assert db.execute("SELECT schema_version FROM gallery").fetchall() == [(2,)]
 
@@ -193,7 +173,7 @@ def test_a_failed_migration_changes_nothing(
         patch.setattr(postgres_schema, "MIGRATIONS", bad)
         with pytest.raises(DataError):
             PostgresStore(postgres)
-    with plain(database, postgres) as db:
+    with connect(database, postgres) as db:
         assert db.execute("SELECT to_regclass('more')").fetchone() == (None,)
     PostgresStore(postgres).close()
 
@@ -236,7 +216,7 @@ def test_two_stores_enroll_at_once(made: PostgresStore, postgres: str) -> None:
 
 def test_a_writer_that_stays_is_named(made: PostgresStore, postgres: str, database: str, monkeypatch) -> None:
     monkeypatch.setattr("vlfew.gallery.postgres_connection.WAIT_SECONDS", 0.1)
-    with plain(database, postgres) as db:
+    with connect(database, postgres) as db:
         db.autocommit = False
         db.execute("SELECT * FROM gallery FOR UPDATE")
         with pytest.raises(StoreUnavailable, match="another client has been writing to it"):
@@ -310,134 +290,6 @@ def test_a_connection_that_is_ended_in_a_write(made: PostgresStore, database: st
     assert made.count() == (0, 0)
     made.enroll([identity("ann", 1)], "f")
     assert made.check() == []
-
-
-def clustered(count: int, seed: int = 0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    centers = torch.randn(count // 5, DIM, generator=generator)
-    at = torch.randint(len(centers), (count,), generator=generator)
-    return normalize(centers[at] + 0.3 * torch.randn(count, DIM, generator=generator), dim=1)
-
-
-def enroll_vectors(store: PostgresStore, vectors: torch.Tensor, per_identity: int = 1) -> None:
-    rows = [row.numpy().astype("<f4").tobytes() for row in vectors]
-    items = [NewItem("image", n.to_bytes(32, "big"), row) for n, row in enumerate(rows)]
-    identities = [
-        NewIdentity(f"n{at // per_identity}", items[at : at + per_identity])
-        for at in range(0, len(items), per_identity)
-    ]
-    store.enroll(identities, "f")
-
-
-@pytest.mark.parametrize("combine", ["mean", "max"])
-def test_exact_search_is_that_in_memory(postgres: str, combine: str) -> None:
-    store = PostgresStore.create(postgres, SETTINGS | {"combine": combine, "text_weight": 0.5})
-    vectors, queries = clustered(600), clustered(40, seed=1)
-    enroll_vectors(store, vectors, per_identity=3)
-    index, memory = store.index(), TemplateIndex(store)
-    for one in (index, memory):
-        one.refresh()
-    assert len(index) == len(memory) == 200 and index.kinds() == memory.kinds() == {"image"}
-    for k in (1, 7, 200, 500):
-        (scores, ids), (expected, expected_ids) = index.search(queries, k), memory.search(queries, k)
-        torch.testing.assert_close(scores, expected, atol=1e-5, rtol=0)
-        different = ids != expected_ids
-        assert not different.any() or (scores[different] - expected[different]).abs().max() < 1e-5
-        assert {index.names[n] for n in ids.flatten().tolist()} <= {*store.names().values()}
-    assert index.score(queries[0], 5) == pytest.approx(memory.score(queries[0], 5), abs=1e-5)
-    assert index.search(queries[:0], 3)[0].shape == (0, 0)
-    store.close()
-
-
-def test_the_index_finds_nearly_all(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vlfew.gallery.postgres_writes.BULK", 1000)  # built after the rows
-    options = "&options=-c%20enable_seqscan%3Doff"  # of a small table, all rows would be read otherwise
-    store = PostgresStore.create(f"{postgres}{options}", SETTINGS | {"search": "hnsw"})
-    vectors, queries = clustered(2000), clustered(50, seed=1)
-    enroll_vectors(store, vectors[:1500])
-    enroll_vectors_more = [
-        NewIdentity(f"m{n}", [NewItem("image", n.to_bytes(32, "big"), row.numpy().astype("<f4").tobytes())])
-        for n, row in enumerate(vectors[1500:], 1500)
-    ]
-    store.enroll(enroll_vectors_more, "f")  # into the index that is there
-    assert store.check() == []
-    index = store.index()
-    index.refresh()
-    plan = store._rows(
-        "EXPLAIN SELECT identity_id FROM templates ORDER BY rough <#> '[1,0,0,0,0,0,0,0]' LIMIT 10"
-    )
-    assert any(postgres_templates.INDEX in line for (line,) in plan)
-    (_, exact), (_, found) = index.search(queries, 10, exact=True), index.search(queries, 10)
-    assert (
-        float(
-            torch.tensor(
-                [len(set(a) & set(b)) / 10 for a, b in zip(exact.tolist(), found.tolist(), strict=True)]
-            ).mean()
-        )
-        > 0.95
-    )
-    # More than the index looks at by itself.
-    index.ef_search = 10
-    assert index.search(queries[:2], 1900)[1].shape == (2, 1900)
-    store.remove(exact[0].tolist())
-    assert not set(index.search(queries[:1], 10)[1][0].tolist()) & set(exact[0].tolist())
-    store.close()
-
-
-def test_an_index_is_for_postgres_and_for_embeddings_that_it_takes(
-    postgres: str, tmp_path: Path, model: DualStream
-) -> None:
-    with pytest.raises(ConfigError, match=r"g\.db does not have: galleries in Postgres do"):
-        Gallery.create(tmp_path / "g.db", model, search="hnsw")
-    with pytest.raises(ConfigError, match="search is 'fast'; it must be one of exact, hnsw"):
-        Gallery.create(postgres, model, search="fast")
-    with pytest.raises(ConfigError, match="up to 4,000 numbers, not 5,000"):
-        PostgresStore.create(postgres, {"fingerprint": "f", "dim": 5000, "search": "hnsw"})
-    with Gallery.create(postgres, model, search="hnsw") as gallery:
-        assert gallery.settings["search"] == "hnsw"
-    assert not list(tmp_path.iterdir())
-
-
-def test_check_finds_what_is_wrong(made: PostgresStore, postgres: str, database: str) -> None:
-    made.enroll([identity("ann", 1, 2), identity("bob", 3), identity("cy", 4), identity("dan", 5)], "f")
-    assert made.check() == []
-    with plain(database, postgres) as db:
-        db.execute("SET session_replication_role = replica")  # which checks no references
-        db.execute("DELETE FROM identities WHERE name = 'dan'")
-        db.execute("DELETE FROM items WHERE identity_id = 2")
-        db.execute("UPDATE templates SET template = '[1,0,0,0,0,0,0,0]' WHERE identity_id = 3")
-        problems = made.check()
-        for line in (
-            "1 row of the table items belong to no identity",
-            "1 row of the table templates belong to no identity",
-            "identity 'bob' has no item",
-            "counted wrongly: (4, 5) where there are (3, 4)",
-            "the templates of 1 identity are not those of their items, such as 'cy'",
-        ):
-            assert any(line in problem for problem in problems), (line, problems)
-
-
-def test_check_counts_what_cannot_be_vacuumed(made: PostgresStore, postgres: str, database: str) -> None:
-    made.enroll([identity("ann", 1), identity("bob", 2)], "f")
-    with plain(database, postgres) as db:
-        db.autocommit = False
-        db.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        db.execute("SELECT * FROM items")
-        made.remove([id_of(made, "ann")])
-        problems = made.check()
-        assert any(
-            "1 removed or replaced row of the table items are still there" in line for line in problems
-        )
-        db.rollback()
-    assert made.check() == []
-
-
-def test_check_without_the_index(postgres: str, database: str) -> None:
-    store = PostgresStore.create(postgres, SETTINGS | {"search": "hnsw"})
-    with plain(database, postgres) as db:
-        db.execute(f"DROP INDEX {postgres_templates.INDEX}".encode())
-    assert any("is missing" in line for line in store.check())
-    store.close()
 
 
 def test_a_gallery_that_is_deleted_while_it_is_open(
