@@ -5,7 +5,7 @@ import { announce, button, el, named, newId, preview, problem, thumbnail } from 
 import { openEnroll } from "./enroll.js"
 import { percent, score } from "./format.js"
 import { imageInput, whyTooLarge } from "./image_input.js"
-import { decision, figures, inWords, lowestOf, pill, scoreBar } from "./score_scale.js"
+import { decision, figures, inWords, endsOf, pill, scoreBar } from "./score_scale.js"
 
 const MATCHES = 5
 const AT_ONCE = 3
@@ -117,7 +117,7 @@ function describe(answer, { file, context }) {
   const best = chosen(answer)
   if (!best) return [el("h2", {}, "Nobody is enrolled")]
   const kind = decision(best)
-  const lowest = lowestOf(answer.matches)
+  const ends = endsOf(answer.matches)
   const link = el("a", { href: `#/identities/${best.id}` }, named(best.name))
   const parts = [
     el("div", { class: "verdict" }, el("h2", { class: "clamped" }, kind === "unknown" ? "Unknown" : link), pill(kind)),
@@ -131,19 +131,19 @@ function describe(answer, { file, context }) {
     Threshold: best.threshold === null ? "none" : score(best.threshold),
   }
   parts.push(
-    el("div", { class: "best" }, thumbnail(best.thumbnail, "large"), el("div", {}, figures(words), scoreBar(best, lowest, { labels: true }))),
+    el("div", { class: "best" }, thumbnail(best.thumbnail, "large"), el("div", {}, figures(words), scoreBar(best, ends, { labels: true }))),
   )
   const rest = answer.matches.filter((match) => match !== best)
   if (rest.length) {
     const heading = newId()
-    const rows = rest.map((match) => row(match, lowest))
+    const rows = rest.map((match) => row(match, ends))
     parts.push(el("h3", { id: heading }, "Next best"), el("ol", { class: "matches", "aria-labelledby": heading }, rows))
   }
   if (context.canWrite) parts.push(enrollButtons(file, kind, best, context))
   return parts
 }
 
-function row(match, lowest) {
+function row(match, ends) {
   const says = { accepted: "accepted", unknown: "below the threshold", open: "" }[decision(match)]
   const details = [score(match.score), match.probability === null ? "" : percent(match.probability), says]
   return el(
@@ -151,7 +151,7 @@ function row(match, lowest) {
     thumbnail(match.thumbnail, "small"),
     el("a", { href: `#/identities/${match.id}`, class: "one-line" }, named(match.name)),
     el("span", { class: "aside details" }, details.filter(Boolean).join(" · ")),
-    scoreBar(match, lowest),
+    scoreBar(match, ends),
   )
 }
 

@@ -3,30 +3,31 @@
 import { el } from "./dom.js"
 import { percent, score } from "./format.js"
 
-/** Where the scale of some matches starts: at 0, or where one is negative, at -1. */
-export function lowestOf(matches) {
-  return matches.some((match) => match.score < 0 || (match.threshold ?? 0) < 0) ? -1 : 0
+/** Both ends of the scale of some matches: 0 to 1 for most cosines, more where one is negative or scores are normalized. */
+export function endsOf(matches) {
+  const values = matches.flatMap((match) => (match.threshold === null ? [match.score] : [match.score, match.threshold]))
+  return [Math.floor(Math.min(0, ...values)), Math.ceil(Math.max(1, ...values))]
 }
 
-function share(value, lowest) {
-  return Math.min(1, Math.max(0, (value - lowest) / (1 - lowest)))
+function share(value, [lowest, highest]) {
+  return Math.min(1, Math.max(0, (value - lowest) / (highest - lowest)))
 }
 
 /** A bar up to the score, with a line at the threshold; said in words by the text next to it. */
-export function scoreBar(match, lowest, { labels = false } = {}) {
+export function scoreBar(match, ends, { labels = false } = {}) {
   const filled = el("i")
-  filled.style.width = `${100 * share(match.score, lowest)}%`
+  filled.style.width = `${100 * share(match.score, ends)}%`
   const bar = el("div", { class: `bar ${decision(match)}` }, filled)
   if (match.threshold !== null) {
     const line = el("s")
-    line.style.left = `${100 * share(match.threshold, lowest)}%`
+    line.style.left = `${100 * share(match.threshold, ends)}%`
     bar.append(line)
   }
   if (!labels) return el("div", { class: "scale", "aria-hidden": "true" }, bar)
-  const axis = el("div", { class: "axis" }, el("span", {}, String(lowest)), el("span", {}, "1"))
+  const axis = el("div", { class: "axis" }, ...ends.map((end) => el("span", {}, String(end))))
   if (match.threshold !== null) {
     const label = el("span", { class: "at" }, `threshold ${score(match.threshold)}`)
-    const place = 100 * share(match.threshold, lowest)
+    const place = 100 * share(match.threshold, ends)
     label.style.left = `${place}%`
     label.style.transform = `translateX(-${place}%)` // at either end it stays within the scale
     axis.firstChild.hidden = place < 12
