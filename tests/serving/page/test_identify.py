@@ -20,12 +20,14 @@ def test_identify(open_page: Open, gallery: vlfew.Gallery, folder: Path) -> None
     expect(card.get_by_role("heading", level=2)).to_have_text("person 0")
     expect(card.locator(".pill").first).to_have_text("✓ accepted")
     matches = gallery.identify([probe(folder)])[0].matches
-    best, lowest = matches[0], -1 if matches[-1].score < 0 else 0
+    best = matches[0]
     assert best.threshold is not None
     expect(card.locator(".figures")).to_have_text(f"Score{best.score:.3f}Threshold{best.threshold:.3f}")
     bar = card.locator(".best .bar").bounding_box()
     line = card.locator(".best .bar s").bounding_box()
     assert bar and line
+    lowest = float(card.locator(".axis span").first.inner_text())
+    assert lowest < matches[-1].score
     place = (line["x"] + 1 - bar["x"]) / bar["width"]
     assert abs(place - (best.threshold - lowest) / (1 - lowest)) < 0.02
     expect(card.get_by_role("list", name="Next best").get_by_role("listitem")).to_have_count(4)

@@ -31,12 +31,17 @@ export function button(label, action, attributes = {}) {
   return el("button", { type: "button", onclick: action, ...attributes }, label)
 }
 
-/** Says something to screen readers. */
+let unsaid = []
+/** Says something to screen readers; what comes at almost the same time is said together. */
 export function announce(text) {
+  unsaid.push(text)
+  if (unsaid.length > 1) return
   const announcer = document.getElementById("announcer")
-  announcer.textContent = ""
-  // The same text twice is read twice only if it was gone in between.
-  setTimeout(() => (announcer.textContent = text), 60)
+  announcer.textContent = "" // the same text twice is read twice only if it was gone in between
+  setTimeout(() => {
+    announcer.replaceChildren(...unsaid.map((line) => el("p", {}, line)))
+    unsaid = []
+  }, 120)
 }
 
 let last = 0

@@ -26,7 +26,7 @@ export function holdings({ images, texts }) {
 }
 
 export function megabytes(bytes) {
-  return `${Number((bytes / 2 ** 20).toPrecision(2))} MB`
+  return `${Number((bytes / 2 ** 20).toPrecision(2))}\u00a0MB`
 }
 
 export function date(text) {

@@ -3,10 +3,19 @@
 import { el } from "./dom.js"
 import { percent, score } from "./format.js"
 
-/** Both ends of the scale of some matches: 0 to 1 for most cosines, more where one is negative or scores are normalized. */
+const STARTS = [0.9, 0.8, 0.5, 0]
+
+/**
+ * Both ends of the scale of some matches.
+ *
+ * Cosines end at 1, and some models have all of them close to it: the scale starts below those that there are, and near.
+ * Where one is negative, or scores are normalized, it goes as far as they do.
+ */
 export function endsOf(matches) {
   const values = matches.flatMap((match) => (match.threshold === null ? [match.score] : [match.score, match.threshold]))
-  return [Math.floor(Math.min(0, ...values)), Math.ceil(Math.max(1, ...values))]
+  const [least, most] = [Math.min(...values), Math.max(...values)]
+  const start = STARTS.find((one) => one + 0.1 * (1 - one) <= least)
+  return most > 1.001 || start === undefined ? [Math.floor(Math.min(0, least)), Math.ceil(Math.max(1, most))] : [start, 1]
 }
 
 function share(value, [lowest, highest]) {

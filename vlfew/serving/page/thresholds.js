@@ -88,11 +88,12 @@ async function chooseSupport(place, support, context) {
   )
   place.replaceChildren(context.settings.has_text || support !== "image" ? choices : "", body)
   let shown = new AbortController()
+  signal.addEventListener("abort", () => shown.abort())
 
   async function load(kind) {
     shown.abort()
     shown = new AbortController()
-    const mine = AbortSignal.any([signal, shown.signal])
+    const mine = shown.signal
     body.replaceChildren(el("p", { class: "aside" }, "measuring…"))
     try {
       const rates = await call("GET", `error-rates${query({ support: kind })}`, { signal: mine })
@@ -197,7 +198,7 @@ function calibrationForms(support, context, far = null) {
     (value, control) => send("POST", "calibrate", { fpir: value / 100 }, control),
   )
   const byHand = numberForm(
-    "Or: a score by hand, of which no error rates are known", "Set by hand", { min: "-1", max: "1" },
+    "Or: a score by hand, of which no error rates are known", "Set by hand", {},
     (value, control) => send("PUT", "thresholds", { [support]: { value } }, control),
   )
   return el("div", { class: "stack" }, set ? el("div", {}, set) : "", forStrangers, byHand, trouble)
