@@ -11,7 +11,7 @@ import pytest
 
 from tests.gallery.conftest import DIM, id_of, identity, item, vector
 from vlfew.core.errors import DataError, WriteError
-from vlfew.gallery import sqlite_store
+from vlfew.gallery import sqlite_file
 from vlfew.gallery.sqlite_pages import unclean_free_pages
 from vlfew.gallery.sqlite_store import SQLiteStore
 from vlfew.gallery.store import NewIdentity, NewItem
@@ -41,7 +41,7 @@ def test_settings_of_the_database(path: Path) -> None:
         "user_version",
     )
     values = [store.db.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas]
-    assert values == ["wal", 2, 1, 1, sqlite_store.APPLICATION_ID, len(sqlite_store.MIGRATIONS)]
+    assert values == ["wal", 2, 1, 1, sqlite_file.APPLICATION_ID, len(sqlite_file.MIGRATIONS)]
     store.close()
     assert [part.name for part in path.parent.iterdir()] == ["a.db"]
 
@@ -93,10 +93,10 @@ def test_an_earlier_version_is_migrated_once(path: Path, monkeypatch: pytest.Mon
     store.enroll([identity("ann", 1)], "f")
     store.close()
     more = (
-        *sqlite_store.MIGRATIONS,
+        *sqlite_file.MIGRATIONS,
         "ALTER TABLE items ADD COLUMN note TEXT NOT NULL DEFAULT 'new'; SELECT 1",
     )
-    monkeypatch.setattr(sqlite_store, "MIGRATIONS", more)
+    monkeypatch.setattr(sqlite_file, "MIGRATIONS", more)
     for _ in range(2):
         store = SQLiteStore(path)
         assert store.db.execute("SELECT note FROM items").fetchall() == [("new",)]
@@ -105,9 +105,9 @@ def test_an_earlier_version_is_migrated_once(path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_failed_migration_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bad = (*sqlite_store.MIGRATIONS, "CREATE TABLE more (x); INSERT INTO nothing VALUES (1)")
+    bad = (*sqlite_file.MIGRATIONS, "CREATE TABLE more (x); INSERT INTO nothing VALUES (1)")
     with monkeypatch.context() as patch:
-        patch.setattr(sqlite_store, "MIGRATIONS", bad)
+        patch.setattr(sqlite_file, "MIGRATIONS", bad)
         with pytest.raises(DataError):
             SQLiteStore(path)
     store = SQLiteStore(path)
@@ -150,7 +150,7 @@ def test_a_full_disk_is_one_line_and_changes_nothing(path: Path) -> None:
 
 
 def test_a_locked_database_is_one_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_store, "BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(sqlite_file, "BUSY_SECONDS", 0.1)
     other, store = sqlite3.connect(path, isolation_level=None), SQLiteStore(path)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(DataError, match="another process has been writing to it"):
@@ -265,7 +265,7 @@ def test_an_interrupted_removal_is_completed_at_the_next_opening(
 
 
 def test_a_reader_that_stays_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_store, "BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(sqlite_file, "BUSY_SECONDS", 0.1)
     store, reader = SQLiteStore(path), SQLiteStore(path)
     store.enroll([identity("ann", 1)], "f")
     with reader.snapshot():
