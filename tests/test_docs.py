@@ -43,6 +43,7 @@ PAGES = (
     "docs/how-to/clip-few-shots.md",
     "docs/how-to/faces.md",
     "docs/how-to/gallery.md",
+    "docs/how-to/serve.md",
     "docs/how-to/omniglot.md",
     "docs/how-to/fine-tune.md",
     "docs/how-to/compare-runs.md",
