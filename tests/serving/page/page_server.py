@@ -1,4 +1,4 @@
-"""A gallery of colored patterns, and its server in a thread, for tests of the web page."""
+"""A gallery of colored patterns for tests of the web page."""
 
 from __future__ import annotations
 

@@ -31,6 +31,11 @@ export function button(label, action, attributes = {}) {
   return el("button", { type: "button", onclick: action, ...attributes }, label)
 }
 
+/** Why there is nothing to show: too few images are a state of the gallery, not a mistake. */
+export function missing(error, retry) {
+  return error.status === 409 ? el("p", { class: "note" }, error.message) : problem(error, retry)
+}
+
 let unsaid = []
 /** Says something to screen readers; what comes at almost the same time is said together. */
 export function announce(text) {

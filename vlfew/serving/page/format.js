@@ -34,4 +34,14 @@ export function date(text) {
   return Number.isNaN(when.getTime()) ? "" : when.toLocaleDateString("en", { dateStyle: "medium" })
 }
 
+/** What a threshold stands for, in a line. */
+export function standsFor(threshold) {
+  if (!threshold?.far) return "The threshold was set by hand: no error rates are known of it."
+  const size = threshold.gallery_size ? ` with ${counted(threshold.gallery_size, "identity", "identities")}` : ""
+  const target = `${threshold.gallery_size ? "FPIR" : "FAR"} ${percent(threshold.target)}${size}`
+  const rates = [`FAR ${percent(threshold.far.value)}`, threshold.frr && `FRR ${percent(threshold.frr.value)}`].filter(Boolean).join(", ")
+  const own = threshold.source === "validation split of the model" ? " on the model's validation images, not on yours" : ""
+  return `The threshold was set for ${target}; measured${own}: ${rates}.`
+}
+
 export const SUPPORT = { image: "Identities of images", text: "Identities of texts", both: "Identities of images and texts" }

@@ -3,7 +3,7 @@
 import { Problem, call, query, toProblem } from "./api.js"
 import { announce, button, el, named, newId, preview, problem, thumbnail } from "./dom.js"
 import { openEnroll } from "./enroll.js"
-import { percent, score } from "./format.js"
+import { percent, score, standsFor } from "./format.js"
 import { imageInput, whyTooLarge } from "./image_input.js"
 import { decision, figures, inWords, endsOf, pill, scoreBar } from "./score_scale.js"
 
@@ -133,6 +133,7 @@ function describe(answer, { file, context }) {
   parts.push(
     el("div", { class: "best" }, thumbnail(best.thumbnail, "large"), el("div", {}, figures(words), scoreBar(best, ends, { labels: true }))),
   )
+  if (best.threshold !== null) parts.push(el("p", { class: "aside" }, standsFor(context.settings.thresholds[best.support])))
   const rest = answer.matches.filter((match) => match !== best)
   if (rest.length) {
     const heading = newId()

@@ -1,7 +1,7 @@
 // Identities that may be confused, and images that may be enrolled twice.
 
 import { call } from "./api.js"
-import { button, el, named, newId, problem, redraw, thumbnail } from "./dom.js"
+import { button, el, missing, named, newId, redraw, thumbnail } from "./dom.js"
 import { score } from "./format.js"
 import { deleteLater, isWaiting } from "./pending_deletes.js"
 
@@ -28,7 +28,7 @@ export async function showLookAlikes(context) {
       const found = await call("GET", path, { signal })
       redraw(place, draw(found))
     } catch (error) {
-      if (error.name !== "AbortError") place.replaceChildren(problem(error, () => part(place, path, draw)))
+      if (error.name !== "AbortError") place.replaceChildren(missing(error, () => part(place, path, draw)))
     }
   }
 

@@ -1,7 +1,7 @@
 // From which score is a probe accepted: what is set, and what could be.
 
 import { call, query } from "./api.js"
-import { announce, button, el, named, newId, problem, thumbnail } from "./dom.js"
+import { announce, button, el, missing, named, newId, problem, thumbnail } from "./dom.js"
 import { detCurve, pointOf } from "./det_curve.js"
 import { SUPPORT, counted, percent, score } from "./format.js"
 import { figures } from "./score_scale.js"
@@ -99,7 +99,7 @@ async function chooseSupport(place, support, context) {
       const rates = await call("GET", `error-rates${query({ support: kind })}`, { signal: mine })
       body.replaceChildren(...explore(rates, { ...context, signal: mine }))
     } catch (error) {
-      if (error.name !== "AbortError") body.replaceChildren(problem(error, () => load(kind)), calibrationForms(kind, context))
+      if (error.name !== "AbortError") body.replaceChildren(missing(error, () => load(kind)), calibrationForms(kind, context))
     }
   }
   await load(support)
@@ -193,8 +193,9 @@ function calibrationForms(support, context, far = null) {
     }
   }
   const set = far && button("Set this threshold", () => send("POST", "calibrate", { far: far() }, set), { class: "primary" })
+  const strangers = far ? "Or: strangers" : "Strangers"
   const forStrangers = numberForm(
-    "Or: strangers that the whole gallery may accept (FPIR), in percent", "Set for identification", { min: "0.001", max: "50", value: "5" },
+    `${strangers} that the whole gallery may accept (FPIR), in percent`, "Set for identification", { min: "0.001", max: "50", value: "5" },
     (value, control) => send("POST", "calibrate", { fpir: value / 100 }, control),
   )
   const byHand = numberForm(
@@ -241,7 +242,7 @@ async function showPairs(place, rates, { threshold, far, frr }, signal) {
       })),
     )
   } catch (error) {
-    if (error.name !== "AbortError") place.replaceChildren(problem(error, () => showPairs(place, rates, { threshold, far, frr }, signal)))
+    if (error.name !== "AbortError") place.replaceChildren(missing(error, () => showPairs(place, rates, { threshold, far, frr }, signal)))
   }
 }
 
