@@ -126,7 +126,7 @@ class PostgresIndex:
         # Adding zero keeps the index from being used.
         order = "ORDER BY (rough <#> %(rough)s) + 0" if exact else "ORDER BY rough <#> %(rough)s"
         query = (
-            f"{_HIT} FROM (SELECT * FROM templates {order} LIMIT %(wanted)s) t "
+            f"{_HIT} FROM (SELECT * FROM templates {order} LIMIT {wanted:d}) t "
             "JOIN identities i ON i.id = t.identity_id"
         ).encode()
         with self._connection.pipeline() if exact else self._connection.transaction(pipeline=True) as db:
@@ -137,9 +137,7 @@ class PostgresIndex:
                     "set_config('hnsw.iterative_scan', 'relaxed_order', true)",
                     (str(ef), str(max(SCANNED, wanted))),
                 )
-            cursors = [
-                db.execute(query, self._values(one) | {"wanted": wanted}, binary=True) for one in queries
-            ]
+            cursors = [db.execute(query, self._values(one), binary=True) for one in queries]
             hits = [cursor.fetchall() for cursor in cursors]
         for own in hits:
             self._note(own)
