@@ -8,17 +8,17 @@ from contextlib import suppress
 from itertools import groupby, islice
 from operator import itemgetter
 
-import numpy as np
 import psycopg
 import torch
 from torch import Tensor
 
 from vlfew.core.plurals import counted
 from vlfew.gallery.postgres_connection import PostgresConnection
+from vlfew.gallery.postgres_rows import from_wire
 from vlfew.gallery.postgres_templates import INDEX, Rules, templates_of
 from vlfew.gallery.store import EmbeddingRow, Store
 
-TABLES = "identities", "items", "templates", "idempotency_keys"
+TABLES = "settings", "identities", "items", "templates", "idempotency_keys"
 """Those that hold something of people."""
 TRIES = 10
 CLOSE = 1e-4
@@ -119,7 +119,7 @@ def _templates(store: Store, connection: PostgresConnection) -> list[str]:
             ).fetchall()
         there: dict[int, list[tuple[Tensor, Tensor]]] = {}
         for identity_id, template, rough in rows:
-            there.setdefault(identity_id, []).append((_vector(template), _vector(rough)))
+            there.setdefault(identity_id, []).append((from_wire([template])[0], from_wire([rough])[0]))
         if bad := _different(made, there):
             wrong += store.names(bad).values()
     if not wrong:
@@ -145,10 +145,6 @@ def _items(connection: PostgresConnection) -> Iterator[EmbeddingRow]:
             return
         yield from (EmbeddingRow(*row) for row in rows)
         last = rows[-1][:2]
-
-
-def _vector(wire: bytes) -> Tensor:
-    return torch.from_numpy(np.frombuffer(wire, ">f4", offset=4).astype(np.float32))
 
 
 def _different(made: dict[int, list[Tensor]], there: dict[int, list[tuple[Tensor, Tensor]]]) -> list[int]:

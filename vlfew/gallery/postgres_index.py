@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vlfew.gallery.exact_search import HALF_ERROR
 from vlfew.gallery.postgres_connection import PostgresConnection
-from vlfew.gallery.postgres_rows import Wire, to_wire
+from vlfew.gallery.postgres_rows import Wire, from_wire, to_wire
 from vlfew.gallery.postgres_templates import Rules
 from vlfew.gallery.store import Store, no_identity, stale_model
 
@@ -109,13 +109,15 @@ class PostgresIndex:
     def templates(self, ids: Sequence[int]) -> tuple[Tensor, Tensor]:
         with self._connection.use() as db:
             rows = db.execute(
-                "SELECT identity_id, template::real[] FROM templates WHERE identity_id = ANY(%s)", ([*ids],)
+                "SELECT identity_id, vector_send(template) FROM templates WHERE identity_id = ANY(%s::bigint[])",
+                ([*ids],),
+                binary=True,
             ).fetchall()
         place = {identity: n for n, identity in enumerate(ids)}
         if lost := place.keys() - {identity for identity, _ in rows}:
             raise no_identity(min(lost), self._store.name)
         owner = torch.tensor([place[identity] for identity, _ in rows])
-        return torch.tensor([values for _, values in rows], dtype=torch.float32), owner
+        return from_wire([wire for _, wire in rows]), owner
 
     def kinds(self) -> set[Support]:
         with self._connection.use() as db:

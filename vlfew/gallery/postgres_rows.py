@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import psycopg
+import torch
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
 from torch import Tensor
@@ -27,6 +28,12 @@ def to_wire(vectors: Tensor, half: bool = False) -> list[Wire]:
     """Vectors `[S, D]` as pgvector takes them: the number of dimensions, then big-endian numbers."""
     header = np.array([vectors.shape[1], 0], ">i2").tobytes()
     return [Wire(header + row.tobytes()) for row in vectors.numpy().astype(">f2" if half else ">f4")]
+
+
+def from_wire(vectors: Sequence[bytes]) -> Tensor:
+    """Vectors in single precision `[S, D]`, S at least 1, from what `vector_send` gives."""
+    numbers = np.frombuffer(b"".join(vector[4:] for vector in vectors), ">f4")
+    return torch.from_numpy(numbers.astype(np.float32)).reshape(len(vectors), -1)
 
 
 def write_rows(
