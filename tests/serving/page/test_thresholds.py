@@ -58,7 +58,9 @@ def test_too_few_images_for_thresholds(
         few.enroll("only one", [probe(folder)])
         with running(make_app(few, None, decoders)) as url:
             page = open_page("thresholds", url=url)
-            expect(page.get_by_role("region", name="Choose one").locator(".note")).to_contain_text("two images")
+            expect(page.get_by_role("region", name="Choose one").locator(".note")).to_contain_text(
+                "two images"
+            )
             expect(page.get_by_role("slider")).to_have_count(0)
             page.get_by_role("button", name="Set for identification").click()
             refused = page.get_by_role("alert").last
