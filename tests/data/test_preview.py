@@ -10,6 +10,7 @@ from PIL import Image
 
 from vlfew.core.errors import DataError
 from vlfew.data import InMemory, LabeledImages
+from vlfew.data.boxes import Boxes
 from vlfew.data.preview import contact_sheet, describe
 
 
@@ -86,3 +87,22 @@ def test_an_unknown_split_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="did you mean 'test'"):
         contact_sheet(data(), ["train", "tests"], tmp_path / "sheet.png")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_image_with_boxes_is_drawn_with_them_and_their_names(tmp_path: Path) -> None:
+    images = torch.full((2, 1, 80, 80), 255, dtype=torch.uint8)
+    boxes = Boxes(torch.tensor([[0.25, 0.25, 0.5, 0.75]]), torch.tensor([1]), torch.tensor([0]), 2)
+    pages = LabeledImages(
+        name="pages",
+        images=InMemory(images),
+        labels=torch.full((2,), -1),
+        class_names=("a", "b"),
+        splits={"train": torch.tensor([0, 1])},
+        fingerprint="x",
+        boxes=boxes,
+    )
+    contact_sheet(pages, ["train"], tmp_path / "sheet.png")
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB")).astype(int)
+    red = (np.abs(sheet - [230, 25, 75]).max(2) < 3).nonzero()
+    # The page is shown four times as large, so the box has 160 rows and 80 columns.
+    assert 158 <= np.ptp(red[0]) <= 164 and 78 <= np.ptp(red[1]) <= 84

@@ -16,6 +16,8 @@ from vlfew.core.signatures import Option
 
 LOCATIONS = {
     "glyphs": "built in",
+    "glyph_pages": "built in",
+    "coco": "any folder of images with boxes (COCO, YOLO, VOC): --root PATH",
     "folder": "any folder of images: --root PATH",
     "captions": "any folder with a captions.csv or .jsonl: --root PATH",
     "pairs": "any folder with a pairs.csv: --root PATH",

@@ -155,7 +155,7 @@ def _resize_first(image: Image, preprocessor: ImagePreprocessor, how: ResizeFirs
     from torchvision.transforms.v2 import functional as F
 
     side, on_tensors = preprocessor.image_size, how.backend == "torchvision"
-    height, width = _resized_sides(image.height, image.width, preprocessor.resize, how.size)
+    height, width = resized_sides(image.height, image.width, preprocessor.resize, how.size)
     named = preprocessor.interpolation  # torchvision's plain "nearest" is off by half a pixel from Pillow's
     mode = InterpolationMode("nearest-exact" if named == "nearest" else named)
     pixels: Any = _to_tensor(image) if on_tensors else image
@@ -172,7 +172,7 @@ def _resize_first(image: Image, preprocessor: ImagePreprocessor, how: ResizeFirs
     return pixels if on_tensors else _to_tensor(pixels)
 
 
-def _resized_sides(height: int, width: int, resize: Resize, size: int) -> tuple[int, int]:
+def resized_sides(height: int, width: int, resize: Resize, size: int) -> tuple[int, int]:
     """Height and width of an image after resizing, rounded as torchvision (`crop`) and timm (`pad`) do."""
     if resize == "stretch":
         return size, size

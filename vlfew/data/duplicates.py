@@ -28,7 +28,7 @@ class Repeated(NamedTuple):
     """Images that are repeated in one way.
 
     Attributes:
-        where: `in two classes`, `in train and test` or `twice in a class`.
+        where: `in two classes`, `in train and test`, `twice in a class`, or `twice` where images have several objects.
         groups: numbers of the same images.
         example: names of two of them.
     """
@@ -43,7 +43,7 @@ class Repeated(NamedTuple):
         return f"{counted(len(self.groups), 'image')} {self.where} ({self.example})"
 
 
-WITHIN = "twice in a class"
+WITHIN = ("twice in a class", "twice")
 
 
 def repeated_images(data: LabeledImages) -> list[Repeated]:
@@ -63,11 +63,11 @@ def repeated_images(data: LabeledImages) -> list[Repeated]:
         places = ["in two classes"] if len(set(data.labels[group].tolist())) > 1 else []
         if len(splits) > 1:
             places.append(f"in {splits[0]} and {splits[1]}")
-        for place in places or [WITHIN]:
+        for place in places or [WITHIN[data.boxes is not None]]:
             found.setdefault(place, []).append(group)
     return [
         Repeated(place, found[place], _example(data, found[place][0], split_of, place))
-        for place in sorted(found, key=lambda place: place == WITHIN)
+        for place in sorted(found, key=lambda place: place in WITHIN)
     ]
 
 
@@ -82,7 +82,7 @@ def _example(data: LabeledImages, group: Sequence[int], split_of: Mapping[int, s
     first = group[0]
     differ = {
         "in two classes": [n for n in group if data.labels[n] != data.labels[first]],
-        WITHIN: group[1:],
+        **dict.fromkeys(WITHIN, group[1:]),
     }.get(place, [n for n in group if split_of.get(n) not in (None, split_of.get(first))])
     return " and ".join(
         data.image_names[n] if data.image_names else f"image {n} of {data.class_names[int(data.labels[n])]!r}"

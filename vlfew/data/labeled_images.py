@@ -12,10 +12,14 @@ from torch import Tensor
 
 from vlfew.core.errors import DataError, did_you_mean
 from vlfew.core.plurals import counted, first_names
+from vlfew.data.boxes import Boxes
 from vlfew.data.class_names import shared_text_note
 from vlfew.data.duplicates import duplicate_note
 from vlfew.data.file_hashes import hash_images
 from vlfew.data.pairs import Pairs
+
+NO_LABEL = -1
+"""Label of an image of several objects."""
 
 
 class ImageStore(Protocol):
@@ -100,7 +104,7 @@ class LabeledImages:
     Attributes:
         name: of the source, as on the command line.
         images: the images.
-        labels: `[S]` int64, class of each image.
+        labels: `[S]` int64, class of each image; `NO_LABEL` for all of them where there are boxes.
         class_names: one unique display name per class.
         splits: split name to its image numbers `[n]`, sorted.
         fingerprint: a hash of the content of images, of labels, texts and splits.
@@ -113,6 +117,8 @@ class LabeledImages:
         group_names: names of the groups.
         source_id: `[S]` int64, who or what made the image (the drawer, the font), if known.
         image_names: `[S]` file names within the data set; empty if images have no names.
+        boxes: of the objects in the images and their classes, for data of several objects in an image (`glyph_pages`,
+            `coco`); None for data of one label an image.
         pairs: split name to the image pairs of the data set's own protocol, if any.
         training_labels: which labels of the training split may be used, in the terms of the data set's own protocol
             (LFW: `unrestricted`); empty if there is no such convention.
@@ -135,6 +141,7 @@ class LabeledImages:
     group_names: tuple[str, ...] = ()
     source_id: Tensor | None = None
     image_names: tuple[str, ...] = ()
+    boxes: Boxes | None = None
     pairs: Mapping[str, Pairs] = field(default_factory=dict)
     training_labels: str = ""
     images_from: str = ""
@@ -145,6 +152,8 @@ class LabeledImages:
     def __post_init__(self) -> None:
         if len(self.labels) != len(self.images):
             raise ValueError(f"{len(self.labels)} labels for {len(self.images)} images")
+        if self.boxes is not None and self.boxes.num_images != len(self.images):
+            raise ValueError(f"boxes of {self.boxes.num_images} images for {len(self.images)}")
         if not self.class_texts:
             object.__setattr__(self, "class_texts", ((),) * len(self.class_names))
         if len(self.class_texts) != len(self.class_names):
@@ -182,8 +191,11 @@ class LabeledImages:
         return self.splits[split]
 
     def classes(self, split: str) -> Tensor:
-        """Class numbers `[C]` of a split, ascending."""
-        return self.labels[self.indices(split)].unique()
+        """Class numbers `[C]` of a split, ascending; of the objects in its images, where these have boxes."""
+        index = self.indices(split)
+        return (
+            self.labels[index] if self.boxes is None else self.boxes.subset(index).objects.labels
+        ).unique()
 
     def without_text(self, split: str | None = None) -> list[str]:
         """Names of the classes of a split, or of all, that have no text: they are codes."""
@@ -191,7 +203,12 @@ class LabeledImages:
         return [self.class_names[c] for c in classes if not self.class_texts[c]]
 
     def by_class(self, split: str) -> dict[int, Tensor]:
-        """Class number to its image numbers in the split, ascending."""
+        """Class number to its image numbers in the split, ascending.
+
+        Raises:
+            DataError: images of several objects.
+        """
+        self.require_labels("a list of the images of each class")
         index = self.indices(split)
         labels = self.labels[index]
         order = labels.argsort(stable=True)
@@ -210,3 +227,34 @@ class LabeledImages:
                 f"{self.name}: class {self.class_names[both[0]]!r} is in both {first!r} and {second!r}"
                 f" ({len(both)} in all); few-shot splits must not share classes"
             )
+
+    def require_labels(self, who: str) -> None:
+        """Check that each image has a label.
+
+        Args:
+            who: needs it, for the message.
+
+        Raises:
+            DataError: images of several objects.
+        """
+        if self.boxes is not None:
+            raise DataError(
+                f"{self.name} has images of several objects, with boxes, and {who} needs one class for each image; "
+                "data.crops=true makes an image of each object"
+            )
+
+    def require_boxes(self, who: str) -> Boxes:
+        """The boxes of the objects.
+
+        Args:
+            who: needs them, for the message.
+
+        Raises:
+            DataError: images of one label each.
+        """
+        if self.boxes is None:
+            raise DataError(
+                f"{who} needs images with boxes, and {self.name} has one class for each image "
+                "(glyph_pages, and coco without data.crops, have boxes)"
+            )
+        return self.boxes

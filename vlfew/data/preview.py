@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vlfew.core.files import atomic_file
 from vlfew.core.plurals import counted
+from vlfew.data.drawn_boxes import draw_boxes
 from vlfew.data.labeled_images import LabeledImages
 
 _INCH = 100
@@ -39,6 +40,9 @@ def describe(data: LabeledImages) -> list[tuple[str, str]]:
         ("splits", f"by {data.split_by}"),
     ]
     for split in data.splits:
+        if data.boxes is not None:
+            lines.append((split, _objects_of(data, split)))
+            continue
         counts = [len(index) for index in data.by_class(split).values()]
         per_class = f"{min(counts, default=0)} to {max(counts, default=0)} per class"
         sizes = f"{counted(len(counts), 'class')}, {counted(sum(counts), 'image')}"
@@ -47,16 +51,33 @@ def describe(data: LabeledImages) -> list[tuple[str, str]]:
     return lines + [("note", note) for note in data.notes]
 
 
+def _objects_of(data: LabeledImages, split: str) -> str:
+    """`20 classes, 40 images, 213 objects, 0 to 14 per image`."""
+    assert data.boxes is not None
+    objects = data.boxes.subset(data.indices(split)).objects
+    counts = objects.per_image.tolist()
+    facts = [
+        counted(len(objects.labels.unique()), "class"),
+        counted(len(counts), "image"),
+        counted(len(objects), "object"),
+        f"{min(counts, default=0)} to {max(counts, default=0)} per image",
+    ]
+    return ", ".join(facts)
+
+
 def contact_sheet(
     data: LabeledImages, splits: Sequence[str], path: Path, rows: int = 24, per_class: int = 10
 ) -> None:
     """Write a PNG with a heading for each split and a row of images for some of its classes.
 
+    Where images have boxes, a row is an image with its boxes, numbered, and the names of their classes.
+
     Args:
         data: the data set.
         splits: from top to bottom.
         path: of the PNG.
-        rows: maximum number of rows, shared equally by the splits, with evenly spaced classes.
+        rows: maximum number of rows, shared equally by the splits, with evenly spaced classes; an image with boxes
+            takes as much place as three.
         per_class: maximum number of images per row, evenly spaced.
 
     Raises:
@@ -64,7 +85,10 @@ def contact_sheet(
     """
     from matplotlib.figure import Figure
 
-    parts = [_part(data, split, max(1, rows // len(splits)), per_class) for split in splits]
+    if data.boxes is None:
+        parts = [_part(data, split, max(1, rows // len(splits)), per_class) for split in splits]
+    else:
+        parts = [_boxes_part(data, split, max(1, rows // (3 * len(splits)))) for split in splits]
     names = [name for part in parts for name in part.names]
     longest = max((len(line) for name in names for line in name.split("\n")), default=0)
     margin = 24 + 7 * longest
@@ -122,6 +146,43 @@ def _part(data: LabeledImages, split: str, rows: int, per_class: int) -> _Part:
     names = ["\n".join(textwrap.wrap(data.class_names[n], 30, max_lines=2, placeholder=" …")) for n in labels]
     middles = [gap + r * (cell + gap) + cell / 2 for r in range(len(chosen))]
     return _Part(f"{data.name} · {split}", f"{sizes}; {len(labels)} shown", pixels, names, middles)
+
+
+def _boxes_part(data: LabeledImages, split: str, rows: int) -> _Part:
+    """Evenly spaced images of a split, each with its boxes and the names beside it."""
+    assert data.boxes is not None
+    index = data.indices(split)
+    chosen = index[_evenly_spaced(len(index), rows)]
+    _, h, w = data.images.shape
+    zoom, gap = max(1, round(320 / h)), 10
+    # A line of a name takes 15 pixels.
+    listed = [_listed_names(data, number) for number in chosen.tolist()]
+    cells = [max(zoom * h, 15 * len(names)) for names in listed]
+    pixels = np.full((sum(cells) + gap * (len(cells) + 1), zoom * w + 2 * gap, 3), 238, np.uint8)
+    middles, top = [], gap
+    for number, image, cell in zip(chosen.tolist(), data.images.batch(chosen), cells, strict=True):
+        xyxy = data.boxes.xyxy[data.boxes.rows(number)]
+        drawn = draw_boxes(image, xyxy, [str(n + 1) for n in range(len(xyxy))], zoom)
+        pixels[top : top + zoom * h, gap : gap + zoom * w] = drawn
+        middles.append(top + cell / 2)
+        top += cell + gap
+    names = ["\n".join(names) for names in listed]
+    return _Part(
+        f"{data.name} · {split}", f"{_objects_of(data, split)}; {len(chosen)} shown", pixels, names, middles
+    )
+
+
+def _listed_names(data: LabeledImages, number: int) -> list[str]:
+    """The name of an image, and those of the classes of its boxes with their numbers."""
+    assert data.boxes is not None and data.boxes.ignored is not None
+    rows = data.boxes.rows(number)
+    title = [textwrap.shorten(data.image_names[number], 40, placeholder=" …")] if data.image_names else []
+    names = [data.class_names[label] for label in data.boxes.labels[rows].tolist()]
+    marks = [" (not counted)" * ignored for ignored in data.boxes.ignored[rows].tolist()]
+    return title + [
+        f"{textwrap.shorten(name, 40, placeholder=' …')}{mark}  {n}"
+        for n, (name, mark) in enumerate(zip(names, marks, strict=True), 1)
+    ]
 
 
 def _evenly_spaced(total: int, count: int) -> Tensor:

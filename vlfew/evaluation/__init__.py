@@ -27,4 +27,7 @@ PROTOCOLS = Registry(
 NEEDS_TEXT = frozenset({"zero-shot", "multimodal", "retrieval"})
 """Protocols that need a text encoder and classes with names or descriptions."""
 
-__all__ = ["NEEDS_TEXT", "PROTOCOLS"]
+NEEDS_BOXES: frozenset[str] = frozenset()
+"""Protocols of images of several objects, with boxes; all others need one label for each image."""
+
+__all__ = ["NEEDS_BOXES", "NEEDS_TEXT", "PROTOCOLS"]

@@ -81,10 +81,11 @@ def encode_split(model: EncoderModel, data: LabeledImages, split: str, batch_siz
     """Encodes all images of a split.
 
     Raises:
-        DataError: no such split, or an empty one.
+        DataError: no such split, or an empty one; images of several objects.
         ModelError: the model gives NaN or infinity.
     """
     index = split_indices(data, split)
+    data.require_labels("a bank of features")
     features = encode_subset(model, data, index, split, batch_size)
     return FeatureBank(features, data.labels[index], index, data, split)
 

@@ -14,7 +14,7 @@ import numpy as np
 from vlfew.core.errors import VlfewError
 from vlfew.core.files import write_atomic
 from vlfew.data.labeled_images import LabeledImages
-from vlfew.evaluation import PROTOCOLS
+from vlfew.evaluation import NEEDS_BOXES, PROTOCOLS
 from vlfew.evaluation.context import EvaluationContext, ModelRequired, ProtocolResult
 from vlfew.evaluation.outside_data import known_by_name, overlap
 from vlfew.evaluation.results import Result
@@ -33,10 +33,11 @@ def check_protocol(protocol: str, options: Mapping[str, Any], data: LabeledImage
         data: read at the model's input size.
 
     Raises:
-        VlfewError: unknown protocol or option, unknown split, too few classes or images, a file that
-            cannot be read: whatever the protocol raises before it needs a model.
+        VlfewError: unknown protocol or option, unknown split, too few classes or images, boxes where there must be
+            labels or the reverse, a file that cannot be read: whatever is raised before it needs a model.
     """
     checked = PROTOCOLS.checked(protocol, dict(options))
+    check_annotation(protocol, data)
     files = {key: path for key, path in checked.items() if key.endswith("_file") and path is not None}
     with TemporaryDirectory() as folder, suppress(ModelRequired):
         # A file that does not exist yet is written when the protocol runs, not now.
@@ -44,6 +45,18 @@ def check_protocol(protocol: str, options: Mapping[str, Any], data: LabeledImage
         if not any(path.exists() for path in files.values()):
             checked |= {k: min(v, 1) for k, v in checked.items() if k in DRAWN and isinstance(v, int)}
         PROTOCOLS.get(protocol)(EvaluationContext(None, data), **checked)
+
+
+def check_annotation(protocol: str, data: LabeledImages) -> None:
+    """Checks that the images have what the protocol is about: a label each, or boxes.
+
+    Raises:
+        DataError: they have the other.
+    """
+    if protocol in NEEDS_BOXES:
+        data.require_boxes(protocol)
+    else:
+        data.require_labels(protocol)
 
 
 def run_protocol(
@@ -71,6 +84,7 @@ def run_protocol(
         VlfewError: unknown protocol or option, or what the protocol raises.
     """
     checked = PROTOCOLS.checked(protocol, dict(options))
+    check_annotation(protocol, context.data)
     outcome = PROTOCOLS.get(protocol)(context, **checked)
     # The value in place of `auto`, so that results on the same episodes have the same options.
     resolved = checked | {

@@ -13,6 +13,7 @@ from vlfew.core.files import file_stem
 from vlfew.data.loading import load_data
 from vlfew.data.preprocess import ImagePreprocessor
 from vlfew.data.preview import contact_sheet, describe
+from vlfew.data.sources import WITH_BOXES
 
 
 def show_data(
@@ -20,7 +21,7 @@ def show_data(
     root: Path | None,
     source_options: Mapping[str, Any],
     *,
-    image_size: Annotated[int, Field(ge=8)] = 84,
+    image_size: Annotated[int, Field(ge=8)] | None = None,
     channels: Literal["1", "3"] = "3",
     resize: Resize = "stretch",
     center_crop: PositiveFraction = 1.0,
@@ -36,7 +37,7 @@ def show_data(
         name: of the data source.
         root: folder of the data.
         source_options: of the data source.
-        image_size: height and width in pixels.
+        image_size: height and width in pixels; by default 84, or 320 where images may have boxes.
         channels: 1 gray, 3 color.
         resize: stretch the image to a square, or take its middle square (`crop`).
         center_crop: fraction of each side to keep.
@@ -51,7 +52,7 @@ def show_data(
         WriteError: the contact sheet cannot be written.
     """
     preprocessor = ImagePreprocessor(
-        image_size,
+        image_size or (320 if name in WITH_BOXES and not source_options.get("crops") else 84),
         int(channels),
         resize,
         center_crop,

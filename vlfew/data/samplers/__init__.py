@@ -33,7 +33,8 @@ def make_sampler(data: LabeledImages, split: str, sampling: SamplingConfig, seed
     """The batch sampler of a configuration.
 
     Raises:
-        DataError: the split has too few classes, pairs or groups for it.
+        DataError: the split has too few classes, pairs or groups for it, or images of several objects.
     """
+    data.require_labels("training on classes")
     sampler: Sampler = SAMPLERS[sampling.form](data, split, seed=seed, **sampling.options())
     return sampler

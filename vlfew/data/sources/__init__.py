@@ -9,6 +9,8 @@ SOURCES = Registry(
     "data source",
     {
         "glyphs": "vlfew.data.sources.glyphs:load",
+        "glyph_pages": "vlfew.data.sources.glyph_pages:load",
+        "coco": "vlfew.data.sources.coco:load",
         "omniglot": "vlfew.data.sources.omniglot:load",
         "lfw": "vlfew.data.sources.lfw:load",
         "pairs": "vlfew.data.sources.pairs:load",
@@ -25,3 +27,6 @@ SOURCES = Registry(
         "hf:": "vlfew.data.sources.huggingface:load",
     },
 )
+
+WITH_BOXES = frozenset({"glyph_pages", "coco"})
+"""Sources of images with several objects, each in a box."""

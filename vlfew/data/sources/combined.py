@@ -112,9 +112,10 @@ def combine(parts: Sequence[LabeledImages]) -> LabeledImages:
     """Several data sets of one image size as one.
 
     Raises:
-        DataError: a part without training images.
+        DataError: a part without training images, or with boxes.
     """
     for part in parts:
+        part.require_labels("combined")
         if "train" not in part.splits:
             raise DataError(f"combined: {part.name} has no training split")
     first_image = _starts([len(part.images) for part in parts])

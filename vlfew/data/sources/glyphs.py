@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections import defaultdict
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from vlfew.core.progress import progress
 from vlfew.data.connected import first_connected
 from vlfew.data.labeled_images import InMemory, LabeledImages
 from vlfew.data.preprocess import ImagePreprocessor
+from vlfew.data.splits import SPLITS
 
 FAMILIES = ("DejaVuSans", "DejaVuSansMono", "DejaVuSerif", "STIXGeneral")
 CATEGORIES = "LNSP"
@@ -34,6 +36,59 @@ MIN_FACES, MIN_IMAGES = 4, 3
 TEST_SHARE, VAL_SHARE = 0.2, 0.1
 EM, BASELINE = 26 / 32, 24 / 32
 """Font size and baseline as fractions of the image height, so that accents and descenders fit."""
+
+
+@dataclass(frozen=True)
+class Glyph:
+    """A distinct image of a class; those of a set are ordered by class, face and image.
+
+    Attributes:
+        label: number of the class.
+        face: number of the face.
+        image: `size * size` gray bytes, black on white.
+        code: the code point that was drawn.
+    """
+
+    label: int
+    face: int
+    image: bytes
+    code: int
+
+
+@dataclass(frozen=True)
+class GlyphSet:
+    """The characters that a set of faces draws.
+
+    Attributes:
+        faces: the font files.
+        classes: the code points of each class, which share images.
+        glyphs: the distinct images of all classes.
+    """
+
+    faces: list[Path]
+    classes: list[list[int]]
+    glyphs: list[Glyph]
+
+    @property
+    def texts(self) -> tuple[tuple[str, ...], ...]:
+        """The names of each class, in lower case."""
+        return tuple(
+            tuple(unicodedata.name(chr(code)).lower() for code in members) for members in self.classes
+        )
+
+    def parts(self, seed: int) -> np.ndarray:
+        """`[classes]` 0 for training, 1 for validation, 2 for test.
+
+        Drawn by a hash of the class's first character instead of a shuffle, so that additional characters in a font
+        version move no other class.
+        """
+
+        def draw(code: int) -> float:
+            digest = hashlib.sha256(f"{seed}:{code:x}".encode()).digest()
+            return int.from_bytes(digest[:8], "big") / 2**64
+
+        drawn = np.array([draw(members[0]) for members in self.classes])
+        return np.where(drawn < TEST_SHARE, 2, np.where(drawn < TEST_SHARE + VAL_SHARE, 1, 0))
 
 
 def load(root: Path | None, preprocessor: ImagePreprocessor) -> LabeledImages:
@@ -46,12 +101,42 @@ def load(root: Path | None, preprocessor: ImagePreprocessor) -> LabeledImages:
         raise DataError(
             f"glyphs cannot be cropped; leave out data.center_crop ({preprocessor.center_crop:g})"
         )
+    glyph_set = draw_glyphs(root, preprocessor.image_size)
+    size, images = preprocessor.image_size, b"".join(glyph.image for glyph in glyph_set.glyphs)
+    tensor = torch.from_numpy(np.frombuffer(images, np.uint8).reshape(-1, 1, size, size).copy())
+    if preprocessor.channels == 3:
+        tensor = tensor.repeat(1, 3, 1, 1)
+    labels, texts = torch.tensor([glyph.label for glyph in glyph_set.glyphs]), glyph_set.texts
+    digest = hashlib.sha256(images)
+    digest.update(labels.numpy().tobytes() + repr((texts, preprocessor.seed)).encode())
+    return LabeledImages(
+        name="glyphs",
+        images=InMemory(tensor),
+        labels=labels,
+        class_names=tuple(names[0] for names in texts),
+        splits=_split(glyph_set, labels, preprocessor.seed),
+        fingerprint=digest.hexdigest()[:16],
+        class_texts=texts,
+        source_id=torch.tensor([glyph.face for glyph in glyph_set.glyphs]),
+    )
+
+
+def draw_glyphs(root: Path | None, size: int) -> GlyphSet:
+    """Draws every character of every face and finds the classes.
+
+    Args:
+        root: a folder of fonts; None for those inside matplotlib.
+        size: of the images in pixels; characters that look the same at this size are one class.
+
+    Raises:
+        DataError: no fonts, or none that draw the same characters.
+    """
     faces = _faces() if root is None else sorted(root.glob("*.ttf"))
     if not faces:
         raise DataError(f"no fonts (*.ttf) in {root}: glyphs needs at least {MIN_FACES} faces")
     drawn: dict[int, dict[int, bytes]] = defaultdict(dict)
     for number, face in enumerate(progress(faces, "drawing glyphs", len(faces), "faces")):
-        for code, image in _draw_face(face, preprocessor.image_size).items():
+        for code, image in _draw_face(face, size).items():
             drawn[code][number] = image
     codes = sorted(
         code
@@ -62,34 +147,15 @@ def load(root: Path | None, preprocessor: ImagePreprocessor) -> LabeledImages:
         raise DataError(f"no character is drawn by at least {MIN_FACES} of the {len(faces)} faces")
 
     classes = _merge_identical(codes, drawn)
-    distinct: list[tuple[int, int, bytes]] = []  # class, face, image
+    glyphs: list[Glyph] = []
     for label, members in enumerate(classes):
-        face_of: dict[bytes, int] = {}
+        first: dict[bytes, tuple[int, int]] = {}
         for code in members:
             for number, image in drawn[code].items():
-                face_of.setdefault(image, number)
-        distinct += sorted((label, number, image) for image, number in face_of.items())
-    labels, source, images = zip(*distinct, strict=True)
-
-    size = preprocessor.image_size
-    tensor = torch.from_numpy(np.frombuffer(b"".join(images), np.uint8).reshape(-1, 1, size, size).copy())
-    if preprocessor.channels == 3:
-        tensor = tensor.repeat(1, 3, 1, 1)
-    texts = tuple(tuple(unicodedata.name(chr(code)).lower() for code in members) for members in classes)
-    label_tensor = torch.tensor(labels)
-    splits = _split(classes, label_tensor, preprocessor.seed)
-    digest = hashlib.sha256(b"".join(images))
-    digest.update(label_tensor.numpy().tobytes() + repr((texts, preprocessor.seed)).encode())
-    return LabeledImages(
-        name="glyphs",
-        images=InMemory(tensor),
-        labels=label_tensor,
-        class_names=tuple(names[0] for names in texts),
-        splits=splits,
-        fingerprint=digest.hexdigest()[:16],
-        class_texts=texts,
-        source_id=torch.tensor(source),
-    )
+                first.setdefault(image, (number, code))
+        own = [Glyph(label, number, image, code) for image, (number, code) in first.items()]
+        glyphs += sorted(own, key=lambda glyph: (glyph.face, glyph.image))
+    return GlyphSet(faces, classes, glyphs)
 
 
 def _faces() -> list[Path]:
@@ -147,17 +213,7 @@ def _merge_identical(codes: list[int], drawn: dict[int, dict[int, bytes]]) -> li
     return list(groups.values())
 
 
-def _split(classes: list[list[int]], labels: Tensor, seed: int) -> dict[str, Tensor]:
-    """Train, validation and test by class, drawn by a hash of the class's first character.
-
-    A hash instead of a shuffle, so that additional characters in a font version move no other class.
-    """
-
-    def draw(code: int) -> float:
-        digest = hashlib.sha256(f"{seed}:{code:x}".encode()).digest()
-        return int.from_bytes(digest[:8], "big") / 2**64
-
-    drawn = np.array([draw(members[0]) for members in classes])
-    part = np.where(drawn < TEST_SHARE, 2, np.where(drawn < TEST_SHARE + VAL_SHARE, 1, 0))
-    per_image = torch.from_numpy(part)[labels]
-    return {name: (per_image == p).nonzero().flatten() for p, name in enumerate(("train", "val", "test"))}
+def _split(glyph_set: GlyphSet, labels: Tensor, seed: int) -> dict[str, Tensor]:
+    """Train, validation and test by class."""
+    per_image = torch.from_numpy(glyph_set.parts(seed))[labels]
+    return {name: (per_image == p).nonzero().flatten() for p, name in enumerate(SPLITS)}

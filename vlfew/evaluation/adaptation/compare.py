@@ -84,10 +84,11 @@ def compare_methods(
     Raises:
         ConfigError: an unknown method or option, a method that needs text where there is none, shots that do not
             ascend, fewer than one repeat, nothing to tune on.
-        DataError: no such split; a class with too few images, named.
+        DataError: no such split; images of several objects; a class with too few images, named.
         ModelError: what the model cannot do.
     """
     start, data, shots = time.perf_counter(), context.data, list(shots)
+    data.require_labels("a comparison of few-shot methods")
     _check_counts(shots, repeats, ways, base_to_new)
     tune_on = choose_tune_on(tune_on, data, split)
     used = [split, *([VAL] if tune_on == "val-classes" else [])]

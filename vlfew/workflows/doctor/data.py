@@ -77,7 +77,7 @@ def check_data(
     if data.skipped:
         yield Finding("problem", "unreadable", _why_unreadable(read, data.skipped))
     for repeated in repeated_images(data):
-        yield Finding("note" if repeated.where == WITHIN else "problem", "duplicates", repeated.text)
+        yield Finding("note" if repeated.where in WITHIN else "problem", "duplicates", repeated.text)
     duplicates = duplicate_note(data)
     yield from (
         Finding("note", "data", note) for note in replace(data, skipped=()).notes if note != duplicates
