@@ -8,8 +8,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import torch
 
-from tests.gallery.conftest import SETTINGS, connect, gallery_url, identity, item, schema_of
+from tests.gallery.conftest import DIM, SETTINGS, connect, gallery_url, id_of, identity, item, schema_of
 from tests.gallery.postgres_server import PostgresServer
 from vlfew.core.errors import ConfigError, DataError, WriteError
 from vlfew.gallery import postgres_schema, postgres_templates
@@ -188,6 +189,9 @@ def test_a_role_that_may_only_read(made: PostgresStore, postgres: str, own_serve
         try:
             reader = PostgresStore(postgres.replace("postgres:@", "reader@"))
             assert reader.read_only and reader.names() == made.names()
+            index = reader.index()
+            index.refresh()
+            assert index.search(torch.ones(1, DIM) / DIM**0.5, 5)[1].tolist() == [[id_of(made, "ann")]]
             with pytest.raises(WriteError, match="permission denied"):
                 reader.enroll([identity("bob", 2)], "f")
             assert reader.check() == []
