@@ -80,6 +80,19 @@ def test_pages_of_identities(http: httpx2.Client, gallery: Gallery, people: Peop
     assert http.get("/identities", params={"search": "B", "limit": 1}).json()["total"] == 2
 
 
+def test_the_identity_of_a_name(http: httpx2.Client, gallery: Gallery, people: People) -> None:
+    gallery.enroll("Zoë & co", texts=["a text"])
+    gallery.enroll("Zoë & co 2", texts=["a text"])
+    found = http.get("/identities", params={"name": "Zoe\u0308 & co"}).json()  # in another of Unicode's forms
+    assert [one["name"] for one in found["identities"]] == ["Zoë & co"] and found["total"] == 1
+    assert http.get("/identities", params={"name": "Zoë"}).json() == {
+        "identities": [],
+        "total": 0,
+        "next": None,
+    }
+    problem(http.get("/identities", params={"name": "x" * 500}), 422)
+
+
 def test_enroll_rename_and_remove(http: httpx2.Client, gallery: Gallery, people: People) -> None:
     sent = files("images", people["ann"][0], people["bob"][0])
     response = http.post("/identities", data={"name": "di/ä", "texts": ["tall", "a poet"]}, files=sent)
@@ -202,6 +215,11 @@ def test_what_is_not_there(http: httpx2.Client) -> None:
     problem(http.patch("/identities/77", json={"name": "x"}), 404)
     problem(http.patch("/identities/77", content=b"{", headers={"Content-Type": "application/json"}), 400)
     problem(http.patch("/identities/77", json={"name": 3}), 422)
+
+
+def test_answers_name_the_gallery_without_its_path(http: httpx2.Client, gallery: Gallery) -> None:
+    line = problem(http.get("/identities/999"), 404)
+    assert Path(gallery.name).is_absolute() and line.startswith(f"{Path(gallery.name).name}: ")
 
 
 def test_settings_and_thresholds(http: httpx2.Client, gallery: Gallery) -> None:

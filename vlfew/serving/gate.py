@@ -96,7 +96,7 @@ class Gate:
                 scope.setdefault("state", {})["access"] = self._admit(scope)
                 await self._app(scope, self._limited(scope, receive), answer)
             except VlfewError as error:
-                raise problem_of(error) from None
+                raise problem_of(error, self._server.gallery.name) from None
         except Problem as problem:
             if not started:
                 await problem.response()(scope, receive, answer)

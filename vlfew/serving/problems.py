@@ -71,11 +71,22 @@ class Problem(Exception):
         return Response(content, self.status, self.headers, "application/problem+json")
 
 
-def problem_of(error: VlfewError) -> Problem:
-    """The answer of an error that a user can fix."""
+def problem_of(error: VlfewError, gallery: str) -> Problem:
+    """The answer of an error that a user can fix.
+
+    Args:
+        error: what is wrong.
+        gallery: path or URL of the gallery; answers have the last part of it, since paths of the server are its own.
+    """
     status = next(status for kind, status in STATUS if isinstance(error, kind))
     headers = {"Retry-After": str(RETRY_SECONDS)} if status == 503 else {}
-    return Problem(status, "; ".join(str(error).splitlines()), headers)
+    detail = "; ".join(str(error).splitlines()).replace(gallery, last_part(gallery))
+    return Problem(status, detail, headers)
+
+
+def last_part(gallery: str) -> str:
+    """`things.db` of `/home/ann/things.db`."""
+    return gallery.rpartition("/")[2]
 
 
 def busy(detail: str) -> Problem:

@@ -162,8 +162,8 @@ export async function openEnroll({ settings, name = "", images = [], fixed = fal
 
 /** The identity with exactly this name; null where there is none. */
 async function findByName(wanted) {
-  const { identities } = await call("GET", `identities${query({ search: wanted, limit: 100 })}`)
-  return identities.find((one) => one.name === wanted) ?? null
+  const { identities } = await call("GET", `identities${query({ name: wanted })}`)
+  return identities[0] ?? null
 }
 
 async function warn(done) {

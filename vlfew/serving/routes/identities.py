@@ -9,9 +9,10 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Header, Query, Request
 from starlette.responses import Response
 
+from vlfew.gallery.directory import Page
 from vlfew.gallery.images import ReadImage
 from vlfew.gallery.names import checked_name
-from vlfew.gallery.store import IdentityRow
+from vlfew.gallery.store import IdentityRow, NotFound
 from vlfew.serving.problems import Problem
 from vlfew.serving.routes.recognition import json_response
 from vlfew.serving.schemas import (
@@ -68,14 +69,21 @@ def add_routes(app: FastAPI, server: Server) -> None:
     async def shown(row: IdentityRow) -> dict[str, Any]:
         return identity_json(row, await server.call(gallery.thumbnails, [row.id]))
 
+    def named(name: str) -> Page:
+        try:
+            return Page([gallery.find(name)], 1, None)
+        except NotFound:
+            return Page([], 0, None)
+
     @app.get("/identities", response_model=PageBody, responses=problems())
     async def list_identities(
         search: Annotated[str, Query(max_length=1000, description="part of the name")] = "",
         after: Annotated[str, Query(max_length=1000, description="`next` of the page before")] = "",
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        name: Annotated[str, Query(max_length=1000, description="the one of this name, if any")] = "",
     ) -> Response:
         """The identities by name, some at a time."""
-        page = await server.call(gallery.page, search, after, limit)
+        page = await (server.call(named, name) if name else server.call(gallery.page, search, after, limit))
         thumbnails = await server.call(gallery.thumbnails, [row.id for row in page.identities])
         rows = [identity_json(row, thumbnails) for row in page.identities]
         return json_response({"identities": rows, "total": page.total, "next": page.next})

@@ -17,7 +17,7 @@ from vlfew.serving.decode_worker import formats
 from vlfew.serving.gate import Access, session_of
 from vlfew.serving.keys import find_key
 from vlfew.serving.options import ServeOptions
-from vlfew.serving.problems import Problem
+from vlfew.serving.problems import Problem, last_part
 from vlfew.serving.routes.identities import read_images
 from vlfew.serving.routes.recognition import json_response
 from vlfew.serving.schemas import (
@@ -111,7 +111,7 @@ def add_routes(app: FastAPI, server: Server) -> None:
         identities, items = await server.call(gallery.count)
         known = gallery.settings
         answer |= {
-            "gallery": gallery.name.rpartition("/")[2],
+            "gallery": last_part(gallery.name),
             "identities": identities,
             "items": items,
             "model": known["model"].rstrip("/").rpartition("/")[2],
