@@ -16,6 +16,7 @@ BENCHMARKS = {
     "frozen-backbone": "images encoded by ONNX Runtime, against PyTorch",
     "gallery": "search, enrollment and opening of a gallery",
     "postgres": "loading, search, and recall of an index of a gallery in Postgres",
+    "serving": "a gallery over HTTP: search, encode and identify, mixed load",
     "gradient-cache": "memory of large contrastive batches by gradient caching",
     "training": "training steps against a plain loop, and what data and augmentation cost",
     "gpu": "training steps, the quickstart and episodes on a GPU",

@@ -13,14 +13,14 @@ import httpx2
 import pytest
 import uvicorn
 
-from tests.gallery.conftest import draw, model, other_run, people, run_folder
+from tests.gallery.conftest import database, draw, model, other_run, people, postgres, run_folder, server
 from vlfew.gallery.gallery import Gallery
 from vlfew.models import DualStream
 from vlfew.serving.app import make_app
 from vlfew.serving.decoding import Decoders
 from vlfew.serving.options import ServeOptions
 
-__all__ = ["model", "other_run", "people", "run_folder"]
+__all__ = ["database", "model", "other_run", "people", "postgres", "run_folder", "server"]
 MIB = 2**20
 
 

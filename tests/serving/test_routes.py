@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
 import pytest
 
 from tests.serving.conftest import Serve, draw, files, problem
+from vlfew.core.errors import WriteError
 from vlfew.gallery.gallery import Gallery
+from vlfew.gallery.store import DamagedStore, StaleModel, StoreUnavailable
 from vlfew.models import DualStream
 
 People = dict[str, list[Path]]
@@ -284,3 +287,57 @@ def test_health_metrics_and_description(http: httpx2.Client, people: People) -> 
         described["components"]
     )
     assert http.get("/").status_code == 200
+
+
+def test_a_gallery_that_is_busy_does_not_keep_the_server_from_answering(
+    gallery: Gallery, serve: Serve, people: People
+) -> None:
+    http = serve(gallery)
+    sent = {"files": files("images", people["ann"][0])}
+    assert http.post("/identify", **sent).status_code == 200
+    with ThreadPoolExecutor(1) as pool:
+        with gallery._lock:  # as while a removal rewrites the file
+            waiting = pool.submit(lambda: http.post("/identify", **sent))
+            for _ in range(5):
+                assert http.get("/healthz", timeout=20).status_code == 200
+            assert http.get("/identities/x").status_code == 422
+            assert not waiting.done()
+        assert waiting.result().json()["answers"][0]["name"] == "ann"
+
+
+ERRORS: dict[type[Exception], int] = {
+    StoreUnavailable: 503,
+    WriteError: 507,
+    DamagedStore: 500,
+    StaleModel: 409,
+}
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_errors_of_stores(
+    http: httpx2.Client, gallery: Gallery, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error("the line")
+
+    monkeypatch.setattr(gallery, "enroll_one", fail)
+    response = http.post("/identities", data={"name": "x", "texts": "y"})
+    assert problem(response, ERRORS[error]) == "the line"
+    assert ("retry-after" in response.headers) is (ERRORS[error] == 503)
+
+
+def test_a_gallery_in_postgres(postgres: str, model: DualStream, serve: Serve, people: People) -> None:
+    with Gallery.create(postgres, model) as gallery:
+        http = serve(gallery)
+        made = http.post("/identities", data={"name": "ann/ä"}, files=files("images", *people["ann"])).json()
+        http.post("/identities", data={"name": "bob"}, files=files("images", *people["bob"]))
+        (answer,) = http.post("/identify?k=2", files=files("images", people["ann"][0])).json()["answers"]
+        assert answer["name"] == "ann/ä" and [match["name"] for match in answer["matches"]] == [
+            "ann/ä",
+            "bob",
+        ]
+        assert http.get("/identities?search=ANN").json()["total"] == 1
+        assert len(http.get("/look-alikes").json()["pairs"]) == 1
+        assert http.get("/duplicates").json()["same_image"] == []
+        assert http.delete(f"/identities/{made['id']}").status_code == 204
+        assert http.get("/settings").json()["identities"] == 1

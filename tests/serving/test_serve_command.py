@@ -31,7 +31,19 @@ def command(db: str, *options: str) -> Iterator[tuple[subprocess.Popen[str], str
     """The command as a process, and the address that it says."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     process = subprocess.Popen(
-        [sys.executable, "-m", "vlfew.cli", "gallery", "serve", db, "--port", "0", *options],
+        [
+            sys.executable,
+            "-m",
+            "vlfew.cli",
+            "gallery",
+            "serve",
+            db,
+            "--port",
+            "0",
+            "--decoders",
+            "1",
+            *options,
+        ],
         stderr=subprocess.PIPE,
         text=True,
         env=environment,

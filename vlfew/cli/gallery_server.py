@@ -42,6 +42,13 @@ SERVE_NEEDS = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
     metavar="RUN",
     help="A model that requests may embed the gallery again with; repeatable.",
 )
+@click.option(
+    "--decoders",
+    type=click.IntRange(1, 64),
+    default=2,
+    show_default=True,
+    help="Processes that decode images, each of about 300 MB.",
+)
 @model_option
 def serve(
     db: Path | str,
@@ -52,6 +59,7 @@ def serve(
     allow_hosts: tuple[str, ...],
     require_key: bool,
     re_embed_models: tuple[str, ...],
+    decoders: int,
     model: str | None,
 ) -> None:
     """Serve the gallery over HTTP, with a web page.
@@ -72,6 +80,7 @@ def serve(
         options = ServeOptions(
             key_required=require_key,
             re_embed_models=re_embed_models,
+            decoders=decoders,
             validation=lambda: validation_images(opened.model),
         )
         run(

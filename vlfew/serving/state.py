@@ -38,6 +38,9 @@ class Server:
         self._cache: dict[str, tuple[object, Any]] = {}
         self._computing = asyncio.Lock()
         self.keys: list[Key] = keys_of(gallery.stored_settings())
+        self.preprocessor = gallery.model.spec.preprocessor()
+        """Of the gallery's model; kept here, since asking the gallery may have to wait for another thread."""
+        self.has_text = gallery.model.has_text
         self.problem: str | None = None
         """Why the gallery cannot answer; None where all is well."""
         self.decoders: Decoders
@@ -87,12 +90,22 @@ class Server:
         """
         settings = self.gallery.settings
         return DecodeSettings(
-            self.gallery.model.spec.preprocessor(),
+            self.preprocessor,
             enrolled and settings["thumbnails"],
             enrolled and settings["store_images"],
             self.options.image_pixels,
             self.options.image_bytes,
         )
+
+    async def re_embed(self, model: str) -> int:
+        """Embeds everything again with another model; returns the number of items."""
+        count = await self.call(self.gallery.re_embed, model)
+        await self.call(self._take_model)
+        return count
+
+    def _take_model(self) -> None:
+        model = self.gallery.model
+        self.preprocessor, self.has_text = model.spec.preprocessor(), model.has_text
 
     async def _follow(self) -> None:
         while True:

@@ -95,7 +95,7 @@ def add_routes(app: FastAPI, server: Server) -> None:
                 403,
                 "this server does not load that model; start it with --re-embed-model, or use vlfew gallery re-embed",
             )
-        count = await server.call(gallery.re_embed, body.model)
+        count = await server.re_embed(body.model)
         return json_response({"items": count, "fingerprint": gallery.settings["fingerprint"]})
 
 

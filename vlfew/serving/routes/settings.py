@@ -119,7 +119,7 @@ def add_routes(app: FastAPI, server: Server) -> None:
             "dim": known["dim"],
             "combine": known["combine"],
             "text_weight": known["text_weight"],
-            "has_text": gallery.model.has_text,
+            "has_text": server.has_text,
             "read_only": gallery.store.read_only,
             "scopes": access.scopes,
             "thresholds": thresholds,
