@@ -106,10 +106,10 @@ def test_an_index_is_for_postgres_and_for_embeddings_that_it_takes(
     assert not list(tmp_path.iterdir())
 
 
-def test_check_finds_what_is_wrong(made: PostgresStore, postgres: str, database: str) -> None:
+def test_check_finds_what_is_wrong(made: PostgresStore, postgres: str, own_server: PostgresServer) -> None:
     made.enroll([identity("ann", 1, 2), identity("bob", 3), identity("cy", 4), identity("dan", 5)], "f")
     assert made.check() == []
-    with connect(database, postgres) as db:
+    with connect(own_server.url, postgres) as db:
         db.execute("SET session_replication_role = replica")  # which checks no references
         db.execute("DELETE FROM identities WHERE name = 'dan'")
         db.execute("DELETE FROM items WHERE identity_id = 2")
