@@ -126,6 +126,17 @@ def test_keys_and_scopes(gallery: Gallery, serve: Serve, tokens: dict[str, str],
     assert http.get("/settings", headers=bearer(tokens["read"])).json()["scopes"] == ["read"]
 
 
+def test_behind_a_proxy_that_ends_https(gallery: Gallery, serve: Serve, tokens: dict[str, str]) -> None:
+    http = serve(gallery, key_required=True, hosts=served_hosts("127.0.0.1", ("gallery.example",)))
+    headers = bearer(tokens["both"]) | {"Host": "gallery.example", "X-Forwarded-For": "1.2.3.4"}
+    own = {"Origin": "https://gallery.example", "Sec-Fetch-Site": "same-origin"}
+    assert (
+        http.post("/identities", data={"name": "x", "texts": "y"}, headers=headers | own).status_code == 201
+    )
+    problem(http.get("/identities", headers=headers | {"Origin": "https://other.example"}), 403)
+    problem(http.get("/identities", headers=headers | {"Host": "other.example"}), 421)
+
+
 def test_a_revoked_key_is_refused(
     gallery: Gallery, serve: Serve, tokens: dict[str, str], model: DualStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:

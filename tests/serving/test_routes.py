@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -206,6 +207,28 @@ def test_a_threshold_of_zero_is_one(http: httpx2.Client, people: People) -> None
     (answer,) = http.post("/identify?threshold=0", files=files("images", people["ann"][0])).json()["answers"]
     assert [match["threshold"] for match in answer["matches"]] == [0, 0, 0]
     assert all(match["accepted"] is (match["score"] >= 0) for match in answer["matches"])
+
+
+def test_a_full_disk(http: httpx2.Client, gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(gallery, "export", fail)
+    assert "the disk is full" in problem(http.get("/export"), 507)
+
+
+@pytest.mark.parametrize(
+    "body", [b"[" * 100_000, b"{" * 10_000, b'{"embeddings": [[1e999]]}', b"\xff", b"nul"]
+)
+def test_json_that_cannot_be_read(http: httpx2.Client, body: bytes) -> None:
+    for method, path in (
+        ("POST", "/search"),
+        ("PATCH", "/identities/1"),
+        ("PUT", "/thresholds"),
+        ("POST", "/calibrate"),
+    ):
+        response = http.request(method, path, content=body, headers={"Content-Type": "application/json"})
+        assert problem(response, response.status_code) and 400 <= response.status_code < 500
 
 
 def test_what_is_not_there(http: httpx2.Client) -> None:

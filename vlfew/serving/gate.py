@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from starlette.requests import ClientDisconnect
 
 from vlfew.core.errors import VlfewError
+from vlfew.core.files import NO_SPACE
 from vlfew.serving.keys import SCOPES, Key, find_key
 from vlfew.serving.logs import describe_exception, log_event, logger
 from vlfew.serving.options import MIB
@@ -97,6 +98,10 @@ class Gate:
                 await self._app(scope, self._limited(scope, receive), answer)
             except VlfewError as error:
                 raise problem_of(error, self._server.gallery.name) from None
+            except OSError as error:
+                if error.errno not in NO_SPACE:
+                    raise
+                raise Problem(507, f"{NO_SPACE[error.errno]}; make space where the server runs") from None
         except Problem as problem:
             if not started:
                 await problem.response()(scope, receive, answer)
@@ -172,7 +177,10 @@ class Gate:
                     )
         origin = headers.get(b"origin")
         if origin is not None:
-            allowed = f"{scope['scheme']}://{host}", f"{'https' if options.secure else 'http'}://{host}"
+            # A server without TLS may have a proxy before it that has.
+            allowed = [
+                f"{scheme}://{host}" for scheme in (("https",) if options.secure else ("https", "http"))
+            ]
             if origin.decode("latin-1").lower() not in allowed:
                 raise Problem(403, "the request comes from a page of another site")
         site = headers.get(b"sec-fetch-site", b"none")
