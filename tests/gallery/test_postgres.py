@@ -57,6 +57,12 @@ def test_a_url_as_a_path_is_named() -> None:
         Gallery.open(Path("postgresql://me@host/d"))
 
 
+def test_without_psycopg(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vlfew.gallery.stores.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"needs psycopg: pip install 'vlfew\[postgres\]'"):
+        Gallery.open("postgresql://me@host/d")
+
+
 def test_nothing_answers(tmp_path: Path) -> None:
     for host in (str(tmp_path), "127.0.0.1"):
         with pytest.raises(StoreUnavailable, match="does not answer") as error:

@@ -15,15 +15,12 @@ from selectors import EVENT_READ, DefaultSelector
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit
 
+import psycopg
+from psycopg import errors, sql
+
 from vlfew.core.errors import ConfigError, DataError, WriteError, first_line
 from vlfew.gallery.postgres_rows import Wire, WireDumper
 from vlfew.gallery.store import ReadOnlyStore, StoreUnavailable
-
-try:
-    import psycopg
-    from psycopg import errors, sql
-except ImportError:
-    raise DataError("galleries in Postgres need psycopg: pip install 'vlfew[postgres]'") from None
 
 EXAMPLE = "postgresql://USER@HOST/DATABASE?gallery=NAME"
 PREFIXES = ("postgresql:", "postgres:")
@@ -192,7 +189,10 @@ class PostgresConnection:
     def _connect(self) -> psycopg.Connection[Any]:
         given = psycopg.conninfo.conninfo_to_dict(self.address.url)
         options: dict[str, Any] = {key: value for key, value in DEFAULTS.items() if key not in given}
-        connection = psycopg.connect(self.address.url, autocommit=True, **options)
+        try:
+            connection = psycopg.connect(self.address.url, autocommit=True, **options)
+        except psycopg.OperationalError as error:
+            raise _unreachable(error, self.address.name) from None
         connection.adapters.register_dumper(Wire, WireDumper)
         try:
             self.set_search_path(connection)
@@ -260,6 +260,17 @@ def _has_ended(connection: psycopg.Connection[Any]) -> bool:
     return connection.closed
 
 
+def _unreachable(error: psycopg.OperationalError, name: str) -> StoreUnavailable:
+    why = first_line(error).removeprefix("connection failed: ")
+    if "FATAL:" in why:
+        return StoreUnavailable(
+            f"{name}: the server refuses the connection: {why.partition('FATAL:')[2].strip()}"
+        )
+    return StoreUnavailable(
+        f"{name}: the server does not answer ({why}); see that it runs, and that the URL is right"
+    )
+
+
 def _translated(error: psycopg.Error, name: str, ended: bool) -> Exception:
     why = first_line(error)
     if isinstance(error, errors.LockNotAvailable):
@@ -279,10 +290,6 @@ def _translated(error: psycopg.Error, name: str, ended: bool) -> Exception:
     if isinstance(error, errors.UndefinedTable | errors.InvalidSchemaName):
         return DataError(f"{name}: there is no such gallery any more ({why})")
     if isinstance(error, psycopg.OperationalError) and ended:
-        if error.sqlstate is None and "FATAL" in why:
-            return StoreUnavailable(
-                f"{name}: the server refuses the connection: {why.partition('FATAL:')[2].strip()}"
-            )
         return StoreUnavailable(
             f"{name}: the server does not answer ({why}); what was being written is there as a whole or not at all: "
             "try again, with the same idempotency key"

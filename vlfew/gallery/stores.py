@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,12 +35,14 @@ def is_url(place: str | Path) -> bool:
     """Whether a gallery is in a database server.
 
     Raises:
-        ConfigError: a URL that was made a path, which loses a slash.
+        ConfigError: a URL that was made a path, which loses a slash; psycopg is not installed.
     """
     if not POSTGRES.match(str(place)):
         return False
     if isinstance(place, Path):
         raise ConfigError("the URL of a gallery in Postgres was made a Path; give it as a str")
+    if find_spec("psycopg") is None:
+        raise ConfigError("a gallery in Postgres needs psycopg: pip install 'vlfew[postgres]'")
     return True
 
 
