@@ -157,3 +157,19 @@ def test_the_status_and_the_count(pets: Path, capsys: pytest.CaptureFixture[str]
             main(["doctor", str(pets), "--verify"])
         assert done.value.code == expected and capsys.readouterr().out.strip().endswith(count)
         (pets / "cat" / "broken.png").write_bytes(b"no image")
+
+
+def test_images_with_boxes_are_counted_by_their_objects(tmp_path: Path) -> None:
+    for name in "abc":
+        Image.new("RGB", (20, 20), (ord(name), 0, 0)).save(tmp_path / f"{name}.png")
+    (tmp_path / "a.txt").write_text("0 0.5 0.5 0.5 0.5\n1 0.2 0.2 0.2 0.2\n")
+    (tmp_path / "b.txt").write_text("1 0.2 0.2 0.2 0.2\n")
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    findings = examine("coco", root=tmp_path, data_options={"test_fraction": 0})
+    assert not problems(findings)
+    texts = [f.text for f in findings if f.topic == "train"]
+    assert texts == ["2 classes, 3 images, 3 objects, 0 to 2 per image"]
+    assert any(
+        n.startswith("few-shot") and n.endswith("data.crops=true makes an image of each object")
+        for n in notes(findings)
+    )

@@ -237,6 +237,23 @@ def test_splits_are_those_of_the_files_where_images_have_the_same_names(tmp_path
     assert data.image_names == ("test/0.png", "train/0.png", "valid/0.png")
 
 
+def test_images_of_the_same_name_are_told_apart_by_the_folder_of_their_split(tmp_path: Path) -> None:
+    for split, folder in (("train", "train2017"), ("val", "images/valid")):
+        write(tmp_path / "x", [annotation(10, 5, [1, 1, 9, 9])], images=1)
+        image(tmp_path / folder / "0.png", shade=len(folder))
+        (tmp_path / "annotations").mkdir(exist_ok=True)
+        (tmp_path / "x" / "boxes.json").rename(tmp_path / "annotations" / f"instances_{split}2017.json")
+    (tmp_path / "x" / "0.png").unlink()
+    data = load(tmp_path)
+    assert data.image_names == ("images/valid/0.png", "train2017/0.png")
+    assert {split: index.tolist() for split, index in data.splits.items()} == {"train": [1], "val": [0]}
+    image(tmp_path / "other" / "train" / "0.png")
+    with pytest.raises(
+        DataError, match=r"'0\.png' may be other/train/0\.png, train2017/0\.png; write the path"
+    ):
+        load(tmp_path)
+
+
 def test_images_are_drawn_into_splits_where_none_are_given(tmp_path: Path) -> None:
     write(tmp_path, [annotation(10 + n, 5, [1, 1, 9, 9]) for n in range(20)], images=20)
     sizes = {s: len(i) for s, i in load(tmp_path, val_fraction=0.1, test_fraction=0.2).splits.items()}

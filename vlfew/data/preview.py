@@ -41,7 +41,7 @@ def describe(data: LabeledImages) -> list[tuple[str, str]]:
     ]
     for split in data.splits:
         if data.boxes is not None:
-            lines.append((split, _objects_of(data, split)))
+            lines.append((split, count_objects(data, split)))
             continue
         counts = [len(index) for index in data.by_class(split).values()]
         per_class = f"{min(counts, default=0)} to {max(counts, default=0)} per class"
@@ -51,8 +51,8 @@ def describe(data: LabeledImages) -> list[tuple[str, str]]:
     return lines + [("note", note) for note in data.notes]
 
 
-def _objects_of(data: LabeledImages, split: str) -> str:
-    """`20 classes, 40 images, 213 objects, 0 to 14 per image`."""
+def count_objects(data: LabeledImages, split: str) -> str:
+    """Of a split of images with boxes: `20 classes, 40 images, 213 objects, 0 to 14 per image`."""
     assert data.boxes is not None
     objects = data.boxes.subset(data.indices(split)).objects
     counts = objects.per_image.tolist()
@@ -168,7 +168,7 @@ def _boxes_part(data: LabeledImages, split: str, rows: int) -> _Part:
         top += cell + gap
     names = ["\n".join(names) for names in listed]
     return _Part(
-        f"{data.name} · {split}", f"{_objects_of(data, split)}; {len(chosen)} shown", pixels, names, middles
+        f"{data.name} · {split}", f"{count_objects(data, split)}; {len(chosen)} shown", pixels, names, middles
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,9 +12,15 @@ from typing import Literal, NamedTuple, NoReturn
 from vlfew.core.errors import DataError
 from vlfew.core.plurals import first_names
 from vlfew.data.image_files import DataFile
+from vlfew.data.splits import split_named
 
 BoxFormat = Literal["auto", "xywh", "xyxy"]
 Corners = tuple[float, float, float, float]
+
+
+def split_in(name: str) -> str:
+    """The split that a part of a name means, such as `instances_train2017`; empty for none."""
+    return next((split for part in re.split(r"[_\-.\d]+", name) if (split := split_named(part))), "")
 
 
 class Annotation(NamedTuple):
@@ -83,12 +90,13 @@ class ImageFinder:
             for n in range(len(steps)):
                 self.by_end.setdefault("/".join(steps[n:]), []).append(file)
 
-    def find(self, written: str, near: str, where: str) -> DataFile | None:
+    def find(self, written: str, folder: str, split: str, where: str) -> DataFile | None:
         """The image; None if there is none.
 
         Args:
             written: path, as it is written in the annotation.
-            near: part of the path of the right one where several end alike, such as the name of the split.
+            folder: of the annotation, which the right one is in where several end alike; empty for the uppermost one.
+            split: that the folders of the right one are named after, otherwise; empty for none.
             where: it is written, for messages.
 
         Raises:
@@ -101,8 +109,11 @@ class ImageFinder:
             found = self.by_end.get("/".join(steps[n:]), [])
             if len(found) > 1:
                 exact = [file for file in found if file.name == "/".join(steps[n:])]
-                within = [file for file in found if near and near in file.name.split("/")[:-1]]
-                found = exact or within or found
+                below = [file for file in found if folder and file.name.startswith(f"{folder}/")]
+                of_split = [
+                    file for file in found if split and split in map(split_in, file.name.split("/")[:-1])
+                ]
+                found = exact or below or of_split or found
             if len(found) > 1:
                 raise DataError(
                     f"{where}: {written!r} may be {first_names([file.name for file in found], 3)}; "

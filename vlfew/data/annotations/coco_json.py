@@ -6,7 +6,6 @@ in it are not counted.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,10 +21,10 @@ from vlfew.data.annotations.base import (
     Corners,
     ImageFinder,
     raise_bad_box,
+    split_in,
 )
 from vlfew.data.crops import image_size
 from vlfew.data.image_files import DataFile
-from vlfew.data.splits import split_named
 from vlfew.data.table_files import read_json_mapping
 
 PARTS = ("images", "annotations", "categories")
@@ -52,7 +51,7 @@ def read(
     finder, files, missing, notes = ImageFinder(images), dict[str, AnnotatedFile](), list[str](), list[str]()
     names: list[str] = []
     for table in tables:
-        reader = _Reader(root / table, split_of(table), box_format, skip)
+        reader = _Reader(root / table, table.rpartition("/")[0], split_of(table), box_format, skip)
         for one in reader.files(finder, missing):
             other = files.setdefault(one.file.name, one)
             if other is not one:
@@ -78,14 +77,12 @@ def split_of(table: str) -> str:
     `instances_train2017.json`, `valid.json`, `test/_annotations.coco.json`.
     """
     folder, _, name = table.rpartition("/")
-    for part in [*re.split(r"[_\-.\d]+", name.rpartition(".")[0]), folder.rpartition("/")[2]]:
-        if split := split_named(part):
-            return split
-    return ""
+    return split_in(name.rpartition(".")[0]) or split_in(folder.rpartition("/")[2])
 
 
 class _Reader:
-    def __init__(self, path: Path, split: str, box_format: BoxFormat, skip: bool) -> None:
+    def __init__(self, path: Path, folder: str, split: str, box_format: BoxFormat, skip: bool) -> None:
+        self.folder = folder
         self.path, self.split, self.box_format, self.skip = path, split, box_format, skip
         content = read_json_mapping(path)
         if lacking := [part for part in PARTS if not isinstance(content.get(part), list)]:
@@ -130,13 +127,12 @@ class _Reader:
     def files(self, finder: ImageFinder, missing: list[str]) -> Iterator[AnnotatedFile]:
         """The images with their objects; `missing` receives the names of those that are not there."""
         found: dict[Any, AnnotatedFile | None] = {}
-        near = self.path.parent.name if self.split and split_named(self.path.parent.name) else self.split
         for number, image in enumerate(self.images):
             what = f"images[{number}]"
             key, written = self._field(image, "id", what), self._field(image, "file_name", what)
             if key in found:
                 raise DataError(f"{self.path}: two images have the id {key!r}; give each its own")
-            file = finder.find(str(written), near, f"{self.path}: {what}")
+            file = finder.find(str(written), self.folder, self.split, f"{self.path}: {what}")
             if file is None:
                 missing.append(str(written))
             size = (image.get("width"), image.get("height"))

@@ -35,7 +35,7 @@ def read(root: Path, files: Sequence[DataFile], images: Sequence[DataFile]) -> A
         tree = _parse(root / table)
         written = (tree.findtext("filename") or "").strip()
         file = (
-            finder.find(f"{folder}/{written}" if folder else written, split, str(root / table))
+            finder.find(f"{folder}/{written}" if folder else written, folder, split, str(root / table))
             if written
             else None
         )

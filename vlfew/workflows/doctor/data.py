@@ -12,6 +12,7 @@ from vlfew.core.plurals import counted, first_names
 from vlfew.core.recipes import list_recipes
 from vlfew.data.duplicates import WITHIN, duplicate_note, repeated_images
 from vlfew.data.labeled_images import LabeledImages
+from vlfew.data.preview import count_objects
 from vlfew.data.samplers import make_sampler
 from vlfew.encoders import TEXT_ENCODERS
 from vlfew.encoders.text.base import TextEncoder
@@ -57,6 +58,9 @@ def check_data(
         f"split by {by}, fingerprint {data.fingerprint}",
     )
     for split in data.splits:
+        if data.boxes is not None:
+            yield Finding("ok", split, count_objects(data, split))
+            continue
         sizes = [len(index) for index in data.by_class(split).values()]
         yield Finding(
             "ok",
