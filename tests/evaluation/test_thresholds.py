@@ -116,6 +116,14 @@ def test_too_few_trials_are_refused_by_the_rule_of_three() -> None:
         IdentityBootstrap(one)
 
 
+@pytest.mark.parametrize("rate", [1e-300, 2.2250738585e-313, 5e-324])
+def test_a_rate_that_no_number_of_trials_supports(rate: float) -> None:
+    trials = trials_from_scores(np.eye(4), np.arange(4), np.arange(4))
+    for asked in ({"far": rate}, {"fpir": rate, "gallery_size": 4}):
+        with pytest.raises(DataError, match="rule of three"):
+            calibrate_threshold(trials, **asked)
+
+
 def test_saved_and_read_again(tmp_path: Path) -> None:
     found = calibrate_threshold(world(20, 60, 4, 0), fpir=0.1, gallery_size=15, resamples=20)
     assert Threshold.from_json(found.model_dump_json()) == found

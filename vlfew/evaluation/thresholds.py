@@ -315,11 +315,13 @@ def check_support(rate: float, trials: int, name: str, what: str) -> None:
     if not 0 < rate < 1:  # NaN too
         raise ConfigError(f"a {name} of {rate!r} was asked for; it must be above 0 and below 1, such as 0.01")
     if trials * rate < 3 / SLACK:
+        least = 3 / rate / SLACK  # infinite for a subnormal rate
+        needed = f"{math.ceil(least):,}" if math.isfinite(least) else "infinitely many"
         lowest = "no rate can be set by them"
         if trials > 3:
             lowest = f"the lowest rate that they support is {ceil_digits(3 / trials):g}"
         raise DataError(
-            f"a {name} of {rate:g} needs at least {math.ceil(3 / rate / SLACK):,} {what}, and there are {trials:,}; "
+            f"a {name} of {rate:g} needs at least {needed} {what}, and there are {trials:,}; "
             f"{lowest} (rule of three): ask for that, or add people"
         )
 
