@@ -311,6 +311,8 @@ def without_image(root: Path) -> None:
         ("0 20 20 12 8", None, r"a\.txt:1: 20 is no fraction"),
         ("0 0.2 0.2 0.2", None, r"a\.txt:1: 4 values"),
         ("0 a b c d", None, r"a\.txt:1: not numbers"),
+        ("inf 0.2 0.2 0.2 0.2", None, r"a\.txt:1: not numbers"),
+        ("0 nan 0.2 0.2 0.2", None, r"a\.txt:1: .* not a number"),
         ("0 0.2 0.2 0 0.2", None, r"a\.txt:1: .* a box without area"),
         ("0 0.2 0.2 0.2 0.2", without_names, "no names of the classes"),
         ("0 0.2 0.2 0.2 0.2", without_image, r"labels/train/a\.txt: boxes of an image that is not there"),

@@ -90,7 +90,7 @@ def class_names(root: Path, files: Sequence[DataFile]) -> tuple[list[str], str]:
         if isinstance(names, Mapping):
             try:
                 by_number = {int(key): value for key, value in names.items()}
-            except ValueError:
+            except (TypeError, ValueError):
                 by_number = {}
             names = [by_number.get(n) for n in range(len(by_number))]
     else:
@@ -125,7 +125,7 @@ def _read_lines(path: Path, names: Sequence[str], one: AnnotatedFile) -> int:
         try:
             values = [float(word) for word in words[1:]]
             label = int(float(words[0]))
-        except ValueError:
+        except (OverflowError, ValueError):
             raise DataError(f"{where}: not numbers: {line.strip()[:60]!r}") from None
         if not 0 <= label < len(names) or label != float(words[0]):
             raise DataError(f"{where}: unknown class {words[0]}; there are {len(names)}, numbered from 0")
