@@ -15,7 +15,7 @@ from vlfew.data.crops import ObjectCrops
 from vlfew.data.decode import ImageSequence
 from vlfew.data.file_hashes import hash_bytes
 from vlfew.data.image_files import digest
-from vlfew.data.image_stores import load_images
+from vlfew.data.image_stores import LoadedImages, load_images
 from vlfew.data.labeled_images import NO_LABEL, ImageStore, LabeledImages
 from vlfew.data.preprocess import ImagePreprocessor
 
@@ -36,6 +36,7 @@ class AnnotatedImages(NamedTuple):
         facts: what else the fingerprint covers.
         notes: what a reader of results must know.
         set_aside: names of files that are not read.
+        store: gives the images at the model's size, where the source made them itself; None to read and to cache them.
     """
 
     name: str
@@ -50,6 +51,7 @@ class AnnotatedImages(NamedTuple):
     facts: Any = None
     notes: Sequence[str] = ()
     set_aside: Sequence[str] = ()
+    store: ImageStore | None = None
 
 
 def whole_images(
@@ -62,9 +64,11 @@ def whole_images(
     Raises:
         DataError: an unreadable image, or boxes of images that are turned to align faces.
     """
-    images, numbers, skipped, hashes = load_images(
-        found.images, preprocessor, "reading images", memory_limit_mb, found.hashes
-    )
+    if found.store is not None:
+        loaded = LoadedImages(found.store, torch.arange(len(found.store)), (), found.hashes)
+    else:
+        loaded = load_images(found.images, preprocessor, "reading images", memory_limit_mb, found.hashes)
+    images, numbers, skipped, hashes = loaded
     boxes, lost = _in_squares(
         found.boxes.subset(numbers), [found.sizes[n] for n in numbers.tolist()], preprocessor
     )
@@ -106,10 +110,11 @@ def object_images(
             hash_bytes(repr((hashes[of], box, margin)).encode())
             for of, box in zip(objects.image.tolist(), boxes, strict=True)
         ]
-    store, numbers, skipped, _ = load_images(
-        ObjectCrops(found.images, objects, margin), preprocessor, "cropping objects", memory_limit_mb, hashes
+    # What the source made itself is made again as fast as it is read from a cache.
+    cached = hashes if found.store is None else None
+    images, numbers, skipped, _ = load_images(
+        ObjectCrops(found.images, objects, margin), preprocessor, "cropping objects", memory_limit_mb, cached
     )
-    images: ImageStore = store
     labels, image = objects.labels[numbers], objects.image[numbers]
     in_image = torch.arange(len(objects)) - torch.tensor(_first_rows(objects))
     return LabeledImages(

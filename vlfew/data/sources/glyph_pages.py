@@ -23,6 +23,7 @@ from vlfew.core.random import generator_at
 from vlfew.data.annotated import AnnotatedImages, object_images, whole_images
 from vlfew.data.boxes import Boxes
 from vlfew.data.file_hashes import hash_images
+from vlfew.data.image_stores import SquareImages
 from vlfew.data.labeled_images import LabeledImages
 from vlfew.data.preprocess import ImagePreprocessor
 from vlfew.data.sources.glyphs import GlyphSet, draw_glyphs
@@ -76,7 +77,7 @@ def load(
         clutter: whether lines run through the pages.
         crops: an image of each character, with a label, in place of the pages with boxes.
         crop_margin: around the box of a crop on each side, as a fraction of its longer side.
-        memory_limit_mb: larger data sets (in MiB) are resized on demand.
+        memory_limit_mb: larger sets of crops (in MiB) are made on demand.
 
     Raises:
         ConfigError: fewer characters at most than at least.
@@ -112,6 +113,7 @@ def load(
         class_texts=glyph_set.texts,
         splits={s: torch.arange(end - counts[s], end) for s, end in zip(SPLITS, ends, strict=True)},
         hashes=hash_images(pixels).tolist(),
+        store=SquareImages(pixels, preprocessor),
     )
     if crops:
         return object_images(found, preprocessor, memory_limit_mb, crop_margin)
