@@ -30,9 +30,9 @@ from vlfew.evaluation.impostor_rates import (
 from vlfew.evaluation.templates import Combine, Support
 from vlfew.evaluation.trials import Trials, numbered
 
-Source = Literal["own images", "other images", "pairs", "validation split of the model"]
-"""Which scores a threshold was set on: of the gallery's images, of those of a data set, of labeled pairs, or of what
-the model was validated on."""
+Source = Literal["own images", "other images", "pairs", "validation split of the model", "reference images"]
+"""Which scores a threshold was set on: of the gallery's images, of those of a data set, of labeled pairs, of what
+the model was validated on, or of a data set that a published model was tested on."""
 SIZES = [round(base * 10**power) for power in range(6) for base in (1, 2, 5)] + [10**6]
 """Gallery sizes for which a threshold for an FPIR is prepared; between them it is interpolated."""
 
@@ -81,6 +81,7 @@ class Threshold(BaseModel):
         impostor_trials: number of impostor trials.
         impostor_probes: number of images in them.
         source: where the trials came from.
+        images: name of the data set of reference images; empty otherwise.
         support: what the templates were made of; a threshold serves this kind only.
         combine: how several images of an identity are combined.
         normalization: `none`, or the cohort that scores are normalized against.
@@ -103,6 +104,7 @@ class Threshold(BaseModel):
     impostor_trials: int
     impostor_probes: int
     source: Source
+    images: str = ""
     support: Support = "image"
     combine: Combine = "mean"
     normalization: str = "none"
@@ -155,6 +157,11 @@ class Threshold(BaseModel):
             found.append(
                 "set on the model's validation images, not on yours; calibrate with your own to be sure"
             )
+        if self.source == "reference images":
+            found.append(
+                f"set on {self.images}, not on your images, which are too few for this rate; calibrate with more of "
+                "them to be sure"
+            )
         return found
 
     def describe(self) -> str:
@@ -165,9 +172,10 @@ class Threshold(BaseModel):
             target = f"FPIR {100 * self.target:g}% with {self.gallery_size:,} enrolled"
             rates = [*([f"FPIR {self.fpir}"] if self.fpir else []), *rates]
         rates += [f"FRR {self.frr}"] if self.frr else []
+        source = self.images or self.source
         return (
             f"threshold {self.value:.4f} for {target}: {', '.join(rates)}; from {self.genuine_trials:,} genuine and "
-            f"{self.impostor_trials:,} impostor trials of {self.identities:,} enrolled identities ({self.source})"
+            f"{self.impostor_trials:,} impostor trials of {self.identities:,} enrolled identities ({source})"
         )
 
     def save(self, path: Path) -> None:
@@ -209,6 +217,7 @@ def calibrate_threshold(
     fpir: float | None = None,
     gallery_size: int | None = None,
     source: Source = "own images",
+    images: str = "",
     support: Support = "image",
     combine: Combine = "mean",
     normalization: str = "none",
@@ -226,7 +235,8 @@ def calibrate_threshold(
         far: for example 0.001.
         fpir: for example 0.05.
         gallery_size: N, number of enrolled identities, with `fpir`.
-        source: where the trials came from, for the record, as are the next three.
+        source: where the trials came from, for the record, as are the next four.
+        images: name of the data set of reference images.
         support: what the templates are made of.
         combine: how images of an identity are combined.
         normalization: of the scores.
@@ -281,6 +291,7 @@ def calibrate_threshold(
         impostor_trials=len(impostors),
         impostor_probes=probes,
         source=source,
+        images=images,
         support=support,
         combine=combine,
         normalization=normalization,

@@ -52,6 +52,7 @@ class Calibration:
         support: Support,
         combine: Combine,
         normalization: str = "none",
+        images: str = "",
     ) -> Self:
         """See `calibrate_threshold`.
 
@@ -68,6 +69,7 @@ class Calibration:
             support=support,
             combine=combine,
             normalization=normalization,
+            images=images,
         )
         try:
             probability = ScoreProbability.fit(trials)
@@ -107,6 +109,7 @@ def calibrate_kinds(
     fpir: float | None,
     gallery_size: int,
     validation: Callable[[], tuple[Tensor, Tensor] | None] | None,
+    reference: Calibration | None = None,
 ) -> tuple[dict[Support, Calibration], list[str]]:
     """A calibration for each kind of support, from the gallery's own images or else the model's validation images.
 
@@ -118,6 +121,7 @@ def calibrate_kinds(
         far, fpir, gallery_size: see `calibrate_threshold`.
         validation: gives embeddings `[V, D]` and labels `[V]`, or None; called where the gallery's own images are too
             few.
+        reference: serves identities of images where there are no validation images either.
 
     Returns:
         The calibrations, and a line for each kind that the images are too few for.
@@ -141,9 +145,11 @@ def calibrate_kinds(
             found[kind] = fit(enrolled.trials(kind, strangers, stranger_identity), source="own images")
         except DataError as error:
             images = validation() if kind == "image" and validation is not None else None
-            if images is None:
+            if images is not None:
+                trials = trials_from_embeddings(*images, combine=enrolled.combine, cohort=enrolled.cohort)
+                found[kind] = fit(trials, source="validation split of the model")
+            elif kind == "image" and reference is not None:
+                found[kind] = reference
+            else:
                 problems.append(f"{NAMES[kind]}: {error}")
-                continue
-            trials = trials_from_embeddings(*images, combine=enrolled.combine, cohort=enrolled.cohort)
-            found[kind] = fit(trials, source="validation split of the model")
     return found, problems

@@ -49,6 +49,7 @@ from vlfew.gallery.look_alikes import LookAlikes, find_look_alikes, find_near_du
 from vlfew.gallery.matches import Decisions, Identification, Match, check_threshold
 from vlfew.gallery.names import checked_name
 from vlfew.gallery.re_embedding import PART, embed_again, in_parts
+from vlfew.gallery.reference_calibrations import reference_calibration
 from vlfew.gallery.score_review import ScoreReview
 from vlfew.gallery.store import (
     Enrolled,
@@ -652,9 +653,9 @@ class Gallery:
         """Sets the thresholds, one for each kind of support that is enrolled, and what makes scores probabilities.
 
         Every enrolled image in turn is left out and compared with everyone; so are images of other people. Where they
-        are too few for the rate, the model's validation images serve for identities of images, and the threshold says
-        so. Nothing of the images is kept. Or `trials` of other images set the threshold of identities of images alone,
-        and those of the other kinds stay.
+        are too few for the rate, the model's validation images serve for identities of images, or what a published
+        model was calibrated on, and the threshold says so. Nothing of the images is kept. Or `trials` of other images
+        set the threshold of identities of images alone, and those of the other kinds stay.
 
         Args:
             far: share of comparisons with someone else that may be accepted, such as 0.001; or
@@ -707,7 +708,15 @@ class Gallery:
             who += 1 + int(items[1].max())
         enrolled = self._enrolled(*items)
         found, problems = calibrate_kinds(
-            enrolled, kinds, strangers, who, far=far, fpir=fpir, gallery_size=size, validation=validation
+            enrolled,
+            kinds,
+            strangers,
+            who,
+            far=far,
+            fpir=fpir,
+            gallery_size=size,
+            validation=validation,
+            reference=self._reference(far, fpir),
         )
         if not found:
             raise DataError(f"{self.store.name}: {'; '.join(problems)}")
@@ -719,6 +728,12 @@ class Gallery:
                 on_problem(line)
         self.set_thresholds({kind: calibration.to_json() for kind, calibration in found.items()})
         return {kind: calibration.threshold for kind, calibration in found.items()}
+
+    def _reference(self, far: float | None, fpir: float | None) -> Calibration | None:
+        """The calibration that comes with the model, for plain cosines."""
+        if (far is None) == (fpir is None) or self.cohort is not None:
+            return None
+        return reference_calibration(self.settings["fingerprint"], self.settings["combine"], far, fpir)
 
     def look_alikes(self, limit: int = 20) -> builtins.list[LookAlikes]:
         """The closest different identities, best first: those that are most easily taken for each other."""
