@@ -204,3 +204,21 @@ def test_other_images_and_pairs(
     ):
         assert run("calibrate", db, "--far", "0.05", *wrong) == 2
         assert line in capsys.readouterr().err
+
+
+def test_impostors_that_are_enrolled_or_cannot_be_read(
+    people: dict[str, list[Path]], run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    db, strangers = str(tmp_path / "c.db"), tmp_path / "strangers"
+    for n in range(6):
+        draw(strangers / f"{n}.png", 50 + n)
+    (strangers / "bad.png").write_bytes(b"no image")
+    run("create", db, "--model", str(run_folder))
+    run("enroll", db, "--folder", str(tmp_path / "people"))
+    capsys.readouterr()
+    assert run("calibrate", db, "--far", "0.2", "--impostors", str(strangers)) == 1
+    out, err = capsys.readouterr()
+    assert "3 enrolled identities and 6 others" in out and "bad.png: cannot be read" in err
+    (strangers / "ann.png").write_bytes(people["ann"][0].read_bytes())
+    assert run("calibrate", db, "--far", "0.2", "--impostors", str(strangers)) == 2
+    assert "ann.png is enrolled as 'ann'; leave that identity out of the impostors" in capsys.readouterr().err

@@ -213,7 +213,7 @@ def test_warnings(gallery: Gallery, people: People, tmp_path: Path) -> None:
         assert gallery.enroll("ann", [image]).images == 2
     assert [str(one.message).partition("0.png ")[2] for one in caught] == [
         "('ann') is the same image as one of 'bob'",
-        "is twice in 'ann'; it counts once",
+        "is already in 'ann'; it counts once",
     ]
     with pytest.warns(UserWarning, match=r"0\.png is twice in 'cy'"):
         assert gallery.enroll("cy", [people["cy"][0]] * 2).images == 1

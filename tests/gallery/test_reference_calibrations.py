@@ -47,7 +47,7 @@ def test_it_serves_where_there_are_too_few_images(gallery: Gallery) -> None:
     found = gallery.calibrate(far=0.02)["image"]
     assert (found.source, found.images, found.target) == ("reference images", "LFW", 0.01)
     assert any("set on LFW, not on your images" in note for note in found.notes)
-    assert "enrolled identities (LFW)" in found.describe()
+    assert "1,000 enrolled identities and 4,069 others (LFW)" in found.describe()
     of_two = gallery.calibrate(fpir=0.05)["image"].for_gallery_size(2).value
     match = gallery.identify_embeddings(torch.eye(128)[:1])[0][0]
     assert match.threshold == of_two and match.probability is not None

@@ -46,6 +46,7 @@ threshold_option = click.option(
     type=float,
     help="Lowest score that is accepted; by default the gallery's own, where it has one.",
 )
+FEW_IN_COHORT = 100
 NO_THRESHOLD = "vlfew gallery calibrate sets one, or give --threshold"
 limit_option = click.option(
     "--limit", type=click.IntRange(1), default=20, show_default=True, help="How many, best first."
@@ -310,7 +311,7 @@ def _stands_for(opened: Gallery) -> list[str]:
         calibration = Calibration.from_json(stored)
         if calibration is not None:
             found.append(f"{kind}: {calibration.threshold.describe()}")
-            found += calibration.threshold.notes
+            found += calibration.threshold.notes[-1:] if calibration.threshold.borrowed else []
     return found
 
 
@@ -384,12 +385,13 @@ def calibrate(
     pairs: Path | None,
     as_json: bool,
     model: str | None,
-) -> None:
+) -> int:
     """Set the thresholds for an error rate, from the gallery's own images.
 
     Give one of --far and --fpir. Each image is left out in turn and compared with everyone. Where the images are too
     few for the rate, the validation images of the model's run serve, and the threshold says so. --data or --pairs
-    compare other images by the gallery's model instead, which sets the threshold of identities of images.
+    compare other images by the gallery's model instead, which sets the threshold of identities of images. Impostors
+    that cannot be read are named and left out; the exit status is then 1.
     """
     from vlfew.models.class_file import find_images
     from vlfew.workflows.calibration_trials import data_trials, pair_trials
@@ -402,8 +404,9 @@ def calibrate(
     if data is None and (root is not None or split is not None or settings):
         raise VlfewError("--root, --split and data.KEY=VALUE are for --data SOURCE")
     paths = [] if impostors is None else find_images([str(impostors)])
-    who = [str(path if path.parent == impostors else path.parent) for path in paths]
     with opened_gallery(db, model) as opened:
+        images, errors = opened.read_images(paths)
+        who = [i.name if Path(i.name).parent == impostors else str(Path(i.name).parent) for i in images]
         trials = None
         if data is not None:
             trials = data_trials(
@@ -420,19 +423,22 @@ def calibrate(
         found = opened.calibrate(
             far=far,
             fpir=fpir,
-            impostors=paths,
+            impostors=images,
             impostor_names=who,
             trials=trials,
             source="other images" if pairs is None else "pairs",
             validation=lambda: validation_images(opened.model),
         )
+    for error in errors:
+        log(f"vlfew: {error}")
     if as_json:
         print(json.dumps({k: t.model_dump(mode="json") for k, t in found.items()}, indent=2))
-        return
-    for kind, threshold in found.items():
-        print(f"{kind}: {threshold.describe()}")
-        for note in threshold.notes:
-            log(f"vlfew: note: {note}")
+    else:
+        for kind, threshold in found.items():
+            print(f"{kind}: {threshold.describe()}")
+            for note in threshold.notes:
+                log(f"vlfew: note: {note}")
+    return 1 if errors else 0
 
 
 @gallery.command()
@@ -447,7 +453,7 @@ def calibrate(
 )
 @click.option("--off", is_flag=True, help="Scores are cosines again; the cohort is removed.")
 @model_option
-def normalize(db: Path | str, cohort: tuple[str, ...], top_k: int, off: bool, model: str | None) -> None:
+def normalize(db: Path | str, cohort: tuple[str, ...], top_k: int, off: bool, model: str | None) -> int:
     """Normalize scores against a cohort: images of many other people, one of each.
 
     A score then says how much more similar an image and an identity are than either is to the cohort, in standard
@@ -458,10 +464,15 @@ def normalize(db: Path | str, cohort: tuple[str, ...], top_k: int, off: bool, mo
     if bool(cohort) == off:
         raise VlfewError("give one of COHORT, an image file, a folder or a glob, and --off")
     with opened_gallery(db, model) as opened:
-        paths = find_images(cohort) if cohort else []
-        opened.set_cohort(paths, min(top_k, max(2, len(paths))))
-    what = f"normalized against {counted(len(paths), 'image')}" if paths else "cosines"
+        images, errors = opened.read_images(find_images(cohort) if cohort else [])
+        opened.set_cohort(images, min(top_k, max(2, len(images))))
+    for error in errors:
+        log(f"vlfew: {error}")
+    if 0 < len(images) < FEW_IN_COHORT:
+        log(f"vlfew: note: a cohort of {len(images)} is small: a few hundred people are usual")
+    what = f"normalized against {counted(len(images), 'image')}" if images else "cosines"
     print(f"scores are {what} from now on; the thresholds are dropped: vlfew gallery calibrate sets new ones")
+    return 1 if errors else 0
 
 
 @gallery.command("list")
@@ -549,7 +560,8 @@ def remove(db: Path | str, names: tuple[str, ...], item: int | None) -> None:
 def export(db: Path | str, folder: Path) -> None:
     """Write the gallery as safetensors and JSON."""
     with opened_gallery(db) as opened:
-        print(opened.export(folder))
+        made = opened.export(folder)
+        print(made, made.with_suffix(".safetensors"), sep="\n")
 
 
 @gallery.command("import")
@@ -604,7 +616,7 @@ def look_alikes(db: Path | str, limit: int, as_json: bool) -> None:
     with opened_gallery(db) as opened:
         found = opened.look_alikes(limit)
         names = opened.names([i for pair in found for i in (pair.first, pair.second)])
-    rows = [[names[p.first], names[p.second], p.score, p.support] for p in found]
+    rows = [[names[p.first], names[p.second], round(p.score, 4), p.support] for p in found]
     _print_rows(["name", "other", "score", "support"], rows, as_json)
 
 
@@ -631,7 +643,7 @@ def duplicates(db: Path | str, limit: int, score: float, as_json: bool) -> None:
         rows += [[names[first], item, names[other], same, 1.0, "the same file"] for other, same in others]
     said = {(row[1], row[3]) for row in rows}
     rows += [
-        [names[p.first], p.first_item, names[p.second], p.second_item, p.score, "similar"]
+        [names[p.first], p.first_item, names[p.second], p.second_item, round(p.score, 4), "similar"]
         for p in found
         if (p.first_item, p.second_item) not in said
     ]
@@ -652,5 +664,8 @@ def _print_rows(header: list[str], rows: list[list[Any]], as_json: bool) -> None
 def re_embed(db: Path | str, model: str) -> None:
     """Embed everything again with another model: all of it, or nothing."""
     with opened_gallery(db) as opened:
+        lost = ["the thresholds"] * bool(opened.thresholds) + ["the cohort"] * (opened.cohort is not None)
         count = opened.re_embed(model)
         print(f"{counted(count, 'item')} embedded again, model {opened.settings['fingerprint']}")
+        if lost:
+            log(f"vlfew: note: {' and '.join(lost)} were of the old model and are dropped; calibrate again")

@@ -14,7 +14,7 @@ from vlfew.core.files import check_writable
 
 RUN_HELP = (
     "RUN is a run folder, a hub id (OWNER/NAME), or a published model with a prefix: open_clip:ARCH/TAG, "
-    "transformers:NAME or timm:NAME."
+    "transformers:NAME or timm:NAME, or a backbone of a Python package: efficientnet_lite0, dlib_face_resnet."
 )
 
 

@@ -35,7 +35,7 @@ MAX_BYTES = 2**30
 DECODER_VERSION = 1
 """Increase it when the same file and preprocessor give other pixels: it is part of the cache key."""
 
-NO_FACE = "no face was found in it; take another image (data.align_faces=when_found takes it as it is)"
+NO_FACE = "no face was found in it"
 NO_HEIC = "HEIC images need pillow-heif (pip install 'vlfew[heic]')"
 
 
@@ -269,7 +269,10 @@ def decode_readable(
 
 def not_skipped(error: BadImage) -> DataError:
     """The error of an image that cannot be read where such images are not skipped, with the way to do that."""
-    return DataError(f"{error} (data.on_bad_image=skip, or vlfew data show --skip-bad, skips such images)")
+    as_it_is = "data.align_faces=when_found takes it as it is, " if NO_FACE in str(error) else ""
+    return DataError(
+        f"{error} ({as_it_is}data.on_bad_image=skip, or vlfew data show --skip-bad, skips such images)"
+    )
 
 
 def read_numbered(images: ImageSequence, number: int, preprocessor: ImagePreprocessor, label: str) -> Tensor:

@@ -143,6 +143,11 @@ class Threshold(BaseModel):
         return SizedThreshold(gallery_size=gallery_size, value=value, extrapolated=above.extrapolated)
 
     @property
+    def borrowed(self) -> bool:
+        """Whether it was set on images that are not the user's own; the last of the notes says so."""
+        return self.source in ("validation split of the model", "reference images")
+
+    @property
     def notes(self) -> list[str]:
         """What a user must know, one sentence each."""
         found = []
@@ -173,9 +178,13 @@ class Threshold(BaseModel):
             rates = [*([f"FPIR {self.fpir}"] if self.fpir else []), *rates]
         rates += [f"FRR {self.frr}"] if self.frr else []
         source = self.images or self.source
+        others = self.impostor_identities - self.identities
+        people = f"{self.identities:,} enrolled identities" + (
+            f" and {others:,} others" if others > 0 else ""
+        )
         return (
             f"threshold {self.value:.4f} for {target}: {', '.join(rates)}; from {self.genuine_trials:,} genuine and "
-            f"{self.impostor_trials:,} impostor trials of {self.identities:,} enrolled identities ({source})"
+            f"{self.impostor_trials:,} impostor trials of {people} ({source})"
         )
 
     def save(self, path: Path) -> None:

@@ -178,7 +178,8 @@ def warnings_of(requests: Sequence[Request], holders: Mapping[bytes, list[str]],
                 found.append(f"{image.name} ({request.name!r}) is the same image as one of {names}")
             again = request.name in holding.get(image.digest, ()) and not replace and not request.key
             if image.digest in own or again:
-                found.append(f"{image.name} is twice in {request.name!r}; it counts once")
+                how = "twice" if image.digest in own else "already"
+                found.append(f"{image.name} is {how} in {request.name!r}; it counts once")
             own.add(image.digest)
         for digest in own:
             holding.setdefault(digest, []).append(request.name)

@@ -7,11 +7,12 @@ import hashlib
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from vlfew.core.checks import check_at_least
+from vlfew.core.checks import check_at_least, to_list
 from vlfew.core.errors import DataError, ModelError, did_you_mean
 from vlfew.core.plurals import counted
+from vlfew.data.decode import BadImage
 from vlfew.evaluation.score_normalization import Cohort
 from vlfew.gallery.contract import check_model
 from vlfew.gallery.directory import Directory, Page
@@ -31,6 +32,9 @@ from vlfew.gallery.store import (
 )
 from vlfew.models.dual_stream import DualStream
 from vlfew.models.loading import load
+
+if TYPE_CHECKING:
+    from vlfew.models.inputs import ImageInput
 
 
 class OpenedGallery:
@@ -240,6 +244,18 @@ class OpenedGallery:
             thumbnail=keep and self.settings["thumbnails"],
             content=keep and self.settings["store_images"],
         )
+
+    def read_images(
+        self, images: Iterable[ImageInput]
+    ) -> tuple[builtins.list[ReadImage], builtins.list[str]]:
+        """Images as this gallery's model takes them, for any verb in place of files, and a line for each bad one."""
+        found, errors = [], []
+        for number, image in enumerate(to_list(images, "images")):
+            try:
+                found.append(self._read(image, number, keep=False))
+            except BadImage as error:
+                errors.append(str(error))
+        return found, errors
 
     def _content(self, item_id: int) -> bytes | None:
         """The image of an item, where the gallery keeps it."""

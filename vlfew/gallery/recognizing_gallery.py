@@ -26,6 +26,7 @@ from vlfew.gallery.cohort import NORMALIZATION, cohort_of, normalized_score
 from vlfew.gallery.cohort import search as normalized_search
 from vlfew.gallery.cohort import to_setting as cohort_setting
 from vlfew.gallery.encoding import encode_images, unit_length
+from vlfew.gallery.images import ReadImage
 from vlfew.gallery.index import read_embeddings
 from vlfew.gallery.look_alikes import LookAlikes, find_look_alikes, find_near_duplicates
 from vlfew.gallery.matches import Decisions, Identification, Match, check_threshold
@@ -154,7 +155,7 @@ class RecognizingGallery(OpenedGallery):
         *,
         far: float | None = None,
         fpir: float | None = None,
-        impostors: Iterable[ImageInput] = (),
+        impostors: Iterable[ImageInput | ReadImage] = (),
         impostor_names: Sequence[str] | None = None,
         trials: Trials | None = None,
         source: Source = "other images",
@@ -182,7 +183,8 @@ class RecognizingGallery(OpenedGallery):
 
         Raises:
             ConfigError: not one rate.
-            DataError: too few images for the rate, and no validation images; says what the images do support.
+            DataError: too few images for the rate, and no validation images; says what the images do support. An
+                impostor who is enrolled.
         """
         if trials is not None:
             with self._lock:
@@ -201,9 +203,16 @@ class RecognizingGallery(OpenedGallery):
             self.set_thresholds({**self.thresholds, "image": calibration.to_json()})
             return {"image": calibration.threshold}
         given = to_list(impostors, "impostors")
-        strangers = encode_images(
-            self.model, [self._read(image, number, keep=False) for number, image in enumerate(given)]
-        )
+        probes = [self._read(image, number, keep=False) for number, image in enumerate(given)]
+        with self._lock:
+            holders = self.store.holders(probe.digest for probe in probes)
+        for probe in probes:
+            if probe.digest in holders:
+                raise DataError(
+                    f"{probe.name} is enrolled as {holders[probe.digest][0]!r}; leave that identity out of the "
+                    "impostors"
+                )
+        strangers = encode_images(self.model, probes)
         names = [str(n) for n in range(len(given))] if impostor_names is None else [*impostor_names]
         if len(names) != len(given):
             raise DataError(f"there are {len(names)} impostor_names for {counted(len(given), 'image')}")
@@ -230,7 +239,8 @@ class RecognizingGallery(OpenedGallery):
             reference=self._reference(far, fpir),
         )
         if not found:
-            raise DataError(f"{self.store.name}: {'; '.join(problems)}")
+            more = "" if given else "; images of others (--impostors) help most"
+            raise DataError(f"{self.store.name}: {'; '.join(problems)}{more}")
         for problem in problems:
             line = f"no threshold for {problem}"
             if on_problem is None:
@@ -248,7 +258,7 @@ class RecognizingGallery(OpenedGallery):
             self._cohort = stored, cohort_of(self.settings)
         return self._cohort[1]
 
-    def set_cohort(self, images: Iterable[ImageInput], top_k: int = TOP_K) -> None:
+    def set_cohort(self, images: Iterable[ImageInput | ReadImage], top_k: int = TOP_K) -> None:
         """Normalizes scores from now on, by how similar both sides are to a cohort of other people (AS-norm).
 
         A score is then no cosine but a number of standard deviations. Thresholds are dropped: they were for the scores
