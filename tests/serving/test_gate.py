@@ -121,8 +121,14 @@ def test_keys_and_scopes(gallery: Gallery, serve: Serve, tokens: dict[str, str],
         ("DELETE", f"/identities/{ann}"),
         ("PATCH", f"/identities/{ann}"),
         ("POST", "/check"),
+        ("GET", "/export"),  # all embeddings and images, at once
+        ("HEAD", "/export"),
     ):
+        if method == "HEAD":
+            assert http.head(path, headers=bearer(tokens["read"])).status_code == 403
+            continue
         assert "no scope 'write'" in problem(http.request(method, path, headers=bearer(tokens["read"])), 403)
+    assert http.get("/export", headers=bearer(tokens["write"])).status_code == 200
     assert http.get("/settings", headers=bearer(tokens["read"])).json()["scopes"] == ["read"]
 
 
@@ -133,6 +139,8 @@ def test_behind_a_proxy_that_ends_https(gallery: Gallery, serve: Serve, tokens: 
     assert (
         http.post("/identities", data={"name": "x", "texts": "y"}, headers=headers | own).status_code == 201
     )
+    begun = http.post("/session", json={"key": tokens["both"]}, headers=headers | own)
+    assert "Secure" in begun.headers["set-cookie"]
     problem(http.get("/identities", headers=headers | {"Origin": "https://other.example"}), 403)
     problem(http.get("/identities", headers=headers | {"Host": "other.example"}), 421)
 

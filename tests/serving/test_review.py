@@ -105,6 +105,19 @@ def test_look_alikes_and_duplicates(
     problem(http.get("/duplicates?score=2"), 422)
 
 
+@pytest.mark.parametrize("asked", ["bytes=x", "bytes=999999999-", "bytes=0-9"])
+def test_an_export_leaves_no_file_behind(
+    http: httpx2.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    response = http.get("/export", headers={"Range": asked})
+    assert response.status_code == 200 and len(response.content) == int(response.headers["content-length"])
+    assert zipfile.ZipFile(io.BytesIO(response.content)).testzip() is None
+    assert [*scratch.iterdir()] == []
+
+
 def test_check_export_and_import(
     gallery: Gallery, http: httpx2.Client, tmp_path: Path, model: DualStream, serve: Serve
 ) -> None:

@@ -148,7 +148,7 @@ def list_all(db: Path | str, as_json: bool) -> None:
 @db_argument
 @click.argument("name", metavar="NAME")
 def revoke(db: Path | str, name: str) -> None:
-    """Make a key worthless, by its name or id; a running server refuses it within a second."""
+    """Make a key worthless, by its name or id; a running server refuses it after about a second."""
     from vlfew.serving.keys import revoke_key
 
     with opened_gallery(db) as opened:

@@ -23,7 +23,6 @@ from vlfew.gallery.postgres_rows import Wire, WireDumper
 from vlfew.gallery.store import ReadOnlyStore, StoreUnavailable
 
 EXAMPLE = "postgresql://USER@HOST/DATABASE?gallery=NAME"
-PREFIXES = ("postgresql:", "postgres:")
 DEFAULT_NAME = "gallery"
 WAIT_SECONDS = 20
 """How long a write waits for those of others."""

@@ -33,6 +33,8 @@ OPEN = re.compile(r"/|/static/.*|/healthz|/readyz|/session|/settings|/openapi\.j
 READING = re.compile(r"/identify|/search|/verify|/identities/\d+/verify")
 """Paths whose POST changes nothing."""
 SAFE = ("GET", "HEAD", "OPTIONS")
+WHOLE = ("/export",)
+"""Paths that give embeddings and images themselves, and need `write` for looking too."""
 JSON_BYTES = 16 * MIB
 """Largest body of JSON."""
 SECURITY_HEADERS = (
@@ -148,7 +150,8 @@ class Gate:
                 else "a key is needed: send Authorization: Bearer KEY; vlfew gallery key add DB makes one"
             )
             raise Problem(401, detail, {"WWW-Authenticate": "Bearer"})
-        needed = "read" if method in SAFE or (method == "POST" and READING.fullmatch(path)) else "write"
+        looks = method in SAFE and path not in WHOLE
+        needed = "read" if looks or (method == "POST" and READING.fullmatch(path)) else "write"
         if needed not in access.scopes:
             raise Problem(
                 403, f"the key has no scope {needed!r}; vlfew gallery key add DB makes one that has"

@@ -44,6 +44,37 @@ def test_enroll_then_add_or_replace(open_page: Open, gallery: vlfew.Gallery, fol
     gallery.remove("Zoë")
 
 
+def test_replace_is_never_sent_for_another_name(open_page: Open, folder: Path) -> None:
+    """Whether it is looked up already or cannot be: what was chosen for one identity is not for another one."""
+
+    def refuse(page: Page) -> None:
+        page.route("**/identities?name=person+2*", lambda route: route.abort())
+        page.route("**/identities?name=person%202*", lambda route: route.abort())
+
+    page = open_page("identities", prepare=refuse)
+    page.get_by_role("button", name="Enroll").click()
+    dialog = page.get_by_role("dialog", name="Enroll")
+    dialog.locator("input[type=file]").set_input_files(probe(folder))
+    dialog.get_by_label("Name").fill("person 1")
+    dialog.get_by_label("Replace what is there").check()
+    dialog.get_by_label("Name").fill("person 2")
+    expect(dialog.get_by_label("Replace what is there")).to_have_count(0)
+    bodies = []
+
+    def answer_busy(route: Any) -> None:
+        if route.request.method != "POST":
+            route.fallback()
+            return
+        bodies.append(route.request.post_data_buffer or b"")
+        route.fulfill(status=422, json={"detail": "not now"})
+
+    page.route("**/identities", answer_busy)
+    dialog.get_by_role("button", name="Enroll").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("not now")
+    (body,) = bodies
+    assert re.search(rb'name="replace"\r\n\r\n(\w+)', body)[1] == b"false"  # type: ignore[index]
+
+
 def test_enroll_says_which_image_is_bad(open_page: Open, gallery: vlfew.Gallery, folder: Path) -> None:
     broken = folder / "broken.png"
     broken.write_bytes(probe(folder).read_bytes()[:60])

@@ -70,17 +70,24 @@ export async function openEnroll({ settings, name = "", images = [], fixed = fal
     trouble.replaceChildren()
   }
 
+  const typedName = () => nameField.value.normalize("NFC").trim()
+
   let asked = 0
   let timer = null
   function nameChanged() {
     changed()
+    asked++ // an answer that is on its way is about another name
+    if (known) {
+      known = null
+      showKnown()
+    }
     clearTimeout(timer)
     timer = setTimeout(lookUp, 250)
   }
 
   /** Whether the name is taken, so that adding or replacing is said before anything is sent. */
   async function lookUp() {
-    const wanted = nameField.value.normalize("NFC").trim()
+    const wanted = typedName()
     const number = ++asked
     let found = null
     try {
@@ -120,7 +127,8 @@ export async function openEnroll({ settings, name = "", images = [], fixed = fal
     if (!nameField.value.trim()) return refuse("Give a name.", nameField)
     if (!files.length && !lines.length) return refuse(settings.has_text ? "Give images, texts or both." : "Give an image.", input)
     if (files.some((file) => whyTooLarge(file, settings.limits))) return refuse("Remove the images that are too large.", input)
-    const replace = form.querySelector("input[name=replace]:checked")?.value === "replace"
+    const chosen = form.querySelector("input[name=replace]:checked")?.value
+    const replace = chosen === "replace" && known?.name === typedName() // never what another identity holds
     const body = new FormData()
     body.append("name", nameField.value)
     body.append("replace", String(replace))

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated, BinaryIO, cast
 
 from fastapi import FastAPI, Query, Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
-from starlette.background import BackgroundTask
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response, StreamingResponse
 
 from vlfew.gallery.exchange import DESCRIPTION, WEIGHTS
+from vlfew.gallery.gallery import Gallery
 from vlfew.serving.options import ServeOptions
 from vlfew.serving.problems import Problem
 from vlfew.serving.routes.recognition import json_response
@@ -26,6 +28,8 @@ from vlfew.serving.uploads import too_large
 
 FILES = (DESCRIPTION, WEIGHTS)
 ZIP = b"application/zip"
+CHUNK = 2**18
+"""Bytes of an export that are sent at a time."""
 
 
 def add_routes(app: FastAPI, server: Server) -> None:
@@ -43,26 +47,14 @@ def add_routes(app: FastAPI, server: Server) -> None:
         responses={200: {"content": {"application/zip": {}}}, **problems(507)},
     )
     async def export() -> Response:
-        """All of the gallery: a zip of safetensors and JSON, without the server's keys."""
+        """All of the gallery: a zip of safetensors and JSON, without the server's keys. Needs the scope `write`."""
 
-        def pack() -> Path:
-            folder = Path(tempfile.mkdtemp(prefix="vlfew-export-"))
-            try:
-                gallery.export(folder)
-                with zipfile.ZipFile(folder / "gallery.zip", "w") as packed:
-                    for name in FILES:
-                        packed.write(folder / name, name)
-                        (folder / name).unlink()
-            except BaseException:
-                shutil.rmtree(folder, ignore_errors=True)
-                raise
-            return folder
-
-        folder = await server.call(pack)
-        remove = BackgroundTask(shutil.rmtree, folder, ignore_errors=True)
-        return FileResponse(
-            folder / "gallery.zip", media_type=ZIP.decode(), filename="gallery.zip", background=remove
-        )
+        file = await server.call(_pack, gallery)
+        headers = {
+            "Content-Length": str(file.seek(0, os.SEEK_END)),
+            "Content-Disposition": 'attachment; filename="gallery.zip"',
+        }
+        return StreamingResponse(_chunks(file), headers=headers, media_type=ZIP.decode())
 
     @app.post(
         "/import",
@@ -97,6 +89,30 @@ def add_routes(app: FastAPI, server: Server) -> None:
             )
         count = await server.re_embed(body.model)
         return json_response({"items": count, "fingerprint": gallery.settings["fingerprint"]})
+
+
+def _pack(gallery: Gallery) -> BinaryIO:
+    """The zip of an export, in a file without a name: whatever becomes of the answer, nothing stays on the disk."""
+    file = cast("BinaryIO", tempfile.TemporaryFile(prefix="vlfew-export-"))  # noqa: SIM115 (the answer closes it)
+    try:
+        with tempfile.TemporaryDirectory(prefix="vlfew-export-") as folder:
+            gallery.export(folder)
+            with zipfile.ZipFile(file, "w") as packed:
+                for name in FILES:
+                    packed.write(Path(folder) / name, name)
+                    (Path(folder) / name).unlink()
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _chunks(file: BinaryIO) -> Iterator[bytes]:
+    """The whole file, which is closed at the end."""
+    with file:
+        file.seek(0)
+        while part := file.read(CHUNK):
+            yield part
 
 
 async def _receive_file(request: Request, file: BinaryIO, options: ServeOptions) -> None:

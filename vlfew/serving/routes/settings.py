@@ -70,8 +70,12 @@ def add_routes(app: FastAPI, server: Server) -> None:
         gallery.refresh()
         return thresholds_json(gallery.thresholds, len(gallery))
 
+    def over_https(request: Request) -> bool:
+        """Whether the page came over HTTPS, be it by a proxy that ends it: then the cookie is for HTTPS alone."""
+        return options.secure or request.headers.get("origin", "").lower().startswith("https:")
+
     @app.post("/session", status_code=204, responses=problems())
-    async def begin_session(body: KeyBody) -> Response:
+    async def begin_session(request: Request, body: KeyBody) -> Response:
         """Begins a session of the web page: a cookie takes the place of the key."""
         key = find_key(server.keys, body.key.strip())
         if key is None:
@@ -82,7 +86,7 @@ def add_routes(app: FastAPI, server: Server) -> None:
             server.sessions.begin(key),
             max_age=SECONDS,
             path="/",
-            secure=options.secure,
+            secure=over_https(request),
             httponly=True,
             samesite="strict",
         )
@@ -93,7 +97,7 @@ def add_routes(app: FastAPI, server: Server) -> None:
         """Ends the session."""
         server.sessions.end(session_of(request.headers.get("cookie", "")))
         response = Response(status_code=204)
-        response.delete_cookie(COOKIE, path="/", secure=options.secure, httponly=True, samesite="strict")
+        response.delete_cookie(COOKIE, path="/", secure=over_https(request), httponly=True, samesite="strict")
         return response
 
     @app.get("/settings", response_model=SettingsBody, responses=problems())
