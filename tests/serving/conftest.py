@@ -28,6 +28,7 @@ MIB = 2**20
 def decoders() -> Iterator[Decoders]:
     """Processes that decode, which all servers of these tests share: they take seconds to start."""
     made = Decoders(2, 60, 512 * MIB)
+    assert made.wait_ready()
     yield made
     made.close()
 

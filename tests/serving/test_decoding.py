@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import struct
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -161,6 +162,44 @@ def test_a_process_that_was_killed_is_replaced(limited: Decoders) -> None:
     assert all(isinstance(one, ReadImage) for one in decode(limited, encoded(), encoded(color="blue")))
     worker().kill()
     assert isinstance(decode(limited, encoded())[0], ReadImage)
+
+
+def test_time_is_for_one_image_not_for_all_of_a_request() -> None:
+    large = encoded((3000, 3000))
+    made = Decoders(1, 60, 512 * MIB)
+    try:
+        decode(made, large)
+        begin = time.monotonic()
+        decode(made, large)
+        alone = time.monotonic() - begin
+    finally:
+        made.close()
+    seconds = max(1.0, 6 * alone)
+    made = Decoders(1, seconds, 512 * MIB)
+    try:
+        assert made.wait_ready()
+        begin = time.monotonic()
+        found = decode(made, *[large] * (2 + int(1.5 * seconds / alone)))
+        assert time.monotonic() - begin > seconds, "too fast to show anything"
+        assert all(isinstance(one, ReadImage) for one in found) and made.restarts == 0
+    finally:
+        made.close()
+
+
+def test_a_process_that_cannot_start_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.executable", "/no/such/python")
+        patch.setattr("vlfew.serving.decoding.RETRY_SECONDS", 0.05)
+        made = Decoders(2, 60, 100 * MIB)
+        try:
+            assert not made.wait_ready(0.3) and not made.ready
+            (refused,) = decode(made, encoded())
+            assert isinstance(refused, Problem) and refused.status == 503 and "try again" in refused.detail
+            patch.undo()
+            assert made.wait_ready() and made.ready
+            assert isinstance(decode(made, encoded())[0], ReadImage)
+        finally:
+            made.close()
 
 
 def test_a_full_queue_is_busy() -> None:

@@ -15,6 +15,7 @@ from vlfew.core.errors import WriteError
 from vlfew.gallery.gallery import Gallery
 from vlfew.gallery.store import DamagedStore, StaleModel, StoreUnavailable
 from vlfew.models import DualStream
+from vlfew.serving.decoding import Decoders
 
 People = dict[str, list[Path]]
 
@@ -298,8 +299,14 @@ def test_a_read_only_file(
     assert http.post("/identify", files=files("images", people["ann"][0])).status_code == 200
 
 
-def test_health_metrics_and_description(http: httpx2.Client, people: People) -> None:
+def test_health_metrics_and_description(
+    http: httpx2.Client, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert http.get("/healthz").json() == http.get("/readyz").json() == {"status": "ok"}
+    with monkeypatch.context() as patch:
+        patch.setattr(Decoders, "ready", False)
+        assert "decodes images" in problem(http.get("/readyz"), 503)
+        assert http.get("/healthz").status_code == 200
     http.post("/identify", files=files("images", *people["ann"]))
     text = http.get("/metrics").text
     assert "vlfew_identities 3.0" in text and "vlfew_items 6.0" in text

@@ -145,13 +145,11 @@ def main() -> None:
             message, content = receive(connection)
         except (EOFError, OSError):  # the server is gone
             return
-        answers, parts, at = [], [], 0
+        at = 0
         for size in message["sizes"]:
-            answer, own = decode(content[at : at + size], message["settings"])
+            answer, parts = decode(content[at : at + size], message["settings"])
             at += size
-            answers.append(answer)
-            parts += own
-        send(connection, answers, parts)
+            send(connection, answer, parts)  # each at once: the server's patience is for one image
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -20,11 +20,14 @@ from vlfew.core.errors import VlfewError
 from vlfew.data.preprocess import ImagePreprocessor
 from vlfew.gallery.images import ReadImage
 from vlfew.serving.decode_worker import receive, send, settings_message
+from vlfew.serving.logs import describe_exception, logger
 from vlfew.serving.problems import Problem, busy
 from vlfew.serving.uploads import Upload
 
 START_SECONDS = 120.0
 """Until a new process has loaded what it needs."""
+RETRY_SECONDS = 5.0
+"""Until a process that could not be started is tried again, where nothing waits."""
 TOGETHER = 16
 """Images that are sent to a process at a time."""
 TOGETHER_BYTES = 4 * 2**20
@@ -83,17 +86,20 @@ class Decoders:
         self.restarts = 0
         """Processes that had to be replaced."""
         self._messages: dict[DecodeSettings, str] = {}
-        self._ready = threading.Semaphore(0)
+        self._working = 0
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(count)]
         for thread in self._threads:
             thread.start()
 
     def wait_ready(self, timeout: float = START_SECONDS) -> bool:
         """Waits until one process can work."""
-        ready = self._ready.acquire(timeout=timeout)
-        if ready:
-            self._ready.release()
-        return ready
+        with self._changed:
+            return self._changed.wait_for(lambda: self._working > 0, timeout)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a process can work."""
+        return self._working > 0
 
     @property
     def queued(self) -> int:
@@ -147,13 +153,19 @@ class Decoders:
         for thread in self._threads:
             thread.join()
 
-    def _take(self) -> list[_Job]:
-        """Jobs for one message: all that wait, shared among the processes; none at the end."""
+    def _take(self, timeout: float | None) -> list[_Job] | None:
+        """Jobs for one message: all that wait, shared among the processes.
+
+        Args:
+            timeout: seconds after which there are none; None waits for as long as it takes.
+
+        Returns:
+            The jobs; None at the end.
+        """
         with self._changed:
-            while not self._jobs and not self._closed:
-                self._changed.wait()
+            self._changed.wait_for(lambda: self._jobs or self._closed, timeout)
             if not self._jobs:
-                return []
+                return None if self._closed else []
             taken = [self._jobs.popleft()]
             images, size = len(taken[0].uploads), taken[0].bytes
             share = -(-(len(self._jobs) + 1) // len(self._threads))
@@ -166,17 +178,26 @@ class Decoders:
             return taken
 
     def _run(self) -> None:
-        process = _Process(self._memory)
-        self._ready.release()
+        process = self._start()
         try:
-            while jobs := self._take():
+            while (jobs := self._take(RETRY_SECONDS if process is None else None)) is not None:
+                process = process or self._start()
+                if not jobs:
+                    continue
                 uploads = [upload for job in jobs for upload in job.uploads]
                 decoded: list[Decoded] = []
                 try:
+                    if process is None:
+                        raise VlfewError("there is no process that decodes")
                     decoded, process = self._decode(process, uploads, jobs[0])
                 except Exception as error:  # such as no memory, or no process to be had
                     detail = f"cannot be decoded now ({type(error).__name__}); try again"
                     decoded = [busy(f"{upload.name}: {detail}") for upload in uploads]
+                    if process is not None:
+                        process.kill()
+                        process = None
+                        with self._changed:
+                            self._working -= 1
                 at = 0
                 for job in jobs:
                     with suppress(RuntimeError):  # the event loop of a server that has stopped
@@ -185,7 +206,20 @@ class Decoders:
                 with self._changed:
                     self._queued -= len(uploads)
         finally:
-            process.kill()
+            if process is not None:
+                process.kill()
+
+    def _start(self) -> _Process | None:
+        """A new process; None where there is none to be had for now."""
+        try:
+            process = _Process(self._memory)
+        except Exception as error:
+            logger.error("no decoder", extra={"fields": {"error": describe_exception(error)}})
+            return None
+        with self._changed:
+            self._working += 1
+            self._changed.notify_all()
+        return process
 
     def _decode(
         self, process: _Process, uploads: list[Upload], job: _Job, again: bool = False
@@ -193,7 +227,8 @@ class Decoders:
         """Decodes images, and the process that is there afterwards; `again` is for one that a process ended at."""
         answers: list[Decoded] = []
         try:
-            return process.decode(uploads, job, self._seconds), process
+            answers.extend(process.decode(uploads, job, self._seconds))
+            return answers, process
         except (OSError, EOFError, ValueError, LookupError, TypeError) as error:
             process.kill()
             self.restarts += 1
@@ -207,7 +242,7 @@ class Decoders:
                     else "its decoder crashed"
                 )
                 return [_bad(uploads[0], 422, why)], process
-        for upload in uploads:  # which of them was it?
+        for upload in uploads[len(answers) :]:  # one of those without an answer, most likely the first
             own, process = self._decode(process, [upload], job)
             answers += own
         return answers, process
@@ -245,45 +280,41 @@ class _Process:
         self._process.kill()
         self._process.wait()
 
-    def decode(self, uploads: list[Upload], job: _Job, seconds: float) -> list[Decoded]:
-        """
+    def decode(self, uploads: list[Upload], job: _Job, seconds: float) -> Iterator[Decoded]:
+        """Yields an answer for each image, as soon as it is there.
+
         Raises:
-            TimeoutError: it takes too long.
+            TimeoutError: one takes too long.
             OSError, EOFError, ValueError, LookupError, TypeError: the process is gone, or answers nonsense.
         """
-        sent = [u for u in uploads if len(u.content) <= job.settings.most_bytes]
-        answers = iter(self._ask(sent, job, seconds) if sent else [])
         most = job.settings.most_bytes
-        return [
-            next(answers)
-            if len(upload.content) <= most
-            else _bad(upload, 413, f"{len(upload.content):,} bytes, above the limit of {most:,}")
-            for upload in uploads
-        ]
-
-    def _ask(self, uploads: list[Upload], job: _Job, seconds: float) -> list[Decoded]:
-        contents = [upload.content for upload in uploads]
+        contents = [upload.content for upload in uploads if len(upload.content) <= most]
         self._socket.settimeout(seconds)
-        send(self._socket, {"settings": job.message, "sizes": [*map(len, contents)]}, contents)
-        answers, parts = receive(self._socket)
-        if len(answers) != len(uploads):
-            raise ValueError("answers are missing")
-        shape = job.settings.preprocessor.shape
-        size, at, decoded = shape[0] * shape[1] * shape[2], 0, list[Decoded]()
-        for upload, answer in zip(uploads, answers, strict=True):
-            if "error" in answer:
-                decoded.append(_bad(upload, 413 if answer["status"] == 413 else 422, str(answer["error"])))
-                continue
-            small = int(answer["thumbnail"])
-            if at + size + small > len(parts):
-                raise ValueError("pixels are missing")
-            pixels = torch.frombuffer(parts[at : at + size], dtype=torch.uint8).reshape(shape)
-            thumbnail = bytes(parts[at + size : at + size + small]) if job.settings.thumbnail else None
-            at += size + small
-            digest = hashlib.sha256(upload.content).digest()
-            content = upload.content if job.settings.content else None
-            decoded.append(ReadImage(upload.name, "", digest, pixels, thumbnail, content))
-        return decoded
+        if contents:
+            send(self._socket, {"settings": job.message, "sizes": [*map(len, contents)]}, contents)
+        for upload in uploads:
+            if len(upload.content) <= most:
+                yield self._receive(upload, job.settings)
+            else:
+                yield _bad(upload, 413, f"{len(upload.content):,} bytes, above the limit of {most:,}")
+
+    def _receive(self, upload: Upload, settings: DecodeSettings) -> Decoded:
+        """The answer for the next image."""
+        answer, parts = receive(self._socket)
+        if "error" in answer:
+            return _bad(upload, 413 if answer["status"] == 413 else 422, str(answer["error"]))
+        shape = settings.preprocessor.shape
+        size, small = shape[0] * shape[1] * shape[2], int(answer["thumbnail"])
+        if size + small != len(parts):
+            raise ValueError("pixels are missing")
+        return ReadImage(
+            upload.name,
+            "",
+            hashlib.sha256(upload.content).digest(),
+            torch.frombuffer(parts[:size], dtype=torch.uint8).reshape(shape),
+            bytes(parts[size:]) if settings.thumbnail else None,
+            upload.content if settings.content else None,
+        )
 
 
 def _bad(upload: Upload, status: int, reason: str) -> Problem:

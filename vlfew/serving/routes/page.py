@@ -34,9 +34,13 @@ def add_routes(app: FastAPI, server: Server) -> None:
 
     @app.get("/readyz", response_model=StatusBody, responses=problems())
     async def ready() -> dict[str, str]:
-        """Whether it can answer: 503 where the gallery cannot be read."""
+        """Whether it can answer: 503 where the gallery cannot be read, or images cannot be decoded yet."""
         if server.problem is not None:
             raise busy("the gallery cannot answer; the log of the server says since when")
+        if not server.decoders.ready:
+            raise busy(
+                "no process that decodes images has started; the log of the server says why one cannot"
+            )
         return {"status": "ok"}
 
     @app.get("/metrics", response_class=PlainTextResponse, responses=problems())
