@@ -32,6 +32,7 @@ from vlfew.data.class_split import read_class_list
 from vlfew.data.labeled_images import InMemory, LabeledImages
 from vlfew.data.pairs import Pairs
 from vlfew.data.samplers import make_sampler
+from vlfew.data.sources.glyphs import GlyphSet
 from vlfew.data.sources.glyphs import _split as split_glyphs
 from vlfew.data.splits import split_by_class
 
@@ -546,7 +547,7 @@ def test_splits_by_class(seed: int) -> None:
 def test_glyph_split(seed: int) -> None:
     """By the first character of a class; the images depend on the installed fonts and font renderer."""
     classes = [[code, code + 1] for code in range(0x21, 0x2000, 7)]
-    splits = split_glyphs(classes, torch.arange(len(classes)), seed)
+    splits = split_glyphs(GlyphSet([], classes, []), torch.arange(len(classes)), seed)
     check_hash(f"glyph split, seed {seed}", splits_of(splits))
 
 

@@ -17,6 +17,7 @@ from tests.gallery.conftest import DIM, draw
 from vlfew.cli import main
 from vlfew.core.errors import ConfigError, DataError
 from vlfew.gallery.gallery import Gallery
+from vlfew.gallery.store import StaleSettings
 from vlfew.models import DualStream
 
 TOP_K, PEOPLE = 4, 9
@@ -146,3 +147,54 @@ def test_the_command(
     for wrong in ((), (str(cohort[0]), "--off")):
         code, out = run("normalize", db, *wrong)
         assert code == 2 and "give one of COHORT" in out
+
+
+def test_who_is_in_the_cohort_is_nobody_else(gallery: Gallery, cohort: list[Path], tmp_path: Path) -> None:
+    gallery.set_cohort(cohort, TOP_K)
+    with pytest.raises(DataError, match=r"3\.png is an impostor and in the cohort"):
+        gallery.calibrate(far=0.1, impostors=[draw(tmp_path / "other.png", 1), cohort[3]])
+    gallery.enroll("known", [draw(tmp_path / "known.png", 55)])
+    with pytest.raises(DataError, match=r"known\.png is enrolled as 'known'; leave that identity out"):
+        gallery.set_cohort([*cohort, tmp_path / "known.png"], TOP_K)
+
+
+def test_thresholds_of_other_scores_are_neither_stored_nor_used(
+    gallery: Gallery, place: str | Path, cohort: list[Path], model: DualStream, tmp_path: Path
+) -> None:
+    """Another process sets a cohort while thresholds are measured."""
+    plain = gallery.calibrate(far=0.1)["image"]
+    stored = gallery.thresholds
+    with Gallery.open(place, model) as other:
+
+        def meanwhile() -> None:
+            other.set_cohort(cohort, TOP_K)
+
+        with pytest.raises(StaleSettings, match="its cohort was changed by another process meanwhile"):
+            gallery.calibrate(far=1e-6, validation=lambda: meanwhile() or validation())
+        other.write_settings({"thresholds": stored})
+        match = other.identify([draw(tmp_path / "a.png", 1)])[0].matches[0]
+        assert match.threshold is None and match.accepted is None and plain.normalization == "none"
+
+
+def validation() -> tuple[Tensor, Tensor]:
+    """Enough images for a FAR of one in a million."""
+    generator = torch.Generator().manual_seed(3)
+    return torch.randn(3500, DIM, generator=generator), torch.arange(1750).repeat_interleave(2)
+
+
+def test_who_is_removed_between_search_and_statistics_is_left_out(
+    gallery: Gallery, cohort: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gallery.set_cohort(cohort, TOP_K)
+    image = draw(tmp_path / "probe.png", 1)
+    best, second, *_ = gallery.identify([image], k=PEOPLE)[0].matches
+    templates = gallery._index.templates
+
+    def without_the_best(ids: list[int]) -> tuple[Tensor, Tensor]:
+        vectors, owner = templates(ids)
+        kept = owner != ids.index(best.id)
+        return vectors[kept], owner[kept]
+
+    monkeypatch.setattr(gallery._index, "templates", without_the_best)
+    matches = gallery.identify([image], k=PEOPLE)[0].matches
+    assert matches[0] == second and len(matches) == PEOPLE - 1

@@ -8,11 +8,13 @@ import json
 import threading
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch.nn.functional import normalize
 
 import vlfew
@@ -22,6 +24,7 @@ from vlfew.core.errors import ConfigError, DataError, ModelError, WriteError
 from vlfew.gallery.gallery import Gallery
 from vlfew.gallery.index import TemplateIndex
 from vlfew.gallery.sqlite_store import SQLiteStore
+from vlfew.gallery.store import StaleModel
 from vlfew.models import DualStream, ModelSpec, save_model
 
 People = dict[str, list[Path]]
@@ -617,3 +620,56 @@ def test_embeddings_are_identified_as_their_images(filled: Gallery, people: Peop
 def test_keys_of_a_server_are_not_exported(gallery: Gallery, tmp_path: Path) -> None:
     gallery.store.write_settings({"key:ab": {"name": "phone"}})
     assert "phone" not in gallery.export(tmp_path / "out").read_text()
+
+
+def test_what_another_model_has_encoded_is_not_stored(
+    gallery: Gallery, other_run: Path, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread embeds the gallery again between encoding and writing."""
+    gallery.enroll("ann", people["ann"])
+    write = type(gallery)._write
+
+    def meanwhile(self: Gallery, *arguments: Any) -> Any:
+        monkeypatch.undo()
+        self.re_embed(other_run)
+        return write(self, *arguments)
+
+    monkeypatch.setattr(type(gallery), "_write", meanwhile)
+    with pytest.raises(StaleModel, match="embedded again"):
+        gallery.enroll("bob", people["bob"])
+    assert "bob" not in gallery and gallery.check() == []
+    assert gallery.identify(people["ann"][:1])[0].matches[0].score == pytest.approx(1, abs=0.1)
+    embeddings = torch.eye(DIM)[:1]
+    with pytest.raises(StaleModel, match="embedded again"):
+        gallery.identify_embeddings(embeddings, fingerprint="another")
+
+
+def test_an_export_from_elsewhere_is_checked(filled: Gallery, tmp_path: Path) -> None:
+    filled.write_settings({"key:1": {"sha256": "x"}})
+    folder = tmp_path / "export"
+    filled.export(folder)
+    description = json.loads((folder / "gallery.json").read_text())
+    assert "key:1" not in description["settings"]
+    description["settings"]["key:2"] = {"sha256": "planted"}
+    (folder / "gallery.json").write_text(json.dumps(description))
+    with Gallery.restore(tmp_path / "restored.db", folder) as restored:
+        assert not any(key.startswith("key:") for key in restored.settings)
+    for change in (
+        lambda d: d["items"][0].update(kind="video"),
+        lambda d: d["items"][0].update(source=None),
+        lambda d: d["settings"].update(dim=3),
+        lambda d: d.update(items=5),
+    ):
+        broken = json.loads(json.dumps(description))
+        change(broken)
+        (folder / "gallery.json").write_text(json.dumps(broken))
+        with pytest.raises(DataError, match=r"gallery\.json is damaged"):
+            Gallery.restore(tmp_path / "broken.db", folder)
+    tensors = load_file(folder / "gallery.safetensors")
+    tensors["embedding"][0] = torch.nan
+    save_file(tensors, folder / "gallery.safetensors")
+    description["sha256"] = hashlib.sha256((folder / "gallery.safetensors").read_bytes()).hexdigest()
+    (folder / "gallery.json").write_text(json.dumps(description))
+    with pytest.raises(DataError, match="NaN or infinity"):
+        Gallery.restore(tmp_path / "broken.db", folder)
+    assert not (tmp_path / "broken.db").exists()

@@ -8,13 +8,16 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.gallery.conftest import DIM, id_of, identity, item, vector
 from vlfew.core.errors import DataError, WriteError
 from vlfew.gallery import sqlite_file
+from vlfew.gallery.gallery import Gallery
 from vlfew.gallery.sqlite_pages import unclean_free_pages
 from vlfew.gallery.sqlite_store import SQLiteStore
 from vlfew.gallery.store import NewIdentity, NewItem
+from vlfew.models import DualStream
 
 SETTINGS = {"fingerprint": "f", "dim": DIM}
 
@@ -300,3 +303,24 @@ def test_free_pages_are_looked_at(tmp_path: Path, secure: bool, clean: bool) -> 
     assert db.execute("PRAGMA freelist_count").fetchone()[0] > 50
     assert (not unclean_free_pages(db.serialize())) == clean
     db.close()
+
+
+def test_a_removal_that_cannot_rewrite_the_file_says_that_it_is_one(
+    path: Path, model: DualStream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """VACUUM needs as much space again; the removal itself is done by then."""
+    with Gallery.create(tmp_path / "g.db", model) as gallery:
+        gallery.enroll_embeddings(["ann", "bob"], torch.eye(DIM)[:2])
+        assert gallery.identify_embeddings(torch.eye(DIM)[:1])[0][0].name == "ann"
+
+        def full(self: SQLiteStore) -> None:
+            raise WriteError("the disk is full; nothing was changed")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(SQLiteStore, "_rewrite", full)
+            with pytest.raises(
+                WriteError, match=r"it is removed, but the file cannot be rewritten yet.*gallery check"
+            ):
+                gallery.remove("ann")
+        assert "ann" not in gallery and [*gallery._index.names.values()] == ["bob"]
+        assert gallery.check() == []

@@ -49,6 +49,10 @@ CASES: dict[str, dict[str, list[str]]] = {
         "embed2d": ["image={backbone: embed2d}", "embedding_dim=null"],
         "conv4": [],
         "resnet12": ["image={backbone: resnet12, widths: [4, 4, 8, 8]}"],
+        "dlib_face_resnet": [
+            "image={backbone: dlib_face_resnet, unfreeze_last: 1, frozen: true}",
+            "data.image_size=103",
+        ],
         "efficientnet_lite0": ["image={backbone: efficientnet_lite0}"],
         "efficientnet_lite1": ["image={backbone: efficientnet_lite1, frozen: true}"],
         "efficientnet_lite2": ["image={backbone: efficientnet_lite2, unfreeze_last: 1, frozen: true}"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self
@@ -143,13 +144,16 @@ def calibrate_kinds(
         )
         try:
             found[kind] = fit(enrolled.trials(kind, strangers, stranger_identity), source="own images")
+            continue
         except DataError as error:
-            images = validation() if kind == "image" and validation is not None else None
-            if images is not None:
+            problem = f"{NAMES[kind]}: {error}"
+        images = validation() if kind == "image" and validation is not None else None
+        if images is not None:
+            with suppress(DataError):  # they are too few as well
                 trials = trials_from_embeddings(*images, combine=enrolled.combine, cohort=enrolled.cohort)
                 found[kind] = fit(trials, source="validation split of the model")
-            elif kind == "image" and reference is not None:
-                found[kind] = reference
-            else:
-                problems.append(f"{NAMES[kind]}: {error}")
+        if kind == "image" and kind not in found and reference is not None:
+            found[kind] = reference
+        if kind not in found:
+            problems.append(problem)
     return found, problems

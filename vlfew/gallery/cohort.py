@@ -50,21 +50,24 @@ def search(index: Index, cohort: Cohort, queries: Tensor, k: int) -> tuple[Tenso
     if not ids.numel():
         return cosines, ids
     found, place = ids.unique(return_inverse=True)
-    of_templates = _template_statistics(index, cohort, found.tolist())
+    templates, owner = index.templates(found.tolist())
+    there = torch.isin(torch.arange(len(found)), owner)  # others were removed since the search
+    of_templates = _statistics(cohort, templates, owner, len(found))
     scores = cohort.of_embeddings(queries).normalize(cosines.double(), of_templates[place])
-    best = scores.topk(min(k, scores.shape[1]), dim=1)
+    scores = scores.where(there[place], -torch.inf)
+    best = scores.topk(min(k, int(there[place].sum(1).min())), dim=1)
     return best.values, ids.gather(1, best.indices)
 
 
 def normalized_score(index: Index, cohort: Cohort, query: Tensor, identity: int) -> float:
     """Of a query `[D]` of unit length and an identity."""
     cosine = torch.tensor([index.score(query, identity)], dtype=torch.float64)
+    templates, owner = index.templates([identity])
     return float(
-        cohort.of_embeddings(query[None]).normalize(cosine, _template_statistics(index, cohort, [identity]))
+        cohort.of_embeddings(query[None]).normalize(cosine, _statistics(cohort, templates, owner, 1))
     )
 
 
-def _template_statistics(index: Index, cohort: Cohort, ids: list[int]) -> CohortScores:
-    """The cohort's statistics of identities `[N]`."""
-    templates, owner = index.templates(ids)
-    return cohort.of_scores(best_of_owners(cohort.embeddings @ templates.double().T, owner, len(ids)).T)
+def _statistics(cohort: Cohort, templates: Tensor, owner: Tensor, count: int) -> CohortScores:
+    """The cohort's statistics `[N]` of the owners `[T]` of templates `[T, D]`."""
+    return cohort.of_scores(best_of_owners(cohort.embeddings @ templates.double().T, owner, count).T)

@@ -57,6 +57,12 @@ class Directory:
         following = part[-1][1] if start + limit < len(entries) else None
         return Page([rows[identity] for _, _, identity in part], len(entries), following)
 
+    def follow(self) -> None:
+        """Drops what was removed, where names are in memory."""
+        if self._version >= 0:
+            with self._store.snapshot():
+                self._follow()
+
     def _follow(self) -> None:
         """Takes over what this or another process has written since the last time."""
         version = self._store.version()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -12,10 +12,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from vlfew.core.errors import DataError
+from vlfew.core.errors import DataError, ModelError
 from vlfew.core.files import sha256, write_tensors
+from vlfew.gallery.encoding import to_rows, unit_length
 from vlfew.gallery.names import checked_name
-from vlfew.gallery.store import NewIdentity, NewItem, Store
+from vlfew.gallery.store import Kind, NewIdentity, NewItem, Store
 
 FORMAT = 1
 WEIGHTS, DESCRIPTION = "gallery.safetensors", "gallery.json"
@@ -81,12 +82,29 @@ def read(folder: Path, replace: bool) -> tuple[dict[str, Any], list[NewIdentity]
             f"{folder / WEIGHTS} is damaged, or of another export: its SHA-256 is not the one in {path}"
         )
     try:
-        return description["settings"], _identities(description["items"], tensors, replace)
-    except (KeyError, TypeError, ValueError) as error:
+        settings = {
+            key: value for key, value in description["settings"].items() if not key.startswith(PRIVATE)
+        }
+        return settings, _identities(description["items"], tensors, settings["dim"], replace)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} is damaged: {error!r}") from None
+    except ModelError as error:
+        raise DataError(f"{folder / WEIGHTS} is damaged: {error}") from None
 
 
-def _identities(items: list[dict[str, Any]], tensors: dict[str, Tensor], replace: bool) -> list[NewIdentity]:
+def _identities(
+    items: list[dict[str, Any]], tensors: dict[str, Tensor], dim: int, replace: bool
+) -> list[NewIdentity]:
+    """
+    Raises:
+        ValueError, TypeError, KeyError: items of another form.
+        ModelError: an embedding that is zero or not finite.
+    """
+    if tensors["embedding"].shape != (len(items), dim):
+        raise ValueError(
+            f"embeddings of shape {list(tensors['embedding'].shape)} for {len(items)} items x {dim}"
+        )
+    embedding = unit_length(tensors["embedding"], [f"item {n}" for n in range(len(items))])
     found: dict[str, list[NewItem]] = {}
     at = {"thumbnail": 0, "content": 0}
 
@@ -97,11 +115,17 @@ def _identities(items: list[dict[str, Any]], tensors: dict[str, Tensor], replace
         at[part] += length
         return tensors[part][start : at[part]].numpy().tobytes()
 
-    for item, row in zip(items, tensors["embedding"].numpy().astype("<f4"), strict=True):
+    for item, row in zip(items, to_rows(embedding), strict=True):
+        if item["kind"] not in get_args(Kind) or not all(
+            isinstance(item[k], str) for k in ("text", "source")
+        ):
+            raise ValueError(
+                f"an item of kind {item['kind']!r}, text {item['text']!r}, source {item['source']!r}"
+            )
         new = NewItem(
             item["kind"],
             bytes.fromhex(item["digest"]),
-            row.tobytes(),
+            row,
             item["text"],
             item["source"],
             take("thumbnail", item["thumbnail"]),

@@ -241,7 +241,9 @@ class Gallery(RecognizingGallery):
         for name, row in zip(names, rows, strict=True):
             new = NewItem(kind, hashlib.sha256(row).digest(), row)  # type: ignore[arg-type]
             items.setdefault(checked_name(name), []).append(new)
-        return self._write([NewIdentity(name, own) for name, own in items.items()])
+        return self._write(
+            [NewIdentity(name, own) for name, own in items.items()], self.settings["fingerprint"]
+        )
 
     def rename(self, name: str | int, new: str) -> None:
         """Gives an identity another name.
@@ -253,9 +255,8 @@ class Gallery(RecognizingGallery):
         Raises:
             DataError: no such identity, or another one of the new name.
         """
-        with self._lock:
+        with self._following():
             self.store.rename(self._require(name).id, checked_name(new))
-            self._follow()
 
     def remove(self, *names: str | int) -> int:
         """Removes identities; returns their number of items.
@@ -269,12 +270,11 @@ class Gallery(RecognizingGallery):
 
         Raises:
             DataError: one of them is not there; then none is removed.
+            WriteError, StoreUnavailable: they are removed, but bytes of them may still be in the file; says so.
         """
-        with self._lock:
+        with self._following():
             ids = [self._require(name).id for name in names]
-            count = self.store.remove(ids) if ids else 0
-            self._follow()
-            return count
+            return self.store.remove(ids) if ids else 0
 
     def remove_item(self, item_id: int) -> str:
         """Removes an image or a text, as `remove` does, and with the last one its identity; returns its name.
@@ -282,10 +282,8 @@ class Gallery(RecognizingGallery):
         Raises:
             DataError: no such item.
         """
-        with self._lock:
-            name = self.store.remove_item(item_id)
-            self._follow()
-            return name
+        with self._following():
+            return self.store.remove_item(item_id)
 
     def export(self, folder: str | Path) -> Path:
         """Writes `gallery.safetensors` and `gallery.json` to a folder: all of the gallery, or nothing.
@@ -313,7 +311,7 @@ class Gallery(RecognizingGallery):
                 f"{folder} was exported with the model of fingerprint {settings['fingerprint']}, {self.store.name} has "
                 f"{self.settings['fingerprint']}; import it into a new gallery, and use vlfew gallery re-embed there"
             )
-        return self._write(identities)
+        return self._write(identities, settings["fingerprint"])
 
     @classmethod
     def restore(cls, path: str | Path, folder: str | Path, *, search: Search | None = None) -> Self:
@@ -334,7 +332,7 @@ class Gallery(RecognizingGallery):
         store = create_store(path, settings | {"search": search})
         try:
             gallery = cls(store)
-            gallery._write(identities)
+            gallery._write(identities, settings["fingerprint"])
             return gallery
         except BaseException:
             store.destroy()
@@ -370,9 +368,9 @@ class Gallery(RecognizingGallery):
                 embeddings |= embed_again(loaded, part, self._content, self.store.name)
             with self._lock:
                 missing = self.store.replace_embeddings(embeddings, settings)
-        with self._lock:
-            self._model, self.settings = loaded, self.store.settings()
-            self._follow()
+                if not missing:
+                    self._model, self.settings = loaded, self.store.settings()
+                    self._follow()
         return len(embeddings)
 
     def _enroll(
@@ -380,14 +378,15 @@ class Gallery(RecognizingGallery):
     ) -> Enrollment:
         """Reads, encodes and writes identities in one transaction."""
         known = self._known_images(requests) if skip_known else {}
-        errors = read_images(requests, partial(self._read, keep=True), known, skip_bad)
+        model, fingerprint = self._current()
+        errors = read_images(requests, partial(self._read, keep=True, model=model), known, skip_bad)
         requests = [request for request in requests if request.read or request.texts]
         if not requests:
             return Enrollment(errors=errors)
         with self._lock:
             holders = self.store.holders(image.digest for request in requests for image in request.read)
         odd = warnings_of(requests, holders, replace)
-        return Enrollment(self._write(encode(requests, self.model, replace)), errors, odd)
+        return Enrollment(self._write(encode(requests, model, replace), fingerprint), errors, odd)
 
     def _known_images(self, requests: Sequence[Request]) -> dict[str, set[bytes]]:
         """Digests of the images that identities have."""

@@ -54,13 +54,21 @@ class Decisions:
 
     Args:
         thresholds: for each kind of support a JSON object with a `value` and, where it was calibrated, what it stands
-            for.
+            for. Those that were calibrated for scores of another normalization count for nothing.
+        normalization: of the scores.
     """
 
-    def __init__(self, thresholds: Mapping[Support, Mapping[str, Any]]) -> None:
-        self.thresholds = thresholds
+    def __init__(self, thresholds: Mapping[Support, Mapping[str, Any]], normalization: str = "none") -> None:
+        self.stored, self.normalization = thresholds, normalization
         read = {kind: Calibration.from_json(stored) for kind, stored in thresholds.items()}
-        self.calibrations = {kind: one for kind, one in read.items() if one is not None}
+        self.calibrations = {
+            kind: one
+            for kind, one in read.items()
+            if one is not None and one.threshold.normalization == normalization
+        }
+        self.thresholds = {
+            kind: thresholds[kind] for kind, one in read.items() if one is None or kind in self.calibrations
+        }
 
     def match(
         self,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import builtins
 import hashlib
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from vlfew.core.checks import check_at_least, to_list
-from vlfew.core.errors import DataError, ModelError, did_you_mean
+from vlfew.core.errors import DataError, ModelError, VlfewError, WriteError, did_you_mean
 from vlfew.core.plurals import counted
 from vlfew.data.decode import BadImage
 from vlfew.evaluation.score_normalization import Cohort
@@ -27,6 +28,7 @@ from vlfew.gallery.store import (
     NewIdentity,
     NotFound,
     Store,
+    StoreUnavailable,
     no_identity,
     nobody,
 )
@@ -227,20 +229,40 @@ class OpenedGallery:
                 raise nobody(self.store.name)
             return read_items(self.store, self.settings["dim"])
 
-    def _write(self, identities: Sequence[NewIdentity]) -> builtins.list[Enrolled]:
+    def _current(self) -> tuple[DualStream, str]:
+        """The model and its fingerprint, together: another thread may embed the gallery again meanwhile."""
         with self._lock:
-            enrolled = self.store.enroll(identities, self.settings["fingerprint"])
-            self._follow()
-            return enrolled
+            return self.model, self.settings["fingerprint"]
 
-    def _read(self, image: Any, number: int, *, keep: bool) -> ReadImage:
+    def _write(self, identities: Sequence[NewIdentity], fingerprint: str) -> builtins.list[Enrolled]:
+        """Writes what the model of a fingerprint has encoded.
+
+        Raises:
+            StaleModel: that is not the gallery's model any more.
+        """
+        with self._following():
+            return self.store.enroll(identities, fingerprint)
+
+    @contextmanager
+    def _following(self) -> Iterator[None]:
+        """The memory is brought up to date after a write, also after a removal whose last step failed."""
+        with self._lock:
+            try:
+                yield
+            except (StoreUnavailable, WriteError):
+                with suppress(VlfewError):
+                    self._follow()
+                raise
+            self._follow()
+
+    def _read(self, image: Any, number: int, *, keep: bool, model: DualStream | None = None) -> ReadImage:
         """Reads an image, unless it was read before; `keep` is for one that is enrolled."""
         if isinstance(image, ReadImage):
             return image
         return read(
             image,
             number,
-            self.model.spec.preprocessor(),
+            (model or self.model).spec.preprocessor(),
             thumbnail=keep and self.settings["thumbnails"],
             content=keep and self.settings["store_images"],
         )
@@ -285,7 +307,8 @@ class OpenedGallery:
             return row
 
     def _follow(self) -> None:
-        """Brings the memory up to date with an own write, where it is in use."""
+        """Brings the memory up to date with an own write, where it is in use: nothing stays of what was removed."""
+        self._directory.follow()
         if len(self._index) or self._index.settings:
             self._refresh()
 
@@ -301,4 +324,4 @@ class OpenedGallery:
                 self._model is not None
             ):  # before the new settings are taken over: they are not those of this model
                 check_model(self._model, self._index.settings, self.store.name)
-            self.settings = self._index.settings
+            self.settings, self._cohort = self._index.settings, (None, None)

@@ -52,6 +52,7 @@ class PostgresIndex:
         return self._count
 
     def refresh(self) -> None:
+        self.names, self.support = {}, {}
         with self._connection.use() as db:
             version, self._count = db.execute("SELECT settings_version, identities FROM gallery").fetchall()[
                 0
@@ -114,10 +115,9 @@ class PostgresIndex:
                 binary=True,
             ).fetchall()
         place = {identity: n for n, identity in enumerate(ids)}
-        if lost := place.keys() - {identity for identity, _ in rows}:
-            raise no_identity(min(lost), self._store.name)
-        owner = torch.tensor([place[identity] for identity, _ in rows])
-        return from_wire([wire for _, wire in rows]), owner
+        owner = torch.tensor([place[identity] for identity, _ in rows], dtype=torch.int64)
+        vectors = from_wire([wire for _, wire in rows]) if rows else torch.empty(0, self.settings["dim"])
+        return vectors, owner
 
     def kinds(self) -> set[Support]:
         with self._connection.use() as db:

@@ -148,6 +148,10 @@ def set_settings(db: psycopg.Connection[Any], settings: Mapping[str, Any]) -> No
     db.execute("UPDATE gallery SET settings_version = settings_version + 1")
 
 
+def read_settings(db: psycopg.Connection[Any]) -> dict[str, Any]:
+    return {key: json.loads(value) for key, value in db.execute("SELECT key, value FROM settings").fetchall()}
+
+
 def is_read_only(db: psycopg.Connection[Any]) -> bool:
     """Whether a gallery cannot be written to: on a standby, or as a role that may only read."""
     row = db.execute(

@@ -21,6 +21,7 @@ from vlfew.gallery.postgres_schema import (
     has_tables,
     is_read_only,
     open_schema,
+    read_settings,
     set_settings,
 )
 from vlfew.gallery.postgres_templates import (
@@ -40,6 +41,7 @@ from vlfew.gallery.store import (
     ItemRow,
     NewIdentity,
     by_digest,
+    check_expected,
     name_taken,
     no_identity,
     no_item,
@@ -114,9 +116,17 @@ class PostgresStore:
     def settings(self) -> dict[str, Any]:
         return {key: json.loads(value) for key, value in self._rows("SELECT key, value FROM settings")}
 
-    def write_settings(self, settings: Mapping[str, Any], *, purge: bool = False) -> None:
-        with self._connection.transaction(pipeline=True) as db:
+    def write_settings(
+        self,
+        settings: Mapping[str, Any],
+        *,
+        purge: bool = False,
+        expected: Mapping[str, Any] | None = None,
+    ) -> None:
+        with self._connection.transaction(pipeline=expected is None) as db:
             version = lock(db)
+            if expected is not None:
+                check_expected(read_settings(db), expected, self.name)
             set_settings(db, settings)
             note(db, version, [None])
         if purge:

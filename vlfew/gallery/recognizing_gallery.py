@@ -34,6 +34,7 @@ from vlfew.gallery.reference_calibrations import reference_calibration
 from vlfew.gallery.score_review import ScoreReview
 from vlfew.gallery.store import (
     nobody,
+    stale_model,
 )
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 
 
 from vlfew.gallery.opened_gallery import OpenedGallery
+
+SAME = 0.9999
+"""Cosine from which two images are taken for one."""
 
 
 class RecognizingGallery(OpenedGallery):
@@ -67,21 +71,24 @@ class RecognizingGallery(OpenedGallery):
             self._refresh()
             if not len(self._index):
                 raise nobody(self.store.name)
-        probes = [self._read(image, number, keep=False) for number, image in enumerate(given)]
-        found = self.identify_embeddings(encode_images(self.model, probes), k, threshold)
+        model, fingerprint = self._current()
+        probes = [self._read(image, n, keep=False, model=model) for n, image in enumerate(given)]
+        found = self.identify_embeddings(encode_images(model, probes), k, threshold, fingerprint)
         return [Identification(image.name, matches) for image, matches in zip(probes, found, strict=True)]
 
     def identify_embeddings(
-        self, embeddings: Tensor, k: int = 5, threshold: float | None = None
+        self, embeddings: Tensor, k: int = 5, threshold: float | None = None, fingerprint: str | None = None
     ) -> builtins.list[builtins.list[Match]]:
         """The k best identities of each embedding of the gallery's model, best first.
 
         Args:
             embeddings: `[Q, D]`, any length but zero.
             k, threshold: see `identify`.
+            fingerprint: of the model; None is the gallery's present one.
 
         Raises:
             DataError: nobody is enrolled, or embeddings of another size.
+            StaleModel: of another model than the gallery's.
             ModelError: one that is zero or not finite.
             ConfigError: a threshold that is not a number.
         """
@@ -94,6 +101,7 @@ class RecognizingGallery(OpenedGallery):
         queries = unit_length(embeddings, [f"embedding {n}" for n in range(len(embeddings))])
         with self._lock:
             self._refresh()  # what was removed in the meantime is not in the answer
+            self._check_current(fingerprint)
             if not len(self._index):
                 raise nobody(self.store.name)
             scores, ids = self._search(queries, k)
@@ -117,9 +125,11 @@ class RecognizingGallery(OpenedGallery):
         """
         check_threshold(threshold)
         self._require(name)
-        query = encode_images(self.model, [self._read(image, 0, keep=False)])[0]
+        model, fingerprint = self._current()
+        query = encode_images(model, [self._read(image, 0, keep=False, model=model)])[0]
         with self._lock:
             self._refresh()
+            self._check_current(fingerprint)
             identity = self._require(name).id
             cohort = self.cohort
             score = (
@@ -148,7 +158,34 @@ class RecognizingGallery(OpenedGallery):
         for support, threshold in thresholds.items():
             check_one_of("the kind of support", support, Support)
             check_threshold(threshold.get("value", math.nan))
-        self.write_settings({"thresholds": {k: dict(v) for k, v in thresholds.items()}})
+        self._set_thresholds(thresholds, None)
+
+    def _set_thresholds(
+        self, thresholds: Mapping[Support, Mapping[str, Any]], expected: Mapping[str, Any] | None
+    ) -> None:
+        """
+        Raises:
+            StaleSettings: an expected setting was changed since.
+        """
+        with self._lock:
+            self.store.write_settings(
+                {"thresholds": {k: dict(v) for k, v in thresholds.items()}}, expected=expected
+            )
+            self.settings = self.store.settings()
+
+    def _check_cohort(self, embeddings: Tensor, names: Sequence[str], what: str) -> None:
+        """
+        Raises:
+            DataError: one of the embeddings `[S, D]` is in the cohort, which makes its scores too low.
+        """
+        if self.cohort is None or not len(embeddings):
+            return
+        same = (embeddings.double() @ self.cohort.embeddings.T).amax(1) > SAME
+        if same.any():
+            raise DataError(
+                f"{self.store.name}: {names[int(same.nonzero()[0])]} is {what} and in the cohort that scores are "
+                "normalized against; leave it out of one of them"
+            )
 
     def calibrate(
         self,
@@ -189,7 +226,7 @@ class RecognizingGallery(OpenedGallery):
         if trials is not None:
             with self._lock:
                 self._refresh()
-                size = max(1, len(self._index))
+                size, expected = max(1, len(self._index)), {COHORT: self.settings.get(COHORT)}
             calibration = Calibration.fit(
                 trials,
                 far=far,
@@ -198,10 +235,13 @@ class RecognizingGallery(OpenedGallery):
                 source=source,
                 support="image",
                 combine=self.settings["combine"],
-                normalization="none" if self.cohort is None else NORMALIZATION,
+                normalization=self._normalization,
             )
-            self.set_thresholds({**self.thresholds, "image": calibration.to_json()})
+            self._set_thresholds({**self.thresholds, "image": calibration.to_json()}, expected)
             return {"image": calibration.threshold}
+        with self._lock:
+            self._refresh()
+            expected = {key: self.settings.get(key) for key in ("fingerprint", COHORT)}
         given = to_list(impostors, "impostors")
         probes = [self._read(image, number, keep=False) for number, image in enumerate(given)]
         with self._lock:
@@ -213,6 +253,7 @@ class RecognizingGallery(OpenedGallery):
                     "impostors"
                 )
         strangers = encode_images(self.model, probes)
+        self._check_cohort(strangers, [probe.name for probe in probes], "an impostor")
         names = [str(n) for n in range(len(given))] if impostor_names is None else [*impostor_names]
         if len(names) != len(given):
             raise DataError(f"there are {len(names)} impostor_names for {counted(len(given), 'image')}")
@@ -247,7 +288,7 @@ class RecognizingGallery(OpenedGallery):
                 warnings.warn(line, stacklevel=2)
             else:
                 on_problem(line)
-        self.set_thresholds({kind: calibration.to_json() for kind, calibration in found.items()})
+        self._set_thresholds({kind: one.to_json() for kind, one in found.items()}, expected)
         return {kind: calibration.threshold for kind, calibration in found.items()}
 
     @property
@@ -257,6 +298,11 @@ class RecognizingGallery(OpenedGallery):
         if stored is not self._cohort[0]:
             self._cohort = stored, cohort_of(self.settings)
         return self._cohort[1]
+
+    @property
+    def _normalization(self) -> str:
+        """Of the scores, as thresholds record it."""
+        return "none" if self.settings.get(COHORT) is None else NORMALIZATION
 
     def set_cohort(self, images: Iterable[ImageInput | ReadImage], top_k: int = TOP_K) -> None:
         """Normalizes scores from now on, by how similar both sides are to a cohort of other people (AS-norm).
@@ -276,12 +322,20 @@ class RecognizingGallery(OpenedGallery):
         setting = None
         if given:
             probes = [self._read(image, number, keep=False) for number, image in enumerate(given)]
+            with self._lock:
+                holders = self.store.holders(probe.digest for probe in probes)
+            for probe in probes:
+                if probe.digest in holders:
+                    who = holders[probe.digest][0]
+                    raise DataError(
+                        f"{probe.name} is enrolled as {who!r}; leave that identity out of the cohort"
+                    )
             embeddings = encode_images(self.model, probes)
             Cohort(embeddings, top_k)  # checks
             setting = cohort_setting(embeddings, top_k)
         with self._lock:
             self.store.write_settings({COHORT: setting, "thresholds": {}}, purge=True)
-            self.settings = self.store.settings()
+            self.settings, self._cohort = self.store.settings(), (None, None)
 
     def review_scores(self, support: Support = "image") -> ScoreReview:
         """Scores of the gallery's own images: error rates at every threshold, and the pairs on either side.
@@ -315,6 +369,14 @@ class RecognizingGallery(OpenedGallery):
         with self._lock:
             return self.store.shared_images()
 
+    def _check_current(self, fingerprint: str | None) -> None:
+        """
+        Raises:
+            StaleModel: the gallery has another model by now.
+        """
+        if fingerprint not in (None, self.settings["fingerprint"]):
+            raise stale_model(self.store.name)
+
     def _reference(self, far: float | None, fpir: float | None) -> Calibration | None:
         """The calibration that comes with the model, for plain cosines."""
         if (far is None) == (fpir is None) or self.cohort is not None:
@@ -344,8 +406,8 @@ class RecognizingGallery(OpenedGallery):
 
     def _match(self, identity: int, score: float, *, threshold: float | None, prior: float) -> Match:
         stored = self.settings.get("thresholds", {})
-        if self._decisions.thresholds is not stored:
-            self._decisions = Decisions(stored)
+        if self._decisions.stored is not stored or self._decisions.normalization != self._normalization:
+            self._decisions = Decisions(stored, self._normalization)
         return self._decisions.match(
             self._index.names[identity],
             score,

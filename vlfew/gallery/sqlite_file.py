@@ -219,7 +219,22 @@ class SQLiteFile:
         self.db.execute("INSERT OR REPLACE INTO settings SELECT ?, max(version) FROM changes", (PURGE,))
 
     def _purge(self) -> None:
-        """Rewrites the file and empties the log, so that nothing that was removed is left in them."""
+        """Rewrites the file and empties the log, so that nothing that was removed is left in them.
+
+        Raises:
+            WriteError: there is no space for that; what was removed is, all the same.
+            StoreUnavailable: another process does not let it, likewise.
+        """
+        try:
+            self._rewrite()
+        except (WriteError, StoreUnavailable) as error:
+            why = "the disk is full or fails" if isinstance(error, WriteError) else "another process uses it"
+            raise type(error)(
+                f"{self.path}: it is removed, but the file cannot be rewritten yet, as {why}; bytes of it "
+                f"stay in the file until vlfew gallery check {self.path} has done that"
+            ) from None
+
+    def _rewrite(self) -> None:
         noted = self._rows("SELECT value FROM settings WHERE key = ?", (PURGE,))
         with self._errors():
             self.db.execute("VACUUM")

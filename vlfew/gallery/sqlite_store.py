@@ -24,6 +24,7 @@ from vlfew.gallery.store import (
     ItemRow,
     NewIdentity,
     by_digest,
+    check_expected,
     name_taken,
     no_identity,
     no_item,
@@ -69,8 +70,15 @@ class SQLiteStore(SQLiteFile):
         rows = self._rows("SELECT key, value FROM settings WHERE key != ?", (PURGE,))
         return {key: json.loads(value) for key, value in rows}
 
-    def write_settings(self, settings: Mapping[str, Any], *, purge: bool = False) -> None:
+    def write_settings(
+        self,
+        settings: Mapping[str, Any],
+        *,
+        purge: bool = False,
+        expected: Mapping[str, Any] | None = None,
+    ) -> None:
         with self._write():
+            check_expected(self.settings(), expected, self.name)
             self._set(settings)
             if purge:
                 self._plan_purge()

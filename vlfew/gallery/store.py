@@ -31,6 +31,10 @@ class StaleModel(DataError):
     """The gallery's model was changed by another process since it was opened."""
 
 
+class StaleSettings(DataError):
+    """What a write is based on was changed by another process since it was read."""
+
+
 class NotFound(DataError):
     """No such identity or item."""
 
@@ -172,8 +176,23 @@ class Store(Protocol):
     def settings(self) -> dict[str, Any]:
         """The gallery's settings."""
 
-    def write_settings(self, settings: Mapping[str, Any], *, purge: bool = False) -> None:
-        """Sets these settings and keeps the others; with `purge`, nothing stays of the values that they had."""
+    def write_settings(
+        self,
+        settings: Mapping[str, Any],
+        *,
+        purge: bool = False,
+        expected: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Sets these settings and keeps the others.
+
+        Args:
+            settings: JSON values.
+            purge: whether nothing may stay of the values that they had.
+            expected: others, and the values that they must have (None where they are not set).
+
+        Raises:
+            StaleSettings: another process has changed one of those.
+        """
 
     def version(self) -> int:
         """Increases with every write of any process."""
@@ -288,8 +307,7 @@ class Index(Protocol):
     def templates(self, ids: Sequence[int]) -> tuple[Tensor, Tensor]:
         """What identities are compared by: templates `[T, D]`, and which of the ids each is of `[T]`, 0 to N-1.
 
-        Raises:
-            NotFound: one of them was removed.
+        Those that were removed since the last refresh have none.
         """
 
     def kinds(self) -> set[Support]:
@@ -319,6 +337,18 @@ def stale_model(store: str) -> StaleModel:
     return StaleModel(
         f"{store} was embedded again by another process, with another model; open it again with that one"
     )
+
+
+def check_expected(found: Mapping[str, Any], expected: Mapping[str, Any] | None, store: str) -> None:
+    """
+    Raises:
+        StaleSettings: an expected setting has another value.
+    """
+    for key, value in (expected or {}).items():
+        if found.get(key) != value:
+            raise StaleSettings(
+                f"{store}: its {key} was changed by another process meanwhile; nothing is set, do it again"
+            )
 
 
 def by_digest(rows: Iterable[tuple[Any, ...]]) -> dict[bytes, list[tuple[int, int]]]:

@@ -103,7 +103,7 @@ class DlibFaceResNet(Backbone):
     def __init__(self, in_channels: int, image_size: int, *, load: bool = True) -> None:
         super().__init__()
         check_gray_or_rgb("dlib_face_resnet", in_channels)
-        check_image_size("dlib_face_resnet", image_size, 80)
+        check_image_size("dlib_face_resnet", image_size, 103)
         width = STAGES[0][0]
         self.conv, self.affine = nn.Conv2d(3, width, 7, 2), Affine(width)
         blocks = []
