@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
+import time
 from pathlib import Path
 
 import httpx2
@@ -132,6 +134,46 @@ def test_keys_and_scopes(gallery: Gallery, serve: Serve, tokens: dict[str, str],
     assert http.get("/settings", headers=bearer(tokens["read"])).json()["scopes"] == ["read"]
 
 
+LARGE = [
+    ("/session", "application/json", 2**16 + 1),  # which needs no key
+    ("/settings", "image/png", 2**16 + 1),
+    ("/search", "Application/JSON; charset=utf-8", 16 * 2**20 + 1),
+    ("/search", "", 16 * 2**20 + 1),
+    ("/identify", "multipart/form-data; boundary=b", 20 * 2**20 + 1),
+    ("/identify", "image/png", 20 * 2**20 + 1),
+]
+
+
+@pytest.mark.parametrize(("path", "kind", "size"), LARGE)
+@pytest.mark.parametrize("chunked", [False, True])
+def test_bodies_are_limited(
+    gallery: Gallery, serve: Serve, path: str, kind: str, size: int, chunked: bool
+) -> None:
+    if path == "/settings" and chunked:
+        pytest.skip("its body is never read")
+    http = serve(gallery, request_bytes=20 * 2**20)
+    address = (http.base_url.host, http.base_url.port)
+    how = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {size}"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n{how}\r\n\r\n"
+    with socket.create_connection(address, 60) as connection:
+        connection.sendall(head.encode())
+        if chunked:  # the end never comes: the first byte too many is refused
+            connection.sendall(f"{size:x}\r\n".encode() + b"0" * size)
+        assert b" 413 " in connection.recv(1000).split(b"\r\n")[0]
+
+
+@pytest.mark.parametrize("path", ["/session", "/search", "/identify", "/identities", "/import", "/calibrate"])
+def test_bodies_that_do_not_arrive(gallery: Gallery, serve: Serve, path: str) -> None:
+    http = serve(gallery, body_seconds=0.2)
+    address = (http.base_url.host, http.base_url.port)
+    kind = "application/json" if path in ("/session", "/search", "/calibrate") else "application/zip"
+    kind = "image/png" if path in ("/identify", "/identities") else kind
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: 99\r\n\r\n"
+    with socket.create_connection(address, 60) as connection:
+        connection.sendall(head.encode() + b"{")
+        assert b" 408 " in connection.recv(1000).split(b"\r\n")[0]
+
+
 def test_behind_a_proxy_that_ends_https(gallery: Gallery, serve: Serve, tokens: dict[str, str]) -> None:
     http = serve(gallery, key_required=True, hosts=served_hosts("127.0.0.1", ("gallery.example",)))
     headers = bearer(tokens["both"]) | {"Host": "gallery.example", "X-Forwarded-For": "1.2.3.4"}
@@ -219,6 +261,9 @@ def test_logs_hold_no_names(
     http.post("/verify?name=Secret%20Name", files=files("image", people["ann"][0]))
     http.get("/identities?search=Secret")
     http.get("/Secret")
+    until = time.monotonic() + 30  # a line is written after its answer
+    while len(caplog.records) < 4 and time.monotonic() < until:
+        time.sleep(0.01)
     lines = [JsonLines().format(record) for record in caplog.records]
     requests = [json.loads(line) for line in lines if json.loads(line)["event"] == "request"]
     assert {line["route"] for line in requests} >= {"/identities", "/verify", "other"}

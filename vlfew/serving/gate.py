@@ -7,6 +7,7 @@ rebinding a foreign `Host`, and are refused. So are forwarded requests, which co
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from vlfew.core.errors import VlfewError
 from vlfew.core.files import NO_SPACE
 from vlfew.serving.keys import SCOPES, Key, find_key
 from vlfew.serving.logs import describe_exception, log_event, logger
-from vlfew.serving.options import MIB
+from vlfew.serving.options import MIB, ServeOptions
 from vlfew.serving.problems import Problem, problem_of
 from vlfew.serving.sessions import COOKIE
 from vlfew.serving.state import Server
@@ -35,8 +36,11 @@ READING = re.compile(r"/identify|/search|/verify|/identities/\d+/verify")
 SAFE = ("GET", "HEAD", "OPTIONS")
 WHOLE = ("/export",)
 """Paths that give embeddings and images themselves, and need `write` for looking too."""
+OPEN_BYTES = 2**16
+"""Largest body of a path that needs no key."""
 JSON_BYTES = 16 * MIB
-"""Largest body of JSON."""
+"""Largest body that is neither a form with files nor an image."""
+FILE_TYPES = (b"multipart/", b"image/", b"application/octet-stream", b"application/zip")
 SECURITY_HEADERS = (
     (
         b"content-security-policy",
@@ -83,10 +87,13 @@ class Gate:
             await self._app(scope, receive, send)
             return
         begin, status, started = time.perf_counter(), 500, False
+        body = _Body(receive, self._server.options, scope)
 
         async def answer(message: Message) -> None:
             nonlocal status, started
             if message["type"] == "http.response.start":
+                if body.problem is not None:  # which FastAPI took for a body of JSON that cannot be read
+                    raise body.problem
                 status, started = message["status"], True
                 headers = [*message.get("headers", ()), *SECURITY_HEADERS]
                 if not any(name.lower() == b"cache-control" for name, _ in headers):
@@ -97,7 +104,8 @@ class Gate:
         try:
             try:
                 scope.setdefault("state", {})["access"] = self._admit(scope)
-                await self._app(scope, self._limited(scope, receive), answer)
+                body.check_length()
+                await self._app(scope, body.receive, answer)
             except VlfewError as error:
                 raise problem_of(error, self._server.gallery.name) from None
             except OSError as error:
@@ -105,6 +113,7 @@ class Gate:
                     raise
                 raise Problem(507, f"{NO_SPACE[error.errno]}; make space where the server runs") from None
         except Problem as problem:
+            body.problem = None
             if not started:
                 await problem.response()(scope, receive, answer)
         except ClientDisconnect:
@@ -201,34 +210,71 @@ class Gate:
             key = self._server.sessions.find(cookie, self._server.keys)
         return Access((), False) if key is None else Access(key.scopes, True)
 
-    def _limited(self, scope: Scope, receive: Receive) -> Receive:
-        """Receives no more than the route may take.
 
-        Raises:
-            Problem: the request says that it is larger.
-        """
-        options, path = self._server.options, scope["path"]
-        most, length = options.import_bytes if path == "/import" else options.request_bytes, b""
+class _Body:
+    """The body of a request, no larger than its route may take, which must arrive in time.
+
+    Args:
+        receive: gives its parts.
+        options: with the limits.
+        scope: of the request.
+    """
+
+    def __init__(self, receive: Receive, options: ServeOptions, scope: Scope) -> None:
+        self._receive, self._size, self._done = receive, 0, False
+        self._seconds, self._until = options.body_seconds, 0.0
+        self._length = b""
+        self.problem: Problem | None = None
+        """What was wrong with it; raised already, but the app may have taken it for something else."""
+        kind = b""
         for name, value in scope["headers"]:
             if name == b"content-length":
-                length = value
-            elif name == b"content-type" and value.startswith(b"application/json"):
-                most = min(most, JSON_BYTES)
-        if length:
-            if length.isdigit() and int(length) > most:
-                raise too_large(most)
-            return receive  # the HTTP server reads no more than that
-        size = 0
+                self._length = value
+            elif name == b"content-type":
+                kind = value.strip().lower()
+        self._whole = scope["path"] != "/import"
+        """Whether the time is for all of it; an import may be large, and has it for each part."""
+        self._most = options.request_bytes if self._whole else options.import_bytes
+        if not kind.startswith(FILE_TYPES):
+            self._most = min(self._most, JSON_BYTES)
+        if OPEN.fullmatch(scope["path"]):
+            self._most = min(self._most, OPEN_BYTES)
 
-        async def counted() -> Message:
-            nonlocal size
-            message = await receive()
-            size += len(message.get("body", b""))
-            if size > most:
-                raise too_large(most)
-            return message
+    def check_length(self) -> None:
+        """
+        Raises:
+            Problem: the request says that it is too large.
+        """
+        if self._length.isdigit() and int(self._length) > self._most:
+            raise too_large(self._most)
 
-        return counted
+    async def receive(self) -> Message:
+        """The next part; after the last one, that the client is gone.
+
+        Raises:
+            Problem: it is too large, or takes too long.
+        """
+        if self._done:
+            return await self._receive()
+        now = asyncio.get_running_loop().time()
+        if not self._whole or not self._until:
+            self._until = now + self._seconds
+        try:
+            async with asyncio.timeout_at(self._until):
+                message = await self._receive()
+        except TimeoutError:
+            self.problem = Problem(
+                408,
+                f"the request took more than {self._seconds:g} s to arrive; send it again",
+                {"Connection": "close"},
+            )
+            raise self.problem from None
+        self._size += len(message.get("body", b""))
+        self._done = not message.get("more_body", False)
+        if self._size > self._most:
+            self.problem = too_large(self._most)
+            raise self.problem
+        return message
 
 
 def session_of(cookies: str) -> str:

@@ -1,4 +1,4 @@
-"""Images and texts of a request: `multipart/form-data`, or one image as the whole body. Limits hold before decoding."""
+"""Images and texts of a request: `multipart/form-data`, or one image as the whole body. `Gate` limits its size."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from vlfew.core.errors import one_line
-from vlfew.serving.options import ServeOptions
 from vlfew.serving.problems import Problem
 
 if TYPE_CHECKING:
@@ -87,27 +86,6 @@ class Form:
         return text in ("true", "1", "on")
 
 
-async def read_body(request: Request, options: ServeOptions) -> bytes:
-    """The body of a request.
-
-    Raises:
-        Problem: it is too large, or takes too long to arrive.
-    """
-    parts, size = [], 0
-    try:
-        async with asyncio.timeout(options.body_seconds):
-            async for part in request.stream():
-                size += len(part)
-                if size > options.request_bytes:
-                    raise too_large(options.request_bytes)
-                parts.append(part)
-    except TimeoutError:
-        raise Problem(
-            408, f"the request took more than {options.body_seconds:g} s to arrive; send it again"
-        ) from None
-    return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
 def too_large(most: int) -> Problem:
     return Problem(
         413,
@@ -116,12 +94,11 @@ def too_large(most: int) -> Problem:
     )
 
 
-async def read_form(request: Request, options: ServeOptions, whole: str = "images") -> Form:
+async def read_form(request: Request, whole: str = "images") -> Form:
     """The fields and files of a request.
 
     Args:
         request: not yet read.
-        options: with the limits.
         whole: name of the field for a body that is one image (`Content-Type: image/...`).
 
     Raises:
@@ -130,15 +107,15 @@ async def read_form(request: Request, options: ServeOptions, whole: str = "image
     header = request.headers.get("content-type", "")
     kind, parameters = parse_options_header(header)
     if kind.startswith(b"image/") or kind == b"application/octet-stream":
-        return Form(files={whole: [Upload("image", await read_body(request, options))]})
+        return Form(files={whole: [Upload("image", await request.body())]})
     if kind == b"application/x-www-form-urlencoded":
-        return _parse_fields(await read_body(request, options))
+        return _parse_fields(await request.body())
     if kind != b"multipart/form-data" or not parameters.get(b"boundary"):
         raise Problem(
             415,
             f"the content type is {header[:60]!r}; send multipart/form-data, or one image as image/jpeg and the like",
         )
-    body = await read_body(request, options)
+    body = await request.body()
     if len(body) > ON_THE_LOOP:
         return await asyncio.to_thread(parse_form, body, parameters[b"boundary"])
     return parse_form(body, parameters[b"boundary"])

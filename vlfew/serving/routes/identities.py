@@ -116,7 +116,7 @@ def add_routes(app: FastAPI, server: Server) -> None:
         request: Request, idempotency_key: Annotated[str, Header(max_length=1000)] = ""
     ) -> Response:
         """Enrolls an identity, or adds to one: all of it or nothing, and durable when this answers."""
-        form = await read_form(request, server.options)
+        form = await read_form(request)
         name = checked_name(form.text("name"))
         uploads = form.images("images", 0, server.options.images)
         texts = form.fields.get("texts", [])

@@ -74,7 +74,7 @@ def add_routes(app: FastAPI, server: Server) -> None:
     ) -> Response:
         """The k best identities of each image, or why it cannot be read. The body may be one image alone, too."""
         check_threshold(threshold)
-        form = await read_form(request, server.options)
+        form = await read_form(request)
         uploads = form.images("images", 1, server.options.images)
         read, found = await _identify(server, uploads, k, threshold)
         rows = iter(found.matches)
@@ -148,7 +148,7 @@ async def _identify(
 
 async def _verify(server: Server, request: Request, who: str | int, threshold: float | None) -> Response:
     check_threshold(threshold)
-    form = await read_form(request, server.options, "image")
+    form = await read_form(request, "image")
     await server.call(server.gallery.find, who)
     (image,) = await server.decoders.read(form.images("image", 1, 1), server.decode_settings(enrolled=False))
     if isinstance(image, Problem):

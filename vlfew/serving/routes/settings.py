@@ -33,7 +33,7 @@ from vlfew.serving.schemas import (
 )
 from vlfew.serving.sessions import COOKIE, SECONDS
 from vlfew.serving.state import Server
-from vlfew.serving.uploads import Upload, read_body, read_form
+from vlfew.serving.uploads import Upload, read_form
 
 IMPOSTORS = 8
 """Images of strangers, in multiples of the images that a request may have otherwise."""
@@ -188,9 +188,9 @@ async def _rates(request: Request, options: ServeOptions) -> tuple[RatesBody, li
     """
     uploads: list[Upload] = []
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
-        content: bytes | str = await read_body(request, options)
+        content: bytes | str = await request.body()
     else:
-        form = await read_form(request, options, "impostors")
+        form = await read_form(request, "impostors")
         uploads = form.images("impostors", 0, IMPOSTORS * options.images)
         rates = {key: form.text(key) for key in ("far", "fpir") if form.text(key)}
         content = json.dumps(rates)
