@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import queue
 import signal
 import struct
 import time
@@ -213,3 +214,17 @@ def test_a_full_queue_is_busy() -> None:
         made.close()
     with pytest.raises(Problem):
         decode(made, encoded())
+
+
+def test_bytes_that_wait_are_limited_too() -> None:
+    content = encoded()
+    made = Decoders(1, 60, 100 * MIB, most_bytes=len(content) + 10)
+    try:
+        answers: queue.Queue[list[Decoded]] = queue.Queue()
+        made.submit([Upload("a", content)], settings(), answers.put)  # waits until the process has started
+        with pytest.raises(Problem, match="waiting"):
+            made.submit([Upload("b", content)], settings(), answers.put)
+        assert isinstance(answers.get(timeout=60)[0], ReadImage)
+        assert isinstance(decode(made, content, content)[1], ReadImage)  # more than that, where nothing waits
+    finally:
+        made.close()

@@ -19,6 +19,7 @@ from vlfew.gallery.gallery import Gallery
 from vlfew.gallery.images import ReadImage
 from vlfew.gallery.matches import Match
 from vlfew.serving.metrics import Metrics
+from vlfew.serving.problems import busy
 
 TOGETHER = 64
 """Images that are encoded at a time."""
@@ -38,6 +39,13 @@ class Found:
 
 
 Done = Callable[[Found | Exception], None]
+Abandoned = Callable[[], bool]
+"""Whether nobody waits for the answer any more."""
+
+
+def still_wanted() -> bool:
+    """Of jobs that cannot be abandoned."""
+    return False
 
 
 @dataclass
@@ -48,6 +56,7 @@ class _Job:
     k: int
     threshold: float | None
     done: Done
+    abandoned: Abandoned
 
     @property
     def rank(self) -> tuple[int, float]:
@@ -60,29 +69,47 @@ class Batcher:
     Args:
         gallery: that is searched.
         metrics: told how many images a batch has.
+        most: so many images and embeddings may wait; a job of more is taken where nothing waits.
     """
 
-    def __init__(self, gallery: Gallery, metrics: Metrics) -> None:
-        self._gallery, self._metrics = gallery, metrics
+    def __init__(self, gallery: Gallery, metrics: Metrics, most: int = 1024) -> None:
+        self._gallery, self._metrics, self._most, self._waiting = gallery, metrics, most, 0
         self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
+    @property
+    def waiting(self) -> int:
+        """Images and embeddings that wait or are being identified."""
+        return self._waiting
+
     def submit(
-        self, queries: Sequence[ReadImage] | Tensor, k: int, threshold: float | None, done: Done
+        self,
+        queries: Sequence[ReadImage] | Tensor,
+        k: int,
+        threshold: float | None,
+        done: Done,
+        abandoned: Abandoned = still_wanted,
     ) -> None:
-        """Identifies images or embeddings `[Q, D]`, and calls `done` from another thread."""
+        """Identifies images or embeddings `[Q, D]`, and calls `done`: from another thread, or at once with a `Problem`
+        where too many wait. It is not called for a job that is abandoned before its turn."""
         with self._changed:
-            self._jobs.append(_Job(queries, k, threshold, done))
-            self._changed.notify()
+            full = self._closed or (self._waiting and self._waiting + len(queries) > self._most)
+            if not full:
+                self._waiting += len(queries)
+                self._jobs.append(_Job(queries, k, threshold, done, abandoned))
+                self._changed.notify()
+        if full:
+            done(busy(f"{self._waiting:,} images are waiting to be identified; try again in a moment"))
 
     async def identify(self, queries: Sequence[ReadImage] | Tensor, k: int, threshold: float | None) -> Found:
         """What `Gallery.identify` finds for images or embeddings `[Q, D]`.
 
         Raises:
             VlfewError: see there.
+            Problem: too many are waiting.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Found] = loop.create_future()
@@ -90,7 +117,7 @@ class Batcher:
         def done(found: Found | Exception) -> None:
             loop.call_soon_threadsafe(resolve, future, found)
 
-        self.submit(queries, k, threshold, done)
+        self.submit(queries, k, threshold, done, future.cancelled)
         return await future
 
     def close(self) -> None:
@@ -113,15 +140,18 @@ class Batcher:
             return taken
 
     def _run(self) -> None:
-        while jobs := self._take():
+        while taken := self._take():
+            jobs = [job for job in taken if not job.abandoned()]
             results: list[Found | Exception]
             try:
-                results = [*self._together(jobs)]
+                results = [*self._together(jobs)] if jobs else []
             except Exception as error:
                 results = [error] if len(jobs) == 1 else [self._alone(job) for job in jobs]
             for job, result in zip(jobs, results, strict=True):
                 with suppress(RuntimeError):  # the event loop of a server that has stopped
                     job.done(result)
+            with self._changed:
+                self._waiting -= sum(len(job.queries) for job in taken)
 
     def _alone(self, job: _Job) -> Found | Exception:
         try:

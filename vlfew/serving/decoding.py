@@ -19,8 +19,10 @@ import torch
 from vlfew.core.errors import VlfewError
 from vlfew.data.preprocess import ImagePreprocessor
 from vlfew.gallery.images import ReadImage
+from vlfew.serving.batching import Abandoned, still_wanted
 from vlfew.serving.decode_worker import receive, send, settings_message
 from vlfew.serving.logs import describe_exception, logger
+from vlfew.serving.options import MIB
 from vlfew.serving.problems import Problem, busy
 from vlfew.serving.uploads import Upload
 
@@ -62,6 +64,7 @@ class _Job:
     settings: DecodeSettings
     message: str
     done: Done
+    abandoned: Abandoned
 
     @property
     def bytes(self) -> int:
@@ -76,13 +79,16 @@ class Decoders:
         seconds: how long one image may take.
         memory: bytes that decoding may take.
         most_queued: so many images may wait.
+        most_bytes: so many bytes may wait; a request of more is taken where nothing waits.
     """
 
-    def __init__(self, count: int, seconds: float, memory: int, most_queued: int = 1024) -> None:
-        self._seconds, self._memory, self._most = seconds, memory, most_queued
+    def __init__(
+        self, count: int, seconds: float, memory: int, most_queued: int = 1024, most_bytes: int = 512 * MIB
+    ) -> None:
+        self._seconds, self._memory, self._most, self._most_bytes = seconds, memory, most_queued, most_bytes
         self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition()
-        self._queued, self._closed = 0, False
+        self._queued, self._queued_bytes, self._closed = 0, 0, False
         self.restarts = 0
         """Processes that had to be replaced."""
         self._messages: dict[DecodeSettings, str] = {}
@@ -106,8 +112,15 @@ class Decoders:
         """Images that wait or are being decoded."""
         return self._queued
 
-    def submit(self, uploads: Sequence[Upload], settings: DecodeSettings, done: Done) -> None:
-        """Decodes images, and calls `done` with an image or a problem for each, from another thread.
+    def submit(
+        self,
+        uploads: Sequence[Upload],
+        settings: DecodeSettings,
+        done: Done,
+        abandoned: Abandoned = still_wanted,
+    ) -> None:
+        """Decodes images, and calls `done` with an image or a problem for each, from another thread; not so for what is
+        abandoned before its turn.
 
         Raises:
             Problem: too many images are waiting.
@@ -117,11 +130,15 @@ class Decoders:
             self._messages.clear()
             message = settings_message(settings.preprocessor, settings.thumbnail, settings.most_pixels)
             self._messages[settings] = message
+        job = _Job([*uploads], settings, message, done, abandoned)
         with self._changed:
-            if self._closed or self._queued + len(uploads) > self._most:
+            many = self._queued + len(uploads) > self._most
+            large = self._queued_bytes and self._queued_bytes + job.bytes > self._most_bytes
+            if self._closed or many or large:
                 raise busy(f"{self._queued:,} images are waiting to be decoded; try again in a moment")
             self._queued += len(uploads)
-            self._jobs.append(_Job([*uploads], settings, message, done))
+            self._queued_bytes += job.bytes
+            self._jobs.append(job)
             self._changed.notify()
 
     async def read(self, uploads: Sequence[Upload], settings: DecodeSettings) -> list[Decoded]:
@@ -142,7 +159,7 @@ class Decoders:
         def done(decoded: list[Decoded]) -> None:
             loop.call_soon_threadsafe(resolve, decoded)
 
-        self.submit(uploads, settings, done)
+        self.submit(uploads, settings, done, future.cancelled)
         return await future
 
     def close(self) -> None:
@@ -180,16 +197,16 @@ class Decoders:
     def _run(self) -> None:
         process = self._start()
         try:
-            while (jobs := self._take(RETRY_SECONDS if process is None else None)) is not None:
+            while (taken := self._take(RETRY_SECONDS if process is None else None)) is not None:
                 process = process or self._start()
-                if not jobs:
-                    continue
+                jobs = [job for job in taken if not job.abandoned()]
                 uploads = [upload for job in jobs for upload in job.uploads]
                 decoded: list[Decoded] = []
                 try:
                     if process is None:
                         raise VlfewError("there is no process that decodes")
-                    decoded, process = self._decode(process, uploads, jobs[0])
+                    if jobs:
+                        decoded, process = self._decode(process, uploads, jobs[0])
                 except Exception as error:  # such as no memory, or no process to be had
                     detail = f"cannot be decoded now ({type(error).__name__}); try again"
                     decoded = [busy(f"{upload.name}: {detail}") for upload in uploads]
@@ -204,7 +221,8 @@ class Decoders:
                         job.done(decoded[at : at + len(job.uploads)])
                     at += len(job.uploads)
                 with self._changed:
-                    self._queued -= len(uploads)
+                    self._queued -= sum(len(job.uploads) for job in taken)
+                    self._queued_bytes -= sum(job.bytes for job in taken)
         finally:
             if process is not None:
                 process.kill()

@@ -34,7 +34,7 @@ class Metrics:
         self.identities = Gauge("vlfew_identities", "Enrolled identities.", registry=self.registry)
         self.items = Gauge("vlfew_items", "Enrolled images and texts.", registry=self.registry)
         self.waiting = Gauge(
-            "vlfew_waiting_images", "Images that wait or are decoded.", registry=self.registry
+            "vlfew_waiting_images", "Images that wait, are decoded or identified.", registry=self.registry
         )
         self.restarts = Gauge(
             "vlfew_decoder_restarts", "Decoding processes that had to be replaced.", registry=self.registry

@@ -24,7 +24,8 @@ class ServeOptions:
         images: most images of a request.
         request_bytes: largest request.
         import_bytes: largest file to be imported.
-        queued_images: so many images may wait; more are refused with 503.
+        queued_images: so many images may wait to be decoded, and so many to be identified; more are refused with 503.
+        queued_bytes: so many bytes of files may wait to be decoded.
         decoders: processes that decode images.
         decode_seconds: how long one image may take before its process is ended.
         decode_memory: bytes that decoding may take, above what the process needs itself.
@@ -42,6 +43,7 @@ class ServeOptions:
     request_bytes: int = 100 * MIB
     import_bytes: int = 4096 * MIB
     queued_images: int = 1024
+    queued_bytes: int = 512 * MIB
     decoders: int = 2
     decode_seconds: float = 10.0
     decode_memory: int = 1024 * MIB

@@ -51,9 +51,13 @@ class Server:
         """Starts processes and threads; must be awaited before the first request."""
         options = self.options
         self.decoders = self._given or Decoders(
-            options.decoders, options.decode_seconds, options.decode_memory, options.queued_images
+            options.decoders,
+            options.decode_seconds,
+            options.decode_memory,
+            options.queued_images,
+            options.queued_bytes,
         )
-        self.batcher = Batcher(self.gallery, self.metrics)
+        self.batcher = Batcher(self.gallery, self.metrics, options.queued_images)
         await self._look()
         self._follower = asyncio.create_task(self._follow())
 

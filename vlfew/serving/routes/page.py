@@ -49,6 +49,6 @@ def add_routes(app: FastAPI, server: Server) -> None:
         identities, items = await server.call(server.gallery.count)
         server.metrics.identities.set(identities)
         server.metrics.items.set(items)
-        server.metrics.waiting.set(server.decoders.queued)
+        server.metrics.waiting.set(server.decoders.queued + server.batcher.waiting)
         server.metrics.restarts.set(server.decoders.restarts)
         return Response(server.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import torch
 from fastapi import FastAPI, Query, Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from vlfew.gallery.images import ReadImage
@@ -76,7 +77,7 @@ def add_routes(app: FastAPI, server: Server) -> None:
         check_threshold(threshold)
         form = await read_form(request)
         uploads = form.images("images", 1, server.options.images)
-        read, found = await _identify(server, uploads, k, threshold)
+        read, found = await _identify(server, request, uploads, k, threshold)
         rows = iter(found.matches)
         answers: list[dict[str, Any]] = []
         for upload, image in zip(uploads, read, strict=True):
@@ -123,9 +124,14 @@ def add_routes(app: FastAPI, server: Server) -> None:
 
 
 async def _identify(
-    server: Server, uploads: list[Upload], k: int, threshold: float | None
+    server: Server, request: Request, uploads: list[Upload], k: int, threshold: float | None
 ) -> tuple[list[Decoded], Found]:
-    """Decodes images and hands them on to the batcher at once, without a detour through the event loop."""
+    """Decodes images and hands them on to the batcher at once, without a detour through the event loop.
+
+    Raises:
+        Problem: too many images are waiting.
+        ClientDisconnect: the client is gone.
+    """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Found] = loop.create_future()
     read: list[Decoded] = []
@@ -137,13 +143,34 @@ async def _identify(
         read.extend(images)
         good = [image for image in images if isinstance(image, ReadImage)]
         if good:
-            server.batcher.submit(good, k, threshold, finish)
+            server.batcher.submit(good, k, threshold, finish, future.cancelled)
         else:
             finish(Found([], {}))
 
-    server.decoders.submit(uploads, server.decode_settings(enrolled=False), decoded)
-    found = await future
-    return read, found
+    server.decoders.submit(uploads, server.decode_settings(enrolled=False), decoded, future.cancelled)
+    return read, await _unless_gone(request, future)
+
+
+async def _unless_gone(request: Request, future: asyncio.Future[Found]) -> Found:
+    """What a future gives; nothing more is done for a client that does not wait for it.
+
+    Raises:
+        ClientDisconnect: the client is gone.
+    """
+
+    async def gone() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    watching = asyncio.ensure_future(gone())
+    try:
+        await asyncio.wait((future, watching), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        watching.cancel()
+        future.cancel()  # nothing happens where it is done
+    if future.cancelled():
+        raise ClientDisconnect
+    return future.result()
 
 
 async def _verify(server: Server, request: Request, who: str | int, threshold: float | None) -> Response:
