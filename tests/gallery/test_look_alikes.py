@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from vlfew.cli import main
 from vlfew.gallery import closest_pairs as module
 from vlfew.gallery.closest_pairs import closest_pairs
 from vlfew.gallery.gallery import Gallery
+from vlfew.gallery.index import Items
+from vlfew.gallery.look_alikes import find_duplicates
 from vlfew.gallery.score_review import TooFewImages, error_rates
 from vlfew.models import DualStream
 
@@ -91,6 +94,33 @@ def test_duplicates(gallery: Gallery, tmp_path: Path) -> None:
         pair.score >= 0.99 and pair.first_item and pair.second_item
         for pair in gallery.near_duplicates(3, 0.99)
     )
+
+
+def test_near_duplicates_are_not_crowded_out_by_shared_images(gallery: Gallery, tmp_path: Path) -> None:
+    image = draw(tmp_path / "a.png", 1)
+    with pytest.warns(UserWarning, match="the same image"):
+        for number in range(4):
+            gallery.enroll(f"twin {number}", [image, draw(tmp_path / f"{number}.png", 1, change=10 + number)])
+    gallery.enroll("ida", [draw(tmp_path / "c.png", 1, change=2)])
+    twins = {gallery.find(f"twin {number}").id for number in range(4)}
+    found = gallery.duplicates(2, 0.9)
+    assert [{identity for identity, _ in rows} for rows in found.same.values()] == [twins]
+    ida = gallery.find("ida").id
+    assert len(found.near) == 2 and found.near == sorted(found.near, key=lambda pair: -pair.score)
+    assert all(ida in (pair.first, pair.second) for pair in found.near)  # that of twins is said by `same`
+
+
+def test_many_who_share_an_image_take_no_time() -> None:
+    """Their pairs would be 50 million."""
+    count = 10_000
+    embedding = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0]] * count + [[1.0, 0.1]]), dim=1)
+    ids = torch.arange(count + 1)
+    items = Items(embedding, ids, torch.zeros(count + 1, dtype=torch.bool), ids)
+    shared = {b"x": [(number, number) for number in range(count)]}
+    begin = time.process_time()
+    found = find_duplicates(items, shared, 0.9, 20)
+    assert [(pair.first, pair.second) for pair in found.near] == [(0, count)]
+    assert time.process_time() - begin < 5
 
 
 def test_error_rates_are_those_of_counting() -> None:

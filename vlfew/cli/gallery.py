@@ -634,18 +634,15 @@ def look_alikes(db: Path | str, limit: int, as_json: bool) -> None:
 def duplicates(db: Path | str, limit: int, score: float, as_json: bool) -> None:
     """List images that are the same, or nearly so, under two names: who may be enrolled twice."""
     with opened_gallery(db) as opened:
-        shared = opened.shared_images()
-        found = opened.near_duplicates(limit, score)
-        ids = {identity for rows in shared.values() for identity, _ in rows}
-        names = opened.names([*ids.union(*({pair.first, pair.second} for pair in found))])
+        found = opened.duplicates(limit, score)
+        ids = {identity for rows in found.same.values() for identity, _ in rows}
+        names = opened.names([*ids.union(*({pair.first, pair.second} for pair in found.near))])
     rows: list[list[Any]] = []
-    for (first, item), *others in shared.values():
+    for (first, item), *others in found.same.values():
         rows += [[names[first], item, names[other], same, 1.0, "the same file"] for other, same in others]
-    said = {(row[1], row[3]) for row in rows}
     rows += [
         [names[p.first], p.first_item, names[p.second], p.second_item, round(p.score, 4), "similar"]
-        for p in found
-        if (p.first_item, p.second_item) not in said
+        for p in found.near
     ]
     _print_rows(["name", "item", "other", "other item", "score", "why"], rows[:limit], as_json)
 

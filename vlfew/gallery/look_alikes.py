@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +30,19 @@ class LookAlikes:
     second: int
     first_item: int = 0
     second_item: int = 0
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Images that are the same, or nearly so, under several names.
+
+    Attributes:
+        same: for the SHA-256 of an image that several identities have, their ids and those of their items.
+        near: pairs of identities with images that are nearly the same, best first; without those of `same`.
+    """
+
+    same: dict[bytes, list[tuple[int, int]]]
+    near: list[LookAlikes]
 
 
 def find_look_alikes(items: Items, combine: str, text_weight: float, limit: int) -> list[LookAlikes]:
@@ -78,3 +93,35 @@ def find_near_duplicates(items: Items, least: float, limit: int) -> list[LookAli
         first, second = items.identity[both].tolist()
         found.append(LookAlikes(pair.score, "image", first, second, *items.item[both].tolist()))
     return found
+
+
+def find_duplicates(
+    items: Items, shared: Mapping[bytes, Sequence[tuple[int, int]]], least: float, limit: int
+) -> Duplicates:
+    """Images that are the same under several names, and pairs of identities with nearly the same ones.
+
+    An image that several identities have stands for its first identity alone among those that are nearly the same.
+
+    Args:
+        items: of the gallery.
+        shared: the images that several identities have, by digest: ids of the identities and of their items.
+        least: lowest cosine of images that are nearly the same.
+        limit: how many of each.
+    """
+    images = defaultdict[int, set[int]](set)  # of each identity, numbers of those that it shares
+    copies: list[int] = []
+    for number, rows in enumerate(shared.values()):
+        for identity, _ in rows:
+            images[identity].add(number)
+        copies += [item for _, item in rows[1:]]
+    kept = ~torch.isin(items.item, torch.tensor(copies, dtype=items.item.dtype))
+    single = Items(*(column[kept] for column in items))
+    most = limit
+    while True:
+        found = find_near_duplicates(single, least, most)
+        near = [
+            pair for pair in found if images.get(pair.first, set()).isdisjoint(images.get(pair.second, ()))
+        ]
+        if len(near) >= limit or len(found) < most:
+            return Duplicates({digest: [*rows] for digest, rows in [*shared.items()][:limit]}, near[:limit])
+        most *= 4  # pairs that share an image took the places of others

@@ -28,7 +28,13 @@ from vlfew.gallery.cohort import to_setting as cohort_setting
 from vlfew.gallery.encoding import encode_images, unit_length
 from vlfew.gallery.images import ReadImage
 from vlfew.gallery.index import read_embeddings
-from vlfew.gallery.look_alikes import LookAlikes, find_look_alikes, find_near_duplicates
+from vlfew.gallery.look_alikes import (
+    Duplicates,
+    LookAlikes,
+    find_duplicates,
+    find_look_alikes,
+    find_near_duplicates,
+)
 from vlfew.gallery.matches import Decisions, Identification, Match, check_threshold
 from vlfew.gallery.reference_calibrations import reference_calibration
 from vlfew.gallery.score_review import ScoreReview
@@ -363,6 +369,12 @@ class RecognizingGallery(OpenedGallery):
         check_at_least("limit", limit)
         check_threshold(least)
         return find_near_duplicates(self._items(), least, limit)
+
+    def duplicates(self, limit: int = 20, least: float = 0.95) -> Duplicates:
+        """Images that several identities have, and others that are nearly the same; up to `limit` of each."""
+        check_at_least("limit", limit)
+        check_threshold(least)
+        return find_duplicates(self._items(), self.shared_images(), least, limit)
 
     def shared_images(self) -> dict[bytes, builtins.list[tuple[int, int]]]:
         """The images that several identities have, by SHA-256: ids of the identities and of their items."""

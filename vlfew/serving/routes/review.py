@@ -123,23 +123,15 @@ def add_routes(app: FastAPI, server: Server) -> None:
     async def duplicates(limit: Limit = 20, score: Annotated[float, Query(ge=-1, le=1)] = 0.95) -> Response:
         """Images that several identities share, and images of different identities that are nearly the same."""
         check_threshold(score)
-        shared = await server.call(gallery.shared_images)
-        same = [(digest, rows) for digest, rows in shared.items()][:limit]
-        pairs_of_same = {
-            frozenset((a, b)) for rows in shared.values() for a, _ in rows for b, _ in rows if a != b
-        }
-        # Those of the very same image are said already.
-        most = limit + len(pairs_of_same)
-        near = await server.cached("duplicates", (most, score), lambda: gallery.near_duplicates(most, score))
-        near = [p for p in near if frozenset((p.first, p.second)) not in pairs_of_same][:limit]
-        ids = [identity for _, rows in same for identity, _ in rows]
-        who = await people([*ids, *(i for pair in near for i in (pair.first, pair.second))])
+        found = await server.cached("duplicates", (limit, score), lambda: gallery.duplicates(limit, score))
+        ids = [identity for rows in found.same.values() for identity, _ in rows]
+        who = await people([*ids, *(i for pair in found.near for i in (pair.first, pair.second))])
         groups = [
             {
                 "digest": digest.hex(),
                 "identities": [who.item(identity, item) for identity, item in rows if identity in who],
             }
-            for digest, rows in same
+            for digest, rows in found.same.items()
         ]
         return json_response(
             {
@@ -150,7 +142,7 @@ def add_routes(app: FastAPI, server: Server) -> None:
                         "a": who.item(pair.first, pair.first_item),
                         "b": who.item(pair.second, pair.second_item),
                     }
-                    for pair in near
+                    for pair in found.near
                     if pair.first in who and pair.second in who
                 ],
             }
