@@ -7,13 +7,15 @@ from pathlib import Path
 import httpx2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import vlfew
 from tests.serving.conftest import Serve, draw
-from vlfew.core.errors import DataError
+from vlfew.core.errors import DataError, VlfewError
 from vlfew.gallery.gallery import Gallery
-from vlfew.gallery.store import Conflict, NotFound, StoreUnavailable
+from vlfew.gallery.store import Conflict, EmptyGallery, NotFound, StoreUnavailable
+from vlfew.serving.error_codes import KINDS
 from vlfew.serving.keys import add_key
 
 People = dict[str, list[Path]]
@@ -74,6 +76,38 @@ def test_errors_are_those_of_the_gallery(http: httpx2.Client, people: People, tm
         pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1:9"),
     ):
         nowhere.list()
+
+
+def test_every_kind_of_error_is_the_gallery_s(
+    http: httpx2.Client, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with vlfew.GalleryClient(str(http.base_url)) as client:
+        for kind in KINDS.values():
+
+            def fail(*_: object, kind: type[VlfewError] = kind, **__: object) -> None:
+                raise kind("what is wrong")
+
+            monkeypatch.setattr(gallery, "check", fail)
+            with pytest.raises(VlfewError, match="what is wrong") as raised:
+                client.check()
+            assert type(raised.value) is kind
+
+
+def test_an_empty_gallery(gallery: Gallery, http: httpx2.Client, people: People) -> None:
+    gallery.remove("ann", "bob", "cy")
+    with vlfew.GalleryClient(str(http.base_url)) as client, pytest.raises(EmptyGallery):
+        client.identify([people["ann"][0]])
+
+
+def test_a_name_is_looked_up_by_one_request(http: httpx2.Client, gallery: Gallery) -> None:
+    """However many identities have it in theirs."""
+    gallery.enroll_embeddings([f"ann {n}" for n in range(30)], torch.ones(30, gallery.settings["dim"]))
+    before = http.get("/metrics").text
+    with vlfew.GalleryClient(str(http.base_url)) as client:
+        assert "ann" in client and "ann 7" in client and "nn" not in client
+        assert client.show("ann 29")[0]["kind"] == "image"
+    line = 'vlfew_requests_total{method="GET",route="/identities",status="200"}'
+    assert line not in before and f"{line} 4.0" in http.get("/metrics").text
 
 
 def test_a_key(gallery: Gallery, serve: Serve) -> None:

@@ -17,6 +17,7 @@ from vlfew.core.errors import DataError, VlfewError, WriteError, first_line
 from vlfew.gallery.matches import Identification, Match
 from vlfew.gallery.store import Conflict, Enrolled, IdentityRow, NotFound, StoreUnavailable
 from vlfew.models.inputs import check_texts, to_readable
+from vlfew.serving.error_codes import KINDS
 
 if TYPE_CHECKING:
     from vlfew.models.inputs import ImageInput
@@ -27,7 +28,7 @@ ERRORS: dict[int, type[VlfewError]] = {
     503: StoreUnavailable,
     507: WriteError,
 }
-"""Of each status; a DataError for the others."""
+"""Of each status of a problem without a code, such as of a proxy; a DataError for the others."""
 PAGE = 1000
 
 
@@ -182,7 +183,8 @@ class GalleryClient:
         from vlfew.gallery.names import checked_name
 
         wanted = checked_name(name)
-        return next((row.id for row in self._pages(wanted) if row.name == wanted), None)
+        found = self._ask("GET", "/identities", params={"name": wanted})["identities"]
+        return int(found[0]["id"]) if found else None
 
     def _id(self, name: str | int) -> int:
         """
@@ -198,7 +200,7 @@ class GalleryClient:
         """The answer of a request.
 
         Raises:
-            VlfewError: a problem of the server, by its status; the server cannot be reached.
+            VlfewError: a problem of the server, by its code or else its status; the server cannot be reached.
         """
         try:
             response = self._http.request(method, path, **parts)
@@ -206,11 +208,13 @@ class GalleryClient:
             raise StoreUnavailable(f"{self._http.base_url}: {first_line(error)}") from None
         if response.is_success:
             return response.json() if response.content else None
+        code = ""
         try:
-            detail = str(response.json()["detail"])
-        except (ValueError, LookupError, TypeError):
+            problem = response.json()
+            detail, code = str(problem["detail"]), str(problem.get("code", ""))
+        except (ValueError, LookupError, TypeError, AttributeError):
             detail = f"{self._http.base_url} answers {response.status_code}; is it a server of vlfew gallery?"
-        raise ERRORS.get(response.status_code, DataError)(detail)
+        raise (KINDS.get(code) or ERRORS.get(response.status_code, DataError))(detail)
 
 
 def _given(**values: Any) -> dict[str, Any]:

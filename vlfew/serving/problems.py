@@ -9,35 +9,9 @@ from typing import Any
 
 from starlette.responses import Response
 
-from vlfew.core.errors import ConfigError, ModelError, VlfewError, WriteError, one_line
-from vlfew.gallery.contract import OtherModel
-from vlfew.gallery.score_review import TooFewImages
-from vlfew.gallery.store import (
-    Conflict,
-    DamagedStore,
-    EmptyGallery,
-    NotFound,
-    ReadOnlyStore,
-    StaleModel,
-    StoreUnavailable,
-)
+from vlfew.core.errors import VlfewError, one_line
+from vlfew.serving.error_codes import STATUS, code_of
 
-STATUS: tuple[tuple[type[VlfewError], int], ...] = (
-    (NotFound, 404),
-    (Conflict, 409),
-    (EmptyGallery, 409),
-    (StaleModel, 409),
-    (OtherModel, 409),
-    (TooFewImages, 409),
-    (StoreUnavailable, 503),
-    (ReadOnlyStore, 403),
-    (WriteError, 507),
-    (DamagedStore, 500),
-    (ConfigError, 422),
-    (ModelError, 422),
-    (VlfewError, 422),
-)
-"""Of each kind of error, the first that fits."""
 RETRY_SECONDS = 1
 
 
@@ -81,7 +55,7 @@ def problem_of(error: VlfewError, gallery: str) -> Problem:
     status = next(status for kind, status in STATUS if isinstance(error, kind))
     headers = {"Retry-After": str(RETRY_SECONDS)} if status == 503 else {}
     detail = "; ".join(str(error).splitlines()).replace(gallery, last_part(gallery))
-    return Problem(status, detail, headers)
+    return Problem(status, detail, headers, code=code_of(error))
 
 
 def last_part(gallery: str) -> str:

@@ -14,7 +14,8 @@ ThresholdQuery = Annotated[
 
 
 class ProblemBody(BaseModel):
-    """`application/problem+json`; `detail` is one line that says what is wrong, and the way out."""
+    """`application/problem+json`; `detail` is one line that says what is wrong, and the way out. `code` is the kind of
+    error where the gallery refused, such as `not_found`, `conflict` or `empty_gallery`."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -22,6 +23,7 @@ class ProblemBody(BaseModel):
     title: str
     status: int
     detail: str
+    code: str | None = None
 
 
 class MatchBody(BaseModel):
