@@ -28,7 +28,7 @@ class Key:
     Attributes:
         id: short, for `revoke`.
         name: what it is for.
-        scopes: `read` to identify and look, `write` to enroll and change.
+        scopes: `read` to identify and look, `write` to enroll, change and export.
         created: UTC.
         sha256: of the token, hexadecimal.
     """
