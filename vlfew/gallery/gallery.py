@@ -378,7 +378,7 @@ class Gallery(RecognizingGallery):
     ) -> Enrollment:
         """Reads, encodes and writes identities in one transaction."""
         known = self._known_images(requests) if skip_known else {}
-        model, fingerprint = self._current()
+        model, fingerprint = self.encoder()
         errors = read_images(requests, partial(self._read, keep=True, model=model), known, skip_bad)
         requests = [request for request in requests if request.read or request.texts]
         if not requests:

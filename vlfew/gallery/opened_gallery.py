@@ -229,7 +229,7 @@ class OpenedGallery:
                 raise nobody(self.store.name)
             return read_items(self.store, self.settings["dim"])
 
-    def _current(self) -> tuple[DualStream, str]:
+    def encoder(self) -> tuple[DualStream, str]:
         """The model and its fingerprint, together: another thread may embed the gallery again meanwhile."""
         with self._lock:
             return self.model, self.settings["fingerprint"]

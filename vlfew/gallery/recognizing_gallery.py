@@ -77,7 +77,7 @@ class RecognizingGallery(OpenedGallery):
             self._refresh()
             if not len(self._index):
                 raise nobody(self.store.name)
-        model, fingerprint = self._current()
+        model, fingerprint = self.encoder()
         probes = [self._read(image, n, keep=False, model=model) for n, image in enumerate(given)]
         found = self.identify_embeddings(encode_images(model, probes), k, threshold, fingerprint)
         return [Identification(image.name, matches) for image, matches in zip(probes, found, strict=True)]
@@ -131,7 +131,7 @@ class RecognizingGallery(OpenedGallery):
         """
         check_threshold(threshold)
         self._require(name)
-        model, fingerprint = self._current()
+        model, fingerprint = self.encoder()
         query = encode_images(model, [self._read(image, 0, keep=False, model=model)])[0]
         with self._lock:
             self._refresh()

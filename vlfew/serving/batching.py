@@ -18,6 +18,7 @@ from vlfew.gallery.encoding import encode_images
 from vlfew.gallery.gallery import Gallery
 from vlfew.gallery.images import ReadImage
 from vlfew.gallery.matches import Match
+from vlfew.models.dual_stream import DualStream
 from vlfew.serving.metrics import Metrics
 from vlfew.serving.problems import busy
 
@@ -164,7 +165,8 @@ class Batcher:
         Raises:
             VlfewError: of any of the jobs.
         """
-        embeddings = self._encode(jobs)
+        model, fingerprint = self._gallery.encoder()  # together: the gallery may be embedded again meanwhile
+        embeddings = self._encode(jobs, model)
         self._metrics.batch_images.observe(len(embeddings))
         starts = [0]
         for job in jobs:
@@ -174,17 +176,19 @@ class Batcher:
         for (k, _), group in groupby(order, key=lambda number: jobs[number].rank):
             numbers = [*group]
             part = torch.cat([embeddings[starts[n] : starts[n + 1]] for n in numbers])
-            matches = iter(self._gallery.identify_embeddings(part, k, jobs[numbers[0]].threshold))
+            matches = iter(
+                self._gallery.identify_embeddings(part, k, jobs[numbers[0]].threshold, fingerprint)
+            )
             for n in numbers:
                 found[n] = [next(matches) for _ in jobs[n].queries]
         ids = {match.id for own in found.values() for matches in own for match in matches}
         thumbnails = self._gallery.thumbnails(ids)
         return [Found(found[number], thumbnails) for number in range(len(jobs))]
 
-    def _encode(self, jobs: Sequence[_Job]) -> Tensor:
+    def _encode(self, jobs: Sequence[_Job], model: DualStream) -> Tensor:
         """Embeddings `[Q, D]` of all of the jobs, in their order."""
         images = [image for job in jobs if not isinstance(job.queries, Tensor) for image in job.queries]
-        encoded = encode_images(self._gallery.model, images) if images else torch.empty(0, 0)
+        encoded = encode_images(model, images) if images else torch.empty(0, 0)
         if len(images) and all(not isinstance(job.queries, Tensor) for job in jobs):
             return encoded
         parts, at = [], 0
