@@ -179,6 +179,18 @@ class RecognizingGallery(OpenedGallery):
             )
             self.settings = self.store.settings()
 
+    def _refuse_enrolled(self, probes: Sequence[ReadImage], where: str) -> None:
+        """
+        Raises:
+            DataError: one of the images is enrolled.
+        """
+        with self._lock:
+            holders = self.store.holders(probe.digest for probe in probes)
+        for probe in probes:
+            if probe.digest in holders:
+                who = holders[probe.digest][0]
+                raise DataError(f"{probe.name} is enrolled as {who!r}; leave that identity out of {where}")
+
     def _check_cohort(self, embeddings: Tensor, names: Sequence[str], what: str) -> None:
         """
         Raises:
@@ -250,14 +262,7 @@ class RecognizingGallery(OpenedGallery):
             expected = {key: self.settings.get(key) for key in ("fingerprint", COHORT)}
         given = to_list(impostors, "impostors")
         probes = [self._read(image, number, keep=False) for number, image in enumerate(given)]
-        with self._lock:
-            holders = self.store.holders(probe.digest for probe in probes)
-        for probe in probes:
-            if probe.digest in holders:
-                raise DataError(
-                    f"{probe.name} is enrolled as {holders[probe.digest][0]!r}; leave that identity out of the "
-                    "impostors"
-                )
+        self._refuse_enrolled(probes, "the impostors")
         strangers = encode_images(self.model, probes)
         self._check_cohort(strangers, [probe.name for probe in probes], "an impostor")
         names = [str(n) for n in range(len(given))] if impostor_names is None else [*impostor_names]
@@ -328,14 +333,7 @@ class RecognizingGallery(OpenedGallery):
         setting = None
         if given:
             probes = [self._read(image, number, keep=False) for number, image in enumerate(given)]
-            with self._lock:
-                holders = self.store.holders(probe.digest for probe in probes)
-            for probe in probes:
-                if probe.digest in holders:
-                    who = holders[probe.digest][0]
-                    raise DataError(
-                        f"{probe.name} is enrolled as {who!r}; leave that identity out of the cohort"
-                    )
+            self._refuse_enrolled(probes, "the cohort")
             embeddings = encode_images(self.model, probes)
             Cohort(embeddings, top_k)  # checks
             setting = cohort_setting(embeddings, top_k)

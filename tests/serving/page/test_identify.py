@@ -73,7 +73,7 @@ def test_drop_and_paste(open_page: Open, folder: Path) -> None:
 def test_camera(open_page: Open) -> None:
     page = open_page()
     page.get_by_role("button", name="Use the camera").click()
-    page.get_by_role("button", name="Take the picture").click()
+    page.get_by_role("button", name="Take the photo").click()
     expect(answer(page, "camera").get_by_role("heading", level=2)).to_be_visible()
 
 

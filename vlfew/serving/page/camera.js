@@ -1,4 +1,4 @@
-// A picture from the camera, where the browser gives one.
+// A photo from the camera, where the browser gives one.
 
 import { button, el, openDialog } from "./dom.js"
 
@@ -14,15 +14,15 @@ const REASONS = {
   NotReadableError: "The camera is in use by another program.",
 }
 
-/** Lets a picture be taken; resolves to a JPEG file, or null where none was. */
-export async function takePicture() {
+/** Lets a photo be taken; resolves to a JPEG file, or null where none was. */
+export async function takePhoto() {
   let stream = null
   let taken = null
   let facing = "user"
   const video = el("video", { class: "camera", autoplay: true, playsinline: true, "aria-label": "What the camera sees" })
   video.muted = true
   const trouble = el("p", { role: "alert" })
-  const take = button("Take the picture", () => shoot(), { class: "primary", disabled: true })
+  const take = button("Take the photo", () => shoot(), { class: "primary", disabled: true })
   const turn = button("Other camera", () => {
     facing = facing === "user" ? "environment" : "user"
     start()

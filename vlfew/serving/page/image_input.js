@@ -1,7 +1,7 @@
 // Where images come in: chosen, dragged, pasted, or from the camera.
 
 import { button, el, newId } from "./dom.js"
-import { takePicture, whyNoCamera } from "./camera.js"
+import { takePhoto, whyNoCamera } from "./camera.js"
 import { megabytes } from "./format.js"
 
 /** Image files of a drop or a paste; other things are left alone. */
@@ -32,8 +32,8 @@ export function imageInput(take, settings, { text, listen, signal, main = false 
   const noCamera = whyNoCamera()
   const choose = button("Choose images", () => input.click(), { class: main ? "primary" : "" })
   const camera = noCamera ? null : button("Use the camera", async () => {
-    const picture = await takePicture()
-    if (picture) take([picture])
+    const photo = await takePhoto()
+    if (photo) take([photo])
   })
   const limits = settings.limits ?? {}
   const said = [
